@@ -1,0 +1,275 @@
+//! The events, byte for byte as they lie in the ring.
+//!
+//! Every event begins with an [`EventHeader`], whose `kind` tells which struct it is. Sizes and
+//! offsets are asserted at compile time; padding is explicit and zero.
+
+use crate::TcpState;
+
+/// [`OpenEvent`]: CLOSE→SYN_SENT or CLOSE→LISTEN.
+pub const KIND_OPEN: u8 = 1;
+/// [`PassiveOpenEvent`]: LISTEN→SYN_RECV.
+pub const KIND_PASSIVE_OPEN: u8 = 2;
+/// [`EstablishedEvent`]: any state →ESTABLISHED.
+pub const KIND_ESTABLISHED: u8 = 3;
+/// [`StepEvent`]: a transition that needs nothing but its header.
+pub const KIND_STEP: u8 = 4;
+/// [`ReleaseEvent`]: →FIN_WAIT1 or →LAST_ACK, made by whoever closes.
+pub const KIND_RELEASE: u8 = 5;
+/// [`CloseEvent`]: any state →CLOSE.
+pub const KIND_CLOSE: u8 = 6;
+/// [`ResetEvent`]: the kernel acts on a RST that came in (`tcp_receive_reset`).
+pub const KIND_RESET_RECEIVED: u8 = 7;
+/// [`ResetEvent`]: the kernel sends a RST (`tcp_send_reset`).
+pub const KIND_RESET_SENT: u8 = 8;
+
+/// The kind of event that the transition `old` → `new` makes (the kernel's numbers).
+///
+/// Identity goes with the opens, what a handshake needs with →ESTABLISHED, what a record needs
+/// with →CLOSE, and whoever closes with the transitions that close() or shutdown() make.
+#[must_use]
+#[inline(always)]
+pub const fn kind_of_transition(old: u8, new: u8) -> u8 {
+    const ESTABLISHED: u8 = TcpState::Established.raw();
+    const SYN_SENT: u8 = TcpState::SynSent.raw();
+    const SYN_RECV: u8 = TcpState::SynRecv.raw();
+    const FIN_WAIT1: u8 = TcpState::FinWait1.raw();
+    const CLOSE: u8 = TcpState::Close.raw();
+    const CLOSE_WAIT: u8 = TcpState::CloseWait.raw();
+    const LAST_ACK: u8 = TcpState::LastAck.raw();
+    const LISTEN: u8 = TcpState::Listen.raw();
+    match (old, new) {
+        (_, CLOSE) => KIND_CLOSE,
+        (_, ESTABLISHED) => KIND_ESTABLISHED,
+        (CLOSE, SYN_SENT | LISTEN) => KIND_OPEN,
+        (LISTEN, SYN_RECV) => KIND_PASSIVE_OPEN,
+        (ESTABLISHED | SYN_RECV, FIN_WAIT1) | (CLOSE_WAIT, LAST_ACK) => KIND_RELEASE,
+        _ => KIND_STEP,
+    }
+}
+
+/// `fields`: the socket's own fields could be read (`struct sock`).
+pub const FIELDS_SOCK: u8 = 1;
+/// `fields`: the socket's TCP fields could be read (`struct tcp_sock`).
+pub const FIELDS_TCP: u8 = 2;
+/// `fields`: the current task's thread group leader could be read, so `comm` is the process's;
+/// without it `comm` is the calling thread's.
+pub const FIELDS_TASK: u8 = 4;
+/// `fields`: the current task is a kernel thread (`PF_KTHREAD`).
+pub const FIELDS_KTHREAD: u8 = 8;
+/// Every `fields` bit there is.
+pub const FIELDS_ALL: u8 = FIELDS_SOCK | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD;
+
+/// `AF_INET`.
+pub const FAMILY_INET: u16 = 2;
+/// `AF_INET6`.
+pub const FAMILY_INET6: u16 = 10;
+
+/// `sock_flags`: SOCK_DEAD, the application's close() is done with the socket.
+pub const SOCK_DEAD: u8 = 1;
+/// `sock_flags`: SOCK_DONE, the peer's FIN was received (`tcp_fin`).
+pub const SOCK_DONE: u8 = 2;
+/// `sock_flags`: `sk->sk_socket` is set, so a descriptor was given out for it.
+pub const SOCK_HAS_SOCKET: u8 = 4;
+/// `sock_flags`: `tcp_sock.linger2` is negative, so FIN_WAIT2 is skipped with a RST.
+pub const SOCK_LINGER2_NEGATIVE: u8 = 8;
+/// Every `sock_flags` bit there is.
+pub const SOCK_FLAGS_ALL: u8 = SOCK_DEAD | SOCK_DONE | SOCK_HAS_SOCKET | SOCK_LINGER2_NEGATIVE;
+
+/// What every event begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EventHeader {
+    /// `bpf_ktime_get_ns`: CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// The kernel's address of the socket. Reused within microseconds of a socket's end.
+    pub socket: u64,
+    /// `skc_cookie`, 0 until somebody asked for it.
+    pub cookie: u64,
+    /// One of the `KIND_*`.
+    pub kind: u8,
+    /// The state left, as the kernel numbers it; for resets the state held.
+    pub old_state: u8,
+    /// The state entered; for resets the state held.
+    pub new_state: u8,
+    /// `FIELDS_*` bits: which of the fields below could be read.
+    pub fields: u8,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Endpoints {
+    /// Network byte order; an IPv4 address in the first four bytes, the rest zero.
+    pub local_address: [u8; 16],
+    /// As `local_address`; zero when not known yet.
+    pub remote_address: [u8; 16],
+    /// Host byte order; 0 when not known yet.
+    pub local_port: u16,
+    /// Host byte order; 0 when not known yet.
+    pub remote_port: u16,
+    /// `net.ns.inum`, 0 when it could not be read.
+    pub netns: u32,
+}
+
+/// The current task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Task {
+    /// The process (thread group), in the initial pid namespace; 0 is the idle task.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// NUL-terminated.
+    pub comm: [u8; 16],
+}
+
+/// The beginning of an active open or of listening.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct OpenEvent {
+    /// What every event has.
+    pub header: EventHeader,
+    /// The local port is 0 unless the socket was bound.
+    pub endpoints: Endpoints,
+    /// The id of the cgroup the socket belongs to (cgroup v2), 0 when it could not be read.
+    pub cgroup: u64,
+    /// `sk_uid`: whose socket it is.
+    pub uid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The owner.
+    pub task: Task,
+}
+
+/// A child socket was made for a handshake that is just completing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PassiveOpenEvent {
+    /// What every event has. Up to Linux 6.14 the cookie is the listener's.
+    pub header: EventHeader,
+    /// Up to Linux 6.14 the remote end is not set yet.
+    pub endpoints: Endpoints,
+    /// As in [`OpenEvent`]; the listener's.
+    pub cgroup: u64,
+    /// As in [`OpenEvent`]; the listener's.
+    pub uid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The handshake is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EstablishedEvent {
+    /// What every event has.
+    pub header: EventHeader,
+    /// Both ends, complete.
+    pub endpoints: Endpoints,
+    /// `srtt_us >> 3`: smoothed round trip, microseconds; 0 when there is no sample.
+    pub srtt_us: u32,
+    /// `total_retrans`: SYN or SYN-ACK retransmits so far.
+    pub retransmits: u32,
+}
+
+/// A transition with nothing to add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct StepEvent {
+    /// What every event has.
+    pub header: EventHeader,
+}
+
+/// Our side closes its direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ReleaseEvent {
+    /// What every event has.
+    pub header: EventHeader,
+    /// Normally whoever closes; a kernel thread when the last reference was dropped elsewhere.
+    pub task: Task,
+}
+
+/// The full socket is done, whether a timewait socket lives on or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CloseEvent {
+    /// What every event has.
+    pub header: EventHeader,
+    /// Both ends.
+    pub endpoints: Endpoints,
+    /// `bytes_sent`: payload handed to IP, retransmissions included.
+    pub bytes_sent: u64,
+    /// `bytes_retrans`: of those, retransmitted.
+    pub bytes_retransmitted: u64,
+    /// `bytes_received`: payload, and one for the peer's FIN.
+    pub bytes_received: u64,
+    /// `segs_out`.
+    pub segments_sent: u32,
+    /// `segs_in`.
+    pub segments_received: u32,
+    /// `total_retrans`: segments retransmitted in the connection's whole life.
+    pub retransmits: u32,
+    /// `srtt_us >> 3`, microseconds; 0 when there is no sample.
+    pub srtt_us: u32,
+    /// `sk_err`: an errno, 0 for none.
+    pub error: u32,
+    /// `rcv_nxt - copied_seq`: what the application did not read; may count the peer's FIN.
+    pub unread: u32,
+    /// `write_seq - snd_una`: what the peer has not acknowledged.
+    pub unacknowledged: u32,
+    /// `snd_wnd`: the window the peer last offered.
+    pub send_window: u32,
+    /// `sk_shutdown`: bit 0 receive, bit 1 send.
+    pub shutdown: u8,
+    /// `SOCK_*` bits.
+    pub sock_flags: u8,
+    /// `icsk_probes_out`: zero-window or keepalive probes without an answer.
+    pub probes_out: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+/// A RST was received or sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ResetEvent {
+    /// What every event has; both states are the one held.
+    pub header: EventHeader,
+    /// Both ends.
+    pub endpoints: Endpoints,
+}
+
+macro_rules! layout {
+    ($($event:ty = $size:literal { $($field:ident @ $offset:literal),+ $(,)? })+) => {
+        $(
+            const _: () = assert!(size_of::<$event>() == $size);
+            const _: () = assert!(align_of::<$event>() <= 8 && $size % 4 == 0);
+            $(const _: () = assert!(core::mem::offset_of!($event, $field) == $offset);)+
+        )+
+    };
+}
+
+layout! {
+    EventHeader = 32 {
+        time_ns @ 0, socket @ 8, cookie @ 16, kind @ 24, old_state @ 25, new_state @ 26,
+        fields @ 27, family @ 28, reserved @ 30,
+    }
+    Endpoints = 40 { local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36 }
+    Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
+    OpenEvent = 112 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84, task @ 88 }
+    PassiveOpenEvent = 88 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84 }
+    EstablishedEvent = 80 { header @ 0, endpoints @ 32, srtt_us @ 72, retransmits @ 76 }
+    StepEvent = 32 { header @ 0 }
+    ReleaseEvent = 56 { header @ 0, task @ 32 }
+    CloseEvent = 136 {
+        header @ 0, endpoints @ 32, bytes_sent @ 72, bytes_retransmitted @ 80, bytes_received @ 88,
+        segments_sent @ 96, segments_received @ 100, retransmits @ 104, srtt_us @ 108, error @ 112,
+        unread @ 116, unacknowledged @ 120, send_window @ 124, shutdown @ 128, sock_flags @ 129,
+        probes_out @ 130, reserved @ 131,
+    }
+    ResetEvent = 72 { header @ 0, endpoints @ 32 }
+}

@@ -1,0 +1,166 @@
+//! Where things lie in this kernel, resolved by user space and passed in as read-only data.
+//!
+//! The map behind it is frozen before the programs are loaded, so the verifier knows every value
+//! as a constant: an offset makes a plain load, and a branch on a flag that is 0 is dead code.
+
+/// The read-only data of the programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Layout {
+    /// 1 when BTF gave the offsets below, 0 when there is none to be had.
+    pub resolved: u32,
+    /// Offsets in `struct sock` and what it points to.
+    pub sock: SockLayout,
+    /// Offsets in `struct tcp_sock`.
+    pub tcp: TcpLayout,
+    /// Offsets in `struct task_struct`.
+    pub task: TaskLayout,
+    /// Offsets in the record of the classic tracepoint.
+    pub record: RecordLayout,
+}
+
+/// Byte offsets in `struct sock`, but for those said to be elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SockLayout {
+    /// `sk_protocol`.
+    pub sk_protocol: u32,
+    /// `sk_err`.
+    pub sk_err: u32,
+    /// `sk_shutdown`.
+    pub sk_shutdown: u32,
+    /// `sk_socket`.
+    pub sk_socket: u32,
+    /// `sk_uid`.
+    pub sk_uid: u32,
+    /// `sk_cgrp_data`, whose first 8 bytes are the cgroup's pointer.
+    pub sk_cgrp_data: u32,
+    /// `inet_sock.inet_sport`.
+    pub inet_sport: u32,
+    /// `net.ns.inum`, from the start of `struct net`.
+    pub net_ns_inum: u32,
+    /// `cgroup.kn`.
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`.
+    pub kernfs_node_id: u32,
+}
+
+/// Byte offsets in `struct tcp_sock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TcpLayout {
+    /// `bytes_sent`.
+    pub bytes_sent: u32,
+    /// `bytes_retrans`.
+    pub bytes_retrans: u32,
+    /// `bytes_received`.
+    pub bytes_received: u32,
+    /// `segs_out`.
+    pub segs_out: u32,
+    /// `segs_in`.
+    pub segs_in: u32,
+    /// `total_retrans`.
+    pub total_retrans: u32,
+    /// `srtt_us`, shifted left by 3.
+    pub srtt_us: u32,
+    /// `rcv_nxt`.
+    pub rcv_nxt: u32,
+    /// `copied_seq`.
+    pub copied_seq: u32,
+    /// `write_seq`.
+    pub write_seq: u32,
+    /// `snd_una`.
+    pub snd_una: u32,
+    /// `snd_wnd`.
+    pub snd_wnd: u32,
+    /// `linger2`.
+    pub linger2: u32,
+    /// `inet_connection_sock.icsk_probes_out`.
+    pub icsk_probes_out: u32,
+}
+
+/// Byte offsets in `struct task_struct`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TaskLayout {
+    /// `flags`.
+    pub flags: u32,
+    /// `group_leader`.
+    pub group_leader: u32,
+    /// `comm`.
+    pub comm: u32,
+}
+
+/// Byte offsets in the record of `sock:inet_sock_set_state`, from its tracefs `format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RecordLayout {
+    /// `skaddr`, 8 bytes.
+    pub skaddr: u32,
+    /// `oldstate`, 4 bytes.
+    pub oldstate: u32,
+    /// `newstate`, 4 bytes.
+    pub newstate: u32,
+    /// `sport`, 2 bytes.
+    pub sport: u32,
+    /// `dport`, 2 bytes.
+    pub dport: u32,
+    /// `family`, 2 bytes.
+    pub family: u32,
+    /// `protocol`, [`RecordLayout::protocol_size`] bytes.
+    pub protocol: u32,
+    /// 2, and 1 before Linux 5.6.
+    pub protocol_size: u32,
+    /// `saddr`, 4 bytes.
+    pub saddr: u32,
+    /// `daddr`, 4 bytes.
+    pub daddr: u32,
+    /// `saddr_v6`, 16 bytes.
+    pub saddr_v6: u32,
+    /// `daddr_v6`, 16 bytes.
+    pub daddr_v6: u32,
+}
+
+/// Offsets in `struct sock_common` that have not moved in years. They are compiled in, and
+/// user space confirms each against BTF before it loads a program.
+pub mod sock_common {
+    /// `skc_daddr`, 4 bytes; `skc_rcv_saddr` follows it.
+    pub const SKC_DADDR: usize = 0;
+    /// `skc_rcv_saddr`, 4 bytes.
+    pub const SKC_RCV_SADDR: usize = 4;
+    /// `skc_dport`, 2 bytes, network order.
+    pub const SKC_DPORT: usize = 12;
+    /// `skc_num`, 2 bytes, host order.
+    pub const SKC_NUM: usize = 14;
+    /// `skc_family`, 2 bytes.
+    pub const SKC_FAMILY: usize = 16;
+    /// `skc_state`, 1 byte.
+    pub const SKC_STATE: usize = 18;
+    /// `skc_net`, a pointer.
+    pub const SKC_NET: usize = 48;
+    /// `skc_v6_daddr`, 16 bytes.
+    pub const SKC_V6_DADDR: usize = 56;
+    /// `skc_v6_rcv_saddr`, 16 bytes.
+    pub const SKC_V6_RCV_SADDR: usize = 72;
+    /// `skc_cookie`, 8 bytes.
+    pub const SKC_COOKIE: usize = 88;
+    /// `skc_flags`, 8 bytes.
+    pub const SKC_FLAGS: usize = 96;
+
+    /// Every one of them by name, for the confirmation.
+    pub const ALL: [(&str, usize); 11] = [
+        ("skc_daddr", SKC_DADDR),
+        ("skc_rcv_saddr", SKC_RCV_SADDR),
+        ("skc_dport", SKC_DPORT),
+        ("skc_num", SKC_NUM),
+        ("skc_family", SKC_FAMILY),
+        ("skc_state", SKC_STATE),
+        ("skc_net", SKC_NET),
+        ("skc_v6_daddr", SKC_V6_DADDR),
+        ("skc_v6_rcv_saddr", SKC_V6_RCV_SADDR),
+        ("skc_cookie", SKC_COOKIE),
+        ("skc_flags", SKC_FLAGS),
+    ];
+}
+
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 14 + 3 + 12));

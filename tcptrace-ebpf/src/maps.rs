@@ -1,0 +1,122 @@
+//! The maps, the read-only layout, and the exact counters.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::bpf_get_smp_processor_id,
+    macros::map,
+    maps::{Array, RingBuf},
+};
+use tcptrace_common::{
+    CpuCounters, Layout, RecordLayout, STATE_SLOTS, SockLayout, TaskLayout, TcpLayout,
+};
+
+/// Every event; user space chooses the size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// One entry a CPU; user space sets the number and maps the memory.
+#[map]
+pub static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Filled in before loading, frozen, and then constant to the verifier.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout {
+    resolved: 0,
+    sock: SockLayout {
+        sk_protocol: 0,
+        sk_err: 0,
+        sk_shutdown: 0,
+        sk_socket: 0,
+        sk_uid: 0,
+        sk_cgrp_data: 0,
+        inet_sport: 0,
+        net_ns_inum: 0,
+        cgroup_kn: 0,
+        kernfs_node_id: 0,
+    },
+    tcp: TcpLayout {
+        bytes_sent: 0,
+        bytes_retrans: 0,
+        bytes_received: 0,
+        segs_out: 0,
+        segs_in: 0,
+        total_retrans: 0,
+        srtt_us: 0,
+        rcv_nxt: 0,
+        copied_seq: 0,
+        write_seq: 0,
+        snd_una: 0,
+        snd_wnd: 0,
+        linger2: 0,
+        icsk_probes_out: 0,
+    },
+    task: TaskLayout {
+        flags: 0,
+        group_leader: 0,
+        comm: 0,
+    },
+    record: RecordLayout {
+        skaddr: 0,
+        oldstate: 0,
+        newstate: 0,
+        sport: 0,
+        dport: 0,
+        family: 0,
+        protocol: 0,
+        protocol_size: 0,
+        saddr: 0,
+        daddr: 0,
+        saddr_v6: 0,
+        daddr_v6: 0,
+    },
+};
+
+/// One value of [`LAYOUT`], as the loader left it.
+macro_rules! layout {
+    ($($field:ident).+) => {
+        $crate::maps::load(&raw const $crate::maps::LAYOUT.$($field).+)
+    };
+}
+pub(crate) use layout;
+
+/// Reads a field of [`LAYOUT`]: volatile, for the compiler must not use the zeros of the source.
+#[inline(always)]
+pub fn load(field: *const u32) -> u32 {
+    // SAFETY: only `layout!` calls this, with a field of a static of integers.
+    unsafe { field.read_volatile() }
+}
+
+/// Counts a transition, whatever becomes of its event.
+#[inline(always)]
+pub fn count_transition(old: u8, new: u8) {
+    let index = usize::from(old & 15) * STATE_SLOTS + usize::from(new & 15);
+    if let Some(counters) = this_cpu() {
+        // SAFETY: the index is below STATE_SLOTS squared.
+        unsafe { add_one(&raw mut (*counters).transitions[index]) };
+    }
+}
+
+/// Counts an event that found no room; `kind` is one of the `LOST_*`.
+#[inline(always)]
+pub fn count_loss(kind: usize) {
+    if let Some(counters) = this_cpu() {
+        // SAFETY: `kind` is a constant below LOST_KINDS.
+        unsafe { add_one(&raw mut (*counters).lost[kind]) };
+    }
+}
+
+#[inline(always)]
+fn this_cpu() -> Option<*mut CpuCounters> {
+    // SAFETY: a helper without arguments.
+    COUNTERS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)
+}
+
+/// An atomic add: on 5.10 a softirq may run the program in the middle of another run of it.
+/// Spelt in assembly because core has no atomic read-modify-write for the BPF target.
+#[inline(always)]
+unsafe fn add_one(counter: *mut u64) {
+    // SAFETY: the caller's pointer is into a map's value, aligned to 8 and alive.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
+}

@@ -1,0 +1,301 @@
+//! Reading a socket: `struct sock`, `struct tcp_sock`, or the classic tracepoint's record.
+
+use core::marker::PhantomData;
+
+use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
+use tcptrace_common::{
+    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET,
+    SOCK_LINGER2_NEGATIVE, sock_common::*,
+};
+
+use crate::{
+    access::{Access, Direct, Probe},
+    maps::layout,
+};
+
+const IPPROTO_TCP: u16 = 6;
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_NEW_SYN_RECV: u8 = 12;
+
+/// A `struct sock`, or what shares its `struct sock_common`.
+pub struct Socket<A> {
+    sk: *const u8,
+    access: PhantomData<A>,
+}
+
+impl<A: Access> Socket<A> {
+    #[inline(always)]
+    pub fn new(sk: *const u8) -> Self {
+        Self {
+            sk,
+            access: PhantomData,
+        }
+    }
+
+    /// The kernel's address: the socket's identity until it is freed.
+    #[inline(always)]
+    pub fn address(&self) -> u64 {
+        self.sk as u64
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, offset: usize, zero: T) -> T {
+        // SAFETY: `sk` is the tracepoint's argument, or any address with `Probe`.
+        unsafe { A::read(self.sk, offset, zero) }
+    }
+
+    #[inline(always)]
+    fn field<T: Copy>(&self, offset: u32, zero: T) -> T {
+        self.read(offset as usize, zero)
+    }
+
+    /// `sk_protocol`.
+    #[inline(always)]
+    pub fn protocol(&self) -> u16 {
+        self.field(layout!(sock.sk_protocol), 0)
+    }
+
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol() == IPPROTO_TCP
+    }
+
+    /// Neither a timewait nor a request socket, so the fields past `sock_common` exist.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        let state = self.state();
+        state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV
+    }
+
+    #[inline(always)]
+    pub fn state(&self) -> u8 {
+        self.read(SKC_STATE, 0)
+    }
+
+    #[inline(always)]
+    pub fn family(&self) -> u16 {
+        self.read(SKC_FAMILY, 0)
+    }
+
+    #[inline(always)]
+    pub fn cookie(&self) -> u64 {
+        self.read(SKC_COOKIE, 0)
+    }
+
+    #[inline(always)]
+    pub fn uid(&self) -> u32 {
+        self.field(layout!(sock.sk_uid), 0)
+    }
+
+    /// The cgroup's id; 0 where the pointer is none (before 5.15 bit 0 marks other contents).
+    #[inline(always)]
+    pub fn cgroup(&self) -> u64 {
+        // SAFETY: probe reads take any address; a plain load would give a pointer, whose bits
+        // the verifier does not let anybody look at.
+        unsafe {
+            let cgroup: u64 = Probe::read(self.sk, layout!(sock.sk_cgrp_data) as usize, 0);
+            if cgroup == 0 || cgroup & 1 != 0 {
+                return 0;
+            }
+            let kn: u64 = Probe::read(cgroup as *const u8, layout!(sock.cgroup_kn) as usize, 0);
+            Probe::read(kn as *const u8, layout!(sock.kernfs_node_id) as usize, 0)
+        }
+    }
+
+    #[inline(always)]
+    pub fn netns(&self) -> u32 {
+        let net: u64 = self.read(SKC_NET, 0);
+        // SAFETY: probe reads take any address.
+        unsafe { Probe::read(net as *const u8, layout!(sock.net_ns_inum) as usize, 0) }
+    }
+
+    /// Both ends; `local_port` is the caller's, for it lies elsewhere in each kind of socket.
+    #[inline(always)]
+    pub fn write_endpoints(&self, to: &mut Endpoints, local_port: u16) {
+        if self.family() == FAMILY_INET6 {
+            to.remote_address = self.read_address(SKC_V6_DADDR);
+            to.local_address = self.read_address(SKC_V6_RCV_SADDR);
+        } else {
+            to.remote_address = v4(self.read(SKC_DADDR, 0));
+            to.local_address = v4(self.read(SKC_RCV_SADDR, 0));
+        }
+        to.local_port = local_port;
+        to.remote_port = u16::from_be(self.read(SKC_DPORT, 0));
+        to.netns = self.netns();
+    }
+
+    #[inline(always)]
+    fn read_address(&self, offset: usize) -> [u8; 16] {
+        let halves: [u64; 2] = [self.read(offset, 0), self.read(offset + 8, 0)];
+        // SAFETY: 16 bytes either way.
+        unsafe { core::mem::transmute(halves) }
+    }
+
+    /// `skc_num`: the local port in host order; 0 after an auto-bound socket was unhashed.
+    #[inline(always)]
+    pub fn num(&self) -> u16 {
+        self.read(SKC_NUM, 0)
+    }
+}
+
+impl Socket<Direct> {
+    /// The verifier's word that this is a `tcp_sock`, without which it refuses those fields.
+    #[inline(always)]
+    pub fn tcp(&self) -> Option<Tcp<Direct>> {
+        // SAFETY: the helper takes a pointer to a sock_common and answers NULL for others.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.sk.cast_mut().cast()) };
+        (!tcp.is_null()).then(|| Tcp(Socket::new(tcp.cast_const().cast())))
+    }
+}
+
+impl Socket<Probe> {
+    /// The same socket, read as a `tcp_sock`.
+    #[inline(always)]
+    pub fn as_tcp(&self) -> Tcp<Probe> {
+        Tcp(Self::new(self.sk))
+    }
+}
+
+/// A `struct tcp_sock`.
+pub struct Tcp<A>(Socket<A>);
+
+impl<A: Access> Tcp<A> {
+    /// `inet_sport`: kept when `skc_num` is already cleared.
+    #[inline(always)]
+    pub fn local_port(&self) -> u16 {
+        u16::from_be(self.0.field(layout!(sock.inet_sport), 0))
+    }
+
+    /// Smoothed round trip, microseconds.
+    #[inline(always)]
+    pub fn srtt_us(&self) -> u32 {
+        self.0.field(layout!(tcp.srtt_us), 0_u32) >> 3
+    }
+
+    #[inline(always)]
+    pub fn retransmits(&self) -> u32 {
+        self.0.field(layout!(tcp.total_retrans), 0)
+    }
+
+    /// All that a closing socket tells about its life and its end.
+    #[inline(always)]
+    pub fn write_close(&self, to: &mut CloseEvent) {
+        let sk = &self.0;
+        to.bytes_sent = sk.field(layout!(tcp.bytes_sent), 0);
+        to.bytes_retransmitted = sk.field(layout!(tcp.bytes_retrans), 0);
+        to.bytes_received = sk.field(layout!(tcp.bytes_received), 0);
+        to.segments_sent = sk.field(layout!(tcp.segs_out), 0);
+        to.segments_received = sk.field(layout!(tcp.segs_in), 0);
+        to.retransmits = self.retransmits();
+        to.srtt_us = self.srtt_us();
+        to.error = sk.field(layout!(sock.sk_err), 0);
+        let rcv_nxt: u32 = sk.field(layout!(tcp.rcv_nxt), 0);
+        to.unread = rcv_nxt.wrapping_sub(sk.field(layout!(tcp.copied_seq), 0));
+        let write_seq: u32 = sk.field(layout!(tcp.write_seq), 0);
+        to.unacknowledged = write_seq.wrapping_sub(sk.field(layout!(tcp.snd_una), 0));
+        to.send_window = sk.field(layout!(tcp.snd_wnd), 0);
+        to.shutdown = sk.field(layout!(sock.sk_shutdown), 0);
+        to.probes_out = sk.field(layout!(tcp.icsk_probes_out), 0);
+        // SOCK_DEAD and SOCK_DONE are bits 0 and 1 of sk_flags (enum sock_flags).
+        let flags: u64 = sk.read(SKC_FLAGS, 0);
+        let mut sock_flags = flags as u8 & (SOCK_DEAD | SOCK_DONE);
+        if sk.field(layout!(sock.sk_socket), 0_u64) != 0 {
+            sock_flags |= SOCK_HAS_SOCKET;
+        }
+        if sk.field(layout!(tcp.linger2), 0_i32) < 0 {
+            sock_flags |= SOCK_LINGER2_NEGATIVE;
+        }
+        to.sock_flags = sock_flags;
+        to.reserved = [0; 5];
+    }
+}
+
+/// The record of the classic tracepoint: all there is without BTF.
+pub struct Record<'a> {
+    ctx: &'a TracePointContext,
+    socket: u64,
+    old: u8,
+    new: u8,
+    protocol: u16,
+    family: u16,
+}
+
+impl<'a> Record<'a> {
+    #[inline(always)]
+    pub fn read(ctx: &'a TracePointContext) -> Option<Self> {
+        let at = |offset: u32| offset as usize;
+        // SAFETY: probe reads; the offsets come from the tracepoint's own format.
+        unsafe {
+            let protocol = if layout!(record.protocol_size) == 2 {
+                ctx.read_at::<u16>(at(layout!(record.protocol))).ok()?
+            } else {
+                u16::from(ctx.read_at::<u8>(at(layout!(record.protocol))).ok()?)
+            };
+            Some(Self {
+                socket: ctx.read_at(at(layout!(record.skaddr))).ok()?,
+                old: ctx.read_at::<i32>(at(layout!(record.oldstate))).ok()? as u8,
+                new: ctx.read_at::<i32>(at(layout!(record.newstate))).ok()? as u8,
+                family: ctx.read_at(at(layout!(record.family))).ok()?,
+                protocol,
+                ctx,
+            })
+        }
+    }
+
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol == IPPROTO_TCP
+    }
+
+    #[inline(always)]
+    pub fn socket(&self) -> *const u8 {
+        self.socket as *const u8
+    }
+
+    #[inline(always)]
+    pub fn old(&self) -> u8 {
+        self.old
+    }
+
+    #[inline(always)]
+    pub fn new(&self) -> u8 {
+        self.new
+    }
+
+    #[inline(always)]
+    pub fn family(&self) -> u16 {
+        self.family
+    }
+
+    /// Both ends as the record has them; the namespace is not in it.
+    #[inline(always)]
+    pub fn write_endpoints(&self, to: &mut Endpoints) {
+        let read4 = |offset: u32| v4(self.field(offset, 0_u32));
+        let read16 = |offset: u32| self.field(offset, [0_u8; 16]);
+        if self.family == FAMILY_INET {
+            to.local_address = read4(layout!(record.saddr));
+            to.remote_address = read4(layout!(record.daddr));
+        } else {
+            to.local_address = read16(layout!(record.saddr_v6));
+            to.remote_address = read16(layout!(record.daddr_v6));
+        }
+        // The record has its ports in host order already (ntohs in its TP_fast_assign).
+        to.local_port = self.field(layout!(record.sport), 0);
+        to.remote_port = self.field(layout!(record.dport), 0);
+        to.netns = 0;
+    }
+
+    #[inline(always)]
+    fn field<T: Copy>(&self, offset: u32, zero: T) -> T {
+        // SAFETY: a probe read of the record.
+        unsafe { self.ctx.read_at(offset as usize) }.unwrap_or(zero)
+    }
+}
+
+/// An IPv4 address in network order, as 16 bytes.
+#[inline(always)]
+fn v4(address: u32) -> [u8; 16] {
+    let halves = [u64::from(address), 0];
+    // SAFETY: 16 bytes either way; little-endian hosts only, as is the object.
+    unsafe { core::mem::transmute(halves) }
+}

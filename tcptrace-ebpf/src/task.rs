@@ -1,0 +1,35 @@
+//! Reading the current task: its process, not its thread.
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
+use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, Task};
+
+use crate::{
+    access::{Access, Probe},
+    maps::layout,
+};
+
+/// `PF_KTHREAD` (`include/linux/sched.h`).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Writes the current task and answers the `FIELDS_*` bits that this earns.
+#[inline(always)]
+pub fn write_current(to: &mut Task) -> u8 {
+    to.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    to.reserved = 0;
+    if layout!(resolved) == 0 {
+        to.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+        return 0;
+    }
+    // SAFETY: a helper without arguments, and probe reads from what it gives.
+    unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let leader: u64 = Probe::read(task, layout!(task.group_leader) as usize, 0);
+        to.comm = Probe::read(leader as *const u8, layout!(task.comm) as usize, [0; 16]);
+        let flags: u32 = Probe::read(task, layout!(task.flags) as usize, 0);
+        if flags & PF_KTHREAD == 0 {
+            FIELDS_TASK
+        } else {
+            FIELDS_TASK | FIELDS_KTHREAD
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! `tcptrace capture` and `tcptrace replay`: the raw event stream to a file, and back through the
+//! same decoding, tracker and output.
+
+pub mod format;
+pub mod replay;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    ops::ControlFlow,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+
+use self::format::{
+    Header, HookEntry, LossKind, push_event, write_clock, write_end, write_events, write_loss,
+    write_start,
+};
+use crate::{
+    clock::{self, ClockReading, WallClock},
+    config::CaptureConfig,
+    host::{self, Host},
+    output::{Writer, WriterState},
+    probe::Probe,
+    pump::{BATCH, Drain, IDLE, pump, start, stop_after},
+    startup,
+};
+
+/// Bytes of events put into one block.
+const BLOCK: usize = 1 << 18;
+
+/// Writes what the probe hands out.
+struct Capture {
+    probe: Probe,
+    clock: WallClock,
+    writer: Option<Writer>,
+    block: Vec<u8>,
+    ended: Option<WriterState>,
+    events: u64,
+    lost: u64,
+    skipped: u64,
+    /// Events that the file could not take, not yet told in it.
+    dropped: u64,
+    dropped_total: u64,
+}
+
+impl Capture {
+    /// Writes the block that is being filled, of `events` events, or counts them as dropped.
+    fn close_block(&mut self, events: u64) {
+        if self.block.is_empty() {
+            return;
+        }
+        if let Some(room) = self.writer.as_mut().and_then(Writer::room) {
+            if self.dropped > 0 {
+                write_loss(LossKind::Output, self.dropped, room);
+                self.dropped = 0;
+            }
+            write_events(&self.block, room);
+            self.events += events;
+        } else {
+            self.dropped += events;
+            self.dropped_total += events;
+        }
+        self.block.clear();
+    }
+
+    /// Writes something small, if there is room.
+    fn note(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(room) = self.writer.as_mut().and_then(Writer::room) {
+            write(room);
+        }
+    }
+
+    /// Notes what the ring had no room for, and what the kernel skipped, since the last time.
+    fn note_losses(&mut self) {
+        let (lost, skipped) = (
+            self.probe.counters().lost(),
+            self.probe.transitions_skipped(),
+        );
+        for (kind, events) in [
+            (LossKind::Ring, lost - self.lost),
+            (LossKind::Kernel, skipped.saturating_sub(self.skipped)),
+        ] {
+            if events > 0 {
+                self.note(|room| write_loss(kind, events, room));
+            }
+        }
+        (self.lost, self.skipped) = (lost, skipped);
+    }
+
+    fn pass_on(&mut self) -> ControlFlow<()> {
+        match self.writer.as_mut().map(Writer::pass_on) {
+            Some(WriterState::Open) => ControlFlow::Continue(()),
+            ended => {
+                self.ended = ended;
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+impl Drain for Capture {
+    fn ring(&self) -> BorrowedFd<'_> {
+        self.probe.as_fd()
+    }
+
+    fn drain(&mut self) -> (usize, ControlFlow<()>) {
+        let now = ClockReading::now();
+        if self.clock.learn(now) {
+            self.note(|room| write_clock(now, room));
+        }
+        let mut total = 0;
+        loop {
+            let block = &mut self.block;
+            // Blocks are bounded, so that one that is torn costs little.
+            let most = (BLOCK / 64).min(BATCH - total);
+            let taken = self.probe.drain(most, |bytes| push_event(bytes, block));
+            self.close_block(taken as u64);
+            total += taken;
+            if taken < most || total == BATCH {
+                break;
+            }
+        }
+        self.note_losses();
+        self.probe.flush_log();
+        (total, self.pass_on())
+    }
+
+    fn idle(&self) -> Duration {
+        IDLE
+    }
+
+    fn finish(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let dropped = std::mem::take(&mut self.dropped);
+        self.note(|room| {
+            if dropped > 0 {
+                write_loss(LossKind::Output, dropped, room);
+            }
+            write_end(clock::monotonic_ns(), room);
+        });
+        self.ended = self.writer.take().map(Writer::finish);
+    }
+}
+
+/// Captures until it is interrupted or its time is over.
+///
+/// # Errors
+///
+/// When nothing can be traced, or the file cannot be written.
+pub fn run(config: &CaptureConfig) -> anyhow::Result<()> {
+    let (runtime, stop, stopped) = start()?;
+    let output = open(config.file.as_deref(), config.force)?;
+    let probe = Probe::load(&config.probe)?;
+    startup::say_what_is_missing(&probe);
+    let mut writer = Writer::start(output).context("starting the writer's thread")?;
+    let first = ClockReading::now();
+    if let Some(room) = writer.room() {
+        write_start(&header(&probe, first.monotonic_ns), room);
+        write_clock(first, room);
+    }
+    let mut capture = Capture {
+        probe,
+        clock: WallClock::new(first),
+        writer: Some(writer),
+        block: Vec::with_capacity(BLOCK),
+        ended: None,
+        events: 0,
+        lost: 0,
+        skipped: 0,
+        dropped: 0,
+        dropped_total: 0,
+    };
+    runtime.block_on(async {
+        stop_after(stop, config.duration);
+        let nobody = std::future::pending::<Option<()>>;
+        pump(&mut capture, stopped, nobody, |_, ()| {})
+            .await
+            .context("waiting for the ring buffer")
+    })?;
+    let name = config
+        .file
+        .as_deref()
+        .map_or("standard output".to_owned(), |file| {
+            file.display().to_string()
+        });
+    match capture.ended {
+        Some(WriterState::Failed(error)) => Err(error)
+            .with_context(|| format!("writing {name}; what was written before can be replayed")),
+        Some(WriterState::ReaderGone) => Ok(()),
+        Some(WriterState::Done | WriterState::Open) | None => {
+            let lost = capture.lost + capture.skipped;
+            eprint!("{} events captured, {lost} lost", capture.events);
+            if capture.dropped_total > 0 {
+                eprint!(
+                    ", {} not written, for {name} was too slow",
+                    capture.dropped_total
+                );
+            }
+            eprintln!();
+            Ok(())
+        }
+    }
+}
+
+/// Opens the file, or standard output.
+fn open(file: Option<&Path>, force: bool) -> anyhow::Result<Box<dyn Write + Send>> {
+    let Some(path) = file else {
+        if io::IsTerminal::is_terminal(&io::stdout()) {
+            bail!("a capture is not for a terminal: name a file, or pipe it");
+        }
+        return Ok(Box::new(io::stdout()));
+    };
+    let opened = if force {
+        File::create(path)
+    } else {
+        OpenOptions::new().write(true).create_new(true).open(path)
+    };
+    match opened {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+            "{} exists: choose another name, or replace it with --force",
+            path.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
+    }
+}
+
+fn header(probe: &Probe, start_ns: u64) -> Header {
+    let host = Host::this(start_ns);
+    Header {
+        tcptrace: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel_release: host::kernel_release(),
+        host: host.name,
+        boot_id: host.boot_id,
+        run: host.run,
+        hooks: probe
+            .hooks()
+            .iter()
+            .map(|status| HookEntry {
+                hook: status.hook.name().to_owned(),
+                source: status
+                    .attached
+                    .as_ref()
+                    .ok()
+                    .map(|source| source.name().to_owned()),
+                error: status.attached.as_ref().err().cloned(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,196 @@
+//! `tcptrace check`: what this kernel and these privileges allow, and what to do about the rest.
+//!
+//! It does not reason about versions: it loads and attaches for real, and lets go at once.
+
+use std::{fmt::Write as _, path::Path, process::ExitCode};
+
+use caps::{CapSet, Capability};
+
+use crate::{
+    host,
+    probe::{
+        AttachMode, Hook, HookStatus, KERNEL_BTF, KernelTypes, Probe, ProbeConfig, ProbeError,
+        Source, tracefs_mounted,
+    },
+};
+
+/// What was found.
+#[derive(Debug)]
+struct Report {
+    lines: Vec<(&'static str, Verdict, String)>,
+}
+
+/// How a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// There.
+    Good,
+    /// Missing, and something cannot be measured.
+    Weaker,
+    /// Missing, and not needed here.
+    Unneeded,
+    /// Missing, and nothing works.
+    Bad,
+}
+
+impl Verdict {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Weaker => "missing",
+            Self::Unneeded => "not there",
+            Self::Bad => "FAILED",
+        }
+    }
+}
+
+/// Checks and prints. The status is 0 when tracing works, and with `strict` only when every hook
+/// can be had.
+#[must_use]
+pub fn run(strict: bool) -> ExitCode {
+    let report = Report::make();
+    print!("{report}");
+    if report.passes(strict) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Report {
+    fn make() -> Self {
+        let probed = load(AttachMode::Auto);
+        let mut report = Self { lines: Vec::new() };
+        report.kernel(probed.as_ref().err());
+        let btf = KernelTypes::read(Path::new(KERNEL_BTF), &Hook::ALL.map(Hook::name));
+        match &btf {
+            Ok(_) => report.add("BTF", Verdict::Good, KERNEL_BTF.to_owned()),
+            Err(error) => report.add(
+                "BTF",
+                Verdict::Weaker,
+                format!(
+                    "{error}. Without it there are transitions only: no verdicts, bytes, users, \
+                     cgroups or namespaces. A kernel built with CONFIG_DEBUG_INFO_BTF has it"
+                ),
+            ),
+        }
+        match tracefs_mounted() {
+            Some(place) => report.add("tracefs", Verdict::Good, place.display().to_string()),
+            None => report.add(
+                "tracefs",
+                if btf.is_ok() {
+                    Verdict::Unneeded
+                } else {
+                    Verdict::Bad
+                },
+                if btf.is_ok() {
+                    "not mounted, and needed only without BTF"
+                } else {
+                    "not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+                }
+                .to_owned(),
+            ),
+        }
+        report.capabilities(probed.is_ok());
+        match probed {
+            Ok(hooks) => report.hooks(&hooks),
+            Err(error) => report.add("tracing", Verdict::Bad, error.to_string()),
+        }
+        report
+    }
+
+    fn add(&mut self, what: &'static str, verdict: Verdict, text: String) {
+        self.lines.push((what, verdict, text));
+    }
+
+    fn kernel(&mut self, error: Option<&ProbeError>) {
+        let too_old = matches!(error, Some(ProbeError::KernelTooOld(_)));
+        let verdict = if too_old { Verdict::Bad } else { Verdict::Good };
+        let (major, minor) = crate::probe::OLDEST_KERNEL;
+        self.add(
+            "kernel",
+            verdict,
+            format!(
+                "{} ({major}.{minor} or newer is needed)",
+                host::kernel_release()
+            ),
+        );
+    }
+
+    /// The kernel has the last word: a capability is only missing when loading failed as well.
+    fn capabilities(&mut self, loaded: bool) {
+        for (name, capability, purpose) in [
+            ("CAP_BPF", Capability::CAP_BPF, "loading eBPF programs"),
+            (
+                "CAP_PERFMON",
+                Capability::CAP_PERFMON,
+                "attaching them and reading kernel memory",
+            ),
+        ] {
+            let has =
+                |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+            // Before it was split, and still, CAP_SYS_ADMIN stands for both.
+            let (verdict, text) = if has(capability) {
+                (Verdict::Good, purpose.to_owned())
+            } else if has(Capability::CAP_SYS_ADMIN) || loaded {
+                (Verdict::Good, format!("{purpose} (through CAP_SYS_ADMIN)"))
+            } else {
+                (
+                    Verdict::Bad,
+                    format!("{purpose}. Run as root: sudo tcptrace check"),
+                )
+            };
+            self.add(name, verdict, text);
+        }
+    }
+
+    fn hooks(&mut self, hooks: &[HookStatus]) {
+        for status in hooks {
+            let hook = status.hook;
+            let (verdict, text) = match &status.attached {
+                Ok(Source::TracepointOnly) => (
+                    Verdict::Weaker,
+                    "as the classic tracepoint, transitions only for want of BTF".to_owned(),
+                ),
+                Ok(source) => (
+                    Verdict::Good,
+                    format!("{}, as {}", hook.purpose(), source.name()),
+                ),
+                Err(why) => (
+                    Verdict::Weaker,
+                    format!("{}: {} ({why})", hook.purpose(), hook.consequence()),
+                ),
+            };
+            self.add(hook.name(), verdict, text);
+        }
+    }
+
+    fn passes(&self, strict: bool) -> bool {
+        self.lines.iter().all(|(_, verdict, _)| match verdict {
+            Verdict::Good | Verdict::Unneeded => true,
+            Verdict::Weaker => !strict,
+            Verdict::Bad => false,
+        })
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (what, verdict, text) in &self.lines {
+            let mut line = String::new();
+            write!(line, "{what:<20} {:<10} {text}", verdict.word())?;
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Loads and attaches for real, and lets go.
+fn load(attach: AttachMode) -> Result<Vec<HookStatus>, ProbeError> {
+    let config = ProbeConfig {
+        ring_bytes: 1 << 16,
+        attach,
+        log_level: 0,
+    };
+    Probe::load(&config).map(|probe| probe.hooks().to_vec())
+}

@@ -1,0 +1,339 @@
+//! The command line, as typed. What it means is for [`config`](crate::config) to say.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    filter::{Cidr, Ports, Terms},
+    output::Format,
+    probe::AttachMode,
+    tracker::Role,
+};
+
+/// An eBPF tracer of the TCP connection lifecycle.
+#[derive(Debug, Parser)]
+#[command(name = "tcptrace", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show connections as they open and close.
+    Tail(Box<TailArgs>),
+    /// Trace in the background and serve Prometheus metrics.
+    Daemon(DaemonArgs),
+    /// Write the raw events to a file.
+    Capture(CaptureArgs),
+    /// Show what a capture holds, as `tail` would have.
+    Replay(Box<ReplayArgs>),
+    /// Tell what this kernel and these privileges allow.
+    Check(CheckArgs),
+}
+
+/// How the kernel side is set up.
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    /// How transitions are taken.
+    #[arg(long, value_enum, default_value_t = AttachMode::Auto, help_heading = "Tracing")]
+    pub attach: AttachMode,
+
+    /// Size of the ring buffer: a power of two, at least 4KiB.
+    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, help_heading = "Tracing")]
+    pub ring_size: u64,
+
+    /// Connections tracked at most; the longest unchanged one is given up first.
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Tracing")]
+    pub max_connections: u32,
+
+    /// How much is logged on standard error.
+    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Tracing")]
+    pub log_level: Option<LogLevel>,
+
+    /// Diagnostics of the eBPF programs, passed on to the log; free when off.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, help_heading = "Tracing")]
+    pub ebpf_log_level: LogLevel,
+}
+
+/// A level of logging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Which connections are meant. Each takes a comma list; a leading `!` means none of these.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Filters (a comma list; a leading ! means none of these)")]
+pub struct FilterArgs {
+    /// Either port: 443 or 8000-8099.
+    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
+    pub port: Option<Terms<Ports>>,
+
+    /// This side's port.
+    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
+    pub local_port: Option<Terms<Ports>>,
+
+    /// The other side's port.
+    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
+    pub remote_port: Option<Terms<Ports>>,
+
+    /// Either address: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32.
+    #[arg(long, value_name = "NETS", value_parser = parse_terms::<Cidr>)]
+    pub cidr: Option<Terms<Cidr>>,
+
+    /// The process.
+    #[arg(long, value_name = "PIDS", value_parser = parse_terms::<u32>)]
+    pub pid: Option<Terms<u32>>,
+
+    /// The process's name, as the kernel has it: 15 characters at most.
+    #[arg(long, value_name = "NAMES", value_parser = parse_terms::<String>)]
+    pub comm: Option<Terms<String>>,
+
+    /// active, passive, simultaneous or unknown.
+    #[arg(long, value_name = "ROLES", value_parser = parse_terms::<Role>)]
+    pub role: Option<Terms<Role>>,
+
+    /// The network namespace's inode number (`lsns -t net`).
+    #[arg(long, value_name = "INODES", value_parser = parse_terms::<u32>)]
+    pub netns: Option<Terms<u32>>,
+
+    /// IPv4 only; an IPv4-mapped address is IPv4.
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// IPv6 only.
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+}
+
+/// What is shown, and how.
+#[derive(Clone, Debug, Args)]
+pub struct ViewArgs {
+    /// What to show, a comma list.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "handshakes,connections"
+    )]
+    pub show: Vec<Show>,
+
+    /// Table for people, JSON lines or CSV for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+
+    /// Colours; auto means on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+
+    /// End after so many rows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub filter: FilterArgs,
+}
+
+/// `tcptrace tail`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tcptrace tail                                     everything on this host
+  tcptrace tail --port 443 --role active            this host's own TLS connections
+  tcptrace tail --cidr '!127.0.0.0/8,::1'           without loopback
+  tcptrace tail --show transitions --pid 4242       each state change of one process
+  tcptrace tail --format json | jq 'select(.verdict==\"refused\")'")]
+pub struct TailArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub view: ViewArgs,
+
+    /// End after so long: 30s, 5m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub probe: ProbeArgs,
+}
+
+/// What a tail can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// Every state transition, listeners' too.
+    Transitions,
+    /// Connections as they are established.
+    Handshakes,
+    /// Connections as they end.
+    Connections,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+/// `tcptrace daemon`.
+#[derive(Clone, Debug, Args)]
+pub struct DaemonArgs {
+    /// Where to serve metrics; may be given more than once.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9823"
+    )]
+    pub listen_addresses: Vec<SocketAddr>,
+
+    /// The path of the metrics.
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        default_value = "/metrics"
+    )]
+    pub telemetry_path: String,
+
+    /// Ports that get a label of their own; the rest are "other".
+    #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub max_ports: u16,
+
+    /// Just these ports get a label, a comma list.
+    #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub probe: ProbeArgs,
+}
+
+/// `tcptrace capture`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The file holds the events as the kernel sent them, in blocks with a checksum each: what was
+written before a crash or a full disk can be read. `tcptrace replay FILE` shows it.")]
+pub struct CaptureArgs {
+    /// Where to; - is standard output.
+    pub file: PathBuf,
+
+    /// Replace the file if there is one.
+    #[arg(long)]
+    pub force: bool,
+
+    /// End after so long: 30s, 5m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub probe: ProbeArgs,
+}
+
+/// `tcptrace replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// A file that `tcptrace capture` wrote; - is standard input.
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub view: ViewArgs,
+
+    /// Connections tracked at most; the longest unchanged one is given up first.
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub max_connections: u32,
+}
+
+/// `tcptrace check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Fail unless every hook can be had, not just the needed one.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+fn parse_terms<T: std::str::FromStr<Err: std::fmt::Display>>(
+    text: &str,
+) -> Result<Terms<T>, String> {
+    text.parse()
+}
+
+/// A number of bytes: `4096`, `64KiB`, `8M`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a number of bytes is meant, as 65536, 64KiB or 8MiB".to_owned())?;
+    let factor = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" | "KiB" => 1 << 10,
+        "M" | "m" | "MiB" => 1 << 20,
+        "G" | "g" | "GiB" => 1 << 30,
+        unit => return Err(format!("the unit {unit:?} is none of KiB, MiB, GiB")),
+    };
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "too large".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "a time is meant, as 30s, 5m or 1h".to_owned())?;
+    match Duration::try_from(duration) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) | Err(_) => Err("the time must be longer than nothing".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64KiB"), Ok(65_536));
+        assert_eq!(parse_size("8M"), Ok(8 << 20));
+        for wrong in [
+            "",
+            "KiB",
+            "8MB2",
+            "8 Mb",
+            "-1",
+            "99999999999999999999",
+            "18446744073709551615G",
+        ] {
+            assert!(parse_size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_longer_than_nothing() {
+        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        for wrong in ["", "0s", "-5s", "30", "soon"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

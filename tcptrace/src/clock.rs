@@ -1,0 +1,156 @@
+//! The one place that reads a clock, and the one that turns kernel time into wall time.
+//!
+//! Events carry CLOCK_MONOTONIC, which neither steps nor runs while the machine is suspended;
+//! durations are differences of it and of nothing else. For printing, the difference between the
+//! two clocks is remembered as it was at each time, so that a record of a connection that lived
+//! through a step or a suspend has both of its wall times right.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+
+/// Changes smaller than this are the clock being disciplined, not stepped.
+const STEP_NS: i64 = 1_000_000;
+/// Steps remembered.
+const STEPS: usize = 256;
+
+/// CLOCK_MONOTONIC, nanoseconds: the events' clock.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC).unsigned_abs()
+}
+
+fn read(clock: ClockId) -> i64 {
+    // Neither clock can be missing on Linux; 0 would only make a time print as 1970.
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec())
+}
+
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic_ns: u64,
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, nanoseconds.
+    pub offset_ns: i64,
+}
+
+impl ClockReading {
+    /// Reads both clocks, as close together as a few tries get them.
+    #[must_use]
+    pub fn now() -> Self {
+        let once = || {
+            let before = monotonic_ns();
+            let wall = read(ClockId::CLOCK_REALTIME);
+            let reading = Self {
+                monotonic_ns: before,
+                offset_ns: wall - before.cast_signed(),
+            };
+            (monotonic_ns() - before, reading)
+        };
+        let mut best = once();
+        // Preempted between the reads, the offset would be wrong by as much.
+        for _ in 0..3 {
+            if best.0 < STEP_NS.unsigned_abs() / 10 {
+                break;
+            }
+            let again = once();
+            if again.0 < best.0 {
+                best = again;
+            }
+        }
+        best.1
+    }
+}
+
+/// Turns the events' time into wall time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WallClock {
+    /// Each holds from its own time on.
+    readings: VecDeque<ClockReading>,
+}
+
+impl WallClock {
+    /// Anchored at a first reading.
+    #[must_use]
+    pub fn new(first: ClockReading) -> Self {
+        Self {
+            readings: VecDeque::from([first]),
+        }
+    }
+
+    /// Takes a later reading in. Answers whether it tells anything new: a step, or a suspend.
+    pub fn learn(&mut self, reading: ClockReading) -> bool {
+        if let Some(last) = self.readings.back()
+            && (reading.offset_ns - last.offset_ns).abs() < STEP_NS
+        {
+            return false;
+        }
+        if self.readings.len() == STEPS {
+            self.readings.pop_front();
+        }
+        self.readings.push_back(reading);
+        true
+    }
+
+    /// The wall time of an event's time.
+    #[must_use]
+    pub fn wall(&self, monotonic_ns: u64) -> Timestamp {
+        let offset = self
+            .readings
+            .iter()
+            .rev()
+            .find(|reading| reading.monotonic_ns <= monotonic_ns)
+            .or_else(|| self.readings.front())
+            .map_or(0, |reading| reading.offset_ns);
+        let wall = i128::from(monotonic_ns) + i128::from(offset);
+        Timestamp::from_nanosecond(wall).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(monotonic_ns: u64, offset_ns: i64) -> ClockReading {
+        ClockReading {
+            monotonic_ns,
+            offset_ns,
+        }
+    }
+
+    #[test]
+    fn a_step_changes_what_comes_after_it_and_nothing_before() {
+        let mut clock = WallClock::new(at(0, 1_000_000_000_000));
+        assert!(clock.learn(at(5_000_000_000, 1_000_000_000_000 + 3_600_000_000_000)));
+        assert_eq!(clock.wall(4_999_999_999).as_nanosecond(), 1_004_999_999_999);
+        assert_eq!(clock.wall(5_000_000_000).as_nanosecond(), 4_605_000_000_000);
+    }
+
+    #[test]
+    fn discipline_below_a_millisecond_is_no_step() {
+        let mut clock = WallClock::new(at(0, 7));
+        assert!(!clock.learn(at(10, 7 + STEP_NS - 1)));
+        assert_eq!(clock, WallClock::new(at(0, 7)));
+    }
+
+    #[test]
+    fn steps_are_bounded_and_the_oldest_goes_first() {
+        let mut clock = WallClock::new(at(0, 0));
+        for step in 1..=300_u32 {
+            clock.learn(at(u64::from(step) * 10, i64::from(step) * STEP_NS));
+        }
+        assert_eq!(clock.readings.len(), STEPS);
+        assert_eq!(
+            clock.wall(3_000).as_nanosecond(),
+            3_000 + 300 * i128::from(STEP_NS)
+        );
+    }
+
+    #[test]
+    fn the_real_clocks_agree_with_the_system_time() {
+        let clock = WallClock::new(ClockReading::now());
+        let difference = clock.wall(monotonic_ns()).duration_since(Timestamp::now());
+        assert!(difference.as_millis().abs() < 1000, "{difference:?}");
+    }
+}

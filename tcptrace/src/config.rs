@@ -1,0 +1,260 @@
+//! The command line, validated: what each command runs with.
+
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
+
+use jiff::tz::TimeZone;
+
+use crate::{
+    cli::{
+        CaptureArgs, ColorChoice, DaemonArgs, FilterArgs, LogLevel, ProbeArgs, ReplayArgs, Show,
+        TailArgs, ViewArgs,
+    },
+    filter::{Family, Filter},
+    output::{Format, TableStyle},
+    probe::ProbeConfig,
+    tail::Shown,
+};
+
+/// What cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The ring's size is none that the kernel takes.
+    #[error("--ring-size {0}: the kernel takes a power of two from {1} to 1073741824 bytes")]
+    RingSize(u64, u64),
+    /// The path of the metrics is none.
+    #[error("--web.telemetry-path {0}: a path begins with / and is not / itself or under /-/")]
+    TelemetryPath(String),
+    /// More fixed ports than labels.
+    #[error("--metrics.ports names {0} ports: 1024 are allowed")]
+    Ports(usize),
+}
+
+/// What is shown, and how.
+#[derive(Clone, Debug)]
+pub struct ViewConfig {
+    /// Which connections.
+    pub filter: Filter,
+    /// Which records.
+    pub shown: Shown,
+    /// In what shape.
+    pub format: Format,
+    /// How a table looks.
+    pub style: TableStyle,
+    /// Rows after which it ends.
+    pub count: Option<u64>,
+}
+
+/// What `tcptrace tail` runs with.
+#[derive(Clone, Debug)]
+pub struct TailConfig {
+    /// The kernel side.
+    pub probe: ProbeConfig,
+    /// Connections tracked at most.
+    pub max_connections: usize,
+    /// What is shown.
+    pub view: ViewConfig,
+    /// Time after which it ends.
+    pub duration: Option<Duration>,
+}
+
+/// What `tcptrace capture` runs with.
+#[derive(Clone, Debug)]
+pub struct CaptureConfig {
+    /// The kernel side.
+    pub probe: ProbeConfig,
+    /// Where to; `None` is standard output.
+    pub file: Option<PathBuf>,
+    /// Replace the file if there is one.
+    pub force: bool,
+    /// Time after which it ends.
+    pub duration: Option<Duration>,
+}
+
+/// What `tcptrace replay` runs with.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// Where from; `None` is standard input.
+    pub file: Option<PathBuf>,
+    /// What is shown.
+    pub view: ViewConfig,
+    /// Connections tracked at most.
+    pub max_connections: usize,
+}
+
+/// What `tcptrace daemon` runs with.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// The kernel side.
+    pub probe: ProbeConfig,
+    /// Connections tracked at most.
+    pub max_connections: usize,
+    /// Where metrics are served.
+    pub listen_addresses: Vec<SocketAddr>,
+    /// Their path.
+    pub telemetry_path: String,
+    /// Ports that get a label.
+    pub max_ports: usize,
+    /// Just these, if any.
+    pub fixed_ports: Vec<u16>,
+}
+
+impl ViewConfig {
+    fn new(args: ViewArgs) -> Self {
+        let shows = |what| args.show.contains(&what);
+        Self {
+            shown: Shown {
+                transitions: shows(Show::Transitions),
+                handshakes: shows(Show::Handshakes),
+                connections: shows(Show::Connections),
+            },
+            format: args.format,
+            style: TableStyle {
+                color: color(args.color),
+                ascii: !speaks_utf8(),
+                zone: TimeZone::system(),
+                transitions: shows(Show::Transitions),
+            },
+            count: args.count,
+            filter: filter(args.filter),
+        }
+    }
+}
+
+impl TailConfig {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be meant.
+    pub fn new(args: TailArgs) -> Result<Self, ConfigError> {
+        Ok(Self {
+            probe: probe_config(&args.probe)?,
+            max_connections: args.probe.max_connections as usize,
+            view: ViewConfig::new(args.view),
+            duration: args.duration,
+        })
+    }
+}
+
+impl CaptureConfig {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be meant.
+    pub fn new(args: CaptureArgs) -> Result<Self, ConfigError> {
+        Ok(Self {
+            probe: probe_config(&args.probe)?,
+            file: unless_dash(args.file),
+            force: args.force,
+            duration: args.duration,
+        })
+    }
+}
+
+impl ReplayConfig {
+    /// Validates the arguments.
+    #[must_use]
+    pub fn new(args: ReplayArgs) -> Self {
+        Self {
+            file: unless_dash(args.file),
+            view: ViewConfig::new(args.view),
+            max_connections: args.max_connections as usize,
+        }
+    }
+}
+
+/// `-` is a standard stream.
+fn unless_dash(file: PathBuf) -> Option<PathBuf> {
+    (file.as_os_str() != "-").then_some(file)
+}
+
+impl DaemonConfig {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be meant.
+    pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
+        let path = args.telemetry_path;
+        let graphic = path.bytes().all(|byte| byte.is_ascii_graphic());
+        if !path.starts_with('/') || path == "/" || path.starts_with("/-/") || !graphic {
+            return Err(ConfigError::TelemetryPath(path));
+        }
+        if args.ports.len() > 1024 {
+            return Err(ConfigError::Ports(args.ports.len()));
+        }
+        Ok(Self {
+            probe: probe_config(&args.probe)?,
+            max_connections: args.probe.max_connections as usize,
+            listen_addresses: args.listen_addresses,
+            telemetry_path: path,
+            max_ports: args.max_ports.into(),
+            fixed_ports: args.ports,
+        })
+    }
+}
+
+fn probe_config(args: &ProbeArgs) -> Result<ProbeConfig, ConfigError> {
+    let page = procfs::page_size();
+    let error = ConfigError::RingSize(args.ring_size, page);
+    let ring_bytes = u32::try_from(args.ring_size)
+        .ok()
+        .filter(|size| size.is_power_of_two() && *size <= 1 << 30 && u64::from(*size) >= page)
+        .ok_or(error)?;
+    Ok(ProbeConfig {
+        ring_bytes,
+        attach: args.attach,
+        log_level: match args.ebpf_log_level {
+            LogLevel::Off => 0,
+            LogLevel::Error => 1,
+            LogLevel::Warn => 2,
+            LogLevel::Info => 3,
+            LogLevel::Debug => 4,
+            LogLevel::Trace => 5,
+        },
+    })
+}
+
+fn filter(args: FilterArgs) -> Filter {
+    Filter {
+        port: args.port,
+        local_port: args.local_port,
+        remote_port: args.remote_port,
+        cidr: args.cidr,
+        pid: args.pid,
+        comm: args.comm,
+        role: args.role,
+        netns: args.netns,
+        family: match (args.ipv4, args.ipv6) {
+            (true, _) => Some(Family::Ipv4),
+            (false, true) => Some(Family::Ipv6),
+            (false, false) => None,
+        },
+    }
+}
+
+fn color(choice: ColorChoice) -> bool {
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        // https://no-color.org: set to anything but nothing.
+        ColorChoice::Auto => {
+            std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        }
+    }
+}
+
+/// The locale's character set, in the order the C library looks (setlocale(3)).
+fn speaks_utf8() -> bool {
+    ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .filter_map(std::env::var_os)
+        .find(|value| !value.is_empty())
+        .is_some_and(|value| {
+            let value = value.to_string_lossy().to_ascii_lowercase();
+            value.contains("utf-8") || value.contains("utf8")
+        })
+}

@@ -1,0 +1,95 @@
+//! `tcptrace daemon`: traces in the background and serves metrics.
+
+use std::ops::ControlFlow;
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use crate::{
+    clock::ClockReading,
+    config::DaemonConfig,
+    metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
+    probe::Probe,
+    pump::{pump, start},
+    startup,
+    tracer::{Consumer, Tracer},
+    web,
+};
+
+impl Consumer for Metrics {
+    fn begin_batch(&mut self, _: ClockReading) {}
+
+    fn end_batch(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+///
+/// When nothing can be traced, or an address cannot be listened on.
+pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
+    let (runtime, stop, stopped) = start()?;
+    // The ports first: two daemons would otherwise both trace before one of them fails.
+    let listeners = web::bind(&config.listen_addresses)?;
+    let probe = Probe::load(&config.probe)?;
+    for line in startup::missing(probe.hooks(), probe.btf()) {
+        tracing::warn!("{line}");
+    }
+    let (scraper, mut requests) = web::scrape_channel();
+    let (ready, attached) = watch::channel(true);
+    let server = web::spawn(
+        web::WebConfig {
+            telemetry_path: config.telemetry_path,
+            ..web::WebConfig::default()
+        },
+        listeners,
+        web::Tracer {
+            scraper,
+            ready: attached,
+        },
+        stopped.clone(),
+    )?;
+    let metrics = Metrics::new(&MetricsConfig {
+        max_ports: config.max_ports,
+        fixed_ports: config.fixed_ports,
+    });
+    let mut tracer = Tracer::new(probe, config.max_connections, metrics);
+    tracing::info!("tracing TCP connections; stop with SIGTERM or SIGINT");
+    let ended = runtime.block_on(async {
+        pump(
+            &mut tracer,
+            stopped,
+            async || requests.next().await,
+            |tracer, request: web::ScrapeRequest| {
+                if request.is_wanted() {
+                    request.answer(scrape(tracer));
+                }
+            },
+        )
+        .await
+        .context("waiting for the ring buffer")
+    });
+    ready.send_replace(false);
+    stop.send_replace(true);
+    drop(requests);
+    let served = server
+        .join()
+        .map_err(|_| anyhow::anyhow!("the web server's thread panicked; the log says where"))?;
+    ended.and(served)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything of this moment, copied.
+fn scrape(tracer: &mut Tracer<Metrics>) -> Scrape {
+    let context = ScrapeContext {
+        tracker: tracer.tracker.snapshot(),
+        kernel: tracer.probe.counters().read(),
+        misses: tracer.probe.program_misses(),
+        hooks: tracer.probe.hooks().to_vec(),
+        malformed: tracer.malformed,
+    };
+    tracer.consumer.scrape(context)
+}

@@ -1,0 +1,315 @@
+//! Bytes of the ring into events: every field checked, no byte sequence panics.
+//!
+//! It refuses to guess: an event with anything out of range is an error that names the field,
+//! and is counted as lost by whoever reads.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tcptrace_common::{
+    CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
+    FIELDS_KTHREAD, FIELDS_SOCK, FIELDS_TCP, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN,
+    KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_STEP, OpenEvent,
+    PassiveOpenEvent, ReleaseEvent, ResetEvent, SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL,
+    SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE, StepEvent, TcpState, kind_of_transition,
+};
+
+use crate::event::{
+    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, SocketOwner, Task, Transition,
+};
+
+/// Why bytes are no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Fewer or more bytes than the kind has.
+    #[error("length: {kind} has {expected} bytes, got {actual}")]
+    Length {
+        /// The kind's name.
+        kind: &'static str,
+        /// Bytes.
+        expected: usize,
+        /// Bytes.
+        actual: usize,
+    },
+    /// A field holds what it cannot hold.
+    #[error("{field}: {value} is out of range")]
+    Field {
+        /// The field's name in `tcptrace-common`.
+        field: &'static str,
+        /// What it held.
+        value: u64,
+    },
+    /// The kind is not the one that its transition makes.
+    #[error("kind: {kind} cannot carry the transition {old} to {new}")]
+    KindOfTransition {
+        /// As sent.
+        kind: u8,
+        /// As sent.
+        old: u8,
+        /// As sent.
+        new: u8,
+    },
+}
+
+/// Decodes one event.
+///
+/// # Errors
+///
+/// When the length is not the kind's, or a field is out of range; the error names it.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let raw = Raw(bytes);
+    let header_size = size_of::<EventHeader>();
+    if bytes.len() < header_size {
+        return Err(DecodeError::Length {
+            kind: "header",
+            expected: header_size,
+            actual: bytes.len(),
+        });
+    }
+    let kind: u8 = raw.u8(24);
+    let (name, expected) = match kind {
+        KIND_OPEN => ("open", size_of::<OpenEvent>()),
+        KIND_PASSIVE_OPEN => ("passive open", size_of::<PassiveOpenEvent>()),
+        KIND_ESTABLISHED => ("established", size_of::<EstablishedEvent>()),
+        KIND_STEP => ("step", size_of::<StepEvent>()),
+        KIND_RELEASE => ("release", size_of::<ReleaseEvent>()),
+        KIND_CLOSE => ("close", size_of::<CloseEvent>()),
+        KIND_RESET_RECEIVED | KIND_RESET_SENT => ("reset", size_of::<ResetEvent>()),
+        _ => return Err(out_of_range("kind", kind)),
+    };
+    if bytes.len() != expected {
+        return Err(DecodeError::Length {
+            kind: name,
+            expected,
+            actual: bytes.len(),
+        });
+    }
+    let header = Header::read(raw)?;
+    let body = if kind == KIND_RESET_RECEIVED || kind == KIND_RESET_SENT {
+        if header.old != header.new {
+            return Err(out_of_range("new_state", header.new.raw()));
+        }
+        let endpoints = read_endpoints(raw, header.family);
+        if kind == KIND_RESET_RECEIVED {
+            Body::ResetReceived(endpoints)
+        } else {
+            Body::ResetSent(endpoints)
+        }
+    } else {
+        let (old, new) = (header.old, header.new);
+        if kind != kind_of_transition(old.raw(), new.raw()) {
+            return Err(DecodeError::KindOfTransition {
+                kind,
+                old: old.raw(),
+                new: new.raw(),
+            });
+        }
+        let details = read_details(raw, kind, &header)?;
+        Body::Transition(Transition { old, new, details })
+    };
+    Ok(Event {
+        time_ns: raw.u64(0),
+        socket: raw.u64(8),
+        cookie: Some(raw.u64(16)).filter(|&cookie| cookie != 0),
+        body,
+    })
+}
+
+const fn out_of_range(field: &'static str, value: u8) -> DecodeError {
+    DecodeError::Field {
+        field,
+        value: value as u64,
+    }
+}
+
+struct Header {
+    old: TcpState,
+    new: TcpState,
+    fields: u8,
+    family: u16,
+}
+
+impl Header {
+    fn read(raw: Raw<'_>) -> Result<Self, DecodeError> {
+        let state = |field, at| {
+            TcpState::from_raw(raw.u8(at)).ok_or_else(|| out_of_range(field, raw.u8(at)))
+        };
+        let fields = raw.u8(27);
+        if fields & !FIELDS_ALL != 0 {
+            return Err(out_of_range("fields", fields));
+        }
+        let family = raw.u16(28);
+        if family != FAMILY_INET && family != FAMILY_INET6 {
+            return Err(DecodeError::Field {
+                field: "family",
+                value: family.into(),
+            });
+        }
+        zero("header.reserved", raw.u16(30).into())?;
+        Ok(Self {
+            old: state("old_state", 25)?,
+            new: state("new_state", 26)?,
+            fields,
+            family,
+        })
+    }
+
+    fn has(&self, fields: u8) -> bool {
+        self.fields & fields == fields
+    }
+}
+
+fn zero(field: &'static str, value: u64) -> Result<(), DecodeError> {
+    if value == 0 {
+        Ok(())
+    } else {
+        Err(DecodeError::Field { field, value })
+    }
+}
+
+fn read_details(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Details, DecodeError> {
+    let endpoints = || read_endpoints(raw, header.family);
+    Ok(match kind {
+        KIND_OPEN => Details::Open {
+            endpoints: endpoints(),
+            owner: read_owner(raw, header)?,
+            task: read_task(raw, 88, header)?,
+        },
+        KIND_PASSIVE_OPEN => Details::PassiveOpen {
+            endpoints: endpoints(),
+            owner: read_owner(raw, header)?,
+        },
+        KIND_ESTABLISHED => Details::Established {
+            endpoints: endpoints(),
+            handshake: header.has(FIELDS_TCP).then(|| HandshakeFields {
+                srtt_us: raw.u32(72),
+                retransmits: raw.u32(76),
+            }),
+        },
+        KIND_RELEASE => Details::Release {
+            task: read_task(raw, 32, header)?,
+        },
+        KIND_CLOSE => Details::Close {
+            endpoints: endpoints(),
+            fields: read_close(raw, header)?,
+        },
+        _ => Details::Step,
+    })
+}
+
+fn read_endpoints(raw: Raw<'_>, family: u16) -> Endpoints {
+    let address = |at| {
+        let bytes: [u8; 16] = raw.array(at);
+        if family == FAMILY_INET {
+            IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+        }
+    };
+    Endpoints {
+        local_address: address(32),
+        remote_address: address(48),
+        local_port: raw.u16(64),
+        remote_port: raw.u16(66),
+        netns: Some(raw.u32(68)).filter(|&netns| netns != 0),
+    }
+}
+
+fn read_owner(raw: Raw<'_>, header: &Header) -> Result<SocketOwner, DecodeError> {
+    zero("owner.reserved", raw.u32(84).into())?;
+    Ok(SocketOwner {
+        uid: header.has(FIELDS_SOCK).then(|| raw.u32(80)),
+        cgroup: Some(raw.u64(72)).filter(|&cgroup| cgroup != 0),
+    })
+}
+
+fn read_task(raw: Raw<'_>, at: usize, header: &Header) -> Result<Task, DecodeError> {
+    zero("task.reserved", raw.u32(at + 4).into())?;
+    Ok(Task {
+        pid: raw.u32(at),
+        comm: raw.array(at + 8),
+        kernel: header.has(FIELDS_KTHREAD),
+    })
+}
+
+fn read_close(raw: Raw<'_>, header: &Header) -> Result<Option<CloseFields>, DecodeError> {
+    let shutdown = raw.u8(128);
+    if shutdown > 3 {
+        return Err(out_of_range("shutdown", shutdown));
+    }
+    let flags = raw.u8(129);
+    if flags & !SOCK_FLAGS_ALL != 0 {
+        return Err(out_of_range("sock_flags", flags));
+    }
+    let error = raw.u32(112);
+    // MAX_ERRNO (include/linux/err.h).
+    let error = u16::try_from(error)
+        .ok()
+        .filter(|&errno| errno <= 4095)
+        .ok_or(DecodeError::Field {
+            field: "error",
+            value: error.into(),
+        })?;
+    let reserved: [u8; 5] = raw.array(131);
+    zero(
+        "close.reserved",
+        reserved.iter().map(|&byte| u64::from(byte)).sum(),
+    )?;
+    if !header.has(FIELDS_TCP) {
+        return Ok(None);
+    }
+    let fin = flags & SOCK_DONE != 0;
+    // The peer's FIN takes a sequence number: it counts in bytes_received, and in unread until
+    // the end of file was read (then the difference is -1).
+    let unread = raw.u32(116).wrapping_sub(fin.into());
+    Ok(Some(CloseFields {
+        bytes_sent: raw.u64(72).saturating_sub(raw.u64(80)),
+        bytes_received: raw.u64(88).saturating_sub(fin.into()),
+        segments_sent: raw.u32(96),
+        segments_received: raw.u32(100),
+        retransmits: raw.u32(104),
+        srtt_us: raw.u32(108),
+        error,
+        unread: if unread > i32::MAX as u32 { 0 } else { unread },
+        unacknowledged: raw.u32(120),
+        send_window: raw.u32(124),
+        receive_shut: shutdown & 1 != 0,
+        send_shut: shutdown & 2 != 0,
+        dead: flags & SOCK_DEAD != 0,
+        peer_fin: fin,
+        has_socket: flags & SOCK_HAS_SOCKET != 0,
+        linger2_negative: flags & SOCK_LINGER2_NEGATIVE != 0,
+        probes_out: raw.u8(130),
+    }))
+}
+
+/// Bytes whose length was checked against every offset used.
+#[derive(Clone, Copy)]
+struct Raw<'a>(&'a [u8]);
+
+impl Raw<'_> {
+    fn array<const N: usize>(self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.0[at..at + N]);
+        bytes
+    }
+
+    fn u8(self, at: usize) -> u8 {
+        self.0[at]
+    }
+
+    fn u16(self, at: usize) -> u16 {
+        u16::from_ne_bytes(self.array(at))
+    }
+
+    fn u32(self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.array(at))
+    }
+
+    fn u64(self, at: usize) -> u64 {
+        u64::from_ne_bytes(self.array(at))
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

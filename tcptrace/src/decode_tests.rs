@@ -1,0 +1,301 @@
+//! What the kernel side sends, decoded: exactly that, and never a panic.
+
+#[path = "decode_tests/refused.rs"]
+mod refused;
+#[path = "decode_tests/samples.rs"]
+mod samples;
+
+use proptest::prelude::*;
+
+use self::samples::*;
+use super::*;
+
+/// The event that `samples()` should become.
+fn expected(old: TcpState, new: TcpState, details: Details) -> Event {
+    Event {
+        time_ns: 1_000_000_007,
+        socket: SOCKET,
+        cookie: Some(42),
+        body: Body::Transition(Transition { old, new, details }),
+    }
+}
+
+#[test]
+fn each_kind_decodes_to_exactly_what_was_sent() {
+    use TcpState::{Close, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
+    let details = Details::Open {
+        endpoints: ENDS,
+        owner: OWNER,
+        task: TASK,
+    };
+    assert_eq!(
+        decode(&bytes_of(&open())),
+        Ok(expected(Close, SynSent, details))
+    );
+    let details = Details::PassiveOpen {
+        endpoints: ENDS,
+        owner: OWNER,
+    };
+    assert_eq!(
+        decode(&bytes_of(&passive_open())),
+        Ok(expected(Listen, SynRecv, details))
+    );
+    let details = Details::Established {
+        endpoints: ENDS,
+        handshake: Some(HandshakeFields {
+            srtt_us: 250_362,
+            retransmits: 2,
+        }),
+    };
+    assert_eq!(
+        decode(&bytes_of(&established())),
+        Ok(expected(SynSent, Established, details))
+    );
+    assert_eq!(
+        decode(&bytes_of(&step())),
+        Ok(expected(FinWait1, FinWait2, Details::Step))
+    );
+    let details = Details::Release { task: TASK };
+    assert_eq!(
+        decode(&bytes_of(&release())),
+        Ok(expected(Established, FinWait1, details))
+    );
+    let details = Details::Close {
+        endpoints: ENDS,
+        fields: Some(CloseFields {
+            bytes_sent: 4000,
+            bytes_received: 300,
+            segments_sent: 11,
+            segments_received: 12,
+            retransmits: 3,
+            srtt_us: 99,
+            error: 104,
+            unread: 20,
+            unacknowledged: 5,
+            send_window: 65_535,
+            receive_shut: false,
+            send_shut: true,
+            dead: false,
+            peer_fin: true,
+            has_socket: true,
+            linger2_negative: false,
+            probes_out: 4,
+        }),
+    };
+    assert_eq!(
+        decode(&bytes_of(&close())),
+        Ok(expected(LastAck, Close, details))
+    );
+}
+
+#[test]
+fn a_reset_tells_its_direction_and_both_ends() {
+    for (kind, body) in [
+        (KIND_RESET_RECEIVED, Body::ResetReceived(ENDS)),
+        (KIND_RESET_SENT, Body::ResetSent(ENDS)),
+    ] {
+        let event = decode(&bytes_of(&reset(kind))).unwrap();
+        assert_eq!((event.socket, event.body), (SOCKET, body));
+    }
+}
+
+#[test]
+fn without_btf_what_could_not_be_read_is_absent() {
+    let mut open = open();
+    (open.header.fields, open.header.cookie) = (0, 0);
+    (open.endpoints.netns, open.cgroup, open.uid) = (0, 0, 0);
+    let event = decode(&bytes_of(&open)).unwrap();
+    assert_eq!(event.cookie, None);
+    let Details::Open {
+        endpoints, owner, ..
+    } = transition(&bytes_of(&open)).details
+    else {
+        panic!("no open");
+    };
+    assert_eq!(
+        endpoints,
+        Endpoints {
+            netns: None,
+            ..ENDS
+        }
+    );
+    assert_eq!(owner, SocketOwner::default());
+
+    let mut established = established();
+    established.header.fields = 0;
+    let details = transition(&bytes_of(&established)).details;
+    let handshake = None;
+    assert_eq!(
+        details,
+        Details::Established {
+            endpoints: ENDS,
+            handshake
+        }
+    );
+
+    let mut close = close();
+    for fields in [0, FIELDS_SOCK] {
+        close.header.fields = fields;
+        assert_eq!(close_fields(&close), None);
+    }
+}
+
+#[test]
+fn root_owns_a_socket_by_uid_0_where_the_field_could_be_read() {
+    let event = PassiveOpenEvent {
+        uid: 0,
+        ..passive_open()
+    };
+    let Details::PassiveOpen { owner, .. } = transition(&bytes_of(&event)).details else {
+        panic!("no passive open");
+    };
+    assert_eq!(owner.uid, Some(0));
+}
+
+#[test]
+fn a_thread_of_the_kernel_is_told_from_a_process() {
+    let mut release = release();
+    release.header.fields |= FIELDS_KTHREAD;
+    let details = transition(&bytes_of(&release)).details;
+    assert_eq!(
+        details,
+        Details::Release {
+            task: Task {
+                kernel: true,
+                ..TASK
+            }
+        }
+    );
+}
+
+#[test]
+fn an_ipv6_address_stays_and_a_mapped_one_becomes_ipv4() {
+    let mut event = reset(KIND_RESET_SENT);
+    event.header.family = FAMILY_INET6;
+    let v6: Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let mapped: Ipv6Addr = "::ffff:192.0.2.7".parse().unwrap();
+    event.endpoints.local_address = v6.octets();
+    event.endpoints.remote_address = mapped.octets();
+    let Body::ResetSent(ends) = decode(&bytes_of(&event)).unwrap().body else {
+        panic!("no reset");
+    };
+    assert_eq!(ends.local_address, IpAddr::V6(v6));
+    assert_eq!(ends.remote_address, REMOTE);
+    // Not mapped: the unspecified address and the loopback of IPv6 look like small numbers.
+    for address in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST] {
+        event.endpoints.remote_address = address.octets();
+        let Body::ResetSent(ends) = decode(&bytes_of(&event)).unwrap().body else {
+            panic!("no reset");
+        };
+        assert_eq!(ends.remote_address, IpAddr::V6(address));
+    }
+}
+
+#[test]
+fn the_peers_fin_is_no_payload() {
+    // rcv_nxt - copied_seq, the peer's FIN received, what the application did not read.
+    for (raw, fin, unread) in [
+        (0, false, 0),
+        (10, false, 10),
+        (11, true, 10),
+        (1, true, 0),
+        (0, true, 0),
+        (u32::MAX, false, 0),
+        (i32::MAX.unsigned_abs(), false, i32::MAX.unsigned_abs()),
+        (i32::MAX.unsigned_abs() + 1, false, 0),
+    ] {
+        let sock_flags = if fin { SOCK_DONE } else { 0 };
+        let event = CloseEvent {
+            unread: raw,
+            sock_flags,
+            ..close()
+        };
+        let fields = close_fields(&event).unwrap();
+        assert_eq!(
+            fields.unread, unread,
+            "rcv_nxt - copied_seq = {raw}, FIN {fin}"
+        );
+        assert_eq!(fields.bytes_received, if fin { 300 } else { 301 });
+        assert_eq!(fields.peer_fin, fin);
+    }
+    // A FIN without a byte before it, and a counter that is short of it.
+    for bytes_received in [0, 1] {
+        let event = CloseEvent {
+            bytes_received,
+            sock_flags: SOCK_DONE,
+            ..close()
+        };
+        assert_eq!(close_fields(&event).unwrap().bytes_received, 0);
+    }
+}
+
+#[test]
+fn what_was_sent_again_is_not_counted_twice() {
+    for (sent, again, payload) in [(5000, 1000, 4000), (7, 0, 7), (3, 3, 0), (3, 4, 0)] {
+        let event = CloseEvent {
+            bytes_sent: sent,
+            bytes_retransmitted: again,
+            ..close()
+        };
+        assert_eq!(close_fields(&event).unwrap().bytes_sent, payload);
+    }
+}
+
+#[test]
+fn each_flag_of_the_socket_is_its_own() {
+    for bits in 0..16_u8 {
+        let event = CloseEvent {
+            sock_flags: bits,
+            shutdown: bits & 3,
+            ..close()
+        };
+        let fields = close_fields(&event).unwrap();
+        let set = |bit: u8| bits & bit != 0;
+        assert_eq!(fields.dead, set(SOCK_DEAD));
+        assert_eq!(fields.peer_fin, set(SOCK_DONE));
+        assert_eq!(fields.has_socket, set(SOCK_HAS_SOCKET));
+        assert_eq!(fields.linger2_negative, set(SOCK_LINGER2_NEGATIVE));
+        assert_eq!((fields.receive_shut, fields.send_shut), (set(1), set(2)));
+    }
+}
+
+/// Every byte of a header's fixed fields survives, and the length was the kind's.
+fn assert_faithful(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let Ok(event) = decode(bytes) else {
+        return Ok(());
+    };
+    prop_assert_eq!(event.time_ns.to_ne_bytes(), &bytes[..8]);
+    prop_assert_eq!(event.socket.to_ne_bytes(), &bytes[8..16]);
+    prop_assert_eq!(event.cookie.unwrap_or(0).to_ne_bytes(), &bytes[16..24]);
+    let sizes = samples();
+    prop_assert!(
+        sizes
+            .iter()
+            .any(|(_, one)| one.len() == bytes.len() && one[24] == bytes[24])
+    );
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        assert_faithful(&bytes)?;
+    }
+
+    #[test]
+    fn no_mutation_of_a_valid_event_panics(
+        sample in 0..8_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in prop::option::of(0..200_usize),
+    ) {
+        let mut bytes = samples().swap_remove(sample).1;
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(length) = cut {
+            bytes.resize(length, 0);
+        }
+        assert_faithful(&bytes)?;
+    }
+}

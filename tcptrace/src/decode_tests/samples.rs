@@ -1,0 +1,186 @@
+//! One valid event of each kind, in bytes and as it should decode.
+
+use tcptrace_common as wire;
+
+use super::*;
+
+/// The structs of the wire: `repr(C)`, of integers and byte arrays, every padding byte a field.
+pub(super) trait Wire: Copy {}
+impl Wire for OpenEvent {}
+impl Wire for PassiveOpenEvent {}
+impl Wire for EstablishedEvent {}
+impl Wire for StepEvent {}
+impl Wire for ReleaseEvent {}
+impl Wire for CloseEvent {}
+impl Wire for ResetEvent {}
+
+pub(super) fn bytes_of<T: Wire>(event: &T) -> Vec<u8> {
+    // SAFETY: a `Wire` has no padding (its layout is asserted where it is defined), so each of
+    // its bytes is initialized; the slice is copied while the borrow lasts.
+    unsafe { std::slice::from_raw_parts((&raw const *event).cast::<u8>(), size_of::<T>()) }.to_vec()
+}
+
+pub(super) const SOCKET: u64 = 0xffff_8880_1234_5600;
+pub(super) const NETNS: u32 = 4_026_531_840;
+pub(super) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(super) const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+pub(super) fn header(kind: u8, old: TcpState, new: TcpState) -> EventHeader {
+    EventHeader {
+        time_ns: 1_000_000_007,
+        socket: SOCKET,
+        cookie: 42,
+        kind,
+        old_state: old.raw(),
+        new_state: new.raw(),
+        fields: FIELDS_SOCK | FIELDS_TCP,
+        family: FAMILY_INET,
+        reserved: 0,
+    }
+}
+
+pub(super) fn v4(address: [u8; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&address);
+    bytes
+}
+
+pub(super) fn wire_ends() -> wire::Endpoints {
+    wire::Endpoints {
+        local_address: v4([10, 0, 0, 1]),
+        remote_address: v4([192, 0, 2, 7]),
+        local_port: 40_000,
+        remote_port: 443,
+        netns: NETNS,
+    }
+}
+
+pub(super) const ENDS: Endpoints = Endpoints {
+    local_address: LOCAL,
+    remote_address: REMOTE,
+    local_port: 40_000,
+    remote_port: 443,
+    netns: Some(NETNS),
+};
+
+pub(super) const WIRE_TASK: wire::Task = wire::Task {
+    pid: 1234,
+    reserved: 0,
+    comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+};
+pub(super) const TASK: Task = Task {
+    pid: 1234,
+    comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+    kernel: false,
+};
+pub(super) const OWNER: SocketOwner = SocketOwner {
+    uid: Some(1000),
+    cgroup: Some(7777),
+};
+
+pub(super) fn open() -> OpenEvent {
+    OpenEvent {
+        header: header(KIND_OPEN, TcpState::Close, TcpState::SynSent),
+        endpoints: wire_ends(),
+        cgroup: 7777,
+        uid: 1000,
+        reserved: 0,
+        task: WIRE_TASK,
+    }
+}
+
+pub(super) fn passive_open() -> PassiveOpenEvent {
+    PassiveOpenEvent {
+        header: header(KIND_PASSIVE_OPEN, TcpState::Listen, TcpState::SynRecv),
+        endpoints: wire_ends(),
+        cgroup: 7777,
+        uid: 1000,
+        reserved: 0,
+    }
+}
+
+pub(super) fn established() -> EstablishedEvent {
+    EstablishedEvent {
+        header: header(KIND_ESTABLISHED, TcpState::SynSent, TcpState::Established),
+        endpoints: wire_ends(),
+        srtt_us: 250_362,
+        retransmits: 2,
+    }
+}
+
+pub(super) fn step() -> StepEvent {
+    StepEvent {
+        header: header(KIND_STEP, TcpState::FinWait1, TcpState::FinWait2),
+    }
+}
+
+pub(super) fn release() -> ReleaseEvent {
+    ReleaseEvent {
+        header: header(KIND_RELEASE, TcpState::Established, TcpState::FinWait1),
+        task: WIRE_TASK,
+    }
+}
+
+pub(super) fn close() -> CloseEvent {
+    CloseEvent {
+        header: header(KIND_CLOSE, TcpState::LastAck, TcpState::Close),
+        endpoints: wire_ends(),
+        bytes_sent: 5000,
+        bytes_retransmitted: 1000,
+        bytes_received: 301,
+        segments_sent: 11,
+        segments_received: 12,
+        retransmits: 3,
+        srtt_us: 99,
+        error: 104,
+        unread: 21,
+        unacknowledged: 5,
+        send_window: 65_535,
+        shutdown: 2,
+        sock_flags: SOCK_DONE | SOCK_HAS_SOCKET,
+        probes_out: 4,
+        reserved: [0; 5],
+    }
+}
+
+pub(super) fn reset(kind: u8) -> ResetEvent {
+    ResetEvent {
+        header: header(kind, TcpState::SynSent, TcpState::SynSent),
+        endpoints: wire_ends(),
+    }
+}
+
+/// One valid event of each kind, with the name that its length error has.
+pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("open", bytes_of(&open())),
+        ("passive open", bytes_of(&passive_open())),
+        ("established", bytes_of(&established())),
+        ("step", bytes_of(&step())),
+        ("release", bytes_of(&release())),
+        ("close", bytes_of(&close())),
+        ("reset", bytes_of(&reset(KIND_RESET_RECEIVED))),
+        ("reset", bytes_of(&reset(KIND_RESET_SENT))),
+    ]
+}
+
+pub(super) fn with(bytes: &[u8], at: usize, value: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + value.len()].copy_from_slice(value);
+    bytes
+}
+
+pub(super) fn transition(bytes: &[u8]) -> Transition {
+    let event = decode(bytes).expect("it does not decode");
+    let Body::Transition(transition) = event.body else {
+        panic!("no transition but {event:?}");
+    };
+    transition
+}
+
+pub(super) fn close_fields(event: &CloseEvent) -> Option<CloseFields> {
+    let Details::Close { fields, .. } = transition(&bytes_of(event)).details else {
+        panic!("no close");
+    };
+    fields
+}

@@ -1,0 +1,182 @@
+//! Events as user space knows them: what the kernel sent, checked.
+//!
+//! The wire structs of `tcptrace-common` hold raw integers; these hold states, addresses and
+//! options. [`decode`](crate::decode::decode) makes one out of the other and is the only way.
+
+use std::net::IpAddr;
+
+use tcptrace_common::TcpState;
+
+/// One event from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// The kernel's address of the socket.
+    pub socket: u64,
+    /// `skc_cookie`; `None` until somebody asked for it.
+    pub cookie: Option<u64>,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A state transition (`inet_sock_set_state`).
+    Transition(Transition),
+    /// The kernel acts on a RST that came in (`tcp_receive_reset`).
+    ResetReceived(Endpoints),
+    /// The kernel sends a RST (`tcp_send_reset`).
+    ResetSent(Endpoints),
+}
+
+/// A state transition, with what the kernel side sends along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state left.
+    pub old: TcpState,
+    /// The state entered.
+    pub new: TcpState,
+    /// What came with it.
+    pub details: Details,
+}
+
+/// What comes with a transition, by its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// CLOSE→SYN_SENT, CLOSE→LISTEN.
+    Open {
+        /// Both ends; the local port is 0 unless bound.
+        endpoints: Endpoints,
+        /// Whose socket it is.
+        owner: SocketOwner,
+        /// Who made the call.
+        task: Task,
+    },
+    /// LISTEN→SYN_RECV.
+    PassiveOpen {
+        /// Both ends; the remote one is missing up to Linux 6.14.
+        endpoints: Endpoints,
+        /// The listener's.
+        owner: SocketOwner,
+    },
+    /// →ESTABLISHED.
+    Established {
+        /// Both ends.
+        endpoints: Endpoints,
+        /// What the handshake left in the socket; `None` without BTF.
+        handshake: Option<HandshakeFields>,
+    },
+    /// Nothing but the states.
+    Step,
+    /// →FIN_WAIT1 or →LAST_ACK by a call.
+    Release {
+        /// Who closes, normally.
+        task: Task,
+    },
+    /// →CLOSE.
+    Close {
+        /// Both ends.
+        endpoints: Endpoints,
+        /// The socket's last word; `None` without BTF.
+        fields: Option<CloseFields>,
+    },
+}
+
+impl Details {
+    /// Both ends, where they came along.
+    #[must_use]
+    pub const fn endpoints(&self) -> Option<&Endpoints> {
+        match self {
+            Self::Open { endpoints, .. }
+            | Self::PassiveOpen { endpoints, .. }
+            | Self::Established { endpoints, .. }
+            | Self::Close { endpoints, .. } => Some(endpoints),
+            Self::Step | Self::Release { .. } => None,
+        }
+    }
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// IPv4-mapped addresses are IPv4 here.
+    pub local_address: IpAddr,
+    /// As `local_address`; unspecified while unknown.
+    pub remote_address: IpAddr,
+    /// 0 while unknown.
+    pub local_port: u16,
+    /// 0 while unknown.
+    pub remote_port: u16,
+    /// The network namespace's inode number, where it could be read.
+    pub netns: Option<u32>,
+}
+
+/// Whose socket it is: the creator's, or the listener's for a child. Not the current task's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// `sk_uid`.
+    pub uid: Option<u32>,
+    /// The cgroup's id.
+    pub cgroup: Option<u64>,
+}
+
+/// The current task at an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// The process (thread group).
+    pub pid: u32,
+    /// NUL-padded.
+    pub comm: [u8; 16],
+    /// It is a thread of the kernel.
+    pub kernel: bool,
+}
+
+/// What a finished handshake leaves in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeFields {
+    /// Microseconds; 0 when there is no sample.
+    pub srtt_us: u32,
+    /// SYN or SYN-ACK retransmits.
+    pub retransmits: u32,
+}
+
+/// A closing socket's fields: how it lived and why it died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CloseFields {
+    /// Payload handed to IP, without retransmissions.
+    pub bytes_sent: u64,
+    /// Payload received, without the peer's FIN.
+    pub bytes_received: u64,
+    /// Segments sent, SYN, FIN and bare ACKs included.
+    pub segments_sent: u32,
+    /// Segments received.
+    pub segments_received: u32,
+    /// Segments retransmitted in the whole life.
+    pub retransmits: u32,
+    /// Smoothed round trip, microseconds; 0 when there is no sample.
+    pub srtt_us: u32,
+    /// `sk_err`, 0 for none.
+    pub error: u16,
+    /// Bytes received and never read.
+    pub unread: u32,
+    /// What the peer has not acknowledged, FIN included.
+    pub unacknowledged: u32,
+    /// The window the peer last offered.
+    pub send_window: u32,
+    /// The application shut down receiving.
+    pub receive_shut: bool,
+    /// The application shut down sending.
+    pub send_shut: bool,
+    /// The application's close() is done with the socket (SOCK_DEAD).
+    pub dead: bool,
+    /// The peer's FIN was received (SOCK_DONE).
+    pub peer_fin: bool,
+    /// A descriptor was given out for it; false before accept() and after close().
+    pub has_socket: bool,
+    /// TCP_LINGER2 is negative.
+    pub linger2_negative: bool,
+    /// Zero-window or keepalive probes without an answer.
+    pub probes_out: u8,
+}

@@ -1,0 +1,272 @@
+//! Which connections are shown.
+//!
+//! Filters judge connections, not rows: a connect's local port is 0 until it is established, and
+//! a row must not be lost to that. While a connection cannot be judged yet, the answer is
+//! [`Decision::Later`], and its rows wait.
+
+use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+
+use ipnet::IpNet;
+
+use crate::{
+    event::Endpoints,
+    tracker::{Connection, Listener, Process, Role},
+};
+
+/// Whether a connection is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is.
+    Show,
+    /// It is not.
+    Hide,
+    /// What the filter asks for is not known yet.
+    Later,
+}
+
+/// A comma list of values, all of them meant or, with a leading `!`, none of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms<T> {
+    negated: bool,
+    values: Vec<T>,
+}
+
+impl<T> Terms<T> {
+    /// Judges by what a connection has; `None` is not known.
+    fn judge(&self, known: bool, mut matches: impl FnMut(&T) -> bool) -> Decision {
+        if self.values.iter().any(&mut matches) != self.negated {
+            // A match stands even if the rest is not known; its absence does not, and neither
+            // does the absence of what must not be.
+            if known || !self.negated {
+                return Decision::Show;
+            }
+        } else if known || self.negated {
+            return Decision::Hide;
+        }
+        Decision::Later
+    }
+}
+
+impl<T: FromStr> FromStr for Terms<T>
+where
+    T::Err: fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (negated, list) = match text.strip_prefix('!') {
+            Some(list) => (true, list),
+            None => (false, text),
+        };
+        let values = list
+            .split(',')
+            .map(|term| {
+                let term = term.trim();
+                term.parse()
+                    .map_err(|error| format!("{term:?} is not understood: {error}"))
+            })
+            .collect::<Result<Vec<T>, String>>()?;
+        Ok(Self { negated, values })
+    }
+}
+
+/// A port or a range of them: `443`, `8000-8099`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(RangeInclusive<u16>);
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |text: &str| match text.trim().parse::<u16>() {
+            Ok(port) if port != 0 => Ok(port),
+            Ok(_) | Err(_) => Err("a port is a number from 1 to 65535".to_owned()),
+        };
+        let (first, last) = match text.split_once('-') {
+            Some((first, last)) => (port(first)?, port(last)?),
+            None => (port(text)?, port(text)?),
+        };
+        if first > last {
+            return Err(format!(
+                "the range begins with {first}, past its end {last}"
+            ));
+        }
+        Ok(Self(first..=last))
+    }
+}
+
+/// An address or a network: `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr(IpNet);
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(Self)
+            .map_err(|_| {
+                "an address or a network is meant, as 10.0.0.0/8 or 2001:db8::1".to_owned()
+            })
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name() == text)
+            .ok_or_else(|| "the roles are active, passive, simultaneous and unknown".to_owned())
+    }
+}
+
+/// IPv4 or IPv6; an IPv4-mapped address is IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `-4`
+    Ipv4,
+    /// `-6`
+    Ipv6,
+}
+
+/// All filters at once; a connection must pass each.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Either port.
+    pub port: Option<Terms<Ports>>,
+    /// This side's port.
+    pub local_port: Option<Terms<Ports>>,
+    /// The other side's port.
+    pub remote_port: Option<Terms<Ports>>,
+    /// Either address.
+    pub cidr: Option<Terms<Cidr>>,
+    /// The process.
+    pub pid: Option<Terms<u32>>,
+    /// The process's name.
+    pub comm: Option<Terms<String>>,
+    /// Who opened it.
+    pub role: Option<Terms<Role>>,
+    /// The network namespace's inode number.
+    pub netns: Option<Terms<u32>>,
+    /// The family.
+    pub family: Option<Family>,
+}
+
+/// What a filter looks at.
+struct Subject<'a> {
+    ends: Option<&'a Endpoints>,
+    process: Option<&'a Process>,
+    /// `None` for a listener.
+    role: Option<Role>,
+    /// It is over: what is not known now never will be.
+    over: bool,
+}
+
+impl Filter {
+    /// Judges a connection; `over` when it has ended, and what is not known now never will be.
+    #[must_use]
+    pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
+        self.judge(&Subject {
+            ends: connection.endpoints.as_ref(),
+            process: connection.process.as_ref(),
+            role: Some(connection.role),
+            over,
+        })
+    }
+
+    /// Judges a listener.
+    #[must_use]
+    pub fn listener(&self, listener: &Listener) -> Decision {
+        self.judge(&Subject {
+            ends: Some(&listener.endpoints),
+            process: listener.process.as_ref(),
+            role: None,
+            over: true,
+        })
+    }
+
+    fn judge(&self, subject: &Subject<'_>) -> Decision {
+        let mut later = false;
+        for decision in self.decisions(subject) {
+            match decision {
+                Decision::Show => {}
+                Decision::Hide => return Decision::Hide,
+                Decision::Later => later = true,
+            }
+        }
+        if later {
+            Decision::Later
+        } else {
+            Decision::Show
+        }
+    }
+
+    fn decisions(&self, subject: &Subject<'_>) -> [Decision; 9] {
+        let over = subject.over;
+        let local = subject.ends.map_or(0, |ends| ends.local_port);
+        let remote = subject.ends.map_or(0, |ends| ends.remote_port);
+        let addresses = subject
+            .ends
+            .map(|ends| [ends.local_address, ends.remote_address]);
+        let addresses_known =
+            addresses.is_some_and(|both| !both.iter().any(IpAddr::is_unspecified));
+        let netns = subject.ends.and_then(|ends| ends.netns);
+        let name = subject.process.map(Process::name);
+        let ports = |terms: &Terms<Ports>, ports: &[u16]| {
+            let known = over || !ports.contains(&0);
+            terms.judge(known, |range| {
+                ports.iter().any(|port| range.0.contains(port))
+            })
+        };
+        let by = |decision: Option<Decision>| decision.unwrap_or(Decision::Show);
+        [
+            by(self
+                .port
+                .as_ref()
+                .map(|terms| ports(terms, &[local, remote]))),
+            by(self.local_port.as_ref().map(|terms| ports(terms, &[local]))),
+            by(self
+                .remote_port
+                .as_ref()
+                .map(|terms| ports(terms, &[remote]))),
+            by(self.cidr.as_ref().map(|terms| {
+                terms.judge(over || addresses_known, |cidr| {
+                    addresses
+                        .iter()
+                        .flatten()
+                        .any(|address| cidr.0.contains(address))
+                })
+            })),
+            by(self.pid.as_ref().map(|terms| {
+                terms.judge(over || subject.process.is_some(), |pid| {
+                    subject.process.is_some_and(|process| process.pid == *pid)
+                })
+            })),
+            by(self.comm.as_ref().map(|terms| {
+                terms.judge(over || name.is_some(), |comm| name.as_ref() == Some(comm))
+            })),
+            by(self.role.as_ref().map(|terms| {
+                // Crossed SYNs make an active open simultaneous, but that is rare and soon.
+                terms.judge(true, |role| subject.role == Some(*role))
+            })),
+            by(self
+                .netns
+                .as_ref()
+                .map(|terms| terms.judge(over || netns.is_some(), |inode| netns == Some(*inode)))),
+            by(self.family.map(|family| match (addresses, over) {
+                (Some([local, _]), _) if local.is_ipv4() == (family == Family::Ipv4) => {
+                    Decision::Show
+                }
+                (Some(_), _) | (None, true) => Decision::Hide,
+                (None, false) => Decision::Later,
+            })),
+        ]
+    }
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

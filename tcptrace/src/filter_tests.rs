@@ -1,0 +1,187 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::tracker::ProcessSource;
+
+fn ends(local: (&str, u16), remote: (&str, u16)) -> Endpoints {
+    Endpoints {
+        local_address: local.0.parse().unwrap(),
+        remote_address: remote.0.parse().unwrap(),
+        local_port: local.1,
+        remote_port: remote.1,
+        netns: Some(4_026_531_840),
+    }
+}
+
+fn process(pid: u32, name: &str) -> Process {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    Process {
+        pid,
+        comm,
+        source: ProcessSource::Connect,
+    }
+}
+
+fn judge(
+    filter: &Filter,
+    ends: Option<&Endpoints>,
+    process: Option<&Process>,
+    over: bool,
+) -> Decision {
+    filter.judge(&Subject {
+        ends,
+        process,
+        role: Some(Role::Active),
+        over,
+    })
+}
+
+fn terms<T: FromStr<Err: fmt::Display>>(text: &str) -> Option<Terms<T>> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn without_filters_everything_is_shown_at_once() {
+    assert_eq!(judge(&Filter::default(), None, None, false), Decision::Show);
+}
+
+#[test]
+fn a_local_port_that_is_not_known_yet_waits_and_is_judged_when_it_is() {
+    let filter = Filter {
+        local_port: terms("50000-50010"),
+        ..Filter::default()
+    };
+    let connecting = ends(("10.0.0.1", 0), ("10.0.0.2", 443));
+    assert_eq!(
+        judge(&filter, Some(&connecting), None, false),
+        Decision::Later
+    );
+    let connected = ends(("10.0.0.1", 50_005), ("10.0.0.2", 443));
+    assert_eq!(
+        judge(&filter, Some(&connected), None, false),
+        Decision::Show
+    );
+    let other = ends(("10.0.0.1", 50_011), ("10.0.0.2", 443));
+    assert_eq!(judge(&filter, Some(&other), None, false), Decision::Hide);
+    assert_eq!(
+        judge(&filter, Some(&connecting), None, true),
+        Decision::Hide
+    );
+}
+
+#[test]
+fn either_port_that_matches_is_enough_before_the_other_is_known() {
+    let filter = Filter {
+        port: terms("443"),
+        ..Filter::default()
+    };
+    let connecting = ends(("10.0.0.1", 0), ("10.0.0.2", 443));
+    assert_eq!(
+        judge(&filter, Some(&connecting), None, false),
+        Decision::Show
+    );
+    let elsewhere = ends(("10.0.0.1", 0), ("10.0.0.2", 80));
+    assert_eq!(
+        judge(&filter, Some(&elsewhere), None, false),
+        Decision::Later
+    );
+}
+
+#[test]
+fn a_negated_port_hides_at_once_and_shows_only_when_both_are_known() {
+    let filter = Filter {
+        port: terms("!443,80"),
+        ..Filter::default()
+    };
+    let hidden = ends(("10.0.0.1", 0), ("10.0.0.2", 80));
+    assert_eq!(judge(&filter, Some(&hidden), None, false), Decision::Hide);
+    let open = ends(("10.0.0.1", 0), ("10.0.0.2", 8080));
+    assert_eq!(judge(&filter, Some(&open), None, false), Decision::Later);
+    assert_eq!(judge(&filter, Some(&open), None, true), Decision::Show);
+}
+
+#[test]
+fn a_network_matches_either_address() {
+    let filter = Filter {
+        cidr: terms("192.0.2.0/24,2001:db8::1"),
+        ..Filter::default()
+    };
+    for (local, remote, decision) in [
+        ("192.0.2.9", "10.0.0.1", Decision::Show),
+        ("10.0.0.1", "192.0.2.255", Decision::Show),
+        ("2001:db8::2", "2001:db8::1", Decision::Show),
+        ("10.0.0.1", "192.0.3.0", Decision::Hide),
+    ] {
+        let ends = ends((local, 1), (remote, 2));
+        assert_eq!(
+            judge(&filter, Some(&ends), None, false),
+            decision,
+            "{ends:?}"
+        );
+    }
+    let mut half = ends(("10.0.0.1", 1), ("10.0.0.2", 2));
+    half.remote_address = Ipv4Addr::UNSPECIFIED.into();
+    assert_eq!(judge(&filter, Some(&half), None, false), Decision::Later);
+}
+
+#[test]
+fn a_process_that_is_never_known_is_not_the_one_asked_for() {
+    let filter = Filter {
+        pid: terms("7"),
+        ..Filter::default()
+    };
+    assert_eq!(judge(&filter, None, None, false), Decision::Later);
+    assert_eq!(judge(&filter, None, None, true), Decision::Hide);
+    assert_eq!(
+        judge(&filter, None, Some(&process(7, "a")), false),
+        Decision::Show
+    );
+    assert_eq!(
+        judge(&filter, None, Some(&process(8, "a")), false),
+        Decision::Hide
+    );
+    let not = Filter {
+        comm: terms("!curl"),
+        ..Filter::default()
+    };
+    assert_eq!(judge(&not, None, None, true), Decision::Show);
+    assert_eq!(
+        judge(&not, None, Some(&process(8, "curl")), false),
+        Decision::Hide
+    );
+}
+
+#[test]
+fn every_filter_must_pass() {
+    let filter = Filter {
+        port: terms("443"),
+        family: Some(Family::Ipv6),
+        role: terms("active"),
+        netns: terms("4026531840"),
+        ..Filter::default()
+    };
+    let v4 = ends(("10.0.0.1", 1), ("10.0.0.2", 443));
+    let v6 = ends(("::1", 1), ("::1", 443));
+    assert_eq!(judge(&filter, Some(&v4), None, false), Decision::Hide);
+    assert_eq!(judge(&filter, Some(&v6), None, false), Decision::Show);
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_the_reason() {
+    for (text, reason) in [
+        ("", "a port is a number"),
+        ("0", "a port is a number"),
+        ("443,", "a port is a number"),
+        ("65536", "a port is a number"),
+        ("90-80", "past its end"),
+        ("http", "a port is a number"),
+    ] {
+        let error = text.parse::<Terms<Ports>>().unwrap_err();
+        assert!(error.contains(reason), "{text:?}: {error}");
+    }
+    let error = "10.0.0.0/33".parse::<Terms<Cidr>>().unwrap_err();
+    assert!(error.contains("a network is meant"), "{error}");
+    let error = "server".parse::<Terms<Role>>().unwrap_err();
+    assert!(error.contains("the roles are"), "{error}");
+}

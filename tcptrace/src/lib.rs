@@ -1,0 +1,26 @@
+//! tcptrace: an eBPF tracer of the TCP connection lifecycle.
+//!
+//! One path, no way back: the ring's bytes are [`decode`]d into [`event`]s, the [`tracker`] makes
+//! connections of them, and what it says goes to a [`tail`]'s [`output`] or to the metrics of
+//! a [`daemon`]. Only [`probe`] knows aya; only [`clock`] reads one.
+
+pub mod capture;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod decode;
+pub mod event;
+pub mod filter;
+pub mod host;
+pub mod metrics;
+pub mod output;
+pub mod probe;
+pub mod pump;
+pub mod record;
+mod startup;
+pub mod tail;
+pub mod tracer;
+pub mod tracker;
+pub mod web;

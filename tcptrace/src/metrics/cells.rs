@@ -1,0 +1,265 @@
+//! What is counted: plain integers in arrays, so that an update is an index and an addition.
+//!
+//! Nothing here knows a metric's name; [`families`](super::families) spells it out.
+
+use super::{
+    histogram::{DURATION_BOUNDS, DurationHistogram, LATENCY_BOUNDS, LatencyHistogram},
+    ports::Slot,
+};
+use crate::tracker::{ClosedBy, Connection, HandshakeSource, Role, Verdict};
+
+/// Series of the wide families (handshake times, failures and ends by verdict) that labelled
+/// ports may have, for each label that can be given. They share one pool: a service uses its
+/// verdicts and scopes unevenly, and all of them times all labels would be far over 2,000.
+const WIDE_SERIES_PER_LABEL: usize = 50;
+
+/// How many roles there are.
+pub(super) const ROLES: usize = Role::ALL.len();
+/// How many verdicts there are.
+pub(super) const VERDICTS: usize = Verdict::ALL.len();
+/// The label `closed_by`; `none` where no FIN was seen that could tell.
+pub(super) const CLOSERS: [&str; 4] = [
+    ClosedBy::Local.name(),
+    ClosedBy::Remote.name(),
+    ClosedBy::Simultaneous.name(),
+    "none",
+];
+/// The label `scope`.
+pub(super) const SCOPES: [&str; 2] = ["network", "loopback"];
+/// The label `side` of a half-closed phase: whose direction was closed.
+pub(super) const SIDES: [&str; 2] = [ClosedBy::Local.name(), ClosedBy::Remote.name()];
+/// The label `direction`.
+pub(super) const DIRECTIONS: [&str; 2] = ["sent", "received"];
+/// The label `source` of a handshake's time.
+pub(super) const HANDSHAKE_SOURCES: [&str; 2] = ["none", HandshakeSource::SynSent.name()];
+
+/// Where [`DIRECTIONS`] has `sent`.
+pub(super) const SENT: usize = 0;
+/// Where [`DIRECTIONS`] has `received`.
+pub(super) const RECEIVED: usize = 1;
+
+/// Where [`ROLES`]-wide arrays have a role.
+pub(super) const fn role_index(role: Role) -> usize {
+    match role {
+        Role::Active => 0,
+        Role::Passive => 1,
+        Role::Simultaneous => 2,
+        Role::Unknown => 3,
+    }
+}
+
+/// Where [`VERDICTS`]-wide arrays have a verdict; it is declared in the order of `Verdict::ALL`.
+pub(super) const fn verdict_index(verdict: Verdict) -> usize {
+    verdict as usize
+}
+
+/// Where [`CLOSERS`] has it.
+pub(super) const fn closer_index(closed_by: Option<ClosedBy>) -> usize {
+    match closed_by {
+        Some(ClosedBy::Local) => 0,
+        Some(ClosedBy::Remote) => 1,
+        Some(ClosedBy::Simultaneous) => 2,
+        None => 3,
+    }
+}
+
+/// Where [`SIDES`] has it. FINs that crossed leave no side open alone.
+pub(super) const fn side_index(closed_by: Option<ClosedBy>) -> Option<usize> {
+    match closed_by {
+        Some(ClosedBy::Local) => Some(0),
+        Some(ClosedBy::Remote) => Some(1),
+        Some(ClosedBy::Simultaneous) | None => None,
+    }
+}
+
+/// Where [`SCOPES`] has a connection's.
+pub(super) fn scope_index(connection: &Connection) -> usize {
+    usize::from(connection.is_loopback())
+}
+
+/// Where [`HANDSHAKE_SOURCES`] has it.
+pub(super) const fn source_index(source: Option<HandshakeSource>) -> usize {
+    match source {
+        None => 0,
+        Some(HandshakeSource::SynSent) => 1,
+    }
+}
+
+/// What is counted of one role at one port label.
+#[derive(Clone, Debug)]
+pub(super) struct RoleCells {
+    /// Anything was counted here: its narrow counters are shown, zeros included.
+    pub(super) seen: bool,
+    pub(super) attempts: u64,
+    pub(super) established: u64,
+    pub(super) failures: [u64; VERDICTS],
+    /// By verdict and [`CLOSERS`].
+    pub(super) closed: [[u64; CLOSERS.len()]; VERDICTS],
+    /// By [`SCOPES`].
+    pub(super) handshake: [LatencyHistogram; SCOPES.len()],
+    /// SYNs of an active open, SYN-ACKs of a passive one.
+    pub(super) syn_retransmits: u64,
+    /// Payload, by [`DIRECTIONS`].
+    pub(super) bytes: [u64; DIRECTIONS.len()],
+    /// By [`DIRECTIONS`].
+    pub(super) segments: [u64; DIRECTIONS.len()],
+    /// Sent again.
+    pub(super) retransmits: u64,
+}
+
+impl RoleCells {
+    fn new() -> Self {
+        Self {
+            seen: false,
+            attempts: 0,
+            established: 0,
+            failures: [0; VERDICTS],
+            closed: [[0; CLOSERS.len()]; VERDICTS],
+            handshake: latency_histograms(),
+            syn_retransmits: 0,
+            bytes: [0; DIRECTIONS.len()],
+            segments: [0; DIRECTIONS.len()],
+            retransmits: 0,
+        }
+    }
+}
+
+/// What is counted at one port label, by role.
+pub(super) type PortCells = [RoleCells; ROLES];
+
+fn latency_histograms() -> [LatencyHistogram; SCOPES.len()] {
+    std::array::from_fn(|_| LatencyHistogram::new(&LATENCY_BOUNDS))
+}
+
+/// A cell of a wide family, which labelled ports have only as long as the pool lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WideCell {
+    /// One failure's verdict.
+    Failure(usize),
+    /// One end's verdict and who closed.
+    Closed(usize, usize),
+    /// The handshake times of one scope.
+    Handshake(usize),
+}
+
+impl WideCell {
+    const fn series(self) -> usize {
+        match self {
+            Self::Failure(_) | Self::Closed(..) => 1,
+            Self::Handshake(_) => LatencyHistogram::series(),
+        }
+    }
+
+    const fn is_used(self, cells: &RoleCells) -> bool {
+        match self {
+            Self::Failure(verdict) => cells.failures[verdict] != 0,
+            Self::Closed(verdict, closer) => cells.closed[verdict][closer] != 0,
+            Self::Handshake(scope) => cells.handshake[scope].count() != 0,
+        }
+    }
+}
+
+/// Everything that is counted here.
+#[derive(Clone, Debug)]
+pub(super) struct Cells {
+    /// By [`Slot`].
+    ports: Vec<PortCells>,
+    /// Wide series that labelled ports may still have.
+    pool: usize,
+    /// What was counted as `other` for want of a series in the pool.
+    pub(super) pool_exhausted: u64,
+    /// Connections met in mid-life.
+    pub(super) seeded: u64,
+    /// Established connections, by role and [`HANDSHAKE_SOURCES`].
+    pub(super) measured: [[u64; HANDSHAKE_SOURCES.len()]; ROLES],
+    /// How long connections lived, by role.
+    pub(super) duration: [DurationHistogram; ROLES],
+    /// By [`SIDES`].
+    pub(super) half_closed: [DurationHistogram; SIDES.len()],
+    /// By [`SCOPES`].
+    pub(super) rtt: [LatencyHistogram; SCOPES.len()],
+    /// By [`DIRECTIONS`].
+    pub(super) resets: [u64; DIRECTIONS.len()],
+}
+
+impl Cells {
+    /// Nothing counted, with room for `labels` port labels, so that no update allocates.
+    pub(super) fn new(labels: usize) -> Self {
+        let mut cells = Self {
+            ports: Vec::with_capacity(Slot::UNLABELLED + labels),
+            pool: labels * WIDE_SERIES_PER_LABEL,
+            pool_exhausted: 0,
+            seeded: 0,
+            measured: [[0; HANDSHAKE_SOURCES.len()]; ROLES],
+            duration: std::array::from_fn(|_| DurationHistogram::new(&DURATION_BOUNDS)),
+            half_closed: std::array::from_fn(|_| DurationHistogram::new(&DURATION_BOUNDS)),
+            rtt: latency_histograms(),
+            resets: [0; DIRECTIONS.len()],
+        };
+        for _ in 0..Slot::UNLABELLED {
+            cells.add_slot();
+        }
+        // These two always count something, so that their families never lack.
+        for role in [Role::Active, Role::Passive] {
+            cells.at(Slot::OTHER, role);
+        }
+        cells
+    }
+
+    /// A label was given out: its cells.
+    pub(super) fn add_slot(&mut self) {
+        self.ports.push(std::array::from_fn(|_| RoleCells::new()));
+    }
+
+    /// By slot.
+    pub(super) fn ports(&self) -> &[PortCells] {
+        &self.ports
+    }
+
+    /// What is counted of a role at a slot.
+    pub(super) fn at(&mut self, slot: Slot, role: Role) -> &mut RoleCells {
+        let cells = &mut self.ports[slot.index()][role_index(role)];
+        cells.seen = true;
+        cells
+    }
+
+    /// As [`at`](Self::at), for a cell that only some labels can have: the label's own, or that
+    /// of `other` when the pool is used up.
+    pub(super) fn at_wide(&mut self, slot: Slot, role: Role, cell: WideCell) -> &mut RoleCells {
+        let first = slot.is_labelled() && !cell.is_used(self.at(slot, role));
+        if !first {
+            return self.at(slot, role);
+        }
+        match self.pool.checked_sub(cell.series()) {
+            Some(left) => {
+                self.pool = left;
+                self.at(slot, role)
+            }
+            None => {
+                self.pool_exhausted += 1;
+                self.at(Slot::OTHER, role)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_follow_the_names() {
+        for (at, role) in Role::ALL.into_iter().enumerate() {
+            assert_eq!(role_index(role), at);
+        }
+        for (at, verdict) in Verdict::ALL.into_iter().enumerate() {
+            assert_eq!(verdict_index(verdict), at);
+        }
+        for closed_by in [ClosedBy::Local, ClosedBy::Remote, ClosedBy::Simultaneous] {
+            assert_eq!(CLOSERS[closer_index(Some(closed_by))], closed_by.name());
+        }
+        assert_eq!(CLOSERS[closer_index(None)], "none");
+        let source = HandshakeSource::SynSent;
+        assert_eq!(HANDSHAKE_SOURCES[source_index(Some(source))], source.name());
+    }
+}

@@ -1,0 +1,190 @@
+//! Connections counted: attempts, opens, failures, ends and what they carried.
+
+use super::family::Family;
+use crate::{
+    metrics::{
+        cells::{
+            CLOSERS, DIRECTIONS, HANDSHAKE_SOURCES, RECEIVED, RoleCells, SENT, role_index,
+            verdict_index,
+        },
+        scrape::Scrape,
+    },
+    probe::Hook,
+    tracker::{Role, Verdict},
+};
+
+/// One role's cells at one port label, with the labels' values.
+pub(super) struct Labelled<'a> {
+    pub(super) role: Role,
+    pub(super) port: &'a str,
+    pub(super) cells: &'a RoleCells,
+}
+
+impl Scrape {
+    /// Hands `take` every pair of role and port label at which anything was counted.
+    pub(super) fn for_each_port(&self, mut take: impl FnMut(&Labelled<'_>)) {
+        let unlabelled = ["other", "unknown"].map(str::to_owned);
+        let labels = self.labels.iter().map(ToString::to_string);
+        let ports = unlabelled.into_iter().chain(labels);
+        for (port, cells) in ports.zip(self.cells.ports()) {
+            for role in Role::ALL {
+                let cells = &cells[role_index(role)];
+                if cells.seen {
+                    let port = &port;
+                    take(&Labelled { role, port, cells });
+                }
+            }
+        }
+    }
+}
+
+/// All of them.
+pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
+    let mut families = opens(scrape);
+    families.extend(ends(scrape));
+    if scrape.reads_sockets() {
+        families.extend(retransmits(scrape));
+        families.extend(carried(scrape));
+    }
+    families.push(resets(scrape));
+    families
+}
+
+fn opens(scrape: &Scrape) -> Vec<Family> {
+    let mut attempts = Family::counter(
+        "tcptrace_connection_attempts_total",
+        &["role", "port"],
+        "Connections that began: connect() called (active), or a handshake's last ACK taken up by a listener (passive). \
+         port is the service's; the sum over ports is established + failed + pending + given up for lack of room.",
+    );
+    let mut established = Family::counter(
+        "tcptrace_connections_established_total",
+        &["role", "port"],
+        "Attempts that became ESTABLISHED.",
+    );
+    let mut measured = Family::counter(
+        "tcptrace_handshakes_measured_total",
+        &["role", "source"],
+        "Established connections by how the handshake's time is known; source=\"none\" where it is not.",
+    );
+    let mut seeded = Family::counter(
+        "tcptrace_connections_seeded_total",
+        &[],
+        "Connections met in mid-life: open before the tracer looked, or their beginning was lost.",
+    );
+    scrape.for_each_port(|at| {
+        // A connection met in mid-life is no attempt.
+        if at.cells.attempts > 0 || at.role == Role::Active || at.role == Role::Passive {
+            attempts.add_count(&[at.role.name(), at.port], at.cells.attempts);
+        }
+        if at.cells.established > 0 || at.role == Role::Active || at.role == Role::Passive {
+            established.add_count(&[at.role.name(), at.port], at.cells.established);
+        }
+    });
+    for role in Role::ALL {
+        let by_source = scrape.cells.measured[role_index(role)];
+        for (source, count) in HANDSHAKE_SOURCES.into_iter().zip(by_source) {
+            if count > 0 || (source == HANDSHAKE_SOURCES[0] && role != Role::Unknown) {
+                measured.add_count(&[role.name(), source], count);
+            }
+        }
+    }
+    seeded.add_count(&[], scrape.cells.seeded);
+    vec![attempts, established, measured, seeded]
+}
+
+fn ends(scrape: &Scrape) -> Vec<Family> {
+    let mut failures = Family::counter(
+        "tcptrace_handshake_failures_total",
+        &["role", "port", "verdict"],
+        "Attempts that ended before ESTABLISHED, by why.",
+    );
+    let mut closed = Family::counter(
+        "tcptrace_connections_closed_total",
+        &["role", "port", "verdict", "closed_by"],
+        "Established connections that ended, by why and by whose FIN came first; closed_by=\"none\" when no FIN was seen.",
+    );
+    scrape.for_each_port(|at| {
+        for verdict in Verdict::ALL {
+            let index = verdict_index(verdict);
+            let count = at.cells.failures[index];
+            if count > 0 {
+                failures.add_count(&[at.role.name(), at.port, verdict.name()], count);
+            }
+            for (closed_by, count) in CLOSERS.into_iter().zip(at.cells.closed[index]) {
+                if count > 0 {
+                    let labels = [at.role.name(), at.port, verdict.name(), closed_by];
+                    closed.add_count(&labels, count);
+                }
+            }
+        }
+    });
+    vec![failures, closed]
+}
+
+fn retransmits(scrape: &Scrape) -> Vec<Family> {
+    let mut syn = Family::counter(
+        "tcptrace_syn_retransmits_total",
+        &["role", "port"],
+        "SYNs sent again, counted when the handshake is over or given up.",
+    );
+    let mut synack = Family::counter(
+        "tcptrace_synack_retransmits_total",
+        &["role", "port"],
+        "SYN-ACKs sent again, of handshakes that were completed.",
+    );
+    scrape.for_each_port(|at| match at.role {
+        Role::Active | Role::Simultaneous => {
+            syn.add_count(&[at.role.name(), at.port], at.cells.syn_retransmits);
+        }
+        Role::Passive => synack.add_count(&[at.role.name(), at.port], at.cells.syn_retransmits),
+        // Whose they were cannot be told.
+        Role::Unknown => {}
+    });
+    vec![syn, synack]
+}
+
+fn carried(scrape: &Scrape) -> Vec<Family> {
+    let labels = &["direction", "role", "port"];
+    let mut bytes = Family::counter(
+        "tcptrace_closed_connection_bytes_total",
+        labels,
+        "Payload of established connections that ended, their whole life's; retransmissions not counted.",
+    );
+    let mut segments = Family::counter(
+        "tcptrace_closed_connection_segments_total",
+        labels,
+        "Segments of established connections that ended, their whole life's; SYNs, FINs and bare ACKs counted.",
+    );
+    let mut retransmits = Family::counter(
+        "tcptrace_closed_connection_retransmits_total",
+        labels,
+        "Segments sent again by established connections that ended, their whole life's; SYNs counted.",
+    );
+    scrape.for_each_port(|at| {
+        for (index, direction) in DIRECTIONS.into_iter().enumerate() {
+            let labels = [direction, at.role.name(), at.port];
+            bytes.add_count(&labels, at.cells.bytes[index]);
+            segments.add_count(&labels, at.cells.segments[index]);
+        }
+        // What the peer sent again cannot be told from what it sent.
+        let labels = [DIRECTIONS[SENT], at.role.name(), at.port];
+        retransmits.add_count(&labels, at.cells.retransmits);
+    });
+    vec![bytes, segments, retransmits]
+}
+
+fn resets(scrape: &Scrape) -> Family {
+    let mut resets = Family::counter(
+        "tcptrace_resets_total",
+        &["direction"],
+        "RSTs that the kernel sent, or acted on when received; a direction whose hook is not attached is missing.",
+    );
+    for (index, hook) in [(SENT, Hook::SendReset), (RECEIVED, Hook::ReceiveReset)] {
+        let count = scrape.cells.resets[index];
+        if count > 0 || scrape.source(hook).is_some() {
+            resets.add_count(&[DIRECTIONS[index]], count);
+        }
+    }
+    resets
+}

@@ -1,0 +1,52 @@
+//! Spells a scrape out: every metric's name, type, labels and help.
+//!
+//! One file a group of metrics. It decides nothing: what is counted, and under which label, was
+//! settled when it was counted. What a missing hook or field would have measured is left out,
+//! never shown as zero.
+
+mod build;
+mod connections;
+mod durations;
+mod family;
+mod process;
+mod tracer;
+
+use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
+
+use self::family::Family;
+use super::scrape::Scrape;
+
+/// The text of a scrape, with the process's own metrics as they are now.
+///
+/// # Errors
+///
+/// When the encoder finds a family without a name or without series, which none is.
+pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
+    let mut families = of_scrape(scrape);
+    families.push(build::info());
+    families.extend(process::families());
+    spell_out(families)
+}
+
+/// The text of a scrape alone: what of it does not depend on this process.
+#[cfg(test)]
+pub(super) fn encode_scrape(scrape: &Scrape) -> String {
+    spell_out(of_scrape(scrape)).unwrap()
+}
+
+/// The families that a scrape alone determines.
+fn of_scrape(scrape: &Scrape) -> Vec<Family> {
+    let mut families = connections::families(scrape);
+    families.extend(durations::families(scrape));
+    families.extend(tracer::families(scrape));
+    families
+}
+
+/// The text of the families, in the order of their names.
+fn spell_out(families: Vec<Family>) -> Result<String, prometheus::Error> {
+    let mut families: Vec<MetricFamily> = families.into_iter().filter_map(Family::finish).collect();
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&families, &mut text)?;
+    String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+}

@@ -1,0 +1,197 @@
+//! The tracer itself: what it holds, what it lost, what it is attached to.
+
+use std::collections::BTreeMap;
+
+use tcptrace_common::TcpState;
+
+use super::family::Family;
+use crate::{
+    metrics::scrape::Scrape,
+    probe::state_name,
+    tracker::{Role, Step, is_synchronized},
+};
+
+/// All of them.
+pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
+    let mut families = vec![
+        connections(scrape),
+        state_transitions(scrape),
+        lost(scrape),
+        hooks(scrape),
+    ];
+    families.extend(tracker(scrape));
+    families.extend(bounds(scrape));
+    families.push(misses(scrape));
+    families
+}
+
+fn misses(scrape: &Scrape) -> Family {
+    let mut misses = Family::counter(
+        "tcptrace_program_misses_total",
+        &["program"],
+        "Runs of an eBPF program that the kernel skipped, where it counts them (Linux 5.12 and newer).",
+    );
+    // They come in no particular order.
+    let by_program: BTreeMap<&String, u64> = scrape
+        .context
+        .misses
+        .iter()
+        .map(|(program, count)| (program, *count))
+        .collect();
+    for (program, count) in by_program {
+        misses.add_count(&[program], count);
+    }
+    misses
+}
+
+fn connections(scrape: &Scrape) -> Family {
+    let mut connections = Family::gauge(
+        "tcptrace_connections",
+        &["role", "state"],
+        "Connections that the tracker holds, by state; in CLOSE are those that wait up to 50 ms for their record.",
+    );
+    let held: BTreeMap<(Role, TcpState), u64> = scrape
+        .context
+        .tracker
+        .connections
+        .iter()
+        .map(|&(role, state, count)| ((role, state), count))
+        .collect();
+    for role in Role::ALL {
+        for state in TcpState::ALL {
+            let count = held.get(&(role, state)).copied();
+            if let Some(count) = count.or_else(|| is_of_connections(state).then_some(0)) {
+                connections.add_count(&[role.name(), state.name()], count);
+            }
+        }
+    }
+    connections
+}
+
+/// A full socket with a connection can be in this state.
+const fn is_of_connections(state: TcpState) -> bool {
+    match state {
+        TcpState::SynSent | TcpState::SynRecv | TcpState::Close => true,
+        TcpState::TimeWait | TcpState::Listen | TcpState::NewSynRecv => false,
+        TcpState::Established
+        | TcpState::FinWait1
+        | TcpState::FinWait2
+        | TcpState::CloseWait
+        | TcpState::LastAck
+        | TcpState::Closing => is_synchronized(state),
+    }
+}
+
+fn state_transitions(scrape: &Scrape) -> Family {
+    let mut transitions = Family::counter(
+        "tcptrace_state_transitions_total",
+        &["from", "to"],
+        "Transitions of TCP sockets, counted in the kernel: right however many events were lost.",
+    );
+    let mut counts = BTreeMap::new();
+    for from in TcpState::ALL {
+        for to in TcpState::ALL {
+            if Step::of(from, to) != Step::Impossible {
+                counts.insert((from.raw(), to.raw()), 0);
+            }
+        }
+    }
+    for &(from, to, count) in &scrape.context.kernel.transitions {
+        *counts.entry((from, to)).or_default() += count;
+    }
+    for ((from, to), count) in counts {
+        transitions.add_count(&[&state_name(from), &state_name(to)], count);
+    }
+    transitions
+}
+
+fn lost(scrape: &Scrape) -> Family {
+    let mut lost = Family::counter(
+        "tcptrace_events_lost_total",
+        &["reason"],
+        "Events that never reached the tracker: a transition's (ring_full) or a reset's (ring_full_reset) found the ring full, \
+         or it could not be decoded (malformed).",
+    );
+    let kernel = &scrape.context.kernel;
+    lost.add_count(&["malformed"], scrape.context.malformed);
+    lost.add_count(&["ring_full"], kernel.lost_transitions);
+    lost.add_count(&["ring_full_reset"], kernel.lost_resets);
+    lost
+}
+
+fn hooks(scrape: &Scrape) -> Family {
+    let mut hooks = Family::gauge(
+        "tcptrace_hook_attached",
+        &["hook", "source"],
+        "1 for a hook that is attached, and how; 0 with source=\"none\" for one that is not.",
+    );
+    for status in &scrape.context.hooks {
+        match &status.attached {
+            Ok(source) => hooks.add(&[status.hook.name(), source.name()], 1.0),
+            Err(_) => hooks.add(&[status.hook.name(), "none"], 0.0),
+        }
+    }
+    hooks
+}
+
+fn tracker(scrape: &Scrape) -> Vec<Family> {
+    let stats = &scrape.context.tracker.stats;
+    let mut transitions = Family::counter(
+        "tcptrace_tracker_transitions_total",
+        &[],
+        "Transitions that reached the tracker: once it is quiet, the kernel's less those lost.",
+    );
+    transitions.add_count(&[], stats.transitions);
+    let mut limit = Family::gauge(
+        "tcptrace_tracker_limit",
+        &[],
+        "How many connections the tracker can hold.",
+    );
+    limit.add_count(&[], scrape.context.tracker.limit);
+    let mut evictions = Family::counter(
+        "tcptrace_tracker_evictions_total",
+        &[],
+        "Connections that the tracker gave up for lack of room, the longest unchanged first.",
+    );
+    evictions.add_count(&[], stats.evicted + stats.evicted_pending);
+    let mut gaps = Family::counter(
+        "tcptrace_tracker_gaps_total",
+        &[],
+        "Connections of which an event is missing.",
+    );
+    gaps.add_count(&[], stats.gaps);
+    let mut anomalies = Family::counter(
+        "tcptrace_tracker_anomalies_total",
+        &["kind"],
+        "What should not occur: transitions that no kernel path makes (impossible_transition), \
+         listeners not held for lack of room (listener_refused).",
+    );
+    anomalies.add_count(&["impossible_transition"], stats.anomalies);
+    anomalies.add_count(&["listener_refused"], stats.listeners_refused);
+    vec![transitions, limit, evictions, gaps, anomalies]
+}
+
+/// What the bounds on this page itself cost.
+fn bounds(scrape: &Scrape) -> Vec<Family> {
+    let mut ports_folded = Family::gauge(
+        "tcptrace_ports_folded",
+        &[],
+        "Service ports with established connections that have no label of their own and count as port=\"other\".",
+    );
+    ports_folded.add_count(&[], scrape.ports_folded);
+    let mut series_folded = Family::counter(
+        "tcptrace_series_folded_total",
+        &[],
+        "What was counted as port=\"other\" though its port has a label, because the ports had used up their series.",
+    );
+    series_folded.add_count(&[], scrape.cells.pool_exhausted);
+    let mut rejected = Family::counter(
+        "tcptrace_web_connections_rejected_total",
+        &[],
+        "Connections to this web server that were closed at once, because it had too many.",
+    );
+    if let Some(count) = scrape.web_connections_rejected {
+        rejected.add_count(&[], count);
+    }
+    vec![ports_folded, series_folded, rejected]
+}

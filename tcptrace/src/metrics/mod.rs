@@ -1,0 +1,238 @@
+//! What the tracker says, counted for Prometheus.
+//!
+//! [`Metrics`] listens to the tracker on the tracer's own thread: an update indexes cells by
+//! small integers and adds, it neither allocates nor locks nor knows a metric's name. A scrape
+//! copies the cells into a [`Scrape`] in one pass; whoever asked for it spells it out with
+//! [`encode`], on a thread of its own.
+//!
+//! # Ports
+//!
+//! `port` is the service's port. A port gets a label of its own at its first established
+//! connection, while there are labels left (or when it is on the fixed list), and keeps it. Until
+//! then, and for good when none is left, it counts as `other`. `unknown` is for connections whose
+//! service port cannot be told: those met in mid-life, simultaneous opens.
+//!
+//! A connection is counted under what its port's label is at that moment, so that
+//! attempts = established + failed + pending + evicted attempts
+//! holds over the sum of ports at every scrape. Per port it holds as well, but for attempts that
+//! a scrape showed as `other` before their port got its label: a counter that was shown cannot
+//! fall. Attempts that no scrape has shown yet move to the label with their port.
+//!
+//! # The bound
+//!
+//! Labels are bounded, and so are the series that labelled ports can have in the families with
+//! many (handshake times, verdicts): they share a pool. What finds it empty counts as `other`,
+//! and `tcptrace_series_folded_total` counts it: then per port the identities hold no more, over
+//! the sum of ports they still do.
+
+mod cells;
+mod families;
+mod histogram;
+mod ports;
+mod scrape;
+
+use tcptrace_common::TcpState;
+
+use self::{
+    cells::{
+        Cells, RECEIVED, SENT, WideCell, closer_index, role_index, scope_index, side_index,
+        source_index, verdict_index,
+    },
+    ports::{Ports, Slot},
+};
+pub use self::{
+    families::encode,
+    ports::MAX_PORTS,
+    scrape::{Scrape, ScrapeContext},
+};
+use crate::tracker::{Connection, Ended, Role, Sink, Update};
+
+/// How the metrics are set up.
+#[derive(Clone, Debug)]
+pub struct MetricsConfig {
+    /// How many ports can have a label of their own; at most [`MAX_PORTS`].
+    pub max_ports: usize,
+    /// When not empty, these ports (the first [`MAX_PORTS`] of them) have labels from the start
+    /// and no other ever gets one.
+    pub fixed_ports: Vec<u16>,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            max_ports: 16,
+            fixed_ports: Vec::new(),
+        }
+    }
+}
+
+/// What was counted of connections.
+pub struct Metrics {
+    ports: Ports,
+    cells: Cells,
+}
+
+impl Metrics {
+    /// Nothing counted yet. All memory that updates need is taken here.
+    #[must_use]
+    pub fn new(config: &MetricsConfig) -> Self {
+        let ports = Ports::new(config.max_ports, &config.fixed_ports);
+        let mut cells = Cells::new(ports.limit());
+        for _ in ports.labels() {
+            cells.add_slot();
+        }
+        Self { ports, cells }
+    }
+
+    /// Copies what was counted, with what the rest of the tracer knows. Attempts shown by it stay
+    /// with the label they are shown under.
+    #[must_use]
+    pub fn scrape(&mut self, context: ScrapeContext) -> Scrape {
+        self.ports.settle_attempts();
+        Scrape {
+            context,
+            cells: self.cells.clone(),
+            labels: self.ports.labels().to_vec(),
+            ports_folded: self.ports.folded(),
+            web_connections_rejected: None,
+        }
+    }
+
+    fn attempt(&mut self, connection: &Connection) {
+        let port = connection.service_port();
+        let slot = self.ports.slot(port);
+        self.cells.at(slot, connection.role).attempts += 1;
+        if slot == Slot::OTHER
+            && let Some(port) = port
+        {
+            self.ports.remember_attempt(connection.role, port);
+        }
+    }
+
+    fn established(&mut self, connection: &Connection) {
+        let port = connection.service_port();
+        if let Some(port) = port {
+            self.label(port);
+        }
+        let slot = self.ports.slot(port);
+        let role = connection.role;
+        let cells = self.cells.at(slot, role);
+        cells.established += 1;
+        cells.syn_retransmits += u64::from(connection.syn_retransmits.unwrap_or(0));
+
+        let source = connection.handshake.map(|(_, source)| source);
+        self.cells.measured[role_index(role)][source_index(source)] += 1;
+        if let Some((ns, _)) = connection.handshake {
+            let scope = scope_index(connection);
+            self.cells
+                .at_wide(slot, role, WideCell::Handshake(scope))
+                .handshake[scope]
+                .observe(ns);
+        }
+    }
+
+    /// Gives a port its label, if it has none and there is one left.
+    fn label(&mut self, port: u16) {
+        let cells = &mut self.cells;
+        let mut moved = [0; cells::ROLES];
+        let given = self
+            .ports
+            .on_established(port, |role, attempts| moved[role_index(role)] += attempts);
+        let Some(slot) = given else {
+            return;
+        };
+        cells.add_slot();
+        for (role, attempts) in Role::ALL.into_iter().zip(moved) {
+            if attempts > 0 {
+                cells.at(Slot::OTHER, role).attempts -= attempts;
+                cells.at(slot, role).attempts += attempts;
+            }
+        }
+    }
+
+    fn failed(&mut self, ended: &Ended) {
+        let connection = &ended.connection;
+        let slot = self.unestablished(connection);
+        let verdict = verdict_index(ended.verdict);
+        self.cells
+            .at_wide(slot, connection.role, WideCell::Failure(verdict))
+            .failures[verdict] += 1;
+        // All that a socket in SYN_SENT can have sent again is its SYN.
+        if connection.state == TcpState::SynSent
+            && let Some(fields) = ended.fields
+        {
+            self.cells.at(slot, connection.role).syn_retransmits += u64::from(fields.retransmits);
+        }
+    }
+
+    /// An attempt is over that was never established. Answers where it is counted.
+    fn unestablished(&mut self, connection: &Connection) -> Slot {
+        let port = connection.service_port();
+        let slot = self.ports.slot(port);
+        if slot == Slot::OTHER
+            && let Some(port) = port
+        {
+            self.ports.forget_attempt(connection.role, port);
+        }
+        slot
+    }
+
+    fn closed(&mut self, ended: &Ended) {
+        let connection = &ended.connection;
+        let role = connection.role;
+        let slot = self.ports.slot(connection.service_port());
+        let verdict = verdict_index(ended.verdict);
+        let closer = closer_index(connection.closed_by);
+        self.cells
+            .at_wide(slot, role, WideCell::Closed(verdict, closer))
+            .closed[verdict][closer] += 1;
+        if let Some(opened) = connection.opened
+            && ended.end_seen
+        {
+            let lived = ended.closed_at.get().saturating_sub(opened.get());
+            self.cells.duration[role_index(role)].observe(lived);
+        }
+        if let (Some(side), Some(ns)) = (side_index(connection.closed_by), ended.half_closed_ns()) {
+            self.cells.half_closed[side].observe(ns);
+        }
+        let Some(fields) = ended.fields else {
+            return;
+        };
+        if fields.srtt_us != 0 {
+            self.cells.rtt[scope_index(connection)].observe(u64::from(fields.srtt_us) * 1000);
+        }
+        let cells = self.cells.at(slot, role);
+        cells.bytes[SENT] += fields.bytes_sent;
+        cells.bytes[RECEIVED] += fields.bytes_received;
+        cells.segments[SENT] += u64::from(fields.segments_sent);
+        cells.segments[RECEIVED] += u64::from(fields.segments_received);
+        cells.retransmits += u64::from(fields.retransmits);
+    }
+}
+
+impl Sink for Metrics {
+    fn update(&mut self, update: Update<'_>) {
+        match update {
+            Update::Entered(connection) if connection.established => self.cells.seeded += 1,
+            Update::Entered(connection) => self.attempt(connection),
+            Update::Established(connection) => self.established(connection),
+            Update::Ended(ended) if ended.connection.established => self.closed(ended),
+            Update::Ended(ended) => self.failed(ended),
+            // The tracker counts evictions itself.
+            Update::Evicted(connection) if !connection.established => {
+                self.unestablished(connection);
+            }
+            Update::Reset { sent } => {
+                self.cells.resets[if sent { SENT } else { RECEIVED }] += 1;
+            }
+            // The kernel counts its transitions and the events it lost itself, exactly.
+            Update::Evicted(_)
+            | Update::Transition { .. }
+            | Update::Listener { .. }
+            | Update::Lost { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

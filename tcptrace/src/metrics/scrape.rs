@@ -1,0 +1,61 @@
+//! One scrape: everything a reader of `/metrics` is shown, copied at one moment.
+
+use super::cells::Cells;
+use crate::{
+    probe::{Hook, HookStatus, KernelCounts, Source},
+    tracker::Snapshot,
+};
+
+/// What others than the metrics know at the moment of a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct ScrapeContext {
+    /// What the tracker holds.
+    pub tracker: Snapshot,
+    /// The kernel side's exact counters.
+    pub kernel: KernelCounts,
+    /// Runs that the kernel skipped, by program; empty where it does not count them.
+    pub misses: Vec<(String, u64)>,
+    /// What became of each hook.
+    pub hooks: Vec<HookStatus>,
+    /// Events that could not be decoded.
+    pub malformed: u64,
+}
+
+/// Everything that is shown, of one moment. Plain data: it can cross threads.
+#[derive(Clone, Debug)]
+pub struct Scrape {
+    pub(super) context: ScrapeContext,
+    pub(super) cells: Cells,
+    /// The labelled ports, in the order of their slots.
+    pub(super) labels: Vec<u16>,
+    pub(super) ports_folded: u64,
+    /// Set by the web server, which alone knows.
+    pub(super) web_connections_rejected: Option<u64>,
+}
+
+impl Scrape {
+    /// Adds how many connections the web server has turned away.
+    #[must_use]
+    pub const fn with_web_connections_rejected(mut self, rejected: u64) -> Self {
+        self.web_connections_rejected = Some(rejected);
+        self
+    }
+
+    /// Transitions come with what the socket says; without, no zero may be shown for it.
+    pub(super) fn reads_sockets(&self) -> bool {
+        match self.source(Hook::SetState) {
+            Some(Source::TpBtf | Source::Tracepoint) => true,
+            Some(Source::TracepointOnly) | None => false,
+        }
+    }
+
+    /// How a hook is attached, if it is.
+    pub(super) fn source(&self, hook: Hook) -> Option<Source> {
+        let status = self
+            .context
+            .hooks
+            .iter()
+            .find(|status| status.hook == hook)?;
+        status.attached.as_ref().ok().copied()
+    }
+}

@@ -1,0 +1,165 @@
+//! The whole exposition of a scripted day, compared with a file that a reviewer reads.
+//!
+//! `TCPTRACE_BLESS=1 cargo test` writes the file anew.
+
+use std::path::Path;
+
+use tcptrace_common::TcpState::*;
+
+use super::host::{Host, LOOPBACK, MS, NETWORK, source};
+use crate::{
+    event::CloseFields,
+    metrics::families::encode_scrape,
+    probe::{Hook, KernelCounts, Source},
+};
+
+/// What every connection of the day leaves behind that does not say otherwise.
+const FIELDS: CloseFields = CloseFields {
+    bytes_sent: 512,
+    bytes_received: 65_536,
+    segments_sent: 20,
+    segments_received: 48,
+    retransmits: 1,
+    srtt_us: 18_250,
+    error: 0,
+    unread: 0,
+    unacknowledged: 0,
+    send_window: 64_256,
+    receive_shut: true,
+    send_shut: true,
+    dead: true,
+    peer_fin: true,
+    has_socket: true,
+    linger2_negative: false,
+    probes_out: 0,
+};
+
+fn a_day() -> Host {
+    let mut host = Host::with(2, 1 << 18);
+    clients(&mut host);
+    servers(&mut host);
+    oddities(&mut host);
+    host.settle();
+    // These two are still there.
+    let mut open = host.active(NETWORK, 443);
+    host.wait(15 * MS);
+    host.establish(&mut open, 0);
+    host.active(NETWORK, 9999);
+    host
+}
+
+fn clients(host: &mut Host) {
+    // We ask, get an answer and close first.
+    let mut graceful = host.active(NETWORK, 443);
+    host.wait(12 * MS);
+    host.establish(&mut graceful, 0);
+    host.wait(2_000 * MS);
+    host.go(&mut graceful, FinWait1);
+    host.go(&mut graceful, FinWait2);
+    host.wait(400 * MS);
+    host.close(&mut graceful, FIELDS);
+    // The first SYN is lost, the peer resets.
+    let mut reset = host.active(NETWORK, 443);
+    host.wait(1_013 * MS);
+    host.establish(&mut reset, 1);
+    host.wait(40 * MS);
+    host.reset(&reset, false);
+    host.close(
+        &mut reset,
+        CloseFields {
+            error: 104,
+            ..FIELDS
+        },
+    );
+    // Nobody listens.
+    let mut refused = host.active(LOOPBACK, 5432);
+    host.reset(&refused, false);
+    host.close(
+        &mut refused,
+        CloseFields {
+            error: 111,
+            ..FIELDS
+        },
+    );
+    // Nobody is there.
+    let mut dead = host.active(NETWORK, 443);
+    host.wait(67_000 * MS);
+    let fields = CloseFields {
+        error: 110,
+        retransmits: 6,
+        ..FIELDS
+    };
+    host.close(&mut dead, fields);
+}
+
+fn servers(host: &mut Host) {
+    // The client closes first.
+    let mut child = host.passive(LOOPBACK, 8080);
+    host.establish(&mut child, 2);
+    host.wait(5 * MS);
+    host.go(&mut child, CloseWait);
+    host.wait(30 * MS);
+    host.go(&mut child, LastAck);
+    host.close(&mut child, FIELDS);
+    // Closed with data unread, at a port for which no label is left.
+    let mut unread = host.passive(NETWORK, 2049);
+    host.establish(&mut unread, 0);
+    host.wait(86_400_000 * MS);
+    host.close(
+        &mut unread,
+        CloseFields {
+            unread: 3,
+            ..FIELDS
+        },
+    );
+    host.reset(&unread, true);
+}
+
+fn oddities(host: &mut Host) {
+    // Both ends connect to each other.
+    let mut crossed = host.active(NETWORK, 7000);
+    host.wait(8 * MS);
+    host.go(&mut crossed, SynRecv);
+    host.establish(&mut crossed, 0);
+    host.go(&mut crossed, FinWait1);
+    host.go(&mut crossed, Closing);
+    host.close(&mut crossed, FIELDS);
+    // It was there before.
+    let mut seeded = host.socket(Established, NETWORK, 40_000, 22);
+    host.close(&mut seeded, FIELDS);
+    // No kernel does this.
+    let mut impossible = host.socket(TimeWait, NETWORK, 40_000, 22);
+    host.go(&mut impossible, Established);
+}
+
+#[test]
+fn the_exposition_of_a_day_is_as_reviewed() {
+    let mut host = a_day();
+    let mut context = host.context();
+    context.kernel = KernelCounts {
+        transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
+        lost_transitions: 4,
+        lost_resets: 1,
+    };
+    context.misses = vec![
+        ("set_state_btf".to_owned(), 0),
+        ("receive_reset".to_owned(), 2),
+    ];
+    context.hooks = vec![
+        source(Hook::SetState, Ok(Source::TpBtf)),
+        source(Hook::ReceiveReset, Ok(Source::TpBtf)),
+        source(Hook::SendReset, Err("the kernel has no such tracepoint")),
+    ];
+    let scrape = host.metrics.scrape(context);
+    let text = encode_scrape(&scrape.with_web_connections_rejected(3));
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/golden/day.prom");
+    if std::env::var_os("TCPTRACE_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    for (at, (line, expected)) in text.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(line, expected, "line {} of {}", at + 1, path.display());
+    }
+    assert_eq!(text.lines().count(), golden.lines().count());
+}

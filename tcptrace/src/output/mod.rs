@@ -1,0 +1,65 @@
+//! Records as text: a table for people, JSON lines and CSV for programs.
+
+mod csv;
+mod json;
+mod table;
+mod units;
+mod writer;
+
+pub use self::{
+    table::{Table, TableStyle},
+    units::{bytes, duration},
+    writer::{Writer, WriterState},
+};
+use crate::record::Record;
+
+/// The shape of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned columns for people.
+    Table,
+    /// One JSON object a line.
+    Json,
+    /// Comma-separated values, one header line.
+    Csv,
+}
+
+/// Turns records into bytes.
+pub enum Renderer {
+    /// A table.
+    Table(Table),
+    /// JSON lines.
+    Json,
+    /// CSV.
+    Csv,
+}
+
+impl Renderer {
+    /// For a format; `style` is for tables.
+    #[must_use]
+    pub fn new(format: Format, style: TableStyle) -> Self {
+        match format {
+            Format::Table => Self::Table(Table::new(style)),
+            Format::Json => Self::Json,
+            Format::Csv => Self::Csv,
+        }
+    }
+
+    /// What comes before the first record.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Table(table) => table.header(out),
+            Self::Json => {}
+            Self::Csv => csv::header(out),
+        }
+    }
+
+    /// One record.
+    pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
+        match self {
+            Self::Table(table) => table.row(record, out),
+            Self::Json => json::line(record, out),
+            Self::Csv => csv::row(record, out),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The table: a line a person reads at a glance.
+//!
+//! Time, process, role, both ends, what happened, how long it took, and what is worth adding.
+//! Columns keep their place: one that must grow for a long address stays grown.
+
+use std::net::SocketAddr;
+
+use anstyle::{AnsiColor, Style};
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::units::{bytes, duration};
+use crate::{
+    record::{ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, TransitionRecord},
+    tracker::{Completeness, Role, Verdict},
+};
+
+/// How a table looks.
+#[derive(Clone, Debug)]
+pub struct TableStyle {
+    /// With colours.
+    pub color: bool,
+    /// Without characters past ASCII.
+    pub ascii: bool,
+    /// In which zone times are shown.
+    pub zone: TimeZone,
+    /// Transitions will be shown: room for their names.
+    pub transitions: bool,
+}
+
+/// A table under way.
+pub struct Table {
+    style: TableStyle,
+    widths: [usize; COLUMNS],
+}
+
+const COLUMNS: usize = 7;
+const HEADINGS: [&str; COLUMNS] = ["TIME", "PROCESS", "ROLE", "LOCAL", "REMOTE", "WHAT", "TOOK"];
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const ODD: Style = AnsiColor::Yellow.on_default();
+const QUIET: Style = Style::new().dimmed();
+const PLAIN: Style = Style::new();
+
+/// A row before it is aligned.
+struct Row {
+    time: Timestamp,
+    process: String,
+    role: &'static str,
+    local: String,
+    remote: String,
+    what: String,
+    style: Style,
+    took: String,
+    notes: Vec<String>,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new(style: TableStyle) -> Self {
+        let what = if style.transitions {
+            "ESTABLISHED->CLOSE_WAIT".len()
+        } else {
+            "close".len()
+        };
+        Self {
+            style,
+            widths: [12, 20, 7, 21, 21, what, 7],
+        }
+    }
+
+    /// Appends the headings.
+    pub fn header(&mut self, out: &mut Vec<u8>) {
+        let cells = HEADINGS.map(str::to_owned);
+        self.line(&cells, [QUIET; COLUMNS], "NOTES", QUIET, out);
+    }
+
+    /// Appends a record's row.
+    pub fn row(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let row = match &record.body {
+            RecordBody::Transition(body) => self.transition(record.time, body),
+            RecordBody::Handshake(body) => self.handshake(record.time, body),
+            RecordBody::Connection(body) => self.connection(record.time, body),
+            RecordBody::Loss(body) => Row {
+                time: record.time,
+                process: String::new(),
+                role: "",
+                local: String::new(),
+                remote: String::new(),
+                what: "LOST".to_owned(),
+                style: BAD,
+                took: String::new(),
+                notes: vec![match body.place {
+                    "output" => format!(
+                        "{} rows were not written: whoever reads this is too slow",
+                        body.lost
+                    ),
+                    place => format!(
+                        "{} events were lost ({place}): connections may be missing or incomplete",
+                        body.lost
+                    ),
+                }],
+            },
+        };
+        self.put(row, out);
+    }
+
+    fn transition(&self, time: Timestamp, body: &TransitionRecord) -> Row {
+        let arrow = if self.style.ascii { "->" } else { "→" };
+        Row {
+            what: format!("{}{arrow}{}", body.from.name(), body.to.name()),
+            took: body.in_state_us.map_or_else(dash, |us| self.took(us)),
+            style: QUIET,
+            ..self.blank(time, &body.identity)
+        }
+    }
+
+    fn handshake(&self, time: Timestamp, body: &HandshakeRecord) -> Row {
+        let mut notes = Vec::new();
+        if let Some(count @ 1..) = body.syn_retransmits {
+            let what = match body.identity.role {
+                Some(Role::Passive) => "SYN-ACK",
+                Some(Role::Active | Role::Simultaneous | Role::Unknown) | None => "SYN",
+            };
+            notes.push(plural(count.into(), &format!("{what} retransmit")));
+        }
+        Row {
+            what: "open".to_owned(),
+            style: if notes.is_empty() { GOOD } else { ODD },
+            took: body.handshake_us.map_or_else(dash, |us| self.took(us)),
+            notes,
+            ..self.blank(time, &body.identity)
+        }
+    }
+
+    fn connection(&self, time: Timestamp, body: &ConnectionRecord) -> Row {
+        let mut notes = vec![words(body.verdict)];
+        if let Some(errno) = &body.errno {
+            notes.push(errno.clone());
+        }
+        if body.established {
+            if let Some(side) = body.closed_by {
+                notes.push(match side {
+                    "simultaneous" => "both sides closed at once".to_owned(),
+                    side => format!("{side} side closed first"),
+                });
+            }
+            if let (Some(sent), Some(received)) = (body.bytes_sent, body.bytes_received) {
+                notes.push(format!(
+                    "sent {}, received {}",
+                    bytes(sent),
+                    bytes(received)
+                ));
+            }
+            if let Some(count @ 1..) = body.retransmits {
+                notes.push(plural(count.into(), "retransmit"));
+            }
+        }
+        match body.completeness {
+            Completeness::Full => {}
+            Completeness::Seeded => notes.push("was there before".to_owned()),
+            Completeness::Gap => notes.push("events of it were lost".to_owned()),
+        }
+        let style = match (body.established, body.verdict) {
+            (true, Verdict::Graceful) => PLAIN,
+            (true, _) => ODD,
+            (false, Verdict::Cancelled) => ODD,
+            (false, _) => BAD,
+        };
+        Row {
+            what: if body.established { "close" } else { "fail" }.to_owned(),
+            style,
+            took: body.duration_us.map_or_else(dash, |us| self.took(us)),
+            notes,
+            ..self.blank(time, &body.identity)
+        }
+    }
+
+    fn blank(&self, time: Timestamp, identity: &Identity) -> Row {
+        let end = |address: Option<std::net::IpAddr>, port: Option<u16>| match (address, port) {
+            (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
+            (Some(std::net::IpAddr::V6(address)), None) => format!("[{address}]:-"),
+            (Some(address), None) => format!("{address}:-"),
+            (None, Some(port)) => format!("-:{port}"),
+            (None, None) => dash(),
+        };
+        Row {
+            time,
+            process: match (&identity.comm, identity.pid) {
+                (Some(comm), Some(pid)) => format!("{}/{pid}", printable(comm)),
+                (_, _) => dash(),
+            },
+            role: identity.role.map_or("listen", Role::name),
+            local: end(identity.local_address, identity.local_port),
+            remote: end(identity.remote_address, identity.remote_port),
+            what: String::new(),
+            style: PLAIN,
+            took: String::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn took(&self, micros: u64) -> String {
+        duration(micros, self.style.ascii)
+    }
+
+    fn put(&mut self, row: Row, out: &mut Vec<u8>) {
+        let time = row.time.to_zoned(self.style.zone.clone());
+        let cells = [
+            time.strftime("%H:%M:%S%.3f").to_string(),
+            row.process,
+            row.role.to_owned(),
+            row.local,
+            row.remote,
+            row.what,
+            row.took,
+        ];
+        let styles = [QUIET, PLAIN, PLAIN, PLAIN, PLAIN, row.style, PLAIN];
+        self.line(&cells, styles, &row.notes.join(", "), row.style, out);
+    }
+
+    fn line(
+        &mut self,
+        cells: &[String; COLUMNS],
+        styles: [Style; COLUMNS],
+        notes: &str,
+        notes_style: Style,
+        out: &mut Vec<u8>,
+    ) {
+        let mut line = String::with_capacity(160);
+        for (index, (cell, style)) in cells.iter().zip(styles).enumerate() {
+            let length = cell.chars().count();
+            self.widths[index] = self.widths[index].max(length);
+            let padding = self.widths[index] - length;
+            // Durations are compared, so they end in one column.
+            let (before, after) = if index == COLUMNS - 1 {
+                (padding, 0)
+            } else {
+                (0, padding)
+            };
+            line.push_str(&" ".repeat(before));
+            self.paint(&mut line, cell, style);
+            line.push_str(&" ".repeat(after + 2));
+        }
+        self.paint(&mut line, notes, notes_style);
+        out.extend_from_slice(line.trim_end().as_bytes());
+        out.push(b'\n');
+    }
+
+    fn paint(&self, line: &mut String, text: &str, style: Style) {
+        if self.style.color && !text.is_empty() {
+            line.push_str(&format!("{style}{text}{style:#}"));
+        } else {
+            line.push_str(text);
+        }
+    }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn plural(count: u64, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
+}
+
+/// A verdict as words.
+fn words(verdict: Verdict) -> String {
+    verdict.name().replace('_', " ")
+}
+
+/// A process chooses its name: nothing in it may move the terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| {
+            if character.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                character
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,390 @@
+//! A walker over the kernel's own BTF: where a field lies, which number a type has.
+//!
+//! Only what this program asks is kept. Parsing all of it into a tree takes tens of megabytes and
+//! most of the start-up time; one pass that notes where each type begins takes neither.
+//! Format: Documentation/bpf/btf.rst.
+
+use std::{collections::HashMap, path::Path};
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u8 = 1;
+const KIND_PTR: u8 = 2;
+const KIND_ARRAY: u8 = 3;
+const KIND_STRUCT: u8 = 4;
+const KIND_UNION: u8 = 5;
+const KIND_ENUM: u8 = 6;
+const KIND_FWD: u8 = 7;
+const KIND_TYPEDEF: u8 = 8;
+const KIND_VOLATILE: u8 = 9;
+const KIND_CONST: u8 = 10;
+const KIND_RESTRICT: u8 = 11;
+const KIND_FUNC: u8 = 12;
+const KIND_FUNC_PROTO: u8 = 13;
+const KIND_VAR: u8 = 14;
+const KIND_DATASEC: u8 = 15;
+const KIND_FLOAT: u8 = 16;
+const KIND_DECL_TAG: u8 = 17;
+const KIND_TYPE_TAG: u8 = 18;
+const KIND_ENUM64: u8 = 19;
+
+/// The bytes of a type before what its kind adds.
+const TYPE_SIZE: usize = 12;
+/// A type nested deeper than this is a cycle.
+const DEPTH: usize = 32;
+/// Structs and unions looked through for one field. The kernel's largest have some dozens.
+const ANONYMOUS: usize = 1024;
+
+/// Why BTF does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not BTF, or cut short.
+    #[error("not valid BTF at byte {at}: {what}")]
+    Invalid {
+        /// Where.
+        at: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// This kernel has no such type.
+    #[error("the kernel has no {0}")]
+    NoType(String),
+    /// This kernel's type has no such field.
+    #[error("the kernel's struct {0} has no field {1}")]
+    NoField(String, String),
+    /// The field is not as wide as it is read.
+    #[error("the kernel's {name} has {actual} bytes, not {expected}")]
+    Size {
+        /// struct.field
+        name: String,
+        /// Bytes.
+        expected: u32,
+        /// Bytes.
+        actual: u32,
+    },
+}
+
+/// The kernel's BTF.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: std::ops::Range<usize>,
+    /// Where each type begins; type 0 is void.
+    types: Vec<u32>,
+    /// The named structs and typedefs asked for.
+    named: HashMap<(u8, String), u32>,
+}
+
+/// A type's fixed part.
+#[derive(Clone, Copy)]
+struct Type {
+    at: usize,
+    name: u32,
+    kind: u8,
+    entries: usize,
+    /// Bitfield sizes are packed into member offsets.
+    kind_flag: bool,
+    size_or_type: u32,
+}
+
+impl Btf {
+    /// Reads a BTF file and notes the structs and typedefs in `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not valid BTF.
+    pub fn read(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
+        let data = std::fs::read(path).map_err(|source| BtfError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
+        Self::parse(data, wanted)
+    }
+
+    /// As [`Btf::read`], from memory.
+    ///
+    /// # Errors
+    ///
+    /// When it is not valid BTF.
+    pub fn parse(data: Vec<u8>, wanted: &[&str]) -> Result<Self, BtfError> {
+        let invalid = |at, what| BtfError::Invalid { at, what };
+        if read_u16(&data, 0)? != MAGIC {
+            return Err(invalid(0, "no BTF magic of this machine's byte order"));
+        }
+        let header = read_u32(&data, 4)? as usize;
+        let section = |offset_at, length_at| -> Result<std::ops::Range<usize>, BtfError> {
+            let start = header.saturating_add(read_u32(&data, offset_at)? as usize);
+            let end = start.saturating_add(read_u32(&data, length_at)? as usize);
+            if end > data.len() {
+                return Err(invalid(offset_at, "a section reaches past the end"));
+            }
+            Ok(start..end)
+        };
+        let types_section = section(8, 12)?;
+        let strings = section(16, 20)?;
+        let mut btf = Self {
+            data,
+            strings,
+            types: vec![0],
+            named: HashMap::new(),
+        };
+        let mut at = types_section.start;
+        while at < types_section.end {
+            let ty = btf.type_at(at)?;
+            if matches!(ty.kind, KIND_STRUCT | KIND_TYPEDEF)
+                && let name = btf.string(ty.name)
+                && wanted.contains(&name)
+            {
+                let name = name.to_owned();
+                let id = u32::try_from(btf.types.len()).unwrap_or(0);
+                btf.named.entry((ty.kind, name)).or_insert(id);
+            }
+            btf.types
+                .push(u32::try_from(at).map_err(|_| invalid(at, "too large"))?);
+            at += TYPE_SIZE + btf.extra(ty)?;
+        }
+        if at != types_section.end {
+            return Err(invalid(at, "the last type is cut short"));
+        }
+        Ok(btf)
+    }
+
+    /// How many types there are, void included.
+    #[must_use]
+    pub fn type_count(&self) -> usize {
+        self.types.len()
+    }
+
+    /// The number of the typedef `name`, which must have been wanted.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn typedef_id(&self, name: &str) -> Result<u32, BtfError> {
+        self.named
+            .get(&(KIND_TYPEDEF, name.to_owned()))
+            .copied()
+            .ok_or_else(|| BtfError::NoType(format!("typedef {name}")))
+    }
+
+    /// The byte offset of a field, given as a path of names (`ns.inum`) from the struct `name`,
+    /// which must have been wanted. Anonymous structs and unions need not be named.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such field, it is a bitfield, or not `size` bytes wide.
+    pub fn offset(&self, name: &str, path: &str, size: u32) -> Result<u32, BtfError> {
+        let mut id = *self
+            .named
+            .get(&(KIND_STRUCT, name.to_owned()))
+            .ok_or_else(|| BtfError::NoType(format!("struct {name}")))?;
+        let mut offset = 0;
+        for field in path.split('.') {
+            let mut budget = ANONYMOUS;
+            let (bits, field_type) = self
+                .member(id, field, &mut budget)?
+                .ok_or_else(|| BtfError::NoField(name.to_owned(), path.to_owned()))?;
+            if bits % 8 != 0 {
+                return Err(BtfError::NoField(
+                    name.to_owned(),
+                    format!("{path} at a byte"),
+                ));
+            }
+            offset += bits / 8;
+            id = field_type;
+        }
+        let actual = self.size(id, 0)?;
+        if actual == size {
+            Ok(offset)
+        } else {
+            Err(BtfError::Size {
+                name: format!("{name}.{path}"),
+                expected: size,
+                actual,
+            })
+        }
+    }
+
+    /// Offset in bits and type of a member, looked for in anonymous members too, `left` of them
+    /// at the most: bounded as a whole, for a struct that contains itself twice has 2^depth.
+    fn member(
+        &self,
+        id: u32,
+        field: &str,
+        left: &mut usize,
+    ) -> Result<Option<(u32, u32)>, BtfError> {
+        let ty = self.resolve(id)?;
+        if !matches!(ty.kind, KIND_STRUCT | KIND_UNION) || *left == 0 {
+            return Ok(None);
+        }
+        *left -= 1;
+        for entry in 0..ty.entries {
+            let at = ty.at + TYPE_SIZE + entry * 12;
+            let name = self.string(read_u32(&self.data, at)?);
+            let member_type = read_u32(&self.data, at + 4)?;
+            let raw = read_u32(&self.data, at + 8)?;
+            let (bits, bitfield) = if ty.kind_flag {
+                (raw & 0x00ff_ffff, raw >> 24)
+            } else {
+                (raw, 0)
+            };
+            if name == field {
+                // A bitfield has no address; saying it begins at an odd bit refuses it.
+                return Ok(Some((
+                    if bitfield == 0 { bits } else { bits | 1 },
+                    member_type,
+                )));
+            }
+            if name.is_empty()
+                && let Some((inner, inner_type)) = self.member(member_type, field, left)?
+            {
+                // Saturated, it is no byte's offset and refused as such.
+                return Ok(Some((bits.saturating_add(inner), inner_type)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A type's size in bytes.
+    fn size(&self, id: u32, depth: usize) -> Result<u32, BtfError> {
+        let ty = self.resolve(id)?;
+        match ty.kind {
+            KIND_PTR => Ok(8),
+            KIND_ARRAY if depth < DEPTH => {
+                let element = read_u32(&self.data, ty.at + TYPE_SIZE)?;
+                let count = read_u32(&self.data, ty.at + TYPE_SIZE + 8)?;
+                Ok(self.size(element, depth + 1)?.saturating_mul(count))
+            }
+            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_FLOAT | KIND_ENUM64 => {
+                Ok(ty.size_or_type)
+            }
+            _ => Err(BtfError::Invalid {
+                at: ty.at,
+                what: "a field of a type without a size",
+            }),
+        }
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Result<Type, BtfError> {
+        for _ in 0..DEPTH {
+            let at = self.types.get(id as usize).filter(|_| id != 0);
+            let Some(&at) = at else {
+                break;
+            };
+            let ty = self.type_at(at as usize)?;
+            match ty.kind {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = ty.size_or_type;
+                }
+                _ => return Ok(ty),
+            }
+        }
+        Err(BtfError::Invalid {
+            at: 0,
+            what: "a type that leads nowhere",
+        })
+    }
+
+    fn type_at(&self, at: usize) -> Result<Type, BtfError> {
+        let info = read_u32(&self.data, at + 4)?;
+        Ok(Type {
+            at,
+            name: read_u32(&self.data, at)?,
+            kind: (info >> 24 & 0x1f) as u8,
+            entries: (info & 0xffff) as usize,
+            kind_flag: info >> 31 != 0,
+            size_or_type: read_u32(&self.data, at + 8)?,
+        })
+    }
+
+    /// The bytes that a kind adds to the fixed part.
+    fn extra(&self, ty: Type) -> Result<usize, BtfError> {
+        Ok(match ty.kind {
+            KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
+            | KIND_FUNC | KIND_FLOAT | KIND_TYPE_TAG => 0,
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * ty.entries,
+            KIND_ENUM | KIND_FUNC_PROTO => 8 * ty.entries,
+            _ => {
+                return Err(BtfError::Invalid {
+                    at: ty.at,
+                    what: "a kind of type not known here",
+                });
+            }
+        })
+    }
+
+    fn string(&self, offset: u32) -> &str {
+        let all = &self.data[self.strings.clone()];
+        let rest = all.get(offset as usize..).unwrap_or_default();
+        let end = rest.iter().position(|&byte| byte == 0).unwrap_or(0);
+        std::str::from_utf8(&rest[..end]).unwrap_or_default()
+    }
+}
+
+fn read_u16(data: &[u8], at: usize) -> Result<u16, BtfError> {
+    read(data, at).map(u16::from_ne_bytes)
+}
+
+fn read_u32(data: &[u8], at: usize) -> Result<u32, BtfError> {
+    read(data, at).map(u32::from_ne_bytes)
+}
+
+fn read<const N: usize>(data: &[u8], at: usize) -> Result<[u8; N], BtfError> {
+    data.get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .ok_or(BtfError::Invalid {
+            at,
+            what: "cut short",
+        })
+}
+
+/// BTF with just the given typedefs at the given numbers and nothing else, in the bytes that the
+/// loader's own parser takes: it asks for a typedef's number and for no more.
+#[must_use]
+pub fn only_typedefs(typedefs: &[(u32, String)]) -> Vec<u8> {
+    let mut strings = vec![0_u8];
+    let mut names = HashMap::new();
+    for (id, name) in typedefs {
+        names.insert(*id, u32::try_from(strings.len()).unwrap_or(0));
+        strings.extend_from_slice(name.as_bytes());
+        strings.push(0);
+    }
+    let last = typedefs.iter().map(|(id, _)| *id).max().unwrap_or(0);
+    let mut types = Vec::with_capacity(last as usize * TYPE_SIZE);
+    for id in 1..=last {
+        let (name, kind) = match names.get(&id) {
+            Some(&name) => (name, KIND_TYPEDEF),
+            None => (0, KIND_FWD),
+        };
+        types.extend_from_slice(&name.to_ne_bytes());
+        types.extend_from_slice(&(u32::from(kind) << 24).to_ne_bytes());
+        types.extend_from_slice(&0_u32.to_ne_bytes());
+    }
+    let (types_len, strings_len) = (
+        u32::try_from(types.len()).unwrap_or(0),
+        u32::try_from(strings.len()).unwrap_or(0),
+    );
+    let mut out = Vec::with_capacity(24 + types.len() + strings.len());
+    out.extend_from_slice(&MAGIC.to_ne_bytes());
+    out.extend_from_slice(&[1, 0]);
+    for word in [24, 0, types_len, types_len, strings_len] {
+        out.extend_from_slice(&word.to_ne_bytes());
+    }
+    out.extend_from_slice(&types);
+    out.extend_from_slice(&strings);
+    out
+}
+
+#[cfg(test)]
+#[path = "btf_tests.rs"]
+mod tests;

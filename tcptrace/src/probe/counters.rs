@@ -1,0 +1,107 @@
+//! The kernel side's exact counters, read from mapped memory.
+//!
+//! No bpf(2) call is made: while one reads a map, the kernel skips classic tracepoint programs
+//! on that CPU, and nobody counts those.
+
+use std::{
+    os::fd::{AsRawFd, BorrowedFd},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use memmap2::{MmapOptions, MmapRaw};
+use tcptrace_common::{CpuCounters, LOST_RESET, LOST_TRANSITION, STATE_SLOTS, TcpState};
+
+/// The mapped counters.
+pub struct Counters {
+    memory: MmapRaw,
+    cpus: usize,
+}
+
+/// Sums over all CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounts {
+    /// Every transition that occurred: from, to, how often. Raw states, for the kernel may have
+    /// states that this program does not know.
+    pub transitions: Vec<(u8, u8, u64)>,
+    /// Transitions whose event found the ring full.
+    pub lost_transitions: u64,
+    /// Resets whose event found the ring full.
+    pub lost_resets: u64,
+}
+
+impl KernelCounts {
+    /// All transitions.
+    #[must_use]
+    pub fn total_transitions(&self) -> u64 {
+        self.transitions.iter().map(|(_, _, count)| count).sum()
+    }
+
+    /// All events lost.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.lost_transitions + self.lost_resets
+    }
+}
+
+impl Counters {
+    /// Maps the array behind `map`, one entry a CPU.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to map it.
+    pub fn map(map: BorrowedFd<'_>, cpus: usize) -> std::io::Result<Self> {
+        let memory = MmapOptions::new()
+            .len(cpus * size_of::<CpuCounters>())
+            .map_raw_read_only(map.as_raw_fd())?;
+        Ok(Self { memory, cpus })
+    }
+
+    /// Events lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost_of(LOST_TRANSITION) + self.lost_of(LOST_RESET)
+    }
+
+    fn lost_of(&self, kind: usize) -> u64 {
+        self.sum(std::mem::offset_of!(CpuCounters, lost) + kind * size_of::<u64>())
+    }
+
+    /// Everything. Each count is exact; counts of one moment they are only once it is quiet.
+    #[must_use]
+    pub fn read(&self) -> KernelCounts {
+        let mut transitions = Vec::new();
+        for index in 0..STATE_SLOTS * STATE_SLOTS {
+            let count =
+                self.sum(std::mem::offset_of!(CpuCounters, transitions) + index * size_of::<u64>());
+            if count > 0 {
+                let raw = |state: usize| u8::try_from(state).unwrap_or(u8::MAX);
+                transitions.push((raw(index / STATE_SLOTS), raw(index % STATE_SLOTS), count));
+            }
+        }
+        KernelCounts {
+            transitions,
+            lost_transitions: self.lost_of(LOST_TRANSITION),
+            lost_resets: self.lost_of(LOST_RESET),
+        }
+    }
+
+    /// The sum over CPUs of the word at a byte offset of each entry.
+    fn sum(&self, offset: usize) -> u64 {
+        debug_assert!(offset.is_multiple_of(8) && offset + 8 <= size_of::<CpuCounters>());
+        (0..self.cpus)
+            .map(|cpu| {
+                let at = cpu * size_of::<CpuCounters>() + offset;
+                // SAFETY: `at` is within the mapping (its length is cpus entries), aligned to 8;
+                // the kernel writes these words atomically and nobody here does.
+                let word = unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().add(at).cast()) };
+                word.load(Ordering::Relaxed)
+            })
+            .sum()
+    }
+}
+
+/// A state's name, or its number where it has none here.
+#[must_use]
+pub fn state_name(raw: u8) -> String {
+    TcpState::from_raw(raw).map_or_else(|| raw.to_string(), |state| state.name().to_owned())
+}

@@ -1,0 +1,474 @@
+//! The kernel's side of the daemon: loads the programs, attaches them, and hands out bytes.
+//!
+//! The one module that imports aya. It does not know what an event means; the rest of the
+//! program could be fed from a file.
+
+pub mod btf;
+mod counters;
+mod hooks;
+mod layout;
+mod tracefs;
+
+use std::{
+    fs::File,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::FileExt,
+    },
+    path::Path,
+};
+
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, Pod,
+    maps::{MapData, RingBuf},
+    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
+    util::KernelVersion,
+};
+use aya_log::EbpfLogger;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use tcptrace_common::{
+    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, PROGRAM_RECEIVE_RESET, PROGRAM_SEND_RESET,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
+};
+
+pub use self::{
+    counters::{Counters, KernelCounts, state_name},
+    hooks::{Hook, HookStatus, Source},
+    layout::{KERNEL_BTF, KernelTypes},
+    tracefs::mounted as tracefs_mounted,
+};
+
+/// The programs, as `build.rs` embeds them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRACE_EBPF_OBJECT"));
+
+/// The oldest kernel with what the programs need.
+pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
+
+/// How the transitions are to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AttachMode {
+    /// tp_btf where it can be had, else the classic tracepoint.
+    Auto,
+    /// tp_btf or nothing.
+    #[value(name = "tp_btf")]
+    TpBtf,
+    /// The classic tracepoint.
+    Tracepoint,
+}
+
+/// How the programs are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeConfig {
+    /// Bytes of the ring; a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// How transitions are taken.
+    pub attach: AttachMode,
+    /// The level of the programs' own diagnostics: 0 is off, 1 error to 5 trace.
+    pub log_level: u8,
+}
+
+/// Why nothing can be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel lacks what the programs need.
+    #[error("Linux {0} is too old: tcptrace needs {major}.{minor} or newer", major = OLDEST_KERNEL.0, minor = OLDEST_KERNEL.1)]
+    KernelTooOld(String),
+    /// The kernel refuses us.
+    #[error(
+        "not permitted to load eBPF programs: run as root (sudo tcptrace …), or give the process CAP_BPF and CAP_PERFMON ({0})"
+    )]
+    NotPermitted(String),
+    /// Neither way to the transitions can be had.
+    #[error(
+        "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` tells what this kernel allows"
+    )]
+    NoTransitions {
+        /// Why not as tp_btf.
+        tp_btf: String,
+        /// Why not as a classic tracepoint.
+        tracepoint: String,
+    },
+    /// The object cannot be loaded.
+    #[error("cannot load the eBPF object: {0}")]
+    Load(String),
+}
+
+/// The layout as the loader takes it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct LayoutBytes(Layout);
+
+// SAFETY: a repr(C) struct of u32 without padding (its size is asserted where it is defined).
+unsafe impl Pod for LayoutBytes {}
+
+/// The programs, loaded and attached. Dropping it detaches them.
+pub struct Probe {
+    ebpf: Ebpf,
+    events: RingBuf<MapData>,
+    counters: Counters,
+    hooks: Vec<HookStatus>,
+    btf: Result<(), String>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// What the kernel tells of the program that takes transitions.
+    transitions_info: Option<File>,
+}
+
+impl Probe {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    ///
+    /// When the transitions cannot be had; every other hook is optional, and
+    /// [`Probe::hooks`] tells what became of it.
+    pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
+        require_kernel()?;
+        raise_memlock();
+        let tracepoints = Hook::ALL.map(Hook::name);
+        let types = KernelTypes::read(Path::new(KERNEL_BTF), &tracepoints)
+            .map_err(|error| error.to_string());
+        let record = tracefs::read_record_layout().map_err(|error| error.to_string());
+        let mut layout = types
+            .as_ref()
+            .map_or_else(|_| Layout::default(), |types| types.layout);
+        if let Ok(record) = record {
+            layout.record = record;
+        }
+
+        let mut ebpf = load_object(config, layout)?;
+        let typedefs = types.as_ref().map_err(Clone::clone).and_then(|types| {
+            AyaBtf::parse(&types.tracepoints_only(), Endianness::default())
+                .map_err(|error| error.to_string())
+        });
+        let hooks = attach_all(
+            &mut ebpf,
+            config,
+            typedefs.as_ref(),
+            record.as_ref().err(),
+            types.is_ok(),
+        )?;
+
+        let logger = if config.log_level > 0 {
+            EbpfLogger::init(&mut ebpf)
+                .inspect_err(|error| tracing::warn!("no diagnostics of the eBPF side: {error}"))
+                .ok()
+        } else {
+            None
+        };
+        let events = RingBuf::try_from(take_map(&mut ebpf, MAP_EVENTS)?)
+            .map_err(|error| ProbeError::Load(chain(&error)))?;
+        let counters = map_counters(&mut ebpf)?;
+        let transitions_info = open_transitions_info(&ebpf);
+        Ok(Self {
+            ebpf,
+            events,
+            counters,
+            hooks,
+            btf: types.map(drop),
+            logger,
+            transitions_info,
+        })
+    }
+
+    /// What became of each hook, the needed one first.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// Whether socket fields can be read; `Err` says why not.
+    ///
+    /// # Errors
+    ///
+    /// Why BTF cannot be had.
+    pub fn btf(&self) -> Result<(), &str> {
+        match &self.btf {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// A hook is attached.
+    #[must_use]
+    pub fn is_attached(&self, hook: Hook) -> bool {
+        self.hooks
+            .iter()
+            .any(|status| status.hook == hook && status.attached.is_ok())
+    }
+
+    /// Hands every event that waits to `take`, `limit` at the most, and answers how many. The
+    /// bytes lie in the ring itself and are given back after the call.
+    pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
+        for taken in 0..limit {
+            match self.events.next() {
+                Some(bytes) => take(&bytes),
+                None => return taken,
+            }
+        }
+        limit
+    }
+
+    /// Passes the programs' own diagnostics on to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// The exact counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Transitions that the kernel skipped the program for, because it interrupted a run of it on
+    /// the same CPU (Linux 6.1 on). Neither the ring nor the counters know of them. 0 where the
+    /// kernel does not count them.
+    #[must_use]
+    pub fn transitions_skipped(&self) -> u64 {
+        let mut text = [0; 512];
+        self.transitions_info
+            .as_ref()
+            .and_then(|info| info.read_at(&mut text, 0).ok())
+            .and_then(|length| recursion_misses(str::from_utf8(&text[..length]).ok()?))
+            .unwrap_or(0)
+    }
+
+    /// Runs that the kernel itself skipped, by program; empty where it does not count them
+    /// (before 5.12).
+    #[must_use]
+    pub fn program_misses(&self) -> Vec<(String, u64)> {
+        self.ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let fd = program_fd(program)?;
+                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+                Some((name.to_owned(), recursion_misses(&info)?))
+            })
+            .collect()
+    }
+}
+
+/// The ring's descriptor, readable when events wait.
+impl AsFd for Probe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+/// What the kernel tells of the program that takes transitions, kept open to be read often.
+fn open_transitions_info(ebpf: &Ebpf) -> Option<File> {
+    [PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC]
+        .iter()
+        .filter_map(|name| program_fd(ebpf.program(name)?))
+        .find_map(|fd| File::open(format!("/proc/self/fdinfo/{fd}")).ok())
+}
+
+/// `bpf_prog_show_fdinfo` has it since 5.12.
+fn recursion_misses(info: &str) -> Option<u64> {
+    let misses = info
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    misses.trim().parse().ok()
+}
+
+/// A loaded program's descriptor.
+fn program_fd(program: &Program) -> Option<i32> {
+    let fd = if let Program::BtfTracePoint(program) = program {
+        program.fd()
+    } else if let Program::TracePoint(program) = program {
+        program.fd()
+    } else {
+        return None;
+    };
+    Some(fd.ok()?.as_fd().as_raw_fd())
+}
+
+fn require_kernel() -> Result<(), ProbeError> {
+    let (major, minor) = OLDEST_KERNEL;
+    match KernelVersion::current() {
+        Ok(version) if version < KernelVersion::new(major, minor, 0) => {
+            Err(ProbeError::KernelTooOld(crate::host::kernel_release()))
+        }
+        // A version that cannot be read is no reason to refuse: loading will tell.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Kernels before 5.11 charge maps to this limit. Elsewhere it does not matter, so that a refusal
+/// is no error.
+fn raise_memlock() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
+    }
+}
+
+fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, ProbeError> {
+    let cpus = possible_cpus()?;
+    let layout = LayoutBytes(layout);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(GLOBAL_LAYOUT, &layout, true)
+        .override_global(aya_log::LEVEL, &config.log_level, true)
+        .map_max_entries(MAP_EVENTS, config.ring_bytes)
+        .map_max_entries(MAP_COUNTERS, cpus);
+    loader.load(OBJECT).map_err(|error| {
+        let why = chain(&error);
+        if is_permission(&error) {
+            ProbeError::NotPermitted(why)
+        } else {
+            ProbeError::Load(why)
+        }
+    })
+}
+
+fn possible_cpus() -> Result<u32, ProbeError> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, error)| ProbeError::Load(format!("{path}: {error}")))?;
+    u32::try_from(cpus).map_err(|error| ProbeError::Load(error.to_string()))
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, ProbeError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| ProbeError::Load(format!("the object has no map {name}")))
+}
+
+fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
+    let map = take_map(ebpf, MAP_COUNTERS)?;
+    let aya::maps::Map::Array(data) = &map else {
+        return Err(ProbeError::Load(format!("{MAP_COUNTERS} is no array")));
+    };
+    Counters::map(data.fd().as_fd(), possible_cpus()? as usize)
+        .map_err(|error| ProbeError::Load(format!("mapping {MAP_COUNTERS}: {error}")))
+}
+
+/// Attaches the needed hook in the best way there is, then the optional ones.
+fn attach_all(
+    ebpf: &mut Ebpf,
+    config: &ProbeConfig,
+    typedefs: Result<&AyaBtf, &String>,
+    no_record: Option<&String>,
+    resolved: bool,
+) -> Result<Vec<HookStatus>, ProbeError> {
+    let mut tp_btf = |program: &str, hook: Hook| -> Result<Source, String> {
+        let btf = typedefs.map_err(|why| format!("no BTF: {why}"))?;
+        attach_tp_btf(ebpf, program, hook, btf)?;
+        Ok(Source::TpBtf)
+    };
+    let first = match config.attach {
+        AttachMode::Auto | AttachMode::TpBtf => tp_btf(PROGRAM_SET_STATE_BTF, Hook::SetState),
+        AttachMode::Tracepoint => Err("not asked for (--attach tracepoint)".to_owned()),
+    };
+    let resets = [
+        (PROGRAM_RECEIVE_RESET, Hook::ReceiveReset),
+        (PROGRAM_SEND_RESET, Hook::SendReset),
+    ]
+    .map(|(program, hook)| HookStatus {
+        hook,
+        attached: tp_btf(program, hook),
+    });
+    let source = match (first, config.attach) {
+        (Ok(source), _) => source,
+        (Err(tp_btf), AttachMode::TpBtf) => {
+            return Err(ProbeError::NoTransitions {
+                tp_btf,
+                tracepoint: "not asked for (--attach tp_btf)".to_owned(),
+            });
+        }
+        (Err(tp_btf), AttachMode::Auto | AttachMode::Tracepoint) => {
+            let attached = match no_record {
+                Some(why) => Err(why.clone()),
+                None => attach_classic(ebpf),
+            };
+            match attached {
+                Ok(()) if resolved => Source::Tracepoint,
+                Ok(()) => Source::TracepointOnly,
+                Err(tracepoint) => {
+                    return Err(ProbeError::NoTransitions { tp_btf, tracepoint });
+                }
+            }
+        }
+    };
+    let mut hooks = vec![HookStatus {
+        hook: Hook::SetState,
+        attached: Ok(source),
+    }];
+    hooks.extend(resets);
+    Ok(hooks)
+}
+
+fn attach_tp_btf(ebpf: &mut Ebpf, program: &str, hook: Hook, btf: &AyaBtf) -> Result<(), String> {
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(program)
+        .ok_or_else(|| format!("the object has no program {program}"))?
+        .try_into()
+        .map_err(|error: ProgramError| chain(&error))?;
+    program
+        .load(hook.name(), btf)
+        .map_err(|error| brief(&error))?;
+    program.attach().map_err(|error| chain(&error))?;
+    Ok(())
+}
+
+fn attach_classic(ebpf: &mut Ebpf) -> Result<(), String> {
+    let program: &mut TracePoint = ebpf
+        .program_mut(PROGRAM_SET_STATE_CLASSIC)
+        .ok_or_else(|| format!("the object has no program {PROGRAM_SET_STATE_CLASSIC}"))?
+        .try_into()
+        .map_err(|error: ProgramError| chain(&error))?;
+    program.load().map_err(|error| brief(&error))?;
+    program
+        .attach("sock", Hook::SetState.name())
+        .map_err(|error| chain(&error))?;
+    Ok(())
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// As [`chain`], with the verifier's log cut down to what it objects to.
+fn brief(error: &dyn std::error::Error) -> String {
+    let text = chain(error);
+    let Some((before, log)) = text.split_once("Verifier output:") else {
+        return text;
+    };
+    let statistics = [
+        "verification time",
+        "stack depth",
+        "processed ",
+        "mark_precise",
+    ];
+    let objection = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
+    match objection {
+        Some(objection) => format!("{} The verifier says: {objection}", before.trim_end()),
+        None => before.trim_end().to_owned(),
+    }
+}
+
+/// Somewhere down its causes the error is EPERM or EACCES.
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

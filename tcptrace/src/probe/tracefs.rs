@@ -1,0 +1,123 @@
+//! The classic tracepoint's record, as tracefs describes it.
+//!
+//! The common header in front of the record differs between kernels (RT and some vendors' are
+//! wider) and so do the widths of fields, so nothing is assumed.
+
+use std::path::{Path, PathBuf};
+
+use tcptrace_common::RecordLayout;
+
+/// Where tracefs is mounted, the usual place first.
+const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Why the record's layout is not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FormatError {
+    /// tracefs is not mounted, or not for us to read.
+    #[error(
+        "tracefs is not mounted at /sys/kernel/tracing (mount -t tracefs tracefs /sys/kernel/tracing)"
+    )]
+    NotMounted,
+    /// The tracepoint's format cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A field is missing or has another size.
+    #[error("the record of sock:inet_sock_set_state has no {field} of {expected} bytes")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// Bytes.
+        expected: &'static str,
+    },
+}
+
+/// Where tracefs is mounted, if it is.
+#[must_use]
+pub fn mounted() -> Option<PathBuf> {
+    PLACES
+        .iter()
+        .map(PathBuf::from)
+        .find(|place| place.join("events").is_dir())
+}
+
+/// Reads the layout of `sock:inet_sock_set_state`.
+///
+/// # Errors
+///
+/// When tracefs is not there, or the record lacks a field.
+pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
+    let path = mounted()
+        .ok_or(FormatError::NotMounted)?
+        .join("events/sock/inet_sock_set_state/format");
+    let text = read(&path)?;
+    parse(&text)
+}
+
+fn read(path: &Path) -> Result<String, FormatError> {
+    std::fs::read_to_string(path).map_err(|source| FormatError::Read {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// Parses the text of a `format` file.
+///
+/// # Errors
+///
+/// When a field is missing or has a size that cannot be read.
+pub(super) fn parse(text: &str) -> Result<RecordLayout, FormatError> {
+    let field = |name, expected, sizes: &[u32]| {
+        find(text, name)
+            .filter(|(_, size)| sizes.contains(size))
+            .ok_or(FormatError::Field {
+                field: name,
+                expected,
+            })
+    };
+    let (protocol, protocol_size) = field("protocol", "1 or 2", &[1, 2])?;
+    Ok(RecordLayout {
+        skaddr: field("skaddr", "8", &[8])?.0,
+        oldstate: field("oldstate", "4", &[4])?.0,
+        newstate: field("newstate", "4", &[4])?.0,
+        sport: field("sport", "2", &[2])?.0,
+        dport: field("dport", "2", &[2])?.0,
+        family: field("family", "2", &[2])?.0,
+        protocol,
+        protocol_size,
+        saddr: field("saddr", "4", &[4])?.0,
+        daddr: field("daddr", "4", &[4])?.0,
+        saddr_v6: field("saddr_v6", "16", &[16])?.0,
+        daddr_v6: field("daddr_v6", "16", &[16])?.0,
+    })
+}
+
+/// A field's offset and size: `field:__u8 saddr[4]; offset:32; size:4; signed:0;`
+fn find(text: &str, name: &str) -> Option<(u32, u32)> {
+    text.lines().find_map(|line| {
+        let mut parts = line.trim().strip_prefix("field:")?.split(';');
+        let declared = parts.next()?.rsplit([' ', '*', '\t']).next()?;
+        if declared.split('[').next() != Some(name) {
+            return None;
+        }
+        let mut offset = None;
+        let mut size = None;
+        for part in parts {
+            match part.trim().split_once(':') {
+                Some(("offset", value)) => offset = value.trim().parse().ok(),
+                Some(("size", value)) => size = value.trim().parse().ok(),
+                Some(_) | None => {}
+            }
+        }
+        // A program may read the first 8 kB of its context at the most; a record is far shorter.
+        Some((offset.filter(|&offset| offset < 4096)?, size?))
+    })
+}
+
+#[cfg(test)]
+#[path = "tracefs_tests.rs"]
+mod tests;

@@ -1,0 +1,79 @@
+//! What is said at the start: which measurements this kernel and these privileges do not allow.
+
+use crate::probe::{Hook, HookStatus, Probe, Source};
+
+/// One line for each hook that is missing or weaker than it could be, with what follows.
+#[must_use]
+pub(crate) fn missing(hooks: &[HookStatus], btf: Result<(), &str>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for status in hooks {
+        match &status.attached {
+            Ok(Source::TpBtf | Source::Tracepoint) => {}
+            Ok(Source::TracepointOnly) => lines.push(format!(
+                "transitions only: verdicts, bytes, users, cgroups, namespaces and retransmits are missing, for socket fields cannot be read without BTF ({})",
+                btf.err().unwrap_or("unknown why"),
+            )),
+            // Without BTF no other hook can be had, which the line above says.
+            Err(_) if btf.is_err() && status.hook != Hook::SetState => {}
+            Err(why) => lines.push(format!(
+                "no {}: {} ({why})",
+                status.hook.name(),
+                status.hook.consequence(),
+            )),
+        }
+    }
+    lines
+}
+
+/// Says it on standard error.
+pub(crate) fn say_what_is_missing(probe: &Probe) {
+    for line in missing(probe.hooks(), probe.btf()) {
+        eprintln!("tcptrace: {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(hook: Hook, attached: Result<Source, &str>) -> HookStatus {
+        HookStatus {
+            hook,
+            attached: attached.map_err(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_when_everything_is_there() {
+        let hooks = Hook::ALL.map(|hook| status(hook, Ok(Source::TpBtf)));
+        assert!(missing(&hooks, Ok(())).is_empty());
+    }
+
+    #[test]
+    fn a_missing_hook_is_one_line_with_its_consequence() {
+        let hooks = [
+            status(Hook::SetState, Ok(Source::TpBtf)),
+            status(Hook::SendReset, Err("refused")),
+        ];
+        let lines = missing(&hooks, Ok(()));
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("tcp_send_reset"), "{lines:?}");
+        assert!(
+            lines[0].contains(Hook::SendReset.consequence()),
+            "{lines:?}"
+        );
+        assert!(lines[0].contains("refused"), "{lines:?}");
+    }
+
+    #[test]
+    fn without_btf_one_line_says_it_all() {
+        let hooks = [
+            status(Hook::SetState, Ok(Source::TracepointOnly)),
+            status(Hook::ReceiveReset, Err("no BTF")),
+            status(Hook::SendReset, Err("no BTF")),
+        ];
+        let lines = missing(&hooks, Err("no such file"));
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("no such file"), "{lines:?}");
+    }
+}

@@ -1,0 +1,313 @@
+//! `tcptrace tail`: connections as they open and close, in a terminal or a pipe.
+
+use std::{fmt, ops::ControlFlow};
+
+use anyhow::Context;
+use hashbrown::HashMap;
+
+use crate::{
+    clock::{ClockReading, WallClock},
+    config::{TailConfig, ViewConfig},
+    filter::{Decision, Filter},
+    host::Host,
+    output::{Renderer, Writer, WriterState},
+    probe::Probe,
+    pump::{pump, start, stop_after},
+    record::{Record, Recorder},
+    startup,
+    tracer::{Consumer, Tracer},
+    tracker::{Sink, Tracker, Update},
+};
+
+/// Rows that may wait for their connection to be judged.
+const WAITING: usize = 1 << 16;
+
+/// Which records are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Every state transition.
+    pub transitions: bool,
+    /// Connections as they are established.
+    pub handshakes: bool,
+    /// Connections as they end.
+    pub connections: bool,
+}
+
+/// What a tail counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that passed the filter.
+    pub seen: u64,
+    /// Of those, never established.
+    pub failed: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Rows dropped, for whoever reads was too slow or too many waited to be judged.
+    pub rows_dropped: u64,
+}
+
+/// Shows what the tracker says.
+pub struct Tail {
+    recorder: Recorder,
+    /// The events' clock at the beginning of the batch.
+    now_ns: u64,
+    filter: Filter,
+    shown: Shown,
+    renderer: Renderer,
+    writer: Option<Writer>,
+    /// Rows of connections that cannot be judged yet.
+    waiting: HashMap<u64, Vec<Record>>,
+    waiting_rows: usize,
+    counts: Counts,
+    rows_dropped_said: u64,
+    rows_left: Option<u64>,
+    ended: Option<WriterState>,
+}
+
+impl Tail {
+    /// Writes a row, or counts that there was no room. Answers whether it was written.
+    fn put(&mut self, record: &Record) -> bool {
+        let Some(room) = self.writer.as_mut().and_then(Writer::room) else {
+            self.counts.rows_dropped += 1;
+            return false;
+        };
+        self.renderer.record(record, room);
+        true
+    }
+
+    /// Writes a row that was asked for, unless enough were written.
+    fn show(&mut self, record: &Record) {
+        match self.rows_left {
+            Some(0) => {}
+            Some(left) => {
+                if self.put(record) {
+                    self.rows_left = Some(left - 1);
+                }
+            }
+            None => {
+                self.put(record);
+            }
+        }
+    }
+
+    /// Shows a record of a connection, now or when it can be judged.
+    fn judge(&mut self, id: u64, decision: Decision, record: Option<Record>) {
+        match decision {
+            Decision::Show => {
+                if let Some(rows) = self.waiting.remove(&id) {
+                    self.waiting_rows -= rows.len();
+                    for row in &rows {
+                        self.show(row);
+                    }
+                }
+                if let Some(record) = record {
+                    self.show(&record);
+                }
+            }
+            Decision::Hide => {
+                if let Some(rows) = self.waiting.remove(&id) {
+                    self.waiting_rows -= rows.len();
+                }
+            }
+            Decision::Later => {
+                let Some(record) = record else {
+                    return;
+                };
+                if self.waiting_rows < WAITING {
+                    self.waiting_rows += 1;
+                    self.waiting.entry(id).or_default().push(record);
+                } else {
+                    self.counts.rows_dropped += 1;
+                }
+            }
+        }
+    }
+
+    /// A tail that shows what `view` says.
+    #[must_use]
+    pub fn new(recorder: Recorder, view: ViewConfig, mut writer: Writer, now_ns: u64) -> Self {
+        let mut renderer = Renderer::new(view.format, view.style);
+        if let Some(room) = writer.room() {
+            renderer.begin(room);
+        }
+        Self {
+            recorder,
+            now_ns,
+            filter: view.filter,
+            shown: view.shown,
+            renderer,
+            writer: Some(writer),
+            waiting: HashMap::new(),
+            waiting_rows: 0,
+            counts: Counts::default(),
+            rows_dropped_said: 0,
+            rows_left: view.count,
+            ended: None,
+        }
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Writes what waits, counts what is still open, and answers how the output ended.
+    pub fn finish(&mut self, tracker: &Tracker) -> WriterState {
+        self.count_live(tracker);
+        match (self.ended.take(), self.writer.take()) {
+            (Some(ended), _) => ended,
+            (None, Some(writer)) => writer.finish(),
+            (None, None) => WriterState::Done,
+        }
+    }
+
+    /// Adds the connections that are still open.
+    fn count_live(&mut self, tracker: &Tracker) {
+        for connection in tracker.connections() {
+            if self.filter.connection(connection, true) == Decision::Show {
+                self.counts.seen += 1;
+            }
+        }
+    }
+}
+
+impl Sink for Tail {
+    fn update(&mut self, update: Update<'_>) {
+        match update {
+            Update::Transition {
+                connection,
+                from,
+                to,
+                time,
+                in_state_ns,
+            } => {
+                let decision = self.filter.connection(connection, false);
+                let record = (self.shown.transitions && decision != Decision::Hide).then(|| {
+                    self.recorder
+                        .transition(connection, (from, to), time, in_state_ns)
+                });
+                self.judge(connection.id, decision, record);
+            }
+            Update::Established(connection) => {
+                let decision = self.filter.connection(connection, false);
+                let record = (self.shown.handshakes && decision != Decision::Hide)
+                    .then(|| self.recorder.handshake(connection));
+                self.judge(connection.id, decision, record);
+            }
+            Update::Ended(ended) => {
+                let connection = &ended.connection;
+                let decision = self.filter.connection(connection, true);
+                if decision == Decision::Show {
+                    self.counts.seen += 1;
+                    self.counts.failed += u64::from(!connection.established);
+                }
+                let record = (self.shown.connections && decision == Decision::Show)
+                    .then(|| self.recorder.connection(ended));
+                self.judge(connection.id, decision, record);
+            }
+            Update::Listener {
+                listener,
+                began,
+                time,
+            } => {
+                if self.shown.transitions {
+                    let decision = self.filter.listener(listener);
+                    let record = self.recorder.listener(listener, began, time);
+                    self.judge(listener.id, decision, Some(record));
+                }
+            }
+            Update::Evicted(connection) => self.judge(connection.id, Decision::Hide, None),
+            Update::Lost { events, place } => {
+                self.counts.lost += events;
+                let record = self.recorder.loss(events, place, self.now_ns);
+                // Whatever the filter, and not one of the rows asked for.
+                self.put(&record);
+            }
+            Update::Entered(_) | Update::Reset { .. } => {}
+        }
+    }
+}
+
+impl Consumer for Tail {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+        self.recorder.learn_clock(now);
+    }
+
+    fn end_batch(&mut self) -> ControlFlow<()> {
+        if self.ended.is_some() {
+            return ControlFlow::Break(());
+        }
+        let dropped = self.counts.rows_dropped - self.rows_dropped_said;
+        if dropped > 0 {
+            let record = self.recorder.output_loss(dropped, self.now_ns);
+            if self.put(&record) {
+                self.rows_dropped_said = self.counts.rows_dropped;
+            }
+        }
+        match self.writer.as_mut().map(Writer::pass_on) {
+            Some(WriterState::Open) if self.rows_left != Some(0) => ControlFlow::Continue(()),
+            Some(WriterState::Open) | None => ControlFlow::Break(()),
+            Some(ended) => {
+                self.ended = Some(ended);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// Runs a tail until it is interrupted, has shown enough, or nobody reads it any more.
+///
+/// # Errors
+///
+/// When nothing can be traced, or the output cannot be written. A closed pipe is no error.
+pub fn run(config: TailConfig) -> anyhow::Result<()> {
+    let (runtime, stop, stopped) = start()?;
+    let probe = Probe::load(&config.probe)?;
+    startup::say_what_is_missing(&probe);
+    let writer = Writer::start(std::io::stdout()).context("starting the writer's thread")?;
+    let now = ClockReading::now();
+    let recorder = Recorder::new(&Host::this(now.monotonic_ns), WallClock::new(now));
+    let tail = Tail::new(recorder, config.view, writer, now.monotonic_ns);
+    let mut tracer = Tracer::new(probe, config.max_connections, tail);
+    runtime.block_on(async {
+        stop_after(stop, config.duration);
+        pump(
+            &mut tracer,
+            stopped,
+            std::future::pending::<Option<()>>,
+            |_, ()| {},
+        )
+        .await
+        .context("waiting for the ring buffer")
+    })?;
+    match tracer.consumer.finish(&tracer.tracker) {
+        WriterState::Failed(error) => Err(error).context("writing to standard output"),
+        // `tail | head` wants no last words.
+        WriterState::ReaderGone => Ok(()),
+        WriterState::Done | WriterState::Open => {
+            eprintln!("{}", tracer.consumer.counts());
+            Ok(())
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seen,
+            failed,
+            lost,
+            rows_dropped,
+        } = self;
+        write!(
+            f,
+            "{seen} connections seen, {failed} failed, {lost} events lost"
+        )?;
+        if *rows_dropped > 0 {
+            write!(f, ", {rows_dropped} rows not written")?;
+        }
+        Ok(())
+    }
+}

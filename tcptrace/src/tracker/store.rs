@@ -1,0 +1,148 @@
+//! The live connections: found by socket address, bounded, the longest unchanged one first to go.
+//!
+//! A slab with an index beside it and a list through it: no allocation per event, and the entry
+//! to evict is known without a search. Entries whose end was lost are never changed again, so
+//! they are the first to be evicted.
+
+use hashbrown::HashMap;
+
+use super::connection::Connection;
+
+const NONE: u32 = u32::MAX;
+
+struct Slot {
+    /// `None` when the slot is free.
+    connection: Option<Connection>,
+    /// Towards the most recently changed; the next free slot when free.
+    newer: u32,
+    /// Towards the longest unchanged.
+    older: u32,
+}
+
+/// The live connections.
+pub(super) struct Store {
+    by_socket: HashMap<u64, u32>,
+    slots: Vec<Slot>,
+    free: u32,
+    newest: u32,
+    oldest: u32,
+    limit: usize,
+}
+
+impl Store {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            by_socket: HashMap::new(),
+            slots: Vec::new(),
+            free: NONE,
+            newest: NONE,
+            oldest: NONE,
+            limit: limit.clamp(1, NONE as usize - 1),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_socket.len()
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.connection.as_ref())
+    }
+
+    /// The connection of a socket, which thereby becomes the most recently changed.
+    pub(super) fn touch(&mut self, socket: u64) -> Option<&mut Connection> {
+        let &index = self.by_socket.get(&socket)?;
+        if self.newest != index {
+            self.unlink(index);
+            self.link_newest(index);
+        }
+        self.slots[index as usize].connection.as_mut()
+    }
+
+    /// The connection of a socket, left where it is in the order.
+    pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Connection> {
+        let &index = self.by_socket.get(&socket)?;
+        self.slots[index as usize].connection.as_mut()
+    }
+
+    /// Takes a connection in as the most recently changed.
+    ///
+    /// Answers the one that had to go: the longest unchanged, if the store was full. The caller
+    /// has removed what the socket's address held before.
+    pub(super) fn insert(&mut self, connection: Connection) -> Option<Connection> {
+        debug_assert!(!self.by_socket.contains_key(&connection.socket));
+        let evicted = if self.len() >= self.limit {
+            self.remove_at(self.oldest)
+        } else {
+            None
+        };
+        let socket = connection.socket;
+        let slot = Slot {
+            connection: Some(connection),
+            newer: NONE,
+            older: NONE,
+        };
+        let index = if self.free == NONE {
+            self.slots.push(slot);
+            u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+        } else {
+            let index = self.free;
+            self.free = self.slots[index as usize].newer;
+            self.slots[index as usize] = slot;
+            index
+        };
+        self.link_newest(index);
+        self.by_socket.insert(socket, index);
+        evicted
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&mut self, socket: u64) -> Option<Connection> {
+        let &index = self.by_socket.get(&socket)?;
+        self.remove_at(index)
+    }
+
+    fn remove_at(&mut self, index: u32) -> Option<Connection> {
+        self.unlink(index);
+        let slot = &mut self.slots[index as usize];
+        let connection = slot.connection.take()?;
+        slot.newer = self.free;
+        self.free = index;
+        self.by_socket.remove(&connection.socket);
+        Some(connection)
+    }
+
+    fn link_newest(&mut self, index: u32) {
+        let before = self.newest;
+        let slot = &mut self.slots[index as usize];
+        slot.newer = NONE;
+        slot.older = before;
+        match before {
+            NONE => self.oldest = index,
+            before => self.slots[before as usize].newer = index,
+        }
+        self.newest = index;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Slot { newer, older, .. } = self.slots[index as usize];
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[newer as usize].older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[older as usize].newer = newer,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

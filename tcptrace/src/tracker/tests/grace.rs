@@ -1,0 +1,185 @@
+//! When a record is written: once, after the grace, or earlier when it must be.
+
+use super::*;
+
+/// A client's whole life; →CLOSE is its fifth event.
+fn life() -> Story {
+    Story::client().through(&[SynSent, Established, FinWait1, FinWait2, Close])
+}
+
+const CLOSED: u64 = START + 4 * MS;
+
+/// A tracker that has seen `story`, and what it said.
+fn after(story: Story) -> (Tracker, Recording) {
+    let mut tracker = tracker();
+    let mut recording = Recording::default();
+    for event in story.events() {
+        tracker.on_event(&event, &mut recording);
+    }
+    (tracker, recording)
+}
+
+#[test]
+fn a_record_waits_for_its_grace_and_is_written_once() {
+    let (mut tracker, mut recording) = after(life());
+    assert_eq!(recording.ended().len(), 0);
+    assert_eq!(tracker.next_due_ns(), Some(CLOSED + GRACE_NS));
+    assert_eq!((tracker.len(), tracker.stats.closed), (1, 0));
+    tracker.on_tick(CLOSED + GRACE_NS - 1, &mut recording);
+    assert_eq!(recording.ended().len(), 0);
+    tracker.on_tick(CLOSED + GRACE_NS, &mut recording);
+    assert_eq!(recording.ended().len(), 1);
+    assert_eq!(tracker.next_due_ns(), None);
+    assert_eq!((tracker.len(), tracker.stats.closed), (0, 1));
+    tracker.on_tick(u64::MAX, &mut recording);
+    tracker.finish(&mut recording);
+    assert_eq!(recording.ended().len(), 1);
+}
+
+#[test]
+fn what_waits_is_counted_as_live_in_close() {
+    let (mut tracker, mut recording) = after(life());
+    let snapshot = tracker.snapshot();
+    assert_eq!(snapshot.connections, [(Role::Active, Close, 1)]);
+    assert_eq!((snapshot.live, snapshot.pending), (1, 0));
+    tracker.finish(&mut recording);
+    assert_eq!(tracker.snapshot().connections, []);
+}
+
+#[test]
+fn the_time_of_another_sockets_event_is_time() {
+    let other = |ns: u64| {
+        Story::client()
+            .on(SOCKET + ns)
+            .wait(ns)
+            .goes(SynSent)
+            .events()
+    };
+    let (mut tracker, mut recording) = after(life());
+    tracker.on_event(&other(4 * MS + GRACE_NS - 1)[0], &mut recording);
+    assert_eq!(recording.ended().len(), 0);
+    tracker.on_event(&other(4 * MS + GRACE_NS)[0], &mut recording);
+    assert_eq!(recording.ended().len(), 1);
+}
+
+#[test]
+fn the_addresss_next_generation_writes_the_record_before_it_begins() {
+    let (_, recording) = after(life().again(Close, 0).goes(SynSent));
+    let lines = recording.lines();
+    let position = |line: &str| lines.iter().position(|other| other == line).unwrap();
+    assert!(position("ended 1 graceful") < position("entered 2"));
+    assert_eq!(
+        recording.ended()[0].connection.completeness,
+        Completeness::Full
+    );
+}
+
+#[test]
+fn the_end_of_the_tracker_writes_what_waits_and_nothing_else() {
+    let story = life()
+        .again(Close, 0)
+        .on(SOCKET + 64)
+        .through(&[SynSent, Established]);
+    let (mut tracker, mut recording) = after(story);
+    tracker.finish(&mut recording);
+    assert_eq!(recording.ended().len(), 1);
+    // The other one lives on: its end was not seen, so that it has no record.
+    assert_eq!(
+        tracker.snapshot().connections,
+        [(Role::Active, Established, 1)]
+    );
+}
+
+#[test]
+fn records_are_written_in_the_order_of_their_ends() {
+    let (mut tracker, mut recording) = after(
+        life()
+            .again(Close, 0)
+            .on(SOCKET + 64)
+            .through(&[SynSent, Close])
+            .again(Listen, 0)
+            .on(SOCKET + 128)
+            .through(&[SynRecv, Close]),
+    );
+    tracker.finish(&mut recording);
+    let ids: Vec<u64> = recording
+        .ended()
+        .iter()
+        .map(|ended| ended.connection.id)
+        .collect();
+    assert_eq!(ids, [1, 2, 3]);
+}
+
+#[test]
+fn a_reset_that_follows_the_end_within_the_grace_belongs_to_it() {
+    for late in [0, GRACE_NS - MS - 1] {
+        let (mut tracker, mut recording) = after(life().wait(late).sends_reset());
+        tracker.finish(&mut recording);
+        assert!(recording.ended()[0].reset_after, "{late} ns late");
+    }
+}
+
+#[test]
+fn a_reset_after_the_grace_changes_no_record_tick_or_no_tick() {
+    for late in [GRACE_NS - MS, GRACE_NS, 10 * GRACE_NS] {
+        let (mut tracker, mut recording) = after(life().wait(late).sends_reset());
+        tracker.finish(&mut recording);
+        let ended = recording.ended();
+        assert_eq!(ended.len(), 1);
+        assert!(!ended[0].reset_after, "{late} ns late");
+        assert_eq!(ended[0].verdict, Verdict::Graceful);
+        assert_eq!(recording.lines().last().unwrap(), "reset sent");
+    }
+}
+
+#[test]
+fn a_reset_goes_to_the_address_it_names() {
+    let other = Story::client().on(SOCKET + 64).wait(5 * MS).sends_reset();
+    let mut events = life().events();
+    events.extend(other.events());
+    let (_, recording) = play(&events);
+    assert!(!recording.ended()[0].reset_after);
+}
+
+#[test]
+fn a_reset_of_the_next_generation_is_not_the_last_ones() {
+    let story = life()
+        .again(Close, 0)
+        .goes(SynSent)
+        .receives_reset()
+        .sends_reset()
+        .goes(Close);
+    let (_, recording) = play(&story.events());
+    let resets: Vec<_> = recording
+        .ended()
+        .iter()
+        .map(|ended| {
+            let connection = &ended.connection;
+            (
+                connection.reset_received,
+                connection.reset_sent,
+                ended.reset_after,
+            )
+        })
+        .collect();
+    assert_eq!(resets, [(false, false, false), (true, true, false)]);
+}
+
+#[test]
+fn a_reset_of_nobody_is_said_and_changes_nothing() {
+    let (tracker, recording) = play(&Story::client().receives_reset().sends_reset().events());
+    assert_eq!(recording.lines(), ["reset received", "reset sent"]);
+    assert!(tracker.is_empty());
+    assert_eq!(tracker.stats, TrackerStats::default());
+}
+
+#[test]
+fn lost_events_are_counted_and_said_once() {
+    let mut tracker = tracker();
+    let mut recording = Recording::default();
+    tracker.on_loss(0, LossPlace::Ring, &mut recording);
+    tracker.on_loss(3, LossPlace::Ring, &mut recording);
+    tracker.on_loss(1, LossPlace::Decode, &mut recording);
+    assert_eq!(recording.lines(), ["lost 3 ring", "lost 1 decode"]);
+    assert_eq!(tracker.stats.lost, 4);
+}

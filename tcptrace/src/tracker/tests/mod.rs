@@ -1,0 +1,31 @@
+//! The tracker, fed with events that no kernel need make.
+//!
+//! `story` makes events, `recording` keeps what the tracker says; each of the others is about
+//! one noun.
+
+mod bursts;
+mod connection;
+mod generations;
+mod grace;
+mod handshakes;
+mod listeners;
+mod lives;
+mod loss;
+mod model;
+mod properties;
+mod recording;
+mod releases;
+mod silence;
+mod story;
+mod table;
+mod verdict_space;
+mod verdicts;
+
+use tcptrace_common::TcpState::{self, *};
+
+use self::{
+    recording::{Heard, Recording, play, record_of, tracker},
+    story::{CLIENT, MS, SERVER, SOCKET, START, Story, closing, ends, orphan, released},
+};
+use super::*;
+use crate::event::{CloseFields, Endpoints, Task};

@@ -1,0 +1,318 @@
+//! Every verdict from its evidence, and `unknown` wherever the evidence is missing.
+
+use super::*;
+use crate::tracker::errno::*;
+
+const SEEN: ResetHooks = ResetHooks {
+    received: true,
+    sent: true,
+};
+pub(super) const BLIND: ResetHooks = ResetHooks {
+    received: false,
+    sent: false,
+};
+
+/// States that only minisockets and listeners have, or nobody.
+const NO_CONNECTION: [TcpState; 4] = [TimeWait, Close, Listen, NewSynRecv];
+/// Errors that none of the rules is about: EIO, EMSGSIZE, EPIPE in its wrong place, the last.
+const OTHER_ERRORS: [u16; 3] = [5, 90, 4095];
+
+/// A connection that left a state for CLOSE, and what was seen of it.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    pub(super) connection: Connection,
+    pub(super) fields: Option<CloseFields>,
+    pub(super) reset_after: bool,
+    pub(super) hooks: ResetHooks,
+}
+
+/// From a state, with the socket's last word; every reset could be seen, none was.
+pub(super) fn left(state: TcpState, fields: CloseFields) -> Case {
+    let mut connection = Connection::new(1, SOCKET, Role::Active, state);
+    connection.endpoints = Some(ends(40_000, 443));
+    Case {
+        connection,
+        fields: Some(fields),
+        reset_after: false,
+        hooks: SEEN,
+    }
+}
+
+impl Case {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    pub(super) fn reset_received(self) -> Self {
+        self.with(|case| case.connection.reset_received = true)
+    }
+
+    pub(super) fn reset_sent(self) -> Self {
+        self.with(|case| case.connection.reset_sent = true)
+    }
+
+    pub(super) fn reset_after(self) -> Self {
+        self.with(|case| case.reset_after = true)
+    }
+
+    pub(super) fn hooks(self, hooks: ResetHooks) -> Self {
+        self.with(|case| case.hooks = hooks)
+    }
+
+    pub(super) fn judged(&self) -> Verdict {
+        verdict(&Evidence {
+            connection: &self.connection,
+            fields: self.fields,
+            reset_after: self.reset_after,
+            hooks: self.hooks,
+        })
+    }
+
+    #[track_caller]
+    fn says(&self, expected: Verdict) {
+        assert_eq!(self.judged(), expected, "{self:#?}");
+    }
+}
+
+fn error(error: u16) -> CloseFields {
+    CloseFields { error, ..closing() }
+}
+
+/// As close() leaves it.
+fn shut(error: u16) -> CloseFields {
+    CloseFields {
+        error,
+        receive_shut: true,
+        send_shut: true,
+        ..closing()
+    }
+}
+
+/// As an orphan leaves it.
+fn left_alone(error: u16) -> CloseFields {
+    CloseFields { error, ..orphan() }
+}
+
+#[test]
+fn without_the_sockets_fields_nothing_is_known() {
+    for state in TcpState::ALL {
+        let case = left(state, closing()).with(|case| case.fields = None);
+        case.clone()
+            .reset_received()
+            .reset_sent()
+            .reset_after()
+            .says(Verdict::Unknown);
+        case.hooks(BLIND).says(Verdict::Unknown);
+    }
+}
+
+#[test]
+fn an_aborted_connection_was_killed() {
+    for state in TcpState::ALL {
+        for fields in [error(ECONNABORTED), left_alone(ECONNABORTED)] {
+            left(state, fields).says(Verdict::Killed);
+            left(state, fields)
+                .hooks(BLIND)
+                .reset_sent()
+                .says(Verdict::Killed);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_needs_the_reset_and_a_port_unreachable_its_absence() {
+    let case = left(SynSent, error(ECONNREFUSED));
+    case.clone().reset_received().says(Verdict::Refused);
+    case.clone().says(Verdict::Unreachable);
+    case.clone().hooks(BLIND).says(Verdict::Unknown);
+    let deaf = ResetHooks {
+        received: false,
+        sent: true,
+    };
+    case.hooks(deaf).says(Verdict::Unknown);
+}
+
+#[test]
+fn a_connect_that_fails_by_an_error_tells_which() {
+    left(SynSent, error(ETIMEDOUT)).says(Verdict::HandshakeTimeout);
+    left(SynSent, error(ETIMEDOUT))
+        .hooks(BLIND)
+        .says(Verdict::HandshakeTimeout);
+    for code in ICMP {
+        left(SynSent, error(code))
+            .hooks(BLIND)
+            .says(Verdict::Unreachable);
+    }
+    for code in OTHER_ERRORS {
+        left(SynSent, error(code)).says(Verdict::Unknown);
+    }
+}
+
+#[test]
+fn a_connect_that_fails_without_an_error_is_told_by_what_was_done() {
+    let nothing_sent = |fields| CloseFields {
+        segments_sent: 0,
+        ..fields
+    };
+    left(SynSent, shut(0)).says(Verdict::Cancelled);
+    left(SynSent, nothing_sent(shut(0))).says(Verdict::Cancelled);
+    // shutdown() and connect(AF_UNSPEC) leave no bit, but a SYN went out.
+    left(SynSent, error(0)).says(Verdict::Cancelled);
+    left(SynSent, nothing_sent(error(0))).says(Verdict::HandshakeFailed);
+    let portless = left(SynSent, nothing_sent(error(0)));
+    portless
+        .with(|case| case.connection.endpoints = Some(ends(0, 443)))
+        .says(Verdict::NoLocalPort);
+}
+
+#[test]
+fn a_handshake_that_ends_in_syn_recv_failed() {
+    for code in [0, ECONNRESET, ETIMEDOUT] {
+        left(SynRecv, error(code))
+            .hooks(BLIND)
+            .says(Verdict::HandshakeFailed);
+    }
+}
+
+#[test]
+fn a_reset_before_our_close_needs_no_hook() {
+    for hooks in [SEEN, BLIND] {
+        left(Established, error(ECONNRESET))
+            .hooks(hooks)
+            .says(Verdict::ResetReceived);
+        left(CloseWait, error(EPIPE))
+            .hooks(hooks)
+            .says(Verdict::ResetReceived);
+        // shutdown(RD) alone makes no data unwelcome in these states.
+        left(Established, shut(ECONNRESET))
+            .hooks(hooks)
+            .says(Verdict::ResetReceived);
+    }
+}
+
+#[test]
+fn after_our_close_a_reset_is_the_peers_only_if_we_sent_none() {
+    for state in [FinWait1, FinWait2, Closing, LastAck] {
+        left(state, shut(ECONNRESET)).says(Verdict::ResetReceived);
+        left(state, left_alone(ECONNRESET)).says(Verdict::ResetReceived);
+        for hooks in [SEEN, BLIND] {
+            let case = left(state, left_alone(ECONNRESET)).hooks(hooks);
+            case.reset_after().says(Verdict::DataAfterClose);
+        }
+        left(state, left_alone(ECONNRESET))
+            .hooks(BLIND)
+            .says(Verdict::Unknown);
+        // Still receiving: data would have been taken.
+        let half = CloseFields {
+            receive_shut: false,
+            ..shut(ECONNRESET)
+        };
+        left(state, half).hooks(BLIND).says(Verdict::ResetReceived);
+        left(state, half).reset_after().says(Verdict::ResetReceived);
+    }
+}
+
+#[test]
+fn a_timeout_is_told_by_what_was_outstanding() {
+    // The soft error of an ICMP message stands in for ETIMEDOUT, a port unreachable's too.
+    let soft = [ETIMEDOUT, ECONNREFUSED].into_iter().chain(ICMP);
+    for code in soft {
+        for state in [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck] {
+            let fields = |unacknowledged, send_window, probes_out| CloseFields {
+                unacknowledged,
+                send_window,
+                probes_out,
+                ..error(code)
+            };
+            left(state, fields(1, 1, 0)).says(Verdict::RetransmissionTimeout);
+            left(state, fields(1, 1, 3)).says(Verdict::RetransmissionTimeout);
+            left(state, fields(1, 0, 3)).says(Verdict::ZeroWindowTimeout);
+            left(state, fields(0, 1, 3)).says(Verdict::KeepaliveTimeout);
+            left(state, fields(0, 1, 0)).says(Verdict::Unknown);
+        }
+    }
+}
+
+#[test]
+fn an_error_without_a_rule_is_unknown() {
+    for state in [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck] {
+        for code in OTHER_ERRORS {
+            left(state, error(code)).says(Verdict::Unknown);
+        }
+    }
+}
+
+#[test]
+fn an_abort_is_told_by_what_the_application_left() {
+    let unread = CloseFields {
+        unread: 1,
+        ..shut(0)
+    };
+    let never_given_out = CloseFields {
+        has_socket: false,
+        ..closing()
+    };
+    for state in [Established, CloseWait, FinWait1, FinWait2] {
+        left(state, unread).says(Verdict::UnreadData);
+        left(state, shut(0)).says(Verdict::ResetByUs);
+        left(state, error(0)).says(Verdict::ResetByUs);
+        let disconnected = CloseFields {
+            unread: 1,
+            ..closing()
+        };
+        left(state, disconnected).says(Verdict::ResetByUs);
+        left(state, never_given_out).says(Verdict::NotAccepted);
+    }
+    // sock_orphan() comes after all that: not the listener's doing.
+    left(Established, left_alone(0)).says(Verdict::ResetByUs);
+}
+
+#[test]
+fn a_release_is_graceful_when_both_fins_are_done() {
+    for state in [LastAck, Closing] {
+        left(state, left_alone(0))
+            .hooks(BLIND)
+            .says(Verdict::Graceful);
+        let owing = CloseFields {
+            unacknowledged: 1,
+            ..left_alone(0)
+        };
+        left(state, owing).says(Verdict::Unknown);
+    }
+    for fields in [left_alone(0), shut(0), closing()] {
+        let peer_fin = CloseFields {
+            peer_fin: true,
+            ..fields
+        };
+        left(FinWait2, peer_fin)
+            .hooks(BLIND)
+            .says(Verdict::Graceful);
+    }
+}
+
+#[test]
+fn an_orphan_without_the_peers_fin_is_told_by_the_resets() {
+    let case = left(FinWait2, left_alone(0));
+    case.clone().says(Verdict::Graceful);
+    case.clone().hooks(BLIND).says(Verdict::Unknown);
+    case.clone().reset_sent().says(Verdict::FinWaitTimeout);
+    case.reset_after().says(Verdict::DataAfterClose);
+    let impatient = CloseFields {
+        linger2_negative: true,
+        ..left_alone(0)
+    };
+    left(FinWait2, impatient)
+        .reset_after()
+        .says(Verdict::ResetByUs);
+    left(FinWait1, left_alone(0)).says(Verdict::Unknown);
+}
+
+#[test]
+fn what_no_connection_can_leave_says_nothing() {
+    for state in NO_CONNECTION {
+        for code in [0, ECONNRESET, ETIMEDOUT, ECONNREFUSED] {
+            left(state, error(code)).says(Verdict::Unknown);
+        }
+    }
+}

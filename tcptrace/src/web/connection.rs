@@ -1,0 +1,43 @@
+//! One connection: HTTP/1 over it, until either side is done.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
+
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, sync::watch};
+
+use super::{HEAD_BYTES, deadline::Deadline, routes::Site, stopped};
+
+/// Serves one connection.
+pub(super) async fn serve(stream: TcpStream, site: Arc<Site>, mut shutdown: watch::Receiver<bool>) {
+    let io = Deadline::new(TokioIo::new(stream), site.limits());
+    let serving = io.serving();
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        serving.store(true, Ordering::Relaxed);
+        let site = Arc::clone(&site);
+        // The body is not looked at: hyper closes the connection rather than read it.
+        let (head, _) = request.into_parts();
+        async move { Ok::<_, Infallible>(site.respond(&head).await) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .max_buf_size(HEAD_BYTES)
+            .header_read_timeout(None)
+            .serve_connection(io, service)
+    );
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopped(&mut shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // A stranger's bytes are no reason to fill the log.
+        tracing::debug!("a web connection ended: {error}");
+    }
+}

@@ -1,0 +1,222 @@
+//! The web server: `/metrics` and the few pages beside it.
+//!
+//! It runs on a thread of its own, so that neither a slow reader nor the spelling out of a scrape
+//! holds up the tracer. What it needs of the tracer it asks for by a message ([`ScrapeHandle`]); it
+//! shares no state with it. Everything a client can make it wait for or keep is bounded
+//! ([`Limits`]): who serves strangers must not be filled up by them.
+
+mod connection;
+mod deadline;
+mod routes;
+mod scraper;
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use self::routes::Site;
+pub use self::scraper::{ScrapeHandle, ScrapeRequest, ScrapeRequests, scrape_channel};
+
+/// How long accept() rests when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a client can ask for at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time, over all listeners; those beyond are closed at once and counted.
+    pub connections: usize,
+    /// From a request's first byte (or the connection's beginning) to the end of its head.
+    pub head: Duration,
+    /// Between a response and the next request.
+    pub idle: Duration,
+    /// For the tracer to answer a scrape.
+    pub scrape: Duration,
+    /// For the client to take a response.
+    pub response: Duration,
+    /// For what is under way when the server stops.
+    pub drain: Duration,
+}
+
+/// Bytes of a request's head; above, it is refused with 431.
+const HEAD_BYTES: usize = 8192;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            scrape: Duration::from_secs(5),
+            response: Duration::from_secs(10),
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How the web server is set up.
+#[derive(Clone, Debug)]
+pub struct WebConfig {
+    /// Where the metrics are: an absolute path that is none of the server's own.
+    pub telemetry_path: String,
+    /// What clients can ask for.
+    pub limits: Limits,
+}
+
+impl Default for WebConfig {
+    fn default() -> Self {
+        Self {
+            telemetry_path: "/metrics".to_owned(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What the web server needs of the tracer.
+#[derive(Clone, Debug)]
+pub struct Tracer {
+    /// Where scrapes are asked for.
+    pub scraper: ScrapeHandle,
+    /// The programs are attached. A sender that is gone says they are not.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// Listens on every address.
+///
+/// # Errors
+///
+/// The first address that cannot be listened on, and why.
+pub fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
+    addresses.iter().map(|&address| bind_one(address)).collect()
+}
+
+fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
+    StdListener::bind(address).map_err(|error| {
+        let kind = error.kind();
+        let why = if kind == ErrorKind::AddrInUse {
+            "address in use; another tcptrace daemon?".to_owned()
+        } else if kind == ErrorKind::AddrNotAvailable {
+            "no interface of this host has that address.".to_owned()
+        } else if kind == ErrorKind::PermissionDenied {
+            "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE.".to_owned()
+        } else {
+            format!("{error}.")
+        };
+        anyhow::anyhow!(
+            "cannot listen on {address}: {why} Choose another with --web.listen-address"
+        )
+    })
+}
+
+/// Starts the web server on a thread of its own. It ends when `shutdown` becomes true or its
+/// sender is gone, and what was under way is done or [`Limits::drain`] is over.
+///
+/// # Errors
+///
+/// When the thread or its runtime cannot be had.
+pub fn spawn(
+    config: WebConfig,
+    listeners: Vec<StdListener>,
+    tracer: Tracer,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("cannot start the web server's runtime")?;
+    std::thread::Builder::new()
+        .name("web".to_owned())
+        .spawn(move || runtime.block_on(run(config, listeners, tracer, shutdown)))
+        .context("cannot start the web server's thread")
+}
+
+/// Serves until `shutdown` becomes true or its sender is gone; then stops as [`spawn`] says.
+///
+/// # Errors
+///
+/// When a listener cannot be used.
+pub async fn run(
+    config: WebConfig,
+    listeners: Vec<StdListener>,
+    tracer: Tracer,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let slots = Arc::new(Semaphore::new(config.limits.connections));
+    let site = Arc::new(Site::new(config, tracer));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
+            .context("cannot use a listening socket")
+            .map(|listener| {
+                let (site, slots) = (Arc::clone(&site), Arc::clone(&slots));
+                tasks.spawn(listen(listener, site, slots, shutdown.clone()));
+            })?;
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Takes connections in on one listener until it is time to stop.
+async fn listen(
+    listener: TcpListener,
+    site: Arc<Site>,
+    slots: Arc<Semaphore>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut shutdown) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => {
+                    let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
+                    connections.spawn(async move {
+                        connection::serve(stream, site, shutdown).await;
+                        drop(slot);
+                    });
+                }
+                Err(_) => site.count_rejected(),
+            },
+            // The client was gone before it was taken in.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!("the web server cannot accept connections: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(site.limits().drain, drained)
+        .await
+        .is_err()
+    {
+        tracing::debug!("web connections cut off at the end: {}", connections.len());
+    }
+}
+
+/// Waits until it is time to stop.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone: nobody else would ever stop us.
+    drop(shutdown.wait_for(|&stop| stop).await);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Which page answers which request.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Response, StatusCode,
+    body::Bytes,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    http::request::Parts,
+};
+
+use super::{Limits, Tracer, WebConfig};
+use crate::metrics;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+/// The exposition's text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const LANDING: &str = "/";
+const HEALTHY: &str = "/-/healthy";
+const READY: &str = "/-/ready";
+
+/// Everything that is served.
+pub(super) struct Site {
+    config: WebConfig,
+    tracer: Tracer,
+    rejected: AtomicU64,
+}
+
+impl Site {
+    pub(super) fn new(config: WebConfig, tracer: Tracer) -> Self {
+        Self {
+            config,
+            tracer,
+            rejected: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) const fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
+    /// A connection was closed at once, for there were too many.
+    pub(super) fn count_rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers one request.
+    pub(super) async fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+        let path = request.uri.path();
+        let is_telemetry = path == self.config.telemetry_path;
+        if !is_telemetry && ![LANDING, HEALTHY, READY].contains(&path) {
+            return page(StatusCode::NOT_FOUND, TEXT, "404 not found: see /\n");
+        }
+        if request.method != Method::GET && request.method != Method::HEAD {
+            let mut response = page(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                "405 method not allowed: GET or HEAD\n",
+            );
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        if is_telemetry {
+            return self.metrics().await;
+        }
+        match path {
+            HEALTHY => page(StatusCode::OK, TEXT, "tcptrace is healthy\n"),
+            READY if self.is_ready() => page(StatusCode::OK, TEXT, "tcptrace is ready\n"),
+            READY => page(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "tcptrace is not ready: its programs are not attached\n",
+            ),
+            _ => page(StatusCode::OK, HTML, self.landing()),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let ready = &self.tracer.ready;
+        // The last word of a sender that is gone no longer counts.
+        *ready.borrow() && ready.has_changed().is_ok()
+    }
+
+    async fn metrics(&self) -> Response<Full<Bytes>> {
+        let scrape = match self.tracer.scraper.scrape(self.config.limits.scrape).await {
+            Ok(scrape) => scrape,
+            Err(error) => {
+                let text = format!("503 no metrics: {error}\n");
+                return page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
+            }
+        };
+        let rejected = self.rejected.load(Ordering::Relaxed);
+        match metrics::encode(&scrape.with_web_connections_rejected(rejected)) {
+            Ok(text) => page(StatusCode::OK, EXPOSITION, text),
+            Err(error) => {
+                let text = format!("500 the metrics cannot be written: {error}\n");
+                page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+            }
+        }
+    }
+
+    fn landing(&self) -> String {
+        let path = escape(&self.config.telemetry_path);
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "<!DOCTYPE html>\n\
+             <html lang=\"en\">\n\
+             <head><meta charset=\"utf-8\"><title>tcptrace</title></head>\n\
+             <body>\n\
+             <h1>tcptrace {version}</h1>\n\
+             <p>The lifecycle of every TCP connection on this host, traced with eBPF.</p>\n\
+             <ul>\n\
+             <li><a href=\"{path}\">Metrics</a></li>\n\
+             <li><a href=\"{HEALTHY}\">Healthy</a></li>\n\
+             <li><a href=\"{READY}\">Ready</a>: the programs are attached</li>\n\
+             </ul>\n\
+             </body>\n\
+             </html>\n"
+        )
+    }
+}
+
+/// Text within an attribute's quotes.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,228 @@
+//! The ways to the transitions, and what is said when they are narrow or closed.
+
+use anyhow::ensure;
+use serde_json::json;
+
+use crate::support::{
+    Check,
+    namespace::Namespace,
+    program::{Output, Running, tcptrace, tcptrace_as_nobody},
+    record::path,
+    sentinel,
+    sockets::abort_at_close,
+    surroundings::Surroundings,
+    tail::Tail,
+    talk::{IPV4, IPV6, MAPPED, Over, Talk},
+    tests,
+};
+
+tests![
+    the_classic_tracepoint_tells_the_same_over_ipv4,
+    the_classic_tracepoint_tells_the_same_over_ipv6,
+    the_classic_tracepoint_tells_the_same_over_mapped_ipv4,
+    the_classic_tracepoint_tells_verdicts_too,
+    without_btf_transitions_are_told_over_ipv4,
+    without_btf_transitions_are_told_over_ipv6,
+    without_btf_transitions_are_told_over_mapped_ipv4,
+    without_btf_no_verdict_is_guessed,
+    without_btf_and_tracefs_it_fails_and_says_what_to_do,
+    tp_btf_alone_fails_without_btf,
+    nobody_may_trace_and_is_told_who_may,
+];
+
+const EVERYTHING: Surroundings = Surroundings {
+    tracefs: true,
+    btf: true,
+};
+const NO_BTF: Surroundings = Surroundings {
+    tracefs: true,
+    btf: false,
+};
+const NOTHING: Surroundings = Surroundings {
+    tracefs: false,
+    btf: false,
+};
+
+/// A tail of everything, with the classic tracepoint.
+fn classic(namespace: &Namespace) -> anyhow::Result<Tail> {
+    let inode = namespace.inode().to_string();
+    let mut command = tcptrace(&["tail", "--format", "json", "--attach", "tracepoint"]);
+    command.args(["--netns", &inode, "--show", "handshakes,connections"]);
+    let running = EVERYTHING.run(|| Running::start(&mut command))?;
+    Tail::attach(namespace, running)
+}
+
+fn the_classic_tracepoint_tells_the_same_over_ipv4() -> Check {
+    classic_tells_the_same(&IPV4)
+}
+
+fn the_classic_tracepoint_tells_the_same_over_ipv6() -> Check {
+    classic_tells_the_same(&IPV6)
+}
+
+fn the_classic_tracepoint_tells_the_same_over_mapped_ipv4() -> Check {
+    classic_tells_the_same(&MAPPED)
+}
+
+fn classic_tells_the_same(over: &Over) -> Check {
+    let mut talk = Talk::new()?;
+    let tail = classic(talk.namespace())?;
+    let said = talk.talk(over, 0)?;
+    talk.check_records(&tail.finish_after(2)?, &said, over)
+}
+
+fn the_classic_tracepoint_tells_verdicts_too() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let tail = classic(&namespace)?;
+    let (client, server) = namespace.pair(&listener)?;
+    abort_at_close(&client)?;
+    drop(client);
+    drop(listener);
+    ensure!(namespace.connect(address).is_err(), "somebody listens");
+    let records = tail.finish_after(3)?;
+    drop(server);
+    for (verdict, role, errno) in [
+        ("reset_by_us", "active", None),
+        ("reset_received", "passive", Some("ECONNRESET")),
+        ("refused", "active", Some("ECONNREFUSED")),
+    ] {
+        let record = records.only("connection", &json!({"verdict": verdict}))?;
+        record.must_have(&json!({"role": role, "netns": namespace.inode()}))?;
+        ensure!(record.text("errno") == errno, "{record}");
+    }
+    Ok(())
+}
+
+/// A tail that has nothing but the classic tracepoint's records, in which no namespace is.
+fn without_btf(namespace: &Namespace, port: u16, show: &str) -> anyhow::Result<Tail> {
+    let ports = format!("{port},{}", sentinel::PORT);
+    let mut command = tcptrace(&["tail", "--format", "json", "--port", &ports]);
+    command.args(["--show", show]);
+    let running = NO_BTF.run(|| Running::start(&mut command))?;
+    Tail::attach(namespace, running)
+}
+
+/// What is missing is said once, in one line, before the summary.
+fn must_say_once_what_is_missing(output: &Output) -> Check {
+    output.must_end_with(0)?;
+    let lines: Vec<_> = output.stderr.lines().collect();
+    let [said, summary] = lines[..] else {
+        anyhow::bail!("not two lines: {:?}", output.stderr);
+    };
+    for word in [
+        "transitions only",
+        "verdicts",
+        "BTF",
+        "/sys/kernel/btf/vmlinux",
+    ] {
+        ensure!(said.contains(word), "no {word:?} in {said:?}");
+    }
+    ensure!(summary.ends_with(" 0 events lost"), "{summary:?}");
+    Ok(())
+}
+
+fn without_btf_transitions_are_told_over_ipv4() -> Check {
+    tells_transitions_without_btf(&IPV4)
+}
+
+fn without_btf_transitions_are_told_over_ipv6() -> Check {
+    tells_transitions_without_btf(&IPV6)
+}
+
+fn without_btf_transitions_are_told_over_mapped_ipv4() -> Check {
+    tells_transitions_without_btf(&MAPPED)
+}
+
+fn tells_transitions_without_btf(over: &Over) -> Check {
+    let mut talk = Talk::new()?;
+    let port = talk.namespace().free_port()?;
+    let mut tail = without_btf(talk.namespace(), port, "handshakes,connections")?;
+    let said = talk.talk(over, port)?;
+    tail.wait_count("connection", 2)?;
+    let (records, output) = tail.interrupt()?;
+    must_say_once_what_is_missing(&output)?;
+    talk.check_known_without_btf(&records, &said, over)?;
+    for record in &records.0 {
+        record.must_lack(&["netns", "syn_retransmits", "srtt_us"])?;
+    }
+    for record in records.of("connection") {
+        record.must_have(&json!({"verdict": "unknown"}))?;
+        record.must_lack(&[
+            "uid",
+            "cgroup_id",
+            "errno",
+            "errno_number",
+            "peer_fin",
+            "bytes_sent",
+            "bytes_received",
+            "segments_sent",
+            "segments_received",
+            "retransmits",
+        ])?;
+    }
+    Ok(())
+}
+
+fn without_btf_no_verdict_is_guessed() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let mut tail = without_btf(&namespace, address.port(), "transitions,connections")?;
+    let (client, server) = namespace.pair(&listener)?;
+    abort_at_close(&client)?;
+    drop(client);
+    drop(listener);
+    ensure!(namespace.connect(address).is_err(), "somebody listens");
+    tail.wait_count("connection", 3)?;
+    let (records, output) = tail.interrupt()?;
+    drop(server);
+    must_say_once_what_is_missing(&output)?;
+    for record in records.of("connection") {
+        record.must_have(&json!({"verdict": "unknown"}))?;
+        record.must_lack(&["errno", "closed_by"])?;
+    }
+    let refused = records.only("connection", &json!({"established": false}))?;
+    refused.must_have(&json!({"role": "active", "last_state": "SYN_SENT"}))?;
+    let steps = records.steps(&json!({"role": "passive"}))?;
+    ensure!(
+        steps == path(&["LISTEN", "SYN_RECV", "ESTABLISHED", "CLOSE"]),
+        "the path was {steps:?}"
+    );
+    Ok(())
+}
+
+fn without_btf_and_tracefs_it_fails_and_says_what_to_do() -> Check {
+    for command in ["tail", "daemon"] {
+        let mut arguments = vec![command];
+        let free = crate::support::daemon::free_address()?.to_string();
+        if command == "daemon" {
+            arguments.extend(["--web.listen-address", &free]);
+        }
+        let output = NOTHING.run(|| Running::to_end(&mut tcptrace(&arguments)))?;
+        output.must_end_with(1)?;
+        ensure!(output.stdout.is_empty(), "{output:?}");
+        output.must_complain("tcptrace: cannot attach to inet_sock_set_state")?;
+        output.must_complain("/sys/kernel/btf/vmlinux")?;
+        output.must_complain("mount -t tracefs tracefs /sys/kernel/tracing")?;
+    }
+    Ok(())
+}
+
+fn tp_btf_alone_fails_without_btf() -> Check {
+    let mut command = tcptrace(&["tail", "--attach", "tp_btf"]);
+    let output = NO_BTF.run(|| Running::to_end(&mut command))?;
+    output.must_end_with(1)?;
+    output.must_complain("no BTF")?;
+    output.must_complain("tcptrace check")
+}
+
+fn nobody_may_trace_and_is_told_who_may() -> Check {
+    let (mut command, _binary) = tcptrace_as_nobody(&["tail"])?;
+    let output = Running::to_end(&mut command)?;
+    output.must_end_with(1)?;
+    ensure!(output.stdout.is_empty(), "{output:?}");
+    for word in ["root", "sudo", "CAP_BPF", "CAP_PERFMON"] {
+        output.must_complain(word)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! `tcptrace check`: a line for each thing, and a status that agrees with tracing itself.
+
+use anyhow::{Context, ensure};
+
+use crate::support::{
+    Check,
+    program::{Output, Running, tcptrace, tcptrace_as_nobody},
+    surroundings::Surroundings,
+    tests,
+};
+
+tests![
+    with_btf_and_tracefs_all_is_well,
+    without_tracefs_nothing_is_missing,
+    without_btf_there_are_transitions_only,
+    without_both_it_fails_and_says_what_to_do,
+    nobody_is_told_to_be_root,
+];
+
+/// The columns of what a line is about and how that stands.
+const WORDS: usize = 31;
+
+/// A report, with and without `--strict`.
+struct Report {
+    usual: Output,
+    strict: Output,
+}
+
+impl Report {
+    fn of(tracefs: bool, btf: bool) -> anyhow::Result<Self> {
+        Surroundings { tracefs, btf }.run(|| {
+            Ok(Self {
+                usual: Running::to_end(&mut tcptrace(&["check"]))?,
+                strict: Running::to_end(&mut tcptrace(&["check", "--strict"]))?,
+            })
+        })
+    }
+
+    fn text(&self) -> &str {
+        &self.usual.stdout
+    }
+
+    /// The line about something.
+    fn line(&self, what: &str) -> anyhow::Result<&str> {
+        self.text()
+            .lines()
+            .find_map(|line| line.strip_prefix(what)?.strip_prefix(' '))
+            .map(str::trim_start)
+            .with_context(|| format!("no line about {what} in:\n{}", self.text()))
+    }
+
+    fn must_say(&self, what: &str, begins: &str, contains: &str) -> Check {
+        let line = self.line(what)?;
+        ensure!(
+            line.starts_with(begins) && line.contains(contains),
+            "{what} is not {begins}, {contains}:\n{}",
+            self.text()
+        );
+        Ok(())
+    }
+
+    /// It says the same twice; strictly, whatever is missing is a failure.
+    fn must_end_with(&self, status: i32) -> Check {
+        self.usual.must_end_with(status)?;
+        ensure!(
+            self.usual.stderr.is_empty() && self.strict.stderr.is_empty(),
+            "it complains: {:?}",
+            self.usual
+        );
+        let worse = self
+            .text()
+            .lines()
+            .any(|line| line.contains(" missing ") || line.contains(" FAILED "));
+        self.strict.must_end_with(i32::from(worse))?;
+        // Only the words: of several things refused, the first one named may differ.
+        let words = |text: &str| -> Vec<_> {
+            text.lines()
+                .map(|line| line.chars().take(WORDS).collect::<String>())
+                .collect()
+        };
+        ensure!(
+            words(&self.strict.stdout) == words(&self.usual.stdout),
+            "it says otherwise: {:?}",
+            self.strict
+        );
+        Ok(())
+    }
+}
+
+fn with_btf_and_tracefs_all_is_well() -> Check {
+    let report = Report::of(true, true)?;
+    report.must_end_with(0)?;
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    report.must_say("kernel", "ok", release.trim())?;
+    report.must_say("BTF", "ok", "/sys/kernel/btf/vmlinux")?;
+    report.must_say("tracefs", "ok", "/sys/kernel/tracing")?;
+    report.must_say("CAP_BPF", "ok", "")?;
+    report.must_say("CAP_PERFMON", "ok", "")?;
+    report.must_say("inet_sock_set_state", "ok", "as tp_btf")
+}
+
+fn without_tracefs_nothing_is_missing() -> Check {
+    let report = Report::of(false, true)?;
+    report.must_end_with(0)?;
+    report.must_say("tracefs", "not there", "only without BTF")?;
+    report.must_say("inet_sock_set_state", "ok", "as tp_btf")
+}
+
+fn without_btf_there_are_transitions_only() -> Check {
+    let report = Report::of(true, false)?;
+    report.must_end_with(0)?;
+    report.strict.must_end_with(1)?;
+    report.must_say("BTF", "missing", "CONFIG_DEBUG_INFO_BTF")?;
+    report.must_say("tracefs", "ok", "/sys/kernel/tracing")?;
+    report.must_say("inet_sock_set_state", "missing", "transitions only")?;
+    report.must_say("tcp_receive_reset", "missing", "no BTF")
+}
+
+fn without_both_it_fails_and_says_what_to_do() -> Check {
+    let report = Report::of(false, false)?;
+    report.must_end_with(1)?;
+    let way_out = "mount -t tracefs tracefs /sys/kernel/tracing";
+    report.must_say("tracefs", "FAILED", way_out)?;
+    report.must_say("tracing", "FAILED", "inet_sock_set_state")
+}
+
+fn nobody_is_told_to_be_root() -> Check {
+    let (mut command, _binary) = tcptrace_as_nobody(&["check"])?;
+    let usual = Running::to_end(&mut command)?;
+    let (mut command, _binary) = tcptrace_as_nobody(&["check", "--strict"])?;
+    let strict = Running::to_end(&mut command)?;
+    let report = Report { usual, strict };
+    report.must_end_with(1)?;
+    report.must_say("CAP_BPF", "FAILED", "sudo tcptrace check")?;
+    report.must_say("CAP_PERFMON", "FAILED", "sudo tcptrace check")?;
+    report.must_say("tracing", "FAILED", "not permitted")
+}

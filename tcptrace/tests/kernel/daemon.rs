@@ -1,0 +1,323 @@
+//! `tcptrace daemon`: what it serves after traffic that is known.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Check,
+    daemon::Daemon,
+    exposition::Metrics,
+    ignored,
+    namespace::Namespace,
+    program::{Running, tcptrace},
+    sockets::abort_at_close,
+    tests,
+};
+
+tests![
+    known_traffic_is_counted_exactly,
+    connections_that_were_there_before_are_counted_apart,
+    an_attempt_is_one_of_established_failed_and_pending,
+    every_hook_and_the_build_are_told,
+    a_port_that_is_taken_is_a_clear_failure,
+    a_termination_ends_it_well,
+    an_interrupt_ends_it_well,
+    promtool_finds_nothing_to_say,
+];
+
+const GRACEFUL: u64 = 10;
+const REFUSED: u64 = 3;
+const RESET: u64 = 2;
+const OPEN: u64 = 2;
+const QUESTION: &[u8] = b"question";
+const ANSWER: &[u8] = b"a longer answer";
+
+/// Series of one service's port and one side.
+fn of_side<'a>(role: &'a str, port: &'a str) -> [(&'static str, &'a str); 2] {
+    [("role", role), ("port", port)]
+}
+
+fn must_count(metrics: &Metrics, name: &str, labels: &[(&str, &str)], expected: u64) -> Check {
+    let count = metrics.count(name, labels);
+    ensure!(
+        u64::try_from(count) == Ok(expected),
+        "{name} {labels:?} is {count}, not {expected}, in:\n{metrics}"
+    );
+    Ok(())
+}
+
+fn known_traffic_is_counted_exactly() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let port = address.port().to_string();
+    let mut daemon = Daemon::start(&["--metrics.ports", &port])?;
+    for index in 0..GRACEFUL {
+        let (mut client, mut server) = namespace.pair(&listener)?;
+        client.write_all(QUESTION)?;
+        server.read_exact(&mut [0; QUESTION.len()])?;
+        server.write_all(ANSWER)?;
+        client.read_exact(&mut [0; ANSWER.len()])?;
+        // Half of them are closed by each side.
+        let (first, mut second) = if index % 2 == 0 {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        drop(first);
+        ensure!(second.read(&mut [0])? == 0, "more data");
+    }
+    for _ in 0..RESET {
+        let (client, server) = namespace.pair(&listener)?;
+        abort_at_close(&client)?;
+        drop(client);
+        ensure!((&server).read(&mut [0]).is_err(), "no reset");
+    }
+    let _open = (0..OPEN)
+        .map(|_| namespace.pair(&listener))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    drop(listener);
+    for _ in 0..REFUSED {
+        ensure!(namespace.connect(address).is_err(), "somebody listens");
+    }
+    let active = of_side("active", &port);
+    let passive = of_side("passive", &port);
+    let closed = GRACEFUL + RESET;
+    let metrics = daemon.scrape_until("the ends", |metrics| {
+        let ends = |labels| metrics.count("tcptrace_connections_closed_total", labels);
+        let failures = metrics.count("tcptrace_handshake_failures_total", &active);
+        ends(&active) + ends(&passive) + failures
+            >= i64::try_from(2 * closed + REFUSED).unwrap_or(0)
+    })?;
+    let count = |name: &str, labels: &[(&str, &str)], expected| {
+        must_count(&metrics, name, labels, expected)
+    };
+    for (side, attempts) in [(active, closed + OPEN + REFUSED), (passive, closed + OPEN)] {
+        count("tcptrace_connection_attempts_total", &side, attempts)?;
+        count(
+            "tcptrace_connections_established_total",
+            &side,
+            closed + OPEN,
+        )?;
+        count("tcptrace_connections_closed_total", &side, closed)?;
+        for by in ["local", "remote"] {
+            let ends = [&side[..], &[("verdict", "graceful"), ("closed_by", by)]].concat();
+            count("tcptrace_connections_closed_total", &ends, GRACEFUL / 2)?;
+        }
+    }
+    for (side, verdict) in [(active, "reset_by_us"), (passive, "reset_received")] {
+        let ends = [&side[..], &[("verdict", verdict)]].concat();
+        count("tcptrace_connections_closed_total", &ends, RESET)?;
+    }
+    let refused = [&active[..], &[("verdict", "refused")]].concat();
+    count("tcptrace_handshake_failures_total", &refused, REFUSED)?;
+    count(
+        "tcptrace_handshake_failures_total",
+        &[("port", &port)],
+        REFUSED,
+    )?;
+    count(
+        "tcptrace_handshake_duration_seconds_count",
+        &active,
+        closed + OPEN,
+    )?;
+    count("tcptrace_handshake_duration_seconds_count", &passive, 0)?;
+    for (side, sent, received) in [(active, QUESTION, ANSWER), (passive, ANSWER, QUESTION)] {
+        for (direction, bytes) in [("sent", sent), ("received", received)] {
+            let labels = [&side[..], &[("direction", direction)]].concat();
+            let expected = GRACEFUL * bytes.len() as u64;
+            count("tcptrace_closed_connection_bytes_total", &labels, expected)?;
+        }
+    }
+    ensure!(metrics.len() < 2_000, "{} series", metrics.len());
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+fn connections_that_were_there_before_are_counted_apart() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let (client, server) = namespace.pair(&listener)?;
+    let port = address.port().to_string();
+    let mut daemon = Daemon::start(&["--metrics.ports", &port])?;
+    let before = daemon.scrape()?;
+    drop(client);
+    drop(server);
+    let after = daemon.scrape_until("the ends", |metrics| {
+        let name = "tcptrace_connections_closed_total";
+        let unknown = [("role", "unknown")];
+        metrics.count(name, &unknown) >= before.count(name, &unknown) + 2
+    })?;
+    let name = "tcptrace_connections_seeded_total";
+    ensure!(
+        after.count(name, &[]) >= before.count(name, &[]) + 2,
+        "not counted as seeded:\n{after}"
+    );
+    for name in [
+        "tcptrace_connection_attempts_total",
+        "tcptrace_connections_established_total",
+    ] {
+        must_count(&after, name, &[("port", &port)], 0)?;
+    }
+    Ok(())
+}
+
+/// The identities of the metrics page, over all series, in one scrape.
+pub(crate) fn check_identities(metrics: &Metrics) -> Check {
+    let count = |name: &str| metrics.count(name, &[]);
+    let held = |state: &str| metrics.count("tcptrace_connections", &[("state", state)]);
+    let attempts = count("tcptrace_connection_attempts_total");
+    let established = count("tcptrace_connections_established_total");
+    let seeded = count("tcptrace_connections_seeded_total");
+    let failed = count("tcptrace_handshake_failures_total");
+    let closed = count("tcptrace_connections_closed_total");
+    let evicted = count("tcptrace_tracker_evictions_total");
+    let all_held = count("tcptrace_connections");
+    let pending = held("SYN_SENT") + held("SYN_RECV");
+    ensure!(
+        attempts + seeded == failed + closed + evicted + all_held,
+        "attempts + seeded is not failed + closed + evicted + held in:\n{metrics}"
+    );
+    // Those that wait for their record may be of either kind.
+    let waiting = held("CLOSE");
+    ensure!(
+        (0..=waiting).contains(&(attempts - established - failed - pending)),
+        "attempts is not established + failed + pending in:\n{metrics}"
+    );
+    ensure!(
+        (0..=waiting).contains(&(established + seeded - closed - (all_held - pending - waiting))),
+        "established + seeded is not closed + live in:\n{metrics}"
+    );
+    Ok(())
+}
+
+fn an_attempt_is_one_of_established_failed_and_pending() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let before = namespace.pair(&listener)?;
+    let mut daemon = Daemon::start(&[])?;
+    let mut open = Vec::new();
+    for index in 0..30 {
+        let pair = namespace.pair(&listener)?;
+        if index % 3 == 0 {
+            open.push(pair);
+        }
+        check_identities(&daemon.scrape()?)?;
+    }
+    drop(listener);
+    for _ in 0..5 {
+        ensure!(namespace.connect(address).is_err(), "somebody listens");
+        check_identities(&daemon.scrape()?)?;
+    }
+    drop(before);
+    drop(open);
+    check_identities(&daemon.scrape()?)?;
+    let nobody_waits =
+        |metrics: &Metrics| metrics.count("tcptrace_connections", &[("state", "CLOSE")]) == 0;
+    let quiet = daemon.scrape_until("every record to be written", nobody_waits)?;
+    check_identities(&quiet)
+}
+
+fn every_hook_and_the_build_are_told() -> Check {
+    let mut daemon = Daemon::start(&[])?;
+    let metrics = daemon.scrape()?;
+    for (hook, source) in [
+        ("inet_sock_set_state", "tp_btf"),
+        ("tcp_receive_reset", "tp_btf"),
+        ("tcp_send_reset", "tp_btf"),
+    ] {
+        let labels = [("hook", hook), ("source", source)];
+        must_count(&metrics, "tcptrace_hook_attached", &labels, 1)?;
+    }
+    let build = [("version", env!("CARGO_PKG_VERSION"))];
+    must_count(&metrics, "tcptrace_build_info", &build, 1)?;
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_open_fds",
+        "tcptrace_tracker_limit",
+    ] {
+        ensure!(metrics.sum(name, &[]) > 0.0, "no {name} in:\n{metrics}");
+    }
+    for name in [
+        "tcptrace_events_lost_total",
+        "tcptrace_tracker_anomalies_total",
+    ] {
+        ensure!(metrics.has(name, &[]), "no {name} in:\n{metrics}");
+        must_count(&metrics, name, &[], 0)?;
+    }
+    for (path, status) in [
+        ("/", 200),
+        ("/-/healthy", 200),
+        ("/-/ready", 200),
+        ("/no", 404),
+    ] {
+        let (answer, body) = daemon.get(path)?;
+        ensure!(answer == status, "{path} is answered with {answer}: {body}");
+    }
+    Ok(())
+}
+
+fn a_port_that_is_taken_is_a_clear_failure() -> Check {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let arguments = ["daemon", "--web.listen-address", &address];
+    let output = Running::to_end(&mut tcptrace(&arguments))?;
+    output.must_end_with(1)?;
+    output.must_complain(&address)?;
+    output.must_complain("in use")?;
+    ensure!(output.stdout.is_empty(), "{output:?}");
+    Ok(())
+}
+
+fn a_termination_ends_it_well() -> Check {
+    ends_well(Signal::SIGTERM)
+}
+
+fn an_interrupt_ends_it_well() -> Check {
+    ends_well(Signal::SIGINT)
+}
+
+fn ends_well(signal: Signal) -> Check {
+    let daemon = Daemon::start(&["--log-level", "warn"])?;
+    let address: SocketAddr = daemon.address();
+    let output = daemon.stop(signal)?;
+    output.must_end_with(0)?;
+    ensure!(output.stdout.is_empty(), "{output:?}");
+    ensure!(output.stderr.is_empty(), "it complains: {output:?}");
+    // The port is free again at once.
+    TcpListener::bind(address).context("listening where the daemon did")?;
+    Ok(())
+}
+
+fn promtool_finds_nothing_to_say() -> Check {
+    let mut daemon = Daemon::start(&[])?;
+    let metrics = daemon.scrape()?;
+    let mut promtool = match Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    {
+        Ok(promtool) => promtool,
+        Err(error) => return Err(ignored(format!("promtool cannot be run: {error}"))),
+    };
+    let mut stdin = promtool.stdin.take().context("its standard input")?;
+    stdin.write_all(metrics.text().as_bytes())?;
+    drop(stdin);
+    let output = promtool.wait_with_output()?;
+    ensure!(
+        output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(),
+        "{}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! A tail that is held up long enough loses events: it says how many, and goes on.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Check, load::Load, namespace::Namespace, record::Records, tail::Tail, tests};
+
+tests![a_tail_says_what_it_lost_and_goes_on];
+
+fn a_tail_says_what_it_lost_and_goes_on() -> Check {
+    let namespace = Namespace::new()?;
+    let load = Load::new(&namespace)?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let mut tail = Tail::start(&namespace, &["--ring-size", "4KiB"])?;
+    tail.running().signal(Signal::SIGSTOP)?;
+    load.run(Duration::from_secs(3), 100)?;
+    tail.running().signal(Signal::SIGCONT)?;
+    tail.wait("a loss", |records| !records.of("loss").is_empty())?;
+    let (client, server) = namespace.pair(&listener)?;
+    drop(client);
+    drop(server);
+    let of_new = |role: &str| {
+        let end = if role == "active" {
+            "remote_port"
+        } else {
+            "local_port"
+        };
+        json!({"role": role, end: address.port()})
+    };
+    tail.wait("both sides of a new connection", |records| {
+        ["active", "passive"]
+            .iter()
+            .all(|role| records.only("connection", &of_new(role)).is_ok())
+    })?;
+    let (records, output) = tail.interrupt()?;
+    output.must_end_with(0)?;
+    for role in ["active", "passive"] {
+        records_whole(&records, &of_new(role))?;
+    }
+    let losses = records.of("loss");
+    let mut lost = 0;
+    for loss in &losses {
+        loss.must_have(&json!({"schema": "tcptrace/1", "where": "ring"}))?;
+        lost += loss.number("lost").context("how many were lost")?;
+    }
+    ensure!(lost > 0, "nothing was lost");
+    ensure!(
+        output.stderr.ends_with(&format!(" {lost} events lost\n")),
+        "{lost} events were lost, but: {:?}",
+        output.stderr
+    );
+    Ok(())
+}
+
+fn records_whole(records: &Records, side: &Value) -> Check {
+    records.only("handshake", side)?;
+    records
+        .only("connection", side)?
+        .must_have(&json!({"completeness": "full", "verdict": "graceful"}))
+}

@@ -1,0 +1,61 @@
+//! The real binary on the real kernel.
+//!
+//! Each test makes its own network namespace and watches it with a tail of its own, or asks a
+//! daemon. What a machine does not allow is ignored with its reason. `TCPTRACE_BIN` names another
+//! binary than cargo's; with `TCPTRACE_KERNEL_TESTS=required` a machine without root, eBPF or
+//! network namespaces fails the tests instead of having them ignored.
+
+mod attach;
+mod check;
+mod connections;
+mod daemon;
+mod deaths;
+mod endings;
+mod filters;
+mod handshakes;
+mod load;
+mod loss;
+mod namespaces;
+mod odd_peers;
+mod peer;
+mod programs;
+mod rate;
+mod scenarios;
+mod support;
+mod transitions;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    if let Some(code) = support::guest_init::perform() {
+        return code;
+    }
+    if let Some(code) = support::puppet::perform() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // They load a small machine, and a tail that is starved of time is no finding.
+    arguments.test_threads.get_or_insert(1);
+    let tests = [
+        attach::tests(),
+        check::tests(),
+        connections::tests(),
+        daemon::tests(),
+        deaths::tests(),
+        endings::tests(),
+        filters::tests(),
+        handshakes::tests(),
+        load::tests(),
+        loss::tests(),
+        namespaces::tests(),
+        odd_peers::tests(),
+        peer::tests(),
+        programs::tests(),
+        rate::tests(),
+        scenarios::tests(),
+        transitions::tests(),
+    ];
+    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+}

@@ -1,0 +1,103 @@
+//! A scripted peer: a host that says exactly what a test tells it to, and nothing by itself.
+//!
+//! It lives behind a TUN device in a test's own network namespace, so that what is said to it
+//! comes from the real TCP of this host, over IPv4 or IPv6, and what it says is taken by it.
+//!
+//! ```ignore
+//! let peer = Peer::new(&namespace)?;
+//! let mut flow = peer.listen(443);
+//! // …somebody here connects to peer.address(443)…
+//! flow.expect_syn()?;
+//! flow.send_syn_ack()?;
+//! flow.expect_ack()?;
+//! ```
+//!
+//! It refuses to be a TCP: it sends no segment that no test asked for, has no timers, and takes
+//! nothing back into order.
+
+mod device;
+mod expect;
+mod flow;
+mod link;
+mod segment;
+mod tests;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+};
+
+use self::{device::Device, link::Link};
+pub(crate) use self::{flow::Flow, segment::Unreachable, tests::tests};
+use crate::support::namespace::Namespace;
+
+/// This host's and the peer's addresses in a network of RFC 5737, and in one of RFC 3849.
+const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const HERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+/// What the peer connects from.
+const FIRST_PORT: u16 = 40_000;
+
+/// The peer. It lasts as long as this or one of its flows.
+pub(crate) struct Peer {
+    link: Rc<Link>,
+    next_port: std::cell::Cell<u16>,
+}
+
+impl Peer {
+    /// Puts a peer into a namespace; there can be one.
+    pub(crate) fn new(namespace: &Namespace) -> anyhow::Result<Self> {
+        let device = Device::open(namespace, (HERE, HERE_V6))?;
+        Ok(Self {
+            link: Rc::new(Link::new(device)),
+            next_port: FIRST_PORT.into(),
+        })
+    }
+
+    /// Where the peer is reached.
+    pub(crate) fn address(&self, port: u16) -> SocketAddr {
+        (PEER, port).into()
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn address_v6(&self, port: u16) -> SocketAddr {
+        (PEER_V6, port).into()
+    }
+
+    /// This host, as the peer sees it.
+    pub(crate) fn here(&self, port: u16) -> SocketAddr {
+        (HERE, port).into()
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn here_v6(&self, port: u16) -> SocketAddr {
+        (HERE_V6, port).into()
+    }
+
+    /// Is ready for one connection from here.
+    pub(crate) fn listen(&self, port: u16) -> Flow {
+        Flow::new(Rc::clone(&self.link), None, self.address(port))
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn listen_v6(&self, port: u16) -> Flow {
+        Flow::new(Rc::clone(&self.link), None, self.address_v6(port))
+    }
+
+    /// Is about to connect to a port here. Each connection is from a port of its own.
+    pub(crate) fn connect(&self, port: u16) -> Flow {
+        self.connect_from(PEER.into(), self.here(port))
+    }
+
+    /// The same over IPv6.
+    pub(crate) fn connect_v6(&self, port: u16) -> Flow {
+        self.connect_from(PEER_V6.into(), self.here_v6(port))
+    }
+
+    fn connect_from(&self, peer: IpAddr, here: SocketAddr) -> Flow {
+        let from = SocketAddr::new(peer, self.next_port.get());
+        self.next_port.set(self.next_port.get() + 1);
+        Flow::new(Rc::clone(&self.link), Some(here), from)
+    }
+}

@@ -1,0 +1,303 @@
+//! connect(): good, late, refused, unreachable, given up.
+
+use std::{
+    net::{Shutdown, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket};
+
+use super::{
+    life::{Life, at_least},
+    stage::{SERVICE, Stage},
+    suite::scenarios,
+};
+use crate::{
+    peer::{Flow, Unreachable},
+    support::{
+        Check,
+        sockets::{begin_connect, bound, disconnect, local},
+    },
+};
+
+scenarios![
+    active_open,
+    active_open_ipv6,
+    syn_ack_300ms_late,
+    syn_retransmitted,
+    refused_by_rst,
+    refused_by_rst_ipv6,
+    refused_by_port_unreachable,
+    refused_by_port_unreachable_ipv6,
+    host_unreachable,
+    syn_timeout,
+    cancelled_by_close,
+    cancelled_by_shutdown,
+    cancelled_by_disconnect,
+    no_route,
+    no_local_port,
+    connect_fails_locally,
+];
+
+fn active_open(stage: &Stage) -> Check {
+    let (socket, flow) = stage.connected()?;
+    active_open_from(stage, socket, flow, "ipv4")
+}
+
+fn active_open_ipv6(stage: &Stage) -> Check {
+    let socket = stage.socket_of(Domain::IPV6)?;
+    let mut flow = stage.peer.listen_v6(SERVICE);
+    begin_connect(&socket, stage.peer.address_v6(SERVICE))?;
+    flow.open()?;
+    active_open_from(stage, socket, flow, "ipv6")
+}
+
+fn active_open_from(stage: &Stage, socket: Socket, mut flow: Flow, family: &str) -> Check {
+    let from = socket.local_addr()?.as_socket().map(|it| it.port());
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let both = json!({
+        "role": "active", "family": family, "local_port": from, "remote_port": SERVICE,
+        "remote_address": flow.peer().ip(), "pid": std::process::id(), "pid_source": "connect",
+        "handshake_source": "syn_sent", "syn_retransmits": 0,
+    });
+    life.shook_hands(&both)?;
+    life.ended(&both)?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
+    // The port is chosen after the first transition.
+    life.entered("SYN_SENT")?.must_lack(&["local_port"])?;
+    life.entered("ESTABLISHED")?
+        .must_have(&json!({"local_port": from}))
+}
+
+fn syn_ack_300ms_late(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    let syn = flow.expect_syn()?;
+    flow.expect_silence(Duration::from_millis(300))?;
+    flow.send_syn_ack()?;
+    flow.expect_ack()?;
+    let took = flow.sent_at_ns() - syn.at_ns;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let handshake = life.shook_hands(&json!({
+        "role": "active", "handshake_source": "syn_sent", "syn_retransmits": 0,
+    }))?;
+    at_least(handshake, "handshake_us", took)?;
+    at_least(handshake, "srtt_us", took)?;
+    at_least(life.entered("ESTABLISHED")?, "in_state_us", took)?;
+    life.ended(&json!({
+        "verdict": "reset_received", "closed_by": "remote", "errno": "ECONNRESET",
+    }))?;
+    Ok(())
+}
+
+fn syn_retransmitted(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    let first = flow.expect_syn()?;
+    let again = flow.expect_syn()?;
+    flow.send_syn_ack()?;
+    flow.expect_ack()?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let handshake = life.shook_hands(&json!({
+        "role": "active", "handshake_source": "syn_sent", "syn_retransmits": 1,
+    }))?;
+    at_least(handshake, "handshake_us", again.at_ns - first.at_ns)?;
+    life.ended(&json!({
+        "verdict": "reset_received", "syn_retransmits": 1, "retransmits": 1,
+        "errno": "ECONNRESET",
+    }))?;
+    Ok(())
+}
+
+/// What must be true of a connection that never was, from connect() to `verdict`.
+fn failed(life: &Life, expected: &Value) -> Check {
+    life.went("CLOSE SYN_SENT CLOSE")?;
+    life.never_shook_hands()?;
+    let record = life.ended(expected)?;
+    record.must_have(&json!({
+        "role": "active", "remote_port": SERVICE, "bytes_sent": 0, "bytes_received": 0,
+        "pid": std::process::id(), "pid_source": "connect",
+    }))?;
+    record.must_lack(&["established_at", "handshake_us", "established_us"])
+}
+
+fn refused_by_rst(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    flow.expect_syn()?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({"verdict": "refused", "errno": "ECONNREFUSED", "errno_number": 111}),
+    )
+}
+
+fn refused_by_rst_ipv6(stage: &Stage) -> Check {
+    let (_socket, mut flow) = begin_v6(stage)?;
+    flow.expect_syn()?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({"verdict": "refused", "errno": "ECONNREFUSED", "family": "ipv6"}),
+    )
+}
+
+fn begin_v6(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
+    let socket = stage.socket_of(Domain::IPV6)?;
+    begin_connect(&socket, stage.peer.address_v6(SERVICE))?;
+    Ok((socket, stage.peer.listen_v6(SERVICE)))
+}
+
+/// A firewall that rejects: the error is that of a RST, but there was none.
+fn refused_by_port_unreachable(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    let syn = flow.expect_syn()?;
+    flow.send_unreachable(&syn, Unreachable::Port)?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({"verdict": "unreachable", "errno": "ECONNREFUSED", "errno_number": 111}),
+    )
+}
+
+fn refused_by_port_unreachable_ipv6(stage: &Stage) -> Check {
+    let (_socket, mut flow) = begin_v6(stage)?;
+    let syn = flow.expect_syn()?;
+    flow.send_unreachable(&syn, Unreachable::Port)?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({"verdict": "unreachable", "errno": "ECONNREFUSED", "family": "ipv6"}),
+    )
+}
+
+fn host_unreachable(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    let syn = flow.expect_syn()?;
+    flow.send_unreachable(&syn, Unreachable::Host)?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({"verdict": "unreachable", "errno": "EHOSTUNREACH", "errno_number": 113}),
+    )
+}
+
+fn syn_timeout(stage: &Stage) -> Check {
+    stage.sysctl("tcp_syn_retries", "1")?;
+    // They do not count as retries.
+    stage.sysctl_if_any("tcp_syn_linear_timeouts", "0")?;
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    let first = flow.expect_syn()?;
+    let again = flow.expect_syn()?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({
+            "verdict": "handshake_timeout", "errno": "ETIMEDOUT", "errno_number": 110,
+            "retransmits": 1, "segments_sent": 2, "segments_received": 0,
+        }),
+    )?;
+    at_least(
+        life.ended(&json!({"errno": "ETIMEDOUT"}))?,
+        "duration_us",
+        again.at_ns - first.at_ns,
+    )
+}
+
+fn cancelled_by_close(stage: &Stage) -> Check {
+    cancelled(stage, |socket| {
+        drop(socket);
+        Ok(())
+    })
+}
+
+fn cancelled_by_shutdown(stage: &Stage) -> Check {
+    cancelled(stage, |socket| Ok(socket.shutdown(Shutdown::Both)?))
+}
+
+fn cancelled_by_disconnect(stage: &Stage) -> Check {
+    cancelled(stage, |socket| Ok(disconnect(&socket)?))
+}
+
+fn cancelled(stage: &Stage, give_up: impl FnOnce(Socket) -> Check) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = stage.begin(&socket)?;
+    flow.expect_syn()?;
+    give_up(socket)?;
+    let [life] = stage.lives()?;
+    failed(
+        &life,
+        &json!({"verdict": "cancelled", "closed_by": "local"}),
+    )
+}
+
+fn no_route(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let connected = socket.connect(&"203.0.113.1:443".parse::<SocketAddr>()?.into());
+    ensure!(connected.is_err(), "connected without a route");
+    stage.nothing_yet()
+}
+
+fn no_local_port(stage: &Stage) -> Check {
+    let (first, mut flow) = stage.connected()?;
+    let port = first.local_addr()?.as_socket().map_or(0, |it| it.port());
+    // The one that is taken.
+    stage.sysctl("ip_local_port_range", &format!("{port} {port}"))?;
+    let second = stage.socket()?;
+    let connected = second.connect(&stage.peer.address(SERVICE).into());
+    ensure!(connected.is_err(), "another port was free");
+    // The sentinels need theirs.
+    stage.sysctl("ip_local_port_range", "32768 60999")?;
+    flow.send_rst()?;
+    let [first, second] = stage.lives()?;
+    first.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    failed(
+        &second,
+        &json!({"verdict": "no_local_port", "segments_sent": 0}),
+    )?;
+    second.entered("CLOSE")?.must_lack(&["local_port"])
+}
+
+/// Two sockets may be bound to one port; only one of them can have the peer.
+fn connect_fails_locally(stage: &Stage) -> Check {
+    let here = stage.peer.here(0).to_string();
+    let (first, second) = stage.namespace.run(|| {
+        let first = bound(&here)?;
+        let second = bound(&local(&first)?.to_string())?;
+        Ok((first, second))
+    })?;
+    let mut flow = stage.connect(&first)?;
+    let connected = second.connect(&stage.peer.address(SERVICE).into());
+    ensure!(connected.is_err(), "both connected");
+    flow.send_rst()?;
+    let [first, second] = stage.lives()?;
+    first.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    failed(
+        &second,
+        &json!({
+            "verdict": "handshake_failed", "local_port": local_port(&first)?, "segments_sent": 0,
+        }),
+    )
+}
+
+/// The port of this side, which a bound socket has from the beginning.
+fn local_port(life: &Life) -> anyhow::Result<u64> {
+    let first = life.entered("SYN_SENT")?;
+    first.number("local_port").context("a bound socket's port")
+}

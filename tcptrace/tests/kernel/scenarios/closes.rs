@@ -1,0 +1,261 @@
+//! Closing by FINs: crossed, twice, half, and by an orphan whose peer takes its time.
+
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    life::at_least,
+    stage::{Accepted, Stage},
+    suite::scenarios,
+};
+use crate::support::{
+    Check,
+    sockets::{CLOSE_WAIT, FIN_WAIT2, wait_state},
+};
+
+scenarios![
+    simultaneous_close,
+    fin_with_the_ack_of_ours,
+    close_after_shutdown_in_fin_wait1,
+    close_after_shutdown_in_fin_wait2,
+    close_after_shutdown_in_closing,
+    close_after_shutdown_in_last_ack,
+    half_close_by_us,
+    half_close_by_the_peer,
+    orphaned_fin_wait2_with_late_fin,
+    orphaned_fin_wait2_without_fin,
+    orphaned_fin_wait2_that_runs_out,
+    no_room_for_time_wait,
+];
+
+/// How long a half-closed connection stays so.
+const HALF: Duration = Duration::from_millis(300);
+
+fn simultaneous_close(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.withhold_acknowledgements();
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    flow.acknowledge_again();
+    flow.send_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous", "peer_fin": true}))?;
+    Ok(())
+}
+
+/// One segment: FIN_WAIT2 lasts no time at all.
+fn fin_with_the_ack_of_ours(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
+    Ok(())
+}
+
+fn close_after_shutdown_in_fin_wait1(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    drop(socket);
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
+    Ok(())
+}
+
+fn close_after_shutdown_in_fin_wait2(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    drop(socket);
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
+    // The peer's FIN came to the minisocket.
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin"])
+}
+
+fn close_after_shutdown_in_closing(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.withhold_acknowledgements();
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    drop(socket);
+    stage.wait_step("CLOSING→CLOSING")?;
+    flow.acknowledge_again();
+    flow.send_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSING CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous"}))?;
+    Ok(())
+}
+
+fn close_after_shutdown_in_last_ack(stage: &Stage) -> Check {
+    let Accepted {
+        listener: _listener,
+        socket,
+        mut flow,
+    } = stage.accepted()?;
+    flow.send_fin()?;
+    wait_state(&socket, CLOSE_WAIT)?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    drop(socket);
+    stage.wait_step("LAST_ACK→LAST_ACK")?;
+    flow.send_ack()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK LAST_ACK CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "remote"}))?;
+    Ok(())
+}
+
+/// We have no more to say, and the peer goes on.
+fn half_close_by_us(stage: &Stage) -> Check {
+    let (mut socket, mut flow) = stage.connected()?;
+    socket.write_all(b"question")?;
+    flow.expect_data(b"question")?;
+    socket.shutdown(Shutdown::Write)?;
+    let fin = flow.expect_fin()?;
+    flow.send_ack()?;
+    flow.expect_silence(HALF)?;
+    for part in [b"a long", b"answer"] {
+        flow.send_data(part)?;
+        flow.expect_ack()?;
+    }
+    flow.send_fin()?;
+    let took = flow.sent_at_ns() - fin.at_ns;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    drop(socket);
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let record = life.ended(&json!({
+        "verdict": "graceful", "closed_by": "local", "peer_fin": true,
+        "bytes_sent": 8, "bytes_received": answer.len(),
+    }))?;
+    at_least(record, "half_closed_us", took)
+}
+
+/// The peer has no more to say, and we go on.
+fn half_close_by_the_peer(stage: &Stage) -> Check {
+    let Accepted {
+        listener: _listener,
+        mut socket,
+        mut flow,
+    } = stage.accepted()?;
+    flow.send_data(b"question")?;
+    flow.expect_ack()?;
+    flow.send_fin()?;
+    let from = flow.expect_ack()?.at_ns;
+    let mut question = String::new();
+    socket.read_to_string(&mut question)?;
+    flow.expect_silence(HALF)?;
+    for part in [&b"a long"[..], b"answer"] {
+        socket.write_all(part)?;
+        flow.expect_data(part)?;
+        flow.send_ack()?;
+    }
+    let took = flow.sent_at_ns() - from;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let record = life.ended(&json!({
+        "verdict": "graceful", "closed_by": "remote", "peer_fin": true,
+        "bytes_sent": 12, "bytes_received": question.len(),
+    }))?;
+    at_least(record, "half_closed_us", took)
+}
+
+/// The full socket goes when our FIN is acknowledged; the peer's FIN starts the real TIME_WAIT,
+/// with no event.
+fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    flow.expect_silence(Duration::from_millis(200))?;
+    flow.send_fin()?;
+    // The minisocket's.
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin"])
+}
+
+/// The minisocket runs out, and then nobody knows of the connection.
+fn orphaned_fin_wait2_without_fin(stage: &Stage) -> Check {
+    stage.sysctl("tcp_fin_timeout", "1")?;
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    flow.expect_silence(Duration::from_millis(2_500))?;
+    flow.send_fin()?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin"])
+}
+
+/// `tcp_keepalive_timer` ends an orphan on the full socket only when its time is not left for a
+/// minisocket: when `tcp_fin_timeout` has meanwhile come down.
+fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
+    // A second more than a minisocket's 60.
+    stage.sysctl("tcp_fin_timeout", "61")?;
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    drop(socket);
+    stage.sysctl("tcp_fin_timeout", "30")?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({
+        "verdict": "fin_wait_timeout", "closed_by": "local", "peer_fin": false,
+    }))?;
+    Ok(())
+}
+
+/// No timewait socket takes over, and the peer's FIN finds nobody; the events are the same.
+fn no_room_for_time_wait(stage: &Stage) -> Check {
+    stage.sysctl("tcp_max_tw_buckets", "0")?;
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    flow.send_fin()?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin"])
+}

@@ -1,0 +1,101 @@
+//! Opens that cross (RFC 9293 §3.5, figure 7): SYN_RECV alone does not mean passive.
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::{kernel::Kernel, stage::Stage, suite::scenarios};
+use crate::{
+    peer::Flow,
+    support::{
+        Check,
+        sockets::{CLOSE, ESTABLISHED, bound, local, state, wait_state},
+    },
+};
+
+scenarios![
+    simultaneous_open,
+    simultaneous_open_by_syn_ack,
+    simultaneous_open_reset,
+    self_connect,
+];
+
+/// Both SYNs are under way.
+fn cross(stage: &Stage, socket: &socket2::Socket) -> anyhow::Result<Flow> {
+    let mut flow = stage.begin(socket)?;
+    flow.expect_syn()?;
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    Ok(flow)
+}
+
+/// We close first, and it was established by both.
+fn close(stage: &Stage, socket: socket2::Socket, mut flow: Flow) -> Check {
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let expected = json!({
+        "role": "simultaneous", "handshake_source": "syn_sent", "pid_source": "connect",
+    });
+    life.shook_hands(&expected)?;
+    life.ended(&expected)?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
+    Ok(())
+}
+
+fn simultaneous_open(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = cross(stage, &socket)?;
+    flow.send_ack()?;
+    wait_state(&socket, ESTABLISHED)?;
+    close(stage, socket, flow)
+}
+
+/// The peer answers our SYN as RFC 9293 has it. Old kernels drop that and wait for an ACK.
+fn simultaneous_open_by_syn_ack(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = cross(stage, &socket)?;
+    flow.send_crossed_syn_ack()?;
+    if !Kernel::here().takes_a_crossed_syn_ack() {
+        let lives = stage.so_far()?;
+        ensure!(lives.len() == 1, "more than one connection");
+        lives[0].went("CLOSE SYN_SENT SYN_RECV")?;
+        flow.send_ack()?;
+    }
+    wait_state(&socket, ESTABLISHED)?;
+    close(stage, socket, flow)
+}
+
+fn simultaneous_open_reset(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    let mut flow = cross(stage, &socket)?;
+    flow.send_rst()?;
+    wait_state(&socket, CLOSE)?;
+    ensure!(state(&socket)? == CLOSE, "it is not closed");
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT SYN_RECV CLOSE")?;
+    life.never_shook_hands()?;
+    life.ended(&json!({
+        "role": "simultaneous", "verdict": "handshake_failed", "errno": "ECONNRESET",
+    }))?;
+    Ok(())
+}
+
+/// One socket, and both ends of its connection.
+fn self_connect(stage: &Stage) -> Check {
+    let port = stage.namespace.run(|| {
+        let socket = bound("127.0.0.1:0")?;
+        let own = local(&socket)?;
+        socket.connect(&own.into())?;
+        Ok(own.port())
+    })?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    life.ended(&json!({
+        "role": "simultaneous", "verdict": "graceful", "closed_by": "simultaneous",
+        "local_port": port, "remote_port": port, "peer_fin": true,
+    }))?;
+    Ok(())
+}

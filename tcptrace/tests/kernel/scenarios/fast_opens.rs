@@ -1,0 +1,203 @@
+//! TCP Fast Open (RFC 7413): data in the SYN, and a child socket at the SYN.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    life::at_least,
+    stage::{HOME, SERVICE, Stage, accept},
+    suite::scenarios,
+};
+use crate::{
+    peer::Flow,
+    support::{
+        Check,
+        sockets::{ESTABLISHED, set_tcp_option, wait_state},
+    },
+};
+
+scenarios![
+    fast_open_server,
+    fast_open_server_closed_before_the_ack,
+    fast_open_server_reset_before_the_ack,
+    fast_open_client,
+    fast_open_client_with_cookie,
+];
+
+/// Bits of `net.ipv4.tcp_fastopen`.
+const CLIENT: u32 = 0x1;
+const SERVER: u32 = 0x2;
+const CLIENT_WITHOUT_COOKIE: u32 = 0x4;
+const SERVER_WITHOUT_COOKIE: u32 = 0x200;
+const EVERY_LISTENER: u32 = 0x400;
+/// The option's kind.
+const OPTION: u8 = 34;
+
+fn switch_on(stage: &Stage, bits: u32) -> Check {
+    stage.sysctl("tcp_fastopen", &bits.to_string())
+}
+
+/// What was opened by a SYN alone.
+struct Opened {
+    _listener: TcpListener,
+    socket: TcpStream,
+    flow: Flow,
+    /// When the SYN had been answered.
+    answered_ns: u64,
+}
+
+/// A connection that was accepted with its data when there was no more than a SYN.
+fn accepted(stage: &Stage) -> anyhow::Result<Opened> {
+    switch_on(stage, SERVER | SERVER_WITHOUT_COOKIE | EVERY_LISTENER)?;
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn_with_data(b"hello")?;
+    let answered_ns = flow.expect_syn_ack()?.at_ns;
+    let mut socket = accept(&listener, &flow)?;
+    socket.read_exact(&mut [0; 5])?;
+    Ok(Opened {
+        _listener: listener,
+        socket,
+        flow,
+        answered_ns,
+    })
+}
+
+fn fast_open_server(stage: &Stage) -> Check {
+    let Opened {
+        socket,
+        mut flow,
+        answered_ns,
+        ..
+    } = accepted(stage)?;
+    let lives = stage.so_far()?;
+    lives[0].went("LISTEN SYN_RECV")?;
+    flow.expect_silence(Duration::from_millis(200))?;
+    flow.send_ack()?;
+    let took = flow.sent_at_ns() - answered_ns;
+    wait_state(&socket, ESTABLISHED)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
+    // Here it is the round trip.
+    let established = life.entered("ESTABLISHED")?;
+    at_least(established, "in_state_us", took)?;
+    life.shook_hands(&json!({"role": "passive", "syn_retransmits": 0}))?;
+    life.ended(&json!({
+        "role": "passive", "verdict": "reset_received", "errno": "ECONNRESET",
+        "bytes_received": 5,
+    }))?;
+    Ok(())
+}
+
+fn fast_open_server_closed_before_the_ack(stage: &Stage) -> Check {
+    let Opened {
+        socket, mut flow, ..
+    } = accepted(stage)?;
+    drop(socket);
+    stage.wait_step("SYN_RECV→FIN_WAIT1")?;
+    flow.send_ack()?;
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({
+        "role": "passive", "verdict": "graceful", "closed_by": "local", "bytes_received": 5,
+    }))?;
+    Ok(())
+}
+
+fn fast_open_server_reset_before_the_ack(stage: &Stage) -> Check {
+    let mut opened = accepted(stage)?;
+    opened.flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV CLOSE")?;
+    life.never_shook_hands()?;
+    life.ended(&json!({
+        "role": "passive", "verdict": "handshake_failed", "errno": "ECONNRESET",
+    }))?;
+    Ok(())
+}
+
+/// connect() returns at once, and the SYN waits for the first data.
+fn fast_open_client(stage: &Stage) -> Check {
+    switch_on(stage, CLIENT | CLIENT_WITHOUT_COOKIE)?;
+    let mut flow = stage.peer.listen(SERVICE);
+    let mut socket = stage.socket()?;
+    set_tcp_option(&socket, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    // It would wait with the first data for the SYN-ACK.
+    socket.set_nonblocking(true)?;
+    socket.connect(&stage.peer.address(SERVICE).into())?;
+    flow.expect_silence(Duration::from_millis(100))?;
+    let lives = stage.so_far()?;
+    lives[0].went("CLOSE SYN_SENT")?;
+    socket.write_all(b"hello")?;
+    let syn = flow.expect_syn_with_data(b"hello")?;
+    flow.send_syn_ack()?;
+    flow.expect_ack()?;
+    let took = flow.sent_at_ns() - syn.at_ns;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let handshake = life.shook_hands(&json!({"role": "active", "syn_retransmits": 0}))?;
+    at_least(handshake, "handshake_us", took)?;
+    life.ended(&json!({
+        "role": "active", "verdict": "reset_received", "errno": "ECONNRESET", "bytes_sent": 5,
+    }))?;
+    Ok(())
+}
+
+/// The first connection asks for a cookie, and the second one uses it.
+fn fast_open_client_with_cookie(stage: &Stage) -> Check {
+    switch_on(stage, CLIENT)?;
+    let cookie = [OPTION, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+    let mut asking = stage.peer.listen(SERVICE);
+    let mut first = stage.socket()?;
+    set_tcp_option(&first, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    first.set_nonblocking(true)?;
+    let to = stage.peer.address(SERVICE).into();
+    // Without a cookie it is a connect() like any other, but that its SYN asks for one.
+    anyhow::ensure!(first.connect(&to).is_err(), "connected at once");
+    let syn = asking.expect_syn()?;
+    anyhow::ensure!(
+        syn.options.windows(2).any(|option| option == [OPTION, 2]),
+        "the SYN asks for no cookie: {:?}",
+        syn.options
+    );
+    asking.send_syn_ack_with(&[&cookie[..], &[1, 1]].concat())?;
+    asking.expect_ack()?;
+    wait_state(&first, ESTABLISHED)?;
+    first.write_all(b"one")?;
+    asking.expect_data(b"one")?;
+    asking.send_rst()?;
+
+    let mut using = stage.peer.listen(SERVICE);
+    let mut second = stage.socket()?;
+    set_tcp_option(&second, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    second.set_nonblocking(true)?;
+    second.connect(&to)?;
+    second.write_all(b"two")?;
+    let syn = using.expect_syn_with_data(b"two")?;
+    anyhow::ensure!(
+        syn.options.windows(10).any(|option| option == cookie),
+        "the SYN has not that cookie: {:?}",
+        syn.options
+    );
+    using.send_syn_ack()?;
+    using.expect_ack()?;
+    using.send_rst()?;
+    for life in stage.lives::<2>()? {
+        life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+        life.ended(&json!({
+            "role": "active", "verdict": "reset_received", "errno": "ECONNRESET",
+            "bytes_sent": 3, "syn_retransmits": 0,
+        }))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Data that comes after our close, in its three shapes.
+
+use std::net::Shutdown;
+
+use serde_json::json;
+
+use super::{stage::Stage, suite::scenarios};
+use crate::support::{
+    Check,
+    sockets::{FIN_WAIT2, wait_state},
+};
+
+scenarios![
+    data_in_fin_wait1_after_close,
+    data_in_fin_wait2_after_shutdown,
+    data_on_the_ack_of_our_fin,
+    data_on_a_minisocket,
+];
+
+/// The full socket acts as if a RST had come in, and sends one.
+fn data_in_fin_wait1_after_close(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.withhold_acknowledgements();
+    flow.expect_fin()?;
+    flow.send_data(b"too late")?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    life.ended(&json!({
+        "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
+        "errno": "ECONNRESET", "errno_number": 104,
+    }))?;
+    Ok(())
+}
+
+/// The same without close(): the application has shut down both ways.
+fn data_in_fin_wait2_after_shutdown(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Both)?;
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    flow.send_data(b"too late")?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({
+        "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
+        "errno": "ECONNRESET", "errno_number": 104,
+    }))?;
+    Ok(())
+}
+
+/// No error is left behind, only a RST that goes out.
+fn data_on_the_ack_of_our_fin(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_data(b"too late")?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({
+        "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
+    }))?;
+    Ok(())
+}
+
+/// The connection's record is out by then, and stays what it is.
+fn data_on_a_minisocket(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    let [life] = stage.lives()?;
+    flow.send_data(b"too late")?;
+    flow.expect_rst()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin"])?;
+    let [again] = stage.lives()?;
+    again.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")
+}

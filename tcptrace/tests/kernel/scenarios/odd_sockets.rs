@@ -1,0 +1,175 @@
+//! Sockets that are not what they seem: of two families, of another protocol, used twice,
+//! restored.
+
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    life::Life,
+    stage::{HOME, SERVICE, Stage},
+    suite::scenarios,
+};
+use crate::{
+    peer::Flow,
+    support::{
+        Check, ignored,
+        sockets::{begin_connect, disconnect, set_tcp_option},
+    },
+};
+
+scenarios![
+    ipv4_mapped,
+    ipv6_addrform,
+    connects_again,
+    repair,
+    mptcp,
+    mptcp_with_a_plain_peer,
+];
+
+/// An IPv6 socket that is connected over IPv4.
+fn mapped(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
+    let socket = stage.socket_of(Domain::IPV6)?;
+    let SocketAddr::V4(to) = stage.peer.address(SERVICE) else {
+        anyhow::bail!("the peer has no IPv4 address");
+    };
+    let mapped = SocketAddr::from((to.ip().to_ipv6_mapped(), to.port()));
+    let mut flow = stage.peer.listen(SERVICE);
+    begin_connect(&socket, mapped)?;
+    flow.open()?;
+    Ok((socket, flow))
+}
+
+fn is_ipv4(life: &Life, flow: &Flow) -> Check {
+    let ends = json!({
+        "family": "ipv4", "remote_address": flow.peer().ip(), "remote_port": SERVICE,
+    });
+    life.shook_hands(&ends)?;
+    life.ended(&json!({"verdict": "reset_received", "errno": "ECONNRESET"}))?
+        .must_have(&ends)
+}
+
+fn ipv4_mapped(stage: &Stage) -> Check {
+    let (_socket, mut flow) = mapped(stage)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    is_ipv4(&life, &flow)
+}
+
+/// It becomes an IPv4 socket in the middle of its life.
+fn ipv6_addrform(stage: &Stage) -> Check {
+    let (socket, mut flow) = mapped(stage)?;
+    let family = libc::AF_INET;
+    // SAFETY: the value is an int, as large as the size says.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_ADDRFORM,
+            (&raw const family).cast(),
+            size_of_val(&family).try_into()?,
+        )
+    };
+    ensure!(result == 0, "{}", io::Error::last_os_error());
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    is_ipv4(&life, &flow)
+}
+
+/// One socket, two connections.
+fn connects_again(stage: &Stage) -> Check {
+    let (socket, mut first) = stage.connected()?;
+    disconnect(&socket)?;
+    first.expect_rst()?;
+    let mut second = stage.connect(&socket)?;
+    second.send_rst()?;
+    let [before, after] = stage.lives()?;
+    before.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    before.ended(&json!({"verdict": "reset_by_us", "closed_by": "local"}))?;
+    after.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    after.ended(&json!({
+        "verdict": "reset_received", "closed_by": "remote", "errno": "ECONNRESET",
+    }))?;
+    Ok(())
+}
+
+/// TCP_REPAIR: what a checkpoint was restored from comes and goes without a packet.
+fn repair(stage: &Stage) -> Check {
+    let socket = stage.socket()?;
+    match set_tcp_option(&socket, libc::TCP_REPAIR, 1) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            return Err(ignored(format!("TCP_REPAIR: {error}")));
+        }
+        set => set.context("TCP_REPAIR")?,
+    }
+    socket.connect(&stage.peer.address(SERVICE).into())?;
+    let mut flow = stage.peer.listen(SERVICE);
+    drop(socket);
+    flow.expect_silence(Duration::from_millis(50))?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    life.shook_hands(&json!({"role": "active"}))?;
+    life.ended(&json!({"role": "active", "segments_sent": 0, "segments_received": 0}))?;
+    Ok(())
+}
+
+fn mptcp_socket(stage: &Stage) -> anyhow::Result<Socket> {
+    let protocol = Some(Protocol::from(libc::IPPROTO_MPTCP));
+    stage
+        .namespace
+        .run(|| match Socket::new(Domain::IPV4, Type::STREAM, protocol) {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
+                ) =>
+            {
+                Err(ignored(format!("this kernel has no MPTCP: {error}")))
+            }
+            socket => socket.context("an MPTCP socket"),
+        })
+}
+
+/// Only the subflow shows, for only it is TCP; it is closed by a worker of the kernel's.
+fn mptcp(stage: &Stage) -> Check {
+    let listener = mptcp_socket(stage)?;
+    listener.bind(&stage.peer.here(HOME).into())?;
+    listener.listen(1)?;
+    let mut client = mptcp_socket(stage)?;
+    client.connect(&stage.peer.here(HOME).into())?;
+    let (mut server, _) = listener.accept()?;
+    client.write_all(b"hello")?;
+    server.read_exact(&mut [0; 5])?;
+    drop(client);
+    ensure!(server.read(&mut [0])? == 0, "there was data");
+    drop(server);
+    let [active, passive] = stage.lives()?;
+    active.began("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1")?;
+    active.ended(&json!({"role": "active", "verdict": "graceful", "closed_by": "local"}))?;
+    passive.began("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT")?;
+    passive.ended(&json!({"role": "passive", "verdict": "graceful", "closed_by": "remote"}))?;
+    Ok(())
+}
+
+fn mptcp_with_a_plain_peer(stage: &Stage) -> Check {
+    let socket = mptcp_socket(stage)?;
+    let mut flow = stage.begin(&socket)?;
+    flow.open()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"role": "active", "verdict": "graceful", "closed_by": "local"}))?;
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! listen(): good, never completed, late, queued. A child socket is made at the final ACK, and
+//! until then the kernel shows nothing.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    time::Duration,
+};
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+
+use super::{
+    life::{Life, at_least},
+    stage::{Accepted, HOME, Stage, accept},
+    suite::scenarios,
+};
+use crate::support::{
+    Check,
+    record::Record,
+    sockets::{CLOSE, CLOSE_WAIT, bound, set_tcp_option, wait_state},
+};
+
+scenarios![
+    passive_open,
+    passive_open_ipv6,
+    nobody_listens,
+    syn_never_acknowledged,
+    syn_then_rst,
+    final_ack_300ms_late,
+    syn_ack_retransmitted,
+    final_ack_with_data,
+    final_ack_with_fin,
+    accept_queue_full,
+    reset_while_queued,
+    syn_cookie,
+    deferred_accept,
+    deferred_accept_without_data,
+];
+
+/// What is said of every connection that the peer opened.
+fn passive() -> Value {
+    json!({
+        "role": "passive", "local_port": HOME, "pid": std::process::id(), "pid_source": "listen",
+    })
+}
+
+/// The peer closes, and we after it.
+fn peer_closes(accepted: Accepted) -> Check {
+    let Accepted {
+        mut socket,
+        mut flow,
+        ..
+    } = accepted;
+    flow.send_fin()?;
+    ensure!(socket.read(&mut [0])? == 0, "there was data");
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()
+}
+
+fn passive_open(stage: &Stage) -> Check {
+    let accepted = stage.accepted()?;
+    let peer = accepted.flow.peer();
+    peer_closes(accepted)?;
+    passive_close(stage, peer.port(), "ipv4")
+}
+
+fn passive_open_ipv6(stage: &Stage) -> Check {
+    let (listener, _) = stage
+        .namespace
+        .listen(&stage.peer.here_v6(HOME).to_string())?;
+    let mut flow = stage.peer.connect_v6(HOME);
+    flow.open()?;
+    let socket = accept(&listener, &flow)?;
+    let peer = flow.peer();
+    peer_closes(Accepted {
+        listener,
+        socket,
+        flow,
+    })?;
+    passive_close(stage, peer.port(), "ipv6")
+}
+
+fn passive_close(stage: &Stage, peer_port: u16, family: &str) -> Check {
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let handshake = life.shook_hands(&passive())?;
+    handshake.must_have(&json!({
+        "family": family, "remote_port": peer_port, "syn_retransmits": 0,
+    }))?;
+    // SYN_RECV→ESTABLISHED are microseconds within one function, and no handshake.
+    handshake.must_lack(&["handshake_us", "handshake_source", "srtt_us"])?;
+    life.entered("SYN_RECV")?
+        .must_have(&json!({"local_port": HOME}))?;
+    life.ended(&passive())?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "remote", "peer_fin": true}))?;
+    Ok(())
+}
+
+/// A RST that belongs to no socket.
+fn nobody_listens(stage: &Stage) -> Check {
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_rst()?;
+    stage.nothing_yet()
+}
+
+/// The request is dropped when its SYN-ACK was not answered, and leaves nothing.
+fn syn_never_acknowledged(stage: &Stage) -> Check {
+    stage.sysctl("tcp_synack_retries", "0")?;
+    let _listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    // It goes after a second.
+    flow.expect_silence(Duration::from_millis(1_500))?;
+    stage.nothing_yet()
+}
+
+fn syn_then_rst(stage: &Stage) -> Check {
+    let _listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    flow.send_rst()?;
+    flow.expect_silence(Duration::from_millis(50))?;
+    stage.nothing_yet()
+}
+
+/// What is said of a connection that the peer opened and reset.
+fn reset(life: &Life) -> anyhow::Result<&Record> {
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
+    let record = life.ended(&json!({
+        "verdict": "reset_received", "closed_by": "remote", "errno": "ECONNRESET",
+    }))?;
+    record.must_have(&passive())?;
+    Ok(record)
+}
+
+fn final_ack_300ms_late(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    let syn_ack = flow.expect_syn_ack()?;
+    flow.expect_silence(Duration::from_millis(300))?;
+    flow.send_ack()?;
+    let took = flow.sent_at_ns() - syn_ack.at_ns;
+    let _socket = accept(&listener, &flow)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    let handshake = life.shook_hands(&json!({"syn_retransmits": 0}))?;
+    handshake.must_lack(&["handshake_us", "handshake_source"])?;
+    at_least(reset(&life)?, "srtt_us", took)
+}
+
+fn syn_ack_retransmitted(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    flow.expect_syn_ack()?;
+    flow.send_ack()?;
+    let _socket = accept(&listener, &flow)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.shook_hands(&json!({"syn_retransmits": 1}))?;
+    // Which of the two was answered cannot be known without timestamps (RFC 6298, section 3).
+    reset(&life)?.must_lack(&["srtt_us"])
+}
+
+fn final_ack_with_data(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    flow.send_data(b"early")?;
+    flow.expect_ack()?;
+    let mut socket = accept(&listener, &flow)?;
+    socket.read_exact(&mut [0; 5])?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    reset(&life)?.must_have(&json!({"bytes_received": 5}))
+}
+
+fn final_ack_with_fin(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let socket = accept(&listener, &flow)?;
+    wait_state(&socket, CLOSE_WAIT)?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    life.ended(&json!({
+        "role": "passive", "verdict": "graceful", "closed_by": "remote", "peer_fin": true,
+        "bytes_received": 0,
+    }))?;
+    Ok(())
+}
+
+/// The final ACK is dropped while the queue is full, and there is no child until it comes again.
+fn accept_queue_full(stage: &Stage) -> Check {
+    let here = stage.peer.here(HOME).to_string();
+    let listener: TcpListener = stage.namespace.run(|| {
+        let socket = bound(&here)?;
+        // Room for one more than that.
+        socket.listen(0)?;
+        Ok(socket.into())
+    })?;
+    let mut flows = [stage.peer.connect(HOME), stage.peer.connect(HOME)];
+    for flow in &mut flows {
+        flow.send_syn()?;
+        flow.expect_syn_ack()?;
+    }
+    let [first, second] = &mut flows;
+    first.send_ack()?;
+    stage.wait_step("SYN_RECV→ESTABLISHED")?;
+    second.send_ack()?;
+    second.expect_silence(Duration::from_millis(50))?;
+    ensure!(
+        stage.so_far()?.len() == 1,
+        "a child found no room in the queue and is there"
+    );
+    let first_socket = accept(&listener, first)?;
+    second.send_again()?;
+    let second_socket = accept(&listener, second)?;
+    first.send_rst()?;
+    wait_state(&first_socket, CLOSE)?;
+    second.send_rst()?;
+    wait_state(&second_socket, CLOSE)?;
+    let [first, second] = stage.lives()?;
+    reset(&first)?;
+    reset(&second).map(drop)
+}
+
+/// accept() comes after the end.
+fn reset_while_queued(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.open()?;
+    flow.send_rst()?;
+    stage.wait_step("ESTABLISHED→CLOSE")?;
+    drop(accept(&listener, &flow)?);
+    let [life] = stage.lives()?;
+    reset(&life).map(drop)
+}
+
+/// Cookies for every SYN: there is no request to remember anything of the handshake.
+fn syn_cookie(stage: &Stage) -> Check {
+    stage.sysctl("tcp_syncookies", "2")?;
+    let accepted = stage.accepted()?;
+    let peer = accepted.flow.peer();
+    peer_closes(accepted)?;
+    passive_close(stage, peer.port(), "ipv4")
+}
+
+fn deferred_accept(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    // Seconds: until they are over, no SYN-ACK is sent again.
+    set_tcp_option(&listener, libc::TCP_DEFER_ACCEPT, 10)?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    flow.send_ack()?;
+    flow.expect_silence(Duration::from_millis(100))?;
+    stage.nothing_yet()?;
+    flow.send_data(b"at last")?;
+    flow.expect_ack()?;
+    let mut socket = accept(&listener, &flow)?;
+    socket.read_exact(&mut [0; 7])?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    reset(&life)?;
+    life.shook_hands(&json!({"syn_retransmits": 0}))?;
+    Ok(())
+}
+
+/// Once the time is over, an ACK without data will do: the SYN-ACK that is sent again asks for
+/// one, and is no sign of a loss.
+fn deferred_accept_without_data(stage: &Stage) -> Check {
+    let listener = stage.listen()?;
+    set_tcp_option(&listener, libc::TCP_DEFER_ACCEPT, 1)?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn()?;
+    flow.expect_syn_ack()?;
+    flow.send_ack()?;
+    flow.expect_syn_ack()?;
+    stage.nothing_yet()?;
+    flow.send_ack()?;
+    let mut socket = accept(&listener, &flow)?;
+    socket.write_all(b"you first")?;
+    flow.expect_data(b"you first")?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    reset(&life)?;
+    life.shook_hands(&json!({"syn_retransmits": 1}))?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! A RST from the peer, in each state.
+
+use std::net::Shutdown;
+
+use serde_json::{Value, json};
+
+use super::{
+    life::Life,
+    stage::{Accepted, Stage},
+    suite::scenarios,
+};
+use crate::{
+    peer::Flow,
+    support::{
+        Check,
+        sockets::{CLOSE, CLOSE_WAIT, FIN_WAIT2, wait_state},
+    },
+};
+
+scenarios![
+    reset_in_established,
+    reset_in_close_wait,
+    reset_in_fin_wait1,
+    reset_in_fin_wait1_of_an_orphan,
+    reset_in_fin_wait2,
+    reset_of_a_fin_wait2_minisocket,
+    reset_in_closing,
+    reset_in_last_ack,
+];
+
+fn must_be_reset(life: &Life, closed_by: &str, more: &Value) -> Check {
+    let record = life.ended(&json!({
+        "verdict": "reset_received", "closed_by": closed_by,
+        "errno": "ECONNRESET", "errno_number": 104,
+    }))?;
+    record.must_have(more)
+}
+
+fn reset_in_established(stage: &Stage) -> Check {
+    let (_socket, mut flow) = stage.connected()?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    must_be_reset(
+        &life,
+        "remote",
+        &json!({"role": "active", "peer_fin": false}),
+    )
+}
+
+/// The error is another one after the peer's FIN (`tcp_reset`).
+fn reset_in_close_wait(stage: &Stage) -> Check {
+    let Accepted {
+        listener: _listener,
+        socket,
+        mut flow,
+    } = stage.accepted()?;
+    flow.send_fin()?;
+    wait_state(&socket, CLOSE_WAIT)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE")?;
+    life.ended(&json!({
+        "role": "passive", "verdict": "reset_received", "closed_by": "remote",
+        "errno": "EPIPE", "errno_number": 32, "peer_fin": true,
+    }))?;
+    Ok(())
+}
+
+fn reset_in_fin_wait1(stage: &Stage) -> Check {
+    let (socket, flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    answer_fin_with_rst(stage, flow)
+}
+
+fn reset_in_fin_wait1_of_an_orphan(stage: &Stage) -> Check {
+    let (socket, flow) = stage.connected()?;
+    drop(socket);
+    answer_fin_with_rst(stage, flow)
+}
+
+fn answer_fin_with_rst(stage: &Stage, mut flow: Flow) -> Check {
+    flow.expect_fin()?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    must_be_reset(
+        &life,
+        "local",
+        &json!({"role": "active", "peer_fin": false}),
+    )
+}
+
+fn reset_in_fin_wait2(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    must_be_reset(&life, "local", &json!({"peer_fin": false}))
+}
+
+/// The full socket is gone by then, and its record says what it saw.
+fn reset_of_a_fin_wait2_minisocket(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin"])
+}
+
+fn reset_in_closing(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.withhold_acknowledgements();
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    flow.send_rst()?;
+    wait_state(&socket, CLOSE)?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    must_be_reset(&life, "simultaneous", &json!({"peer_fin": true}))
+}
+
+fn reset_in_last_ack(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    flow.send_fin()?;
+    wait_state(&socket, CLOSE_WAIT)?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    must_be_reset(
+        &life,
+        "remote",
+        &json!({"role": "active", "peer_fin": true}),
+    )
+}

@@ -1,0 +1,182 @@
+//! A peer that is gone, or as good as gone.
+
+use std::{io::Write, time::Duration};
+
+use serde_json::{Value, json};
+use socket2::{Socket, TcpKeepalive};
+
+use super::{life::Life, stage::Stage, suite::scenarios};
+use crate::{
+    peer::{Flow, Unreachable},
+    support::{
+        Check,
+        sockets::{CLOSE_WAIT, wait_state},
+    },
+};
+
+scenarios![
+    keepalive_timeout,
+    user_timeout,
+    retransmission_timeout,
+    retransmission_timeout_after_host_unreachable,
+    zero_window_timeout,
+    zero_window_user_timeout,
+    fin_never_acknowledged,
+    fin_never_acknowledged_in_last_ack,
+    fin_never_acknowledged_in_closing,
+];
+
+const ESTABLISHED_TO_THE_END: &str = "CLOSE SYN_SENT ESTABLISHED CLOSE";
+
+fn timed_out(life: &Life, states: &str, expected: &Value) -> Check {
+    life.went(states)?;
+    let record = life.ended(&json!({"errno": "ETIMEDOUT", "errno_number": 110}))?;
+    record.must_have(expected)
+}
+
+fn keepalive_timeout(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    let second = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new()
+        .with_time(second)
+        .with_interval(second)
+        .with_retries(2);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // An answer, and then none.
+    flow.expect_probe()?;
+    flow.send_ack()?;
+    flow.expect_probe()?;
+    flow.expect_probe()?;
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        ESTABLISHED_TO_THE_END,
+        &json!({"verdict": "keepalive_timeout", "peer_fin": false}),
+    )
+}
+
+fn user_timeout(stage: &Stage) -> Check {
+    let (mut socket, mut flow) = stage.connected()?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(500)))?;
+    socket.write_all(b"hello?")?;
+    flow.expect_data(b"hello?")?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        ESTABLISHED_TO_THE_END,
+        &json!({"verdict": "retransmission_timeout", "bytes_sent": 6}),
+    )
+}
+
+fn retransmission_timeout(stage: &Stage) -> Check {
+    stage.sysctl("tcp_retries2", "2")?;
+    let (mut socket, mut flow) = stage.connected()?;
+    socket.write_all(b"hello?")?;
+    flow.expect_data(b"hello?")?;
+    flow.expect_retransmit()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        ESTABLISHED_TO_THE_END,
+        &json!({"verdict": "retransmission_timeout", "bytes_sent": 6}),
+    )
+}
+
+/// The last ICMP error takes the place of the time-out's own.
+fn retransmission_timeout_after_host_unreachable(stage: &Stage) -> Check {
+    stage.sysctl("tcp_retries2", "2")?;
+    let (mut socket, mut flow) = stage.connected()?;
+    socket.write_all(b"hello?")?;
+    let data = flow.expect_data(b"hello?")?;
+    flow.send_unreachable(&data, Unreachable::Host)?;
+    let [life] = stage.lives()?;
+    life.went(ESTABLISHED_TO_THE_END)?;
+    life.ended(&json!({
+        "verdict": "retransmission_timeout", "errno": "EHOSTUNREACH", "errno_number": 113,
+    }))?;
+    Ok(())
+}
+
+/// The peer closes its window before anything is sent, and then falls silent.
+fn stuck(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
+    let (mut socket, mut flow) = stage.connected()?;
+    flow.window = 0;
+    // An ACK of nothing new is not answered; data tells when the window was taken in.
+    flow.send_data(b"stop")?;
+    flow.expect_ack()?;
+    socket.write_all(b"when you are ready")?;
+    Ok((socket, flow))
+}
+
+fn zero_window_timeout(stage: &Stage) -> Check {
+    stage.sysctl("tcp_retries2", "2")?;
+    let (_socket, mut flow) = stuck(stage)?;
+    flow.expect_probe()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        ESTABLISHED_TO_THE_END,
+        &json!({"verdict": "zero_window_timeout", "bytes_received": 4}),
+    )
+}
+
+fn zero_window_user_timeout(stage: &Stage) -> Check {
+    let (socket, mut flow) = stuck(stage)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(500)))?;
+    flow.expect_probe()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        ESTABLISHED_TO_THE_END,
+        &json!({"verdict": "zero_window_timeout", "bytes_received": 4}),
+    )
+}
+
+fn fin_never_acknowledged(stage: &Stage) -> Check {
+    stage.sysctl("tcp_orphan_retries", "1")?;
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.expect_retransmit()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE",
+        &json!({"verdict": "retransmission_timeout", "closed_by": "local", "peer_fin": false}),
+    )
+}
+
+fn fin_never_acknowledged_in_last_ack(stage: &Stage) -> Check {
+    stage.sysctl("tcp_orphan_retries", "1")?;
+    let (socket, mut flow) = stage.connected()?;
+    flow.send_fin()?;
+    wait_state(&socket, CLOSE_WAIT)?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.expect_retransmit()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        "CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE",
+        &json!({"verdict": "retransmission_timeout", "closed_by": "remote", "peer_fin": true}),
+    )
+}
+
+fn fin_never_acknowledged_in_closing(stage: &Stage) -> Check {
+    stage.sysctl("tcp_orphan_retries", "1")?;
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.withhold_acknowledgements();
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    timed_out(
+        &life,
+        "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE",
+        &json!({
+            "verdict": "retransmission_timeout", "closed_by": "simultaneous", "peer_fin": true,
+        }),
+    )
+}

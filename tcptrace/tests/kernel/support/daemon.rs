@@ -1,0 +1,142 @@
+//! `tcptrace daemon`, and a scraper that keeps its connection: a scrape changes nothing.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::Signal;
+
+use super::{
+    PATIENCE,
+    exposition::Metrics,
+    program::{Output, Running, tcptrace},
+    wait_for,
+};
+
+/// A daemon that is ready.
+pub(crate) struct Daemon {
+    running: Running,
+    address: SocketAddr,
+    scraper: Http,
+}
+
+impl Daemon {
+    /// Starts it on a port of its own and waits until it traces.
+    pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let listen = address.to_string();
+        let mut command = tcptrace(&["daemon", "--web.listen-address", &listen]);
+        let mut running = Running::start(command.args(arguments))?;
+        let scraper = wait_for("the daemon to be ready", || {
+            if running.has_ended()? {
+                bail!("the daemon ended: {:?}", running.wait()?);
+            }
+            let Ok(mut http) = Http::connect(address) else {
+                return Ok(None);
+            };
+            let (status, _) = http.get("/-/ready")?;
+            Ok((status == 200).then_some(http))
+        })?;
+        Ok(Self {
+            running,
+            address,
+            scraper,
+        })
+    }
+
+    /// Where it serves.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it says of itself and the rest.
+    pub(crate) fn scrape(&mut self) -> anyhow::Result<Metrics> {
+        let (status, body) = self.get("/metrics")?;
+        ensure!(status == 200, "a scrape is answered with {status}: {body}");
+        Metrics::parse(&body)
+    }
+
+    /// Asks for a path.
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
+        self.scraper.get(path)
+    }
+
+    /// Scrapes until the metrics fulfil a condition.
+    pub(crate) fn scrape_until(
+        &mut self,
+        what: &str,
+        fulfilled: impl Fn(&Metrics) -> bool,
+    ) -> anyhow::Result<Metrics> {
+        let mut last = String::new();
+        let found = wait_for(what, || {
+            let metrics = self.scrape()?;
+            last = metrics.to_string();
+            Ok(fulfilled(&metrics).then_some(metrics))
+        });
+        found.with_context(|| format!("the last scrape was:\n{last}"))
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.running.signal(signal)
+    }
+
+    /// Stops it.
+    pub(crate) fn stop(mut self, signal: Signal) -> anyhow::Result<Output> {
+        self.signal(signal)?;
+        drop(self.scraper);
+        self.running.wait()
+    }
+}
+
+/// A port of the host's loopback that is free now.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// One connection over which requests are made.
+struct Http {
+    stream: BufReader<TcpStream>,
+}
+
+impl Http {
+    fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+
+    fn get(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let status = self.line()?;
+        let status = status.split(' ').nth(1).context("no status")?.parse()?;
+        let mut length = None;
+        loop {
+            let header = self.line()?;
+            if header.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = header.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = Some(value.trim().parse::<usize>()?);
+            }
+        }
+        let mut body = vec![0; length.context("an answer without its length")?];
+        self.stream.read_exact(&mut body).context("the body")?;
+        Ok((status, String::from_utf8(body)?))
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line).context("the answer")?;
+        ensure!(read > 0, "the daemon closed the connection");
+        Ok(line.trim_end().to_owned())
+    }
+}

@@ -1,0 +1,141 @@
+//! What the tests share: how they are named, run and ignored, and how they wait.
+//!
+//! Nothing here asserts a time. A test waits for a condition, for as long as a slow machine may
+//! need, and what cannot run here is ignored with its reason, never passed.
+
+pub(crate) mod daemon;
+pub(crate) mod exposition;
+pub(crate) mod guest_init;
+pub(crate) mod load;
+pub(crate) mod namespace;
+pub(crate) mod packet;
+pub(crate) mod program;
+pub(crate) mod puppet;
+pub(crate) mod record;
+mod required;
+pub(crate) mod sentinel;
+pub(crate) mod sockets;
+pub(crate) mod surroundings;
+pub(crate) mod tail;
+pub(crate) mod talk;
+pub(crate) mod wire;
+
+use std::{fmt, time::Duration};
+
+use libtest_mimic::{Completion, Failed, Trial};
+use tcptrace::clock::monotonic_ns;
+
+/// What a test answers.
+pub(crate) type Check = anyhow::Result<()>;
+
+/// How long a condition may take to come true, on a machine that emulates another.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Why a test cannot run here, as an error that is no failure.
+#[derive(Debug)]
+pub(crate) struct Ignored(pub(crate) String);
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Ignored {}
+
+/// The test cannot run here.
+pub(crate) fn ignored(why: impl fmt::Display) -> anyhow::Error {
+    Ignored(why.to_string()).into()
+}
+
+/// Lists a file's tests: functions without arguments that answer a [`Check`].
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        /// The tests of this file.
+        pub(crate) fn tests() -> Vec<libtest_mimic::Trial> {
+            vec![$($crate::support::trial(
+                module_path!(),
+                stringify!($name),
+                || $crate::support::undisturbed($name),
+            )),+]
+        }
+    };
+}
+pub(crate) use tests;
+
+/// A test, named by its module and function.
+pub(crate) fn trial(
+    module: &str,
+    name: &str,
+    check: impl FnOnce() -> Check + Send + 'static,
+) -> Trial {
+    let module = module.rsplit("::").next().unwrap_or(module);
+    Trial::ignorable_test(format!("{module}::{name}"), move || {
+        let outcome = required::met().and_then(|()| check());
+        match outcome {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) => match error.downcast_ref::<Ignored>() {
+                Some(Ignored(why)) => Ok(Completion::ignored_with(why)),
+                None => Err(Failed::from(format!("{error:#}"))),
+            },
+        }
+    })
+}
+
+/// Runs a test, once more if it failed while the kernel skipped runs of the programs: what they
+/// did not see is then missing through no fault of theirs. On a machine whose softirqs are behind
+/// that happens to about one connection in 100,000.
+pub(crate) fn undisturbed(check: fn() -> Check) -> Check {
+    const TRIES: usize = 3;
+    for _ in 1..TRIES {
+        let before = program::skipped_runs();
+        match check() {
+            Err(error) if program::skipped_runs() > before && !error.is::<Ignored>() => {
+                eprintln!("the kernel skipped runs of the programs, so once more: {error:#}");
+            }
+            outcome => return outcome,
+        }
+    }
+    check()
+}
+
+/// Looks again and again until there is an answer.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if deadline.is_over() {
+            anyhow::bail!("waited {PATIENCE:?} in vain for: {what}");
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// A point in time after which waiting is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(u64);
+
+impl Deadline {
+    /// So much from now.
+    pub(crate) fn after(time: Duration) -> Self {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(monotonic_ns().saturating_add(nanos))
+    }
+
+    /// What is left.
+    pub(crate) fn left(self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(monotonic_ns()))
+    }
+
+    /// Nothing is left.
+    pub(crate) fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+}

@@ -1,0 +1,222 @@
+//! The binary under test, running.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Context;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{PATIENCE, wait_for};
+
+/// Where the binary is, in a virtual machine at another place than where it was built.
+const BINARY: &str = "TCPTRACE_BIN";
+/// Nobody's user and group.
+const NOBODY: u32 = 65_534;
+
+/// How many runs of eBPF programs the kernel skipped since this process began, by its own count: a
+/// program that runs on a CPU does not run there once more. 0 where it does not count (5.10).
+pub(super) fn skipped_runs() -> u64 {
+    SKIPPED.load(Ordering::Relaxed)
+}
+
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
+
+/// The binary under test.
+fn binary() -> PathBuf {
+    std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_tcptrace").into(), PathBuf::from)
+}
+
+/// A command line of it.
+pub(crate) fn tcptrace(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("NO_COLOR");
+    command
+}
+
+/// The same as nobody. The file handed back must live until it is started: it is run through
+/// its descriptor, for nobody may not be let through the directories that lead to it.
+pub(crate) fn tcptrace_as_nobody(arguments: &[&str]) -> anyhow::Result<(Command, File)> {
+    let file = File::open(binary()).context("opening the binary")?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    command
+        .arg0("tcptrace")
+        .args(arguments)
+        .uid(NOBODY)
+        .gid(NOBODY);
+    Ok((command, file))
+}
+
+/// What a program left when it ended.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// How it ended.
+    pub(crate) status: ExitStatus,
+    /// What it wrote that nobody took yet.
+    pub(crate) stdout: String,
+    /// What it complained of.
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Fails unless it ended with this status.
+    pub(crate) fn must_end_with(&self, status: i32) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.status.code() == Some(status),
+            "status {status} was expected: {self:?}"
+        );
+        Ok(())
+    }
+
+    /// Fails unless standard error says this.
+    pub(crate) fn must_complain(&self, of: &str) -> anyhow::Result<()> {
+        anyhow::ensure!(self.stderr.contains(of), "no {of:?} on stderr: {self:?}");
+        Ok(())
+    }
+}
+
+/// What the standard output had to give.
+pub(crate) enum Line {
+    /// A line without its end.
+    Text(String),
+    /// Nothing yet.
+    Silence,
+    /// Its end.
+    End,
+}
+
+/// A program under way. Dropping it kills it.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts it with its outputs caught and nothing to read.
+    pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        let stdout = child.stdout.take().context("its standard output")?;
+        let mut stderr = child.stderr.take().context("its standard error")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let stderr = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // What was read before an error is all there is to tell.
+            drop(stderr.read_to_end(&mut bytes));
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        Ok(Self {
+            child,
+            lines,
+            stderr: Some(stderr),
+        })
+    }
+
+    /// The next line of its standard output, waited for so long at the most.
+    pub(crate) fn line(&self, patience: Duration) -> Line {
+        match self.lines.recv_timeout(patience) {
+            Ok(line) => Line::Text(line),
+            Err(RecvTimeoutError::Timeout) => Line::Silence,
+            Err(RecvTimeoutError::Disconnected) => Line::End,
+        }
+    }
+
+    /// The next line, for as long as it takes.
+    pub(crate) fn next_line(&self) -> anyhow::Result<String> {
+        match self.line(PATIENCE) {
+            Line::Text(line) => Ok(line),
+            Line::Silence | Line::End => anyhow::bail!("no line was written"),
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.note_skipped_runs();
+        let pid = i32::try_from(self.child.id()).context("its process id")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("sending {signal}"))
+    }
+
+    /// It has ended.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Adds what [`skipped_runs`] answers for this process. It must be alive.
+    fn note_skipped_runs(&self) {
+        let Ok(files) = std::fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())) else {
+            return;
+        };
+        let skipped: u64 = files
+            .flatten()
+            .filter_map(|file| std::fs::read_to_string(file.path()).ok())
+            .filter_map(|info| {
+                let count = info
+                    .lines()
+                    .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+                count.trim().parse::<u64>().ok()
+            })
+            .sum();
+        SKIPPED.fetch_add(skipped, Ordering::Relaxed);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<Output> {
+        let mut stdout = String::new();
+        let status = wait_for("the program to end", || {
+            while let Line::Text(line) = self.line(Duration::ZERO) {
+                stdout.push_str(&line);
+                stdout.push('\n');
+            }
+            Ok(self.child.try_wait()?)
+        })?;
+        while let Line::Text(line) = self.line(PATIENCE) {
+            stdout.push_str(&line);
+            stdout.push('\n');
+        }
+        let stderr = self.stderr.take().map(JoinHandle::join);
+        Ok(Output {
+            status,
+            stdout,
+            stderr: stderr.and_then(Result::ok).unwrap_or_default(),
+        })
+    }
+
+    /// Starts it and waits for its end.
+    pub(crate) fn to_end(command: &mut Command) -> anyhow::Result<Output> {
+        Self::start(command)?.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.note_skipped_runs();
+        // It may have ended by itself, and then there is nothing to kill.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,184 @@
+//! Processes with names of their own that do with sockets what they are told, one step at a time:
+//! this test binary again, as a child that reads orders from its standard input.
+
+use std::{
+    ffi::CString,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+};
+
+use anyhow::{Context, bail};
+
+use super::{PATIENCE, namespace::Namespace};
+
+/// Set in the child, to its name.
+const NAME: &str = "TCPTRACE_TEST_PUPPET";
+
+/// A process that does as it is told. Dropping it ends it.
+pub(crate) struct Puppet {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Puppet {
+    /// Starts one in a namespace.
+    pub(crate) fn start(namespace: &Namespace, name: &str) -> anyhow::Result<Self> {
+        namespace.run(|| {
+            let mut child = Command::new("/proc/self/exe")
+                .env(NAME, name)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .context("starting a puppet")?;
+            let orders = child.stdin.take();
+            let stdout = child.stdout.take().context("a puppet's standard output")?;
+            let (sender, answers) = channel();
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+            Ok(Self {
+                child,
+                orders,
+                answers,
+            })
+        })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it do something and waits until that is done.
+    pub(crate) fn tell(&mut self, order: &str) -> anyhow::Result<String> {
+        let orders = self.orders.as_mut().context("a puppet that has ended")?;
+        writeln!(orders, "{order}").with_context(|| format!("telling a puppet: {order}"))?;
+        let answer = self
+            .answers
+            .recv_timeout(PATIENCE)
+            .with_context(|| format!("a puppet's answer to: {order}"))?;
+        match answer.split_once(' ') {
+            Some(("done", result)) => Ok(result.to_owned()),
+            _ => bail!("a puppet told to {order} says: {answer}"),
+        }
+    }
+
+    /// Listens, and answers where.
+    pub(crate) fn listen(&mut self, address: &str) -> anyhow::Result<SocketAddr> {
+        Ok(self.tell(&format!("listen {address}"))?.parse()?)
+    }
+
+    /// Connects, and answers from where.
+    pub(crate) fn connect(&mut self, address: SocketAddr) -> anyhow::Result<SocketAddr> {
+        Ok(self.tell(&format!("connect {address}"))?.parse()?)
+    }
+
+    /// Has it do several things.
+    pub(crate) fn tell_all(&mut self, orders: &[&str]) -> anyhow::Result<()> {
+        for order in orders {
+            self.tell(order)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Puppet {
+    fn drop(&mut self) {
+        // The end of its orders is the end of it.
+        drop(self.orders.take());
+        drop(self.child.wait());
+    }
+}
+
+/// What a child holds.
+#[derive(Default)]
+struct Strings {
+    listener: Option<TcpListener>,
+    stream: Option<TcpStream>,
+}
+
+/// In a child: does as told until there is nothing more to do. Elsewhere: nothing.
+pub(crate) fn perform() -> Option<ExitCode> {
+    let name = std::env::var(NAME).ok()?;
+    let outcome = follow_orders(&name);
+    Some(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("puppet {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn follow_orders(name: &str) -> anyhow::Result<()> {
+    nix::sys::prctl::set_name(&CString::new(name)?)?;
+    let mut strings = Strings::default();
+    for order in io::stdin().lines() {
+        let order = order?;
+        let mut stdout = io::stdout().lock();
+        match strings.follow(&order) {
+            Ok(result) => writeln!(stdout, "done {result}")?,
+            Err(error) => writeln!(stdout, "failed {error:#}")?,
+        }
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+impl Strings {
+    fn follow(&mut self, order: &str) -> anyhow::Result<String> {
+        let words: Vec<_> = order.split_whitespace().collect();
+        match words[..] {
+            ["listen", address] => {
+                let listener = TcpListener::bind(address)?;
+                let address = listener.local_addr()?;
+                self.listener = Some(listener);
+                return Ok(address.to_string());
+            }
+            ["connect", address] => return self.connected(TcpStream::connect(address)?),
+            // As a thread with a name of its own would.
+            ["connect-as", thread, address] => {
+                let address = address.to_owned();
+                let connect = thread::Builder::new()
+                    .name(thread.to_owned())
+                    .spawn(move || TcpStream::connect(address))?;
+                let stream = connect
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("the thread panicked"))??;
+                return self.connected(stream);
+            }
+            ["accept"] => {
+                let listener = self.listener.as_ref().context("no listener")?;
+                self.stream = Some(listener.accept()?.0);
+            }
+            ["send", count] => self.stream()?.write_all(&vec![b'x'; count.parse()?])?,
+            ["receive", count] => self.stream()?.read_exact(&mut vec![0; count.parse()?])?,
+            ["receive-end"] => {
+                self.stream()?.read_to_end(&mut Vec::new())?;
+            }
+            ["half-close"] => self.stream()?.shutdown(Shutdown::Write)?,
+            ["close"] => drop(self.stream.take().context("no connection")?),
+            ["stop-listening"] => drop(self.listener.take().context("no listener")?),
+            _ => bail!("what?"),
+        }
+        Ok(String::new())
+    }
+
+    fn connected(&mut self, stream: TcpStream) -> anyhow::Result<String> {
+        let address = stream.local_addr()?;
+        self.stream = Some(stream);
+        Ok(address.to_string())
+    }
+
+    fn stream(&mut self) -> anyhow::Result<&mut TcpStream> {
+        self.stream.as_mut().context("no connection")
+    }
+}

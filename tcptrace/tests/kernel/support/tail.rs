@@ -1,0 +1,166 @@
+//! `tcptrace tail --format json`, read line by line.
+
+use std::{collections::HashSet, process::Command, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::Signal;
+
+use super::{
+    Deadline, PATIENCE,
+    namespace::Namespace,
+    program::{Line, Output, Running, tcptrace},
+    record::{Record, Records},
+    sentinel,
+};
+
+/// Between two sentinels.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A tail that sees a namespace. The sentinels' records are kept out of its records.
+pub(crate) struct Tail {
+    running: Running,
+    records: Records,
+    sees: bool,
+    /// Their ids.
+    sentinels: HashSet<String>,
+}
+
+impl Tail {
+    /// Of this namespace only.
+    pub(crate) fn start(namespace: &Namespace, arguments: &[&str]) -> anyhow::Result<Self> {
+        let inode = namespace.inode().to_string();
+        let mut command = tcptrace(&["tail", "--format", "json", "--netns", &inode]);
+        command.args(arguments);
+        Self::start_as(namespace, &mut command)
+    }
+
+    /// As the command says, which must show JSON and the namespace's sentinels.
+    pub(crate) fn start_as(namespace: &Namespace, command: &mut Command) -> anyhow::Result<Self> {
+        Self::attach(namespace, Running::start(command)?)
+    }
+
+    /// Waits until a tail that was started sees the namespace.
+    pub(crate) fn attach(namespace: &Namespace, running: Running) -> anyhow::Result<Self> {
+        let mut tail = Self {
+            running,
+            records: Records::default(),
+            sees: false,
+            sentinels: HashSet::new(),
+        };
+        let deadline = Deadline::after(PATIENCE);
+        while !tail.sees {
+            namespace.run(|| namespace.sentinel().ring().context("a sentinel"))?;
+            if !tail.take(PAUSE)? {
+                let output = tail.running.wait()?;
+                bail!("the tail ended before it showed anything: {output:?}");
+            }
+            ensure!(!deadline.is_over(), "the tail shows no sentinel");
+        }
+        Ok(tail)
+    }
+
+    /// Its process.
+    pub(crate) fn running(&mut self) -> &mut Running {
+        &mut self.running
+    }
+
+    /// Takes what comes within some time; `false` at the end of it all.
+    fn take(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        let mut patience = patience;
+        loop {
+            match self.running.line(patience) {
+                Line::Text(line) => {
+                    let record = Record::parse(&line)?;
+                    self.sort_in(record);
+                    // What is there already is taken with it.
+                    patience = Duration::ZERO;
+                }
+                Line::Silence => return Ok(true),
+                Line::End => return Ok(false),
+            }
+        }
+    }
+
+    /// Keeps a record unless it is a sentinel's. One that was under way when the tail began says
+    /// so only at its end: its earlier rows know no port.
+    fn sort_in(&mut self, record: Record) {
+        let id = record.text("id").map(str::to_owned);
+        if sentinel::is_in(&record) {
+            self.sees = true;
+            self.records
+                .0
+                .retain(|other| id.is_none() || other.text("id") != id.as_deref());
+            self.sentinels.extend(id);
+        } else if !id.is_some_and(|id| self.sentinels.contains(&id)) {
+            self.records.0.push(record);
+        }
+    }
+
+    /// Waits until the records fulfil a condition.
+    pub(crate) fn wait(
+        &mut self,
+        what: &str,
+        fulfilled: impl Fn(&Records) -> bool,
+    ) -> anyhow::Result<()> {
+        let deadline = Deadline::after(PATIENCE);
+        while !fulfilled(&self.records) {
+            ensure!(
+                self.take(deadline.left().min(PAUSE))?,
+                "the tail ended before: {what}"
+            );
+            ensure!(
+                !deadline.is_over(),
+                "waited {PATIENCE:?} in vain for: {what}; there were:\n{}",
+                self.records
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until so many records of a type came.
+    pub(crate) fn wait_count(&mut self, kind: &str, count: usize) -> anyhow::Result<()> {
+        self.wait(&format!("{count} of {kind}"), |records| {
+            records.of(kind).len() >= count
+        })
+    }
+
+    /// Waits until so many sockets went to CLOSE, by their transitions.
+    pub(crate) fn wait_closes(&mut self, count: usize) -> anyhow::Result<()> {
+        self.wait(&format!("{count} transitions to CLOSE"), |records| {
+            let closes = |record: &&Record| record.text("to") == Some("CLOSE");
+            records.0.iter().filter(closes).count() >= count
+        })
+    }
+
+    /// Interrupts it and takes all that it still wrote. Every event until now is in it.
+    pub(crate) fn interrupt(self) -> anyhow::Result<(Records, Output)> {
+        self.running.signal(Signal::SIGINT)?;
+        self.end()
+    }
+
+    fn end(mut self) -> anyhow::Result<(Records, Output)> {
+        let deadline = Deadline::after(PATIENCE);
+        while self.take(PAUSE)? {
+            ensure!(!deadline.is_over(), "the tail does not end");
+        }
+        let output = self.running.wait()?;
+        Ok((self.records, output))
+    }
+
+    /// Interrupts it: it must end well, having lost nothing and complained of nothing.
+    pub(crate) fn finish(self) -> anyhow::Result<Records> {
+        let (records, output) = self.interrupt()?;
+        output.must_end_with(0)?;
+        let lines: Vec<_> = output.stderr.lines().collect();
+        match lines[..] {
+            [summary] if summary.ends_with(" 0 events lost") => Ok(records),
+            _ => bail!("not just the summary on stderr: {:?}", output.stderr),
+        }
+    }
+
+    /// As [`Tail::finish`], once so many connections have ended.
+    pub(crate) fn finish_after(mut self, connections: usize) -> anyhow::Result<Records> {
+        self.wait_count("connection", connections)?;
+        self.finish()
+    }
+}

@@ -1,0 +1,296 @@
+//! The committed streams of events, replayed: what tcptrace says of each scenario on each kernel,
+//! in a second and without a kernel.
+//!
+//! `streams/<kernel>/<scenario>.cap` is what the kernel sent while a scenario of the kernel tests
+//! was played there (`TCPTRACE_RECORD_DIR`), and the `.jsonl` beside it all that is said of it.
+//! `TCPTRACE_BLESS=1` writes the latter anew; what changed is then for the reviewer to judge.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Map, Value};
+use tcptrace::{
+    capture::{
+        format::FormatError,
+        replay::{Replay, reset_hooks},
+    },
+    clock::{ClockReading, WallClock},
+    host::Host,
+    output::Renderer,
+    record::{Record, Recorder},
+    tracer::Consumer,
+    tracker::{Sink, Tracker, TrackerConfig, Update},
+};
+
+const BLESS: &str = "TCPTRACE_BLESS";
+/// Differences shown of one stream; the rest follows from them more often than not.
+const SHOWN: usize = 10;
+
+/// Every stream there is, by kernel and scenario.
+fn streams() -> Vec<PathBuf> {
+    files_with_extension("cap")
+}
+
+fn files_with_extension(extension: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams");
+    let mut found = Vec::new();
+    for kernel in fs::read_dir(directory).expect("there are streams") {
+        let kernel = kernel.expect("a directory of streams").path();
+        for file in fs::read_dir(kernel).expect("a directory of streams") {
+            found.push(file.expect("a stream").path());
+        }
+    }
+    found.retain(|path| path.extension().is_some_and(|found| found == extension));
+    found.sort();
+    found
+}
+
+/// `6.12/refused_by_rst`.
+fn name(path: &Path) -> String {
+    let name = path.with_extension("");
+    let parts: Vec<_> = name.iter().rev().take(2).collect();
+    format!("{}/{}", parts[1].display(), parts[0].display())
+}
+
+/// Writes every record as a line of JSON, as `--format json` does.
+struct Lines {
+    recorder: Recorder,
+    renderer: Renderer,
+    now_ns: u64,
+    out: Vec<u8>,
+}
+
+impl Lines {
+    fn put(&mut self, record: &Record) {
+        self.renderer.record(record, &mut self.out);
+    }
+}
+
+impl Sink for Lines {
+    fn update(&mut self, update: Update<'_>) {
+        let recorder = &self.recorder;
+        let record = match update {
+            Update::Transition {
+                connection,
+                from,
+                to,
+                time,
+                in_state_ns,
+            } => recorder.transition(connection, (from, to), time, in_state_ns),
+            Update::Established(connection) => recorder.handshake(connection),
+            Update::Ended(ended) => recorder.connection(ended),
+            Update::Listener {
+                listener,
+                began,
+                time,
+            } => recorder.listener(listener, began, time),
+            Update::Lost { events, place } => recorder.loss(events, place, self.now_ns),
+            Update::Entered(_) | Update::Evicted(_) | Update::Reset { .. } => return,
+        };
+        self.put(&record);
+    }
+}
+
+impl Consumer for Lines {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+        self.recorder.learn_clock(now);
+    }
+
+    fn end_batch(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// What is said of a stream, and what is wrong with it.
+fn replay(stream: &[u8]) -> (String, Result<(), FormatError>) {
+    let (mut replay, header) = match Replay::open(stream) {
+        Ok(opened) => opened,
+        Err(error) => return (String::new(), Err(error)),
+    };
+    let mut tracker = Tracker::new(TrackerConfig {
+        hooks: reset_hooks(&header),
+        ..TrackerConfig::default()
+    });
+    let host = Host {
+        name: header.host,
+        boot_id: header.boot_id,
+        run: header.run,
+    };
+    let mut lines = Lines {
+        recorder: Recorder::new(&host, WallClock::new(replay.clock())),
+        renderer: Renderer::Json,
+        now_ns: 0,
+        out: Vec::new(),
+    };
+    let outcome = replay.play(&mut tracker, &mut lines);
+    let said = String::from_utf8(lines.out).expect("JSON is UTF-8");
+    (said, outcome)
+}
+
+fn replay_whole(path: &Path) -> String {
+    let (said, outcome) = replay(&fs::read(path).expect("a stream"));
+    outcome.unwrap_or_else(|error| panic!("{}: {error}", name(path)));
+    said
+}
+
+#[test]
+fn every_stream_says_what_it_said() {
+    let mut different = String::new();
+    for path in streams() {
+        let said = replay_whole(&path);
+        let golden = path.with_extension("jsonl");
+        if std::env::var_os(BLESS).is_some_and(|bless| bless == "1") {
+            fs::write(&golden, said).expect("the golden file can be written");
+            continue;
+        }
+        let expected = fs::read_to_string(&golden)
+            .unwrap_or_else(|error| panic!("{}: {error}", golden.display()));
+        if said != expected {
+            let differences = differences(&expected, &said);
+            writeln!(different, "{}:\n{differences}", name(&path)).expect("memory");
+        }
+    }
+    for golden in files_with_extension("jsonl") {
+        assert!(
+            golden.with_extension("cap").exists(),
+            "{} has no stream",
+            name(&golden)
+        );
+    }
+    assert!(
+        different.is_empty(),
+        "tcptrace says something else than it did. If it should, {BLESS}=1 takes it over.\n\
+         {different}"
+    );
+}
+
+/// `tcptrace replay` is the same path, with filters and a writer.
+#[test]
+fn the_command_says_the_same_of_a_stream_of_each_kernel() {
+    let by_kernel: BTreeMap<PathBuf, PathBuf> = streams()
+        .into_iter()
+        .map(|path| (path.parent().expect("a kernel").to_owned(), path))
+        .collect();
+    for path in by_kernel.values() {
+        let output = Command::new(env!("CARGO_BIN_EXE_tcptrace"))
+            .args(["replay", "--format", "json"])
+            .args(["--show", "transitions,handshakes,connections"])
+            .arg(path)
+            .output()
+            .expect("the command can be run");
+        assert!(output.status.success(), "{}: {output:?}", name(path));
+        let said = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+        assert_eq!(said, replay_whole(path), "{}", name(path));
+    }
+}
+
+#[test]
+fn no_stream_tells_where_it_was_recorded() {
+    for path in streams() {
+        for line in replay_whole(&path).lines() {
+            let record: Map<String, Value> = serde_json::from_str(line).expect("JSON");
+            assert_eq!(record["host"], "host", "{}", name(&path));
+            assert_eq!(record["boot_id"], "boot", "{}", name(&path));
+            let time = record["time"].as_str().expect("a time");
+            assert!(
+                time.starts_with("2026-01-01T00:0"),
+                "{}: {time}",
+                name(&path)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_anywhere_is_an_error_or_says_less() {
+    let longest = streams()
+        .into_iter()
+        .max_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()))
+        .expect("there are streams");
+    let stream = fs::read(&longest).expect("a stream");
+    let (whole, outcome) = replay(&stream);
+    outcome.expect("it is whole");
+    let mut whole_after_all = 0;
+    for length in 0..stream.len() {
+        let (said, outcome) = replay(&stream[..length]);
+        assert!(
+            said.lines().count() <= whole.lines().count(),
+            "{length} bytes say more than all"
+        );
+        whole_after_all += usize::from(outcome.is_ok());
+    }
+    // Between two blocks a file may end: after the header, the clocks and the events.
+    assert_eq!(whole_after_all, 3);
+}
+
+/// For people: which lines are others, and in which of their fields.
+fn differences(expected: &str, said: &str) -> String {
+    let (expected, said): (Vec<_>, Vec<_>) = (expected.lines().collect(), said.lines().collect());
+    let mut text = String::new();
+    let mut count = 0;
+    for number in 0..expected.len().max(said.len()) {
+        let (was, is) = (expected.get(number), said.get(number));
+        if was == is {
+            continue;
+        }
+        count += 1;
+        if count > SHOWN {
+            text.push_str("  and more\n");
+            break;
+        }
+        let difference = match (was, is) {
+            (Some(was), Some(is)) => fields(was, is),
+            (Some(was), None) => format!("is gone: {was}"),
+            (None, Some(is)) => format!("is new: {is}"),
+            (None, None) => continue,
+        };
+        writeln!(text, "  line {}: {difference}", number + 1).expect("memory");
+    }
+    text
+}
+
+/// The fields in which two records differ; the records, when they tell of different things.
+fn fields(was: &str, is: &str) -> String {
+    let parse = |line| serde_json::from_str::<Map<String, Value>>(line).unwrap_or_default();
+    let (old, new) = (parse(was), parse(is));
+    if ["type", "id"]
+        .iter()
+        .any(|key| old.get(*key) != new.get(*key))
+    {
+        return format!("\n    was {was}\n    is  {is}");
+    }
+    let mut keys: Vec<_> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let show = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
+    keys.into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| {
+            format!(
+                "{key} was {}, is {}",
+                show(old.get(key)),
+                show(new.get(key))
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+#[test]
+fn a_difference_is_told_by_its_fields() {
+    let was =
+        "{\"type\":\"connection\",\"id\":\"run-1\",\"verdict\":\"refused\",\"errno\":\"E\"}\n";
+    let is = "{\"type\":\"connection\",\"id\":\"run-1\",\"verdict\":\"unknown\"}\nmore\n";
+    assert_eq!(
+        differences(was, is),
+        "  line 1: errno was \"E\", is absent; verdict was \"refused\", is \"unknown\"\n  \
+         line 2: is new: more\n"
+    );
+}

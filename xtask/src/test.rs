@@ -1,0 +1,147 @@
+//! `cargo xtask test`: every test there is, and a summary that cannot be mistaken.
+//!
+//! What a test needs and cannot have makes that test skip itself, with a reason; this command shows
+//! the reasons.
+
+mod report;
+mod tools;
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, IsTerminal as _, Write as _, pipe, stdout},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    command::{cargo, is_root},
+    verify_ebpf,
+    vm::{self, Guest, Matrix, Series},
+    workspace::Workspace,
+};
+use report::{Report, closing_line};
+
+/// The arguments of `test`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Get what tests need and this machine lacks, with apt-get.
+    #[arg(long)]
+    install: bool,
+    /// Run the kernel tests on other kernels as well, in virtual machines.
+    #[arg(long)]
+    full: bool,
+    /// A filter and options for the test harness, as after the `--` of `cargo test`.
+    #[arg(last = true)]
+    harness: Vec<String>,
+}
+
+/// Runs all tests. The last line that is printed counts them.
+pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.install {
+        tools::install(workspace)?;
+    }
+    tools::report_missing(workspace);
+
+    let mut report = Report::default();
+    let object = verify_ebpf::check(workspace);
+    if let Err(error) = &object {
+        eprintln!("error: {error:#}");
+    }
+    report.check("the committed eBPF object", object.is_ok());
+    cargo_test(workspace, &arguments.harness, &mut report)?;
+    let guests = other_kernels(workspace, arguments, &mut report);
+
+    println!("\n{report}\n{}", place());
+    for guest in &guests {
+        println!("{guest}");
+    }
+    println!("{}", closing_line(&report));
+    Ok(if report.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs `cargo test`, showing all that it prints and taking notes.
+fn cargo_test(workspace: &Workspace, harness: &[String], report: &mut Report) -> Result<()> {
+    // One pipe for both streams: which suite a result belongs to is said on the other one.
+    let (reader, writer) = pipe().context("cannot make a pipe for the tests' output")?;
+    let mut command = cargo();
+    command
+        .args(["test", "--no-fail-fast", "--"])
+        .args(harness)
+        .current_dir(workspace.root())
+        .env("PATH", tools::search_path(workspace)?)
+        .stdout(writer.try_clone().context("cannot share the pipe")?)
+        .stderr(writer);
+    if env::var_os("CARGO_TERM_COLOR").is_none() && stdout().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child = command.spawn().context("cannot run cargo test")?;
+    // It holds the writing ends, and the pipe must end when the tests do.
+    drop(command);
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.context("cannot read what the tests print")?;
+        let line = String::from_utf8_lossy(&line);
+        writeln!(stdout(), "{line}").context("cannot show what the tests print")?;
+        report.line(&line);
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    report.end(status.success());
+    Ok(())
+}
+
+/// Runs the kernel tests on other kernels, or says why not.
+fn other_kernels(workspace: &Workspace, arguments: &Arguments, report: &mut Report) -> Vec<Guest> {
+    let reason = match (arguments.full, &arguments.harness[..]) {
+        (false, _) => Some("not asked for: --full, or cargo xtask vm, runs them".to_owned()),
+        (true, []) => vm::missing(),
+        (true, harness) => Some(format!(
+            "a filter was given; cargo xtask vm -- {} runs those",
+            harness.join(" ")
+        )),
+    };
+    if let Some(reason) = reason {
+        println!("SKIPPED: the kernel tests on other kernels: {reason}");
+        report.skip("other kernels", "virtual machines", &reason);
+        return Vec::new();
+    }
+    let matrix = Matrix {
+        series: &Series::all(),
+        install: false,
+        emulate: false,
+        jobs: None,
+        harness: &[],
+    };
+    let guests = matrix.run(workspace).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        report.check("other kernels (could not be run)", false);
+        Vec::new()
+    });
+    if !guests.is_empty() {
+        println!("\n{}", vm::Table(&guests));
+    }
+    for guest in &guests {
+        report.guest(guest);
+    }
+    guests
+}
+
+/// Where the tests ran: results of kernel tests hold for one kernel.
+fn place() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = match kernel.trim() {
+        "" => "an unknown kernel",
+        kernel => kernel,
+    };
+    let architecture = env::consts::ARCH;
+    if is_root() {
+        return format!("Ran on Linux {kernel} ({architecture}) as root.");
+    }
+    format!(
+        "Ran on Linux {kernel} ({architecture}), not as root: the kernel tests need that and were \
+         skipped. To run them:\n  sudo -E env \"PATH=$PATH\" cargo xtask test"
+    )
+}

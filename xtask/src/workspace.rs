@@ -1,0 +1,65 @@
+//! Where things lie in a checkout.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::ebpf;
+
+/// A checkout of the repository.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// The directory of the workspace's `Cargo.toml`.
+    root: PathBuf,
+    /// Where cargo and xtask put what they make.
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// The checkout at `path`, by default the one that xtask was built from.
+    pub(crate) fn open(path: Option<PathBuf>) -> Result<Self> {
+        let path = path.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+        let root = path
+            .canonicalize()
+            .with_context(|| format!("there is no workspace at {}", path.display()))?;
+        if !root.join("tcptrace/Cargo.toml").is_file() {
+            bail!(
+                "{} is no checkout of tcptrace: it has no tcptrace/Cargo.toml",
+                root.display()
+            );
+        }
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(target) => root.join(target),
+            None => root.join("target"),
+        };
+        Ok(Self { root, target })
+    }
+
+    /// The directory of the workspace's `Cargo.toml`.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where cargo and xtask put what they make; all of it can be made again.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where programs are installed that are needed here and nowhere else.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    /// The committed eBPF object.
+    pub(crate) fn object(&self) -> PathBuf {
+        self.root.join("tcptrace").join(ebpf::OBJECT)
+    }
+
+    /// The manifest beside it.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join("tcptrace").join(ebpf::MANIFEST)
+    }
+}
