@@ -15,6 +15,7 @@ mod modules;
 mod packages;
 mod series;
 mod stopwatch;
+mod streams;
 mod table;
 mod tools;
 mod version;
@@ -65,6 +66,9 @@ pub(crate) struct Arguments {
     /// So many kernels at once, by default as many as there are processors.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Store the stream of each scenario's events below this directory, by kernel.
+    #[arg(long, value_name = "DIRECTORY")]
+    record: Option<PathBuf>,
     /// A filter and options for the tests.
     #[arg(last = true)]
     harness: Vec<String>,
@@ -80,6 +84,8 @@ pub(crate) struct Matrix<'a> {
     pub(crate) emulate: bool,
     /// How many at once, if not as many as there are processors.
     pub(crate) jobs: Option<NonZero<usize>>,
+    /// Where the streams of the scenarios' events are to be stored, if they are.
+    pub(crate) record: Option<&'a Path>,
     /// A filter and options for the tests.
     pub(crate) harness: &'a [String],
 }
@@ -97,6 +103,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
         install: arguments.install,
         emulate: arguments.emulate,
         jobs: arguments.jobs,
+        record: arguments.record.as_deref(),
         harness: &arguments.harness,
     };
     let guests = matrix.run(workspace)?;
@@ -158,6 +165,9 @@ impl Matrix<'_> {
             image: kernel.image(),
             initramfs,
             arguments: self.harness.to_vec(),
+            streams: self
+                .record
+                .map(|_| directory.join(format!("{release}.streams"))),
             limits: LIMITS,
         };
         println!("Linux {release} boots");
@@ -169,6 +179,14 @@ impl Matrix<'_> {
             .with_context(|| format!("cannot write {}", log.display()))?;
         let guest = Guest::new(release, accelerator, life, log, self.harness.is_empty());
         println!("{guest}");
+        if let (Some(sent), Some(place)) = (&machine.streams, self.record) {
+            let count = streams::unpack(sent, place)
+                .with_context(|| format!("no streams of Linux {release}"))?;
+            println!(
+                "Linux {release}: {count} streams stored in {}",
+                place.display()
+            );
+        }
         Ok(guest)
     }
 }

@@ -1,6 +1,7 @@
 //! A virtual machine: QEMU with one processor, a kernel, its file system, and a serial line.
 
 use std::{
+    ffi::OsString,
     io::Read,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -11,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{accelerator::Accelerator, stopwatch::Stopwatch, tools::QEMU};
+use super::{accelerator::Accelerator, stopwatch::Stopwatch, streams::IN_GUEST, tools::QEMU};
 
 /// The processor that is emulated. After CMPXCHG16B, which the kernel's allocator uses where it can,
 /// QEMU 7.2 may leave rubbish in the flags, and an interrupt then saves it: boots of Linux 6.12 died
@@ -39,6 +40,8 @@ pub(crate) struct Machine {
     pub(crate) initramfs: PathBuf,
     /// What the kernel hands on to the first process.
     pub(crate) arguments: Vec<String>,
+    /// Where the streams go that the tests store, if they are to.
+    pub(crate) streams: Option<PathBuf>,
     /// When it is stopped.
     pub(crate) limits: Limits,
 }
@@ -75,7 +78,13 @@ impl Machine {
             .arg(&self.image)
             .arg("-initrd")
             .arg(&self.initramfs)
-            .args(["-append", &self.command_line()])
+            .args(["-append", &self.command_line()]);
+        if let Some(streams) = &self.streams {
+            let mut line = OsString::from("file:");
+            line.push(streams);
+            command.arg("-serial").arg(line);
+        }
+        command
             .stdout(writer.try_clone().context("cannot share a pipe")?)
             .stderr(writer);
         let watch = Stopwatch::start();
@@ -109,8 +118,10 @@ impl Machine {
     /// The kernel's command line: quiet but for what ends it, and what is after the hyphens is the
     /// first process's.
     fn command_line(&self) -> String {
+        let record = self.streams.as_ref().map(|_| format!(" {IN_GUEST}"));
         format!(
-            "console=ttyS0 loglevel=3 oops=panic panic=-1 rdinit=/init TCPTRACE_TEST_GUEST=1 --{}",
+            "console=ttyS0 loglevel=3 oops=panic panic=-1 rdinit=/init TCPTRACE_TEST_GUEST=1{} --{}",
+            record.unwrap_or_default(),
             self.arguments
                 .iter()
                 .map(|argument| format!(" \"{argument}\""))
@@ -237,6 +248,7 @@ mod tests {
             image: PathBuf::new(),
             initramfs: PathBuf::new(),
             arguments: vec!["--exact".to_owned(), "a test".to_owned()],
+            streams: None,
             limits: Limits {
                 silence: LONG,
                 life: LONG,

@@ -27,6 +27,11 @@ impl Series {
         Self::value_variants().to_vec()
     }
 
+    /// The oldest and the newest.
+    pub(crate) fn ends() -> Vec<Self> {
+        vec![Self::V5_10, Self::V7]
+    }
+
     /// How it is called on the command line and in directories.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -90,6 +95,13 @@ mod tests {
                 "{release}"
             );
         }
+    }
+
+    #[test]
+    fn the_ends_are_the_first_and_the_last() {
+        let all = Series::all();
+        assert!(all.is_sorted());
+        assert_eq!(Series::ends(), [all[0], all[all.len() - 1]]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use libtest_mimic::Trial;
 
+pub(crate) use self::suite::RECORD_DIRECTORY;
 use self::suite::Suite;
 use crate::support::trial;
 

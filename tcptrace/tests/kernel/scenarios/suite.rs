@@ -29,7 +29,7 @@ const PLAYERS: usize = 2;
 /// Namespaces for playing again: a scenario may be played as often as there are any.
 const SPARES: usize = 24;
 /// Set to a directory: each scenario's stream of events is stored there.
-const RECORD_DIRECTORY: &str = "TCPTRACE_RECORD_DIR";
+pub(crate) const RECORD_DIRECTORY: &str = "TCPTRACE_RECORD_DIR";
 /// What the process is called meanwhile, in records and in streams.
 const COMM: &str = "tt-scenarios";
 

@@ -28,7 +28,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::namespace::bring_lo_up;
+use super::{guest_streams, namespace::bring_lo_up};
 
 /// Set by whoever starts the machine: a first process of a container is no guest.
 const GUEST: &str = "TCPTRACE_TEST_GUEST";
@@ -98,6 +98,7 @@ fn run() -> anyhow::Result<String> {
         .join()
         .map_err(|_| anyhow!("the thread that listens to the tests panicked"))?
         .context("listening to the tests")?;
+    guest_streams::send()?;
     Ok(verdict(status, &said))
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod daemon;
 pub(crate) mod exposition;
 pub(crate) mod guest_init;
+mod guest_streams;
 pub(crate) mod load;
 pub(crate) mod namespace;
 pub(crate) mod packet;
