@@ -27,7 +27,7 @@ use crate::support::{Check, Ignored, ignored, namespace::Namespace};
 /// Scenarios played at once, for each processor.
 const PLAYERS: usize = 2;
 /// Namespaces for playing again: a scenario may be played as often as there are any.
-const SPARES: usize = 24;
+const SPARES: usize = 40;
 /// Set to a directory: each scenario's stream of events is stored there.
 pub(crate) const RECORD_DIRECTORY: &str = "TCPTRACE_RECORD_DIR";
 /// What the process is called meanwhile, in records and in streams.
