@@ -3,6 +3,7 @@
 //! This file parses and dispatches. Each command is a module of its own; none of them is needed to
 //! build tcptrace or to use it.
 
+mod aarch64;
 mod apt;
 mod build_ebpf;
 mod command;
@@ -45,6 +46,8 @@ enum Command {
     VerifyEbpf(verify_ebpf::Arguments),
     /// Run all tests, and say what ran where.
     Test(test::Arguments),
+    /// Check userspace's types for aarch64.
+    CheckAarch64(aarch64::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
     Vm(vm::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(arguments) => build_ebpf::run(&workspace, &arguments),
         Command::VerifyEbpf(arguments) => verify_ebpf::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
+        Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, &arguments),
     });
     done.unwrap_or_else(|error| {

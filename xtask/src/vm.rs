@@ -38,6 +38,7 @@ use binaries::Binaries;
 use kernel::Kernel;
 use machine::{Limits, Machine};
 
+pub(crate) use archive::{Archive, Part, make_directory};
 pub(crate) use console::{Counts, Outcome};
 pub(crate) use guest::Guest;
 pub(crate) use series::Series;
@@ -194,7 +195,7 @@ impl Matrix<'_> {
 /// Where a guest's console is kept.
 fn log(directory: &Path, release: &str) -> Result<PathBuf> {
     let logs = directory.join("log");
-    archive::make_directory(&logs)?;
+    make_directory(&logs)?;
     Ok(logs.join(format!("{release}.log")))
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::packages::{self, Choice, Package};
+use super::packages::{self, Package};
 use crate::{command::run, ebpf::sha256};
 
 /// Whose signatures count.
@@ -19,36 +19,51 @@ pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg
 /// Where the archive is, for machines that have no mirror of their own.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
-/// Where kernels are.
-const SUITES: [&str; 5] = [
-    "bullseye",
-    "bookworm",
-    "bookworm-backports",
-    "trixie-backports",
-    "sid",
-];
-const SECURITY_SUITES: [&str; 2] = ["bullseye-security", "bookworm-security"];
 /// Written when the lists were fetched.
 const STAMP: &str = "updated";
 /// For so long lists are taken for new.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Which part of the archive.
+pub(crate) struct Part {
+    /// As Debian calls it.
+    pub(crate) architecture: &'static str,
+    pub(crate) suites: &'static [&'static str],
+    pub(crate) security_suites: &'static [&'static str],
+}
+
+/// Where kernels are.
+pub(crate) const KERNELS: Part = Part {
+    architecture: "amd64",
+    suites: &[
+        "bullseye",
+        "bookworm",
+        "bookworm-backports",
+        "trixie-backports",
+        "sid",
+    ],
+    security_suites: &["bullseye-security", "bookworm-security"],
+};
+
 /// The archive, as it was when the lists were fetched.
 pub(crate) struct Archive {
     /// Where apt keeps all that it knows.
     directory: PathBuf,
+    part: Part,
 }
 
 impl Archive {
     /// Opens it, and fetches the lists if they are a day old. Without a network the old ones do.
-    pub(crate) fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(directory: &Path, part: Part) -> Result<Self> {
         for below in ["lists/partial", "cache/archives/partial"] {
             make_directory(&directory.join(below))?;
         }
         let archive = Self {
             directory: directory.to_owned(),
+            part,
         };
-        archive.write("apt.conf", &configuration(directory))?;
+        let configuration = configuration(directory, archive.part.architecture);
+        archive.write("apt.conf", &configuration)?;
         if !archive.is_fresh() {
             archive.update()?;
         }
@@ -69,9 +84,16 @@ impl Archive {
         Ok(packages::parse(&self.ask(&show)?))
     }
 
-    /// Downloads a kernel's packages, checks their hashes, and unpacks them into a directory.
-    pub(crate) fn unpack(&self, choice: &Choice, directory: &Path) -> Result<()> {
-        for package in &choice.packages {
+    /// A package in this very version.
+    pub(crate) fn package(&self, name: &str, version: &str) -> Result<Package> {
+        let shown = self.ask(&["show", &format!("{name}={version}")])?;
+        let package = packages::parse(&shown).remove(name);
+        package.with_context(|| format!("the package lists have no {name} {version}"))
+    }
+
+    /// Downloads packages, checks their hashes, and unpacks them into a directory.
+    pub(crate) fn unpack(&self, packages: &[Package], directory: &Path) -> Result<()> {
+        for package in packages {
             let download = directory.join(format!(".{}", package.name));
             make_directory(&download)?;
             let file = self.download(package, &download)?;
@@ -127,11 +149,11 @@ impl Archive {
     /// Fetches the lists. A suite that is gone or out of reach is no failure: what is known of the
     /// others may do.
     fn update(&self) -> Result<()> {
-        self.write("sources.list", &sources(&repositories()))?;
+        self.write("sources.list", &sources(&self.part, &repositories()))?;
         match run(self.command("apt-get").args(["--quiet=2", "update"])) {
             Ok(()) => self.write(STAMP, ""),
             Err(error) => {
-                eprintln!("warning: {error:#}; going on with the lists and kernels that are here");
+                eprintln!("warning: {error:#}; going on with the lists and packages that are here");
                 Ok(())
             }
         }
@@ -166,10 +188,12 @@ impl Archive {
 }
 
 /// What apt is told of this state. The rest, proxies for one, it has from the machine's settings.
-fn configuration(directory: &Path) -> String {
+fn configuration(directory: &Path, architecture: &str) -> String {
     let directory = directory.display();
     format!(
         "\
+APT::Architecture \"{architecture}\";
+APT::Architectures {{ \"{architecture}\"; }};
 Dir::Etc::SourceList \"{directory}/sources.list\";
 Dir::Etc::SourceParts \"/dev/null\";
 Dir::Etc::Preferences \"/dev/null\";
@@ -195,8 +219,8 @@ fn repositories() -> String {
     )
 }
 
-/// The sources: the suites that have kernels, from the machine's own mirrors if it has any.
-fn sources(repositories: &str) -> String {
+/// The sources: the part's suites, from the machine's own mirrors if it has any.
+fn sources(part: &Part, repositories: &str) -> String {
     let mirror = |name: &str, default: &'static str| {
         let addresses = repositories.lines().map(|line| line.trim_end_matches('/'));
         let mut mirrors = addresses.filter(|address| address.rsplit('/').next() == Some(name));
@@ -204,12 +228,14 @@ fn sources(repositories: &str) -> String {
     };
     let archive = mirror("debian", ARCHIVE);
     let security = mirror("debian-security", SECURITY);
-    let all = SUITES
-        .map(|suite| (&archive, suite))
-        .into_iter()
-        .chain(SECURITY_SUITES.map(|suite| (&security, suite)));
+    let main = part.suites.iter().map(|suite| (&archive, suite));
+    let secure = part.security_suites.iter().map(|suite| (&security, suite));
+    let architecture = part.architecture;
+    let all = main.chain(secure);
     all.map(|(address, suite)| {
-        format!("deb [arch=amd64 target=Packages signed-by={KEYRING}] {address} {suite} main\n")
+        format!(
+            "deb [arch={architecture} target=Packages signed-by={KEYRING}] {address} {suite} main\n"
+        )
     })
     .collect()
 }
@@ -226,6 +252,7 @@ mod tests {
     #[test]
     fn the_suites_are_taken_from_the_machines_own_mirrors() {
         let sources = sources(
+            &KERNELS,
             "https://packages.example/apt/\n\
              http://mirror.example/pub/debian/\n\
              http://mirror.example/pub/debian/\n\
@@ -233,7 +260,7 @@ mod tests {
         );
         assert_eq!(
             sources.lines().count(),
-            SUITES.len() + SECURITY_SUITES.len()
+            KERNELS.suites.len() + KERNELS.security_suites.len()
         );
         for line in [
             "http://mirror.example/pub/debian trixie-backports main",
@@ -246,7 +273,7 @@ mod tests {
 
     #[test]
     fn without_one_they_are_taken_from_everybodys() {
-        let sources = sources("https://archive.ubuntu.example/ubuntu/\n");
+        let sources = sources(&KERNELS, "https://archive.ubuntu.example/ubuntu/\n");
         assert!(sources.contains("] http://deb.debian.org/debian sid main\n"));
     }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    archive::{Archive, make_directory},
+    archive::{Archive, KERNELS, make_directory},
     modules,
     packages::{self, Choice, Package},
     series::Series,
@@ -108,7 +108,7 @@ impl fmt::Display for Kernel {
 /// `directory`.
 pub(crate) fn get(all: &[Series], directory: &Path) -> Result<Vec<Kernel>> {
     let kernels = directory.join("kernels");
-    let archive = Archive::open(&directory.join("apt"))?;
+    let archive = Archive::open(&directory.join("apt"), KERNELS)?;
     let known = archive.kernels()?;
     let get = |series: &Series| one(*series, &archive, &known, &kernels.join(series.name()));
     all.iter().map(get).collect()
@@ -168,7 +168,7 @@ fn unpack(archive: &Archive, choice: &Choice, note: &Note, directory: &Path) -> 
     let whole = scratch.join("packages");
     remove(&scratch)?;
     make_directory(&whole)?;
-    archive.unpack(choice, &whole)?;
+    archive.unpack(&choice.packages, &whole)?;
 
     let image = find_image(&whole, &choice.release)?;
     let place = scratch.join(IMAGE);
