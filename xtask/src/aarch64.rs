@@ -27,7 +27,7 @@ const COMPILER: &str = "rustc-web";
 const RUSTC: &str = "/usr/bin/rustc";
 const LIBRARY: &str = "libstd-rust-web-dev";
 /// Where the library is.
-const PART: Part = Part {
+const PART: Part<'_> = Part {
     architecture: "arm64",
     suites: &["bookworm"],
     security_suites: &["bookworm-security"],

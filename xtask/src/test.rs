@@ -122,7 +122,7 @@ fn other_kernels(workspace: &Workspace, arguments: &Arguments, report: &mut Repo
     let matrix = Matrix {
         series: &series,
         install: false,
-        emulate: false,
+        accelerator: vm::Accelerator::default(),
         jobs: None,
         record: None,
         harness: &[],

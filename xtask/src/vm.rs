@@ -3,7 +3,6 @@
 //! The tests are those of the host, in one static binary that is also the guest's first process.
 //! Nothing else runs there: no shell, no distribution.
 
-mod accelerator;
 mod archive;
 mod binaries;
 mod console;
@@ -33,7 +32,6 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::Workspace;
-use accelerator::Accelerator;
 use binaries::Binaries;
 use kernel::Kernel;
 use machine::{Limits, Machine};
@@ -41,6 +39,7 @@ use machine::{Limits, Machine};
 pub(crate) use archive::{Archive, Part, make_directory};
 pub(crate) use console::{Counts, Outcome};
 pub(crate) use guest::Guest;
+pub(crate) use machine::Accelerator;
 pub(crate) use series::Series;
 pub(crate) use table::Table;
 pub(crate) use tools::{QEMU, QEMU_PACKAGE, XZ, XZ_PACKAGE, missing};
@@ -48,6 +47,7 @@ pub(crate) use tools::{QEMU, QEMU_PACKAGE, XZ, XZ_PACKAGE, missing};
 /// A test waits for a minute at the most until it gives something up, and all of them take a few
 /// minutes.
 const LIMITS: Limits = Limits {
+    greeting: Duration::from_secs(60),
     silence: Duration::from_secs(180),
     life: Duration::from_secs(20 * 60),
 };
@@ -61,9 +61,9 @@ pub(crate) struct Arguments {
     /// Install QEMU if it is missing, with apt-get.
     #[arg(long)]
     install: bool,
-    /// Emulate the processor even if the hardware could help.
-    #[arg(long)]
-    emulate: bool,
+    /// What runs the guests' instructions.
+    #[arg(long, value_enum, default_value_t)]
+    accelerator: Accelerator,
     /// So many kernels at once, by default as many as there are processors.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
@@ -81,8 +81,8 @@ pub(crate) struct Matrix<'a> {
     pub(crate) series: &'a [Series],
     /// May QEMU be installed?
     pub(crate) install: bool,
-    /// Must the processor be emulated?
-    pub(crate) emulate: bool,
+    /// What runs the guests' instructions.
+    pub(crate) accelerator: Accelerator,
     /// How many at once, if not as many as there are processors.
     pub(crate) jobs: Option<NonZero<usize>>,
     /// Where the streams of the scenarios' events are to be stored, if they are.
@@ -102,7 +102,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     let matrix = Matrix {
         series: &series,
         install: arguments.install,
-        emulate: arguments.emulate,
+        accelerator: arguments.accelerator,
         jobs: arguments.jobs,
         record: arguments.record.as_deref(),
         harness: &arguments.harness,
@@ -127,42 +127,33 @@ impl Matrix<'_> {
         if let Some(argument) = self.harness.iter().find(|argument| argument.contains('"')) {
             bail!("a quotation mark cannot be handed to a guest: {argument}");
         }
-        tools::require(self.install)?;
-        let directory = workspace.target().join("vm");
+        let directory = directory(workspace);
+        tools::require(self.install, &directory)?;
         let kernels = kernel::get(self.series, &directory)?;
         for kernel in &kernels {
             println!("{kernel}");
         }
         let binaries = binaries::build(workspace)?;
-        let accelerator = match self.emulate {
-            true => Accelerator::Emulation,
-            false => Accelerator::find(&directory)?,
-        };
-        let guest = |kernel: &Kernel| self.guest(kernel, accelerator, &binaries, &directory);
+        let guest = |kernel: &Kernel| self.guest(kernel, &binaries, &directory);
         let at_once = match self.jobs {
             Some(jobs) => jobs.get(),
             None => thread::available_parallelism().map_or(1, NonZero::get),
         };
         println!(
-            "running the tests on {} kernels, {accelerator}, {at_once} at once",
-            kernels.len()
+            "running the tests on {} kernels, {}, {at_once} at once",
+            kernels.len(),
+            self.accelerator
         );
         each(&kernels, at_once, guest)
     }
 
     /// Runs one guest.
-    fn guest(
-        &self,
-        kernel: &Kernel,
-        accelerator: Accelerator,
-        binaries: &Binaries,
-        directory: &Path,
-    ) -> Result<Guest> {
+    fn guest(&self, kernel: &Kernel, binaries: &Binaries, directory: &Path) -> Result<Guest> {
         let release = &kernel.note.release;
         let initramfs = directory.join("initramfs").join(format!("{release}.cpio"));
         initramfs::write(&initramfs, binaries, &kernel.modules()?)?;
         let machine = Machine {
-            accelerator,
+            accelerator: self.accelerator,
             image: kernel.image(),
             initramfs,
             arguments: self.harness.to_vec(),
@@ -178,7 +169,13 @@ impl Matrix<'_> {
         let log = log(directory, release)?;
         fs::write(&log, &life.console)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let guest = Guest::new(release, accelerator, life, log, self.harness.is_empty());
+        let guest = Guest::new(
+            release,
+            self.accelerator,
+            life,
+            log,
+            self.harness.is_empty(),
+        );
         println!("{guest}");
         if let (Some(sent), Some(place)) = (&machine.streams, self.record) {
             let count = streams::unpack(sent, place)
@@ -190,6 +187,16 @@ impl Matrix<'_> {
         }
         Ok(guest)
     }
+}
+
+/// Where all of it is kept.
+fn directory(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("vm")
+}
+
+/// Installs what virtual machines need.
+pub(crate) fn install(workspace: &Workspace) -> Result<()> {
+    tools::require(true, &directory(workspace))
 }
 
 /// Where a guest's console is kept.

@@ -68,10 +68,15 @@ pub(crate) fn search_path(workspace: &Workspace) -> Result<OsString> {
     env::join_paths(path).context("the checkout lies at a path with a colon in it")
 }
 
-/// Installs what is missing.
+/// Installs what is missing. Where virtual machines cannot be run, this says why, and the tests in
+/// them are skipped.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
+    if let Err(error) = vm::install(workspace) {
+        eprintln!("warning: {error:#}");
+    }
     let directory = directory(workspace);
-    let missing = missing(&directory);
+    let mut missing = missing(&directory);
+    missing.retain(|tool| ![vm::QEMU, vm::XZ].contains(&tool.program));
     if missing.is_empty() {
         return Ok(());
     }

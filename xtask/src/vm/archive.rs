@@ -12,28 +12,31 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::packages::{self, Package};
-use crate::{command::run, ebpf::sha256};
+use crate::{apt, command::run, ebpf::sha256};
 
 /// Whose signatures count.
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where the archive is, for machines that have no mirror of their own.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
+/// The name of the file with apt's settings.
+const CONFIGURATION: &str = "apt.conf";
 /// Written when the lists were fetched.
 const STAMP: &str = "updated";
 /// For so long lists are taken for new.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Which part of the archive.
-pub(crate) struct Part {
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
     /// As Debian calls it.
-    pub(crate) architecture: &'static str,
-    pub(crate) suites: &'static [&'static str],
-    pub(crate) security_suites: &'static [&'static str],
+    pub(crate) architecture: &'a str,
+    pub(crate) suites: &'a [&'a str],
+    pub(crate) security_suites: &'a [&'a str],
 }
 
 /// Where kernels are.
-pub(crate) const KERNELS: Part = Part {
+pub(crate) const KERNELS: Part<'_> = Part {
     architecture: "amd64",
     suites: &[
         "bullseye",
@@ -46,15 +49,15 @@ pub(crate) const KERNELS: Part = Part {
 };
 
 /// The archive, as it was when the lists were fetched.
-pub(crate) struct Archive {
+pub(crate) struct Archive<'a> {
     /// Where apt keeps all that it knows.
     directory: PathBuf,
-    part: Part,
+    part: Part<'a>,
 }
 
-impl Archive {
+impl<'a> Archive<'a> {
     /// Opens it, and fetches the lists if they are a day old. Without a network the old ones do.
-    pub(crate) fn open(directory: &Path, part: Part) -> Result<Self> {
+    pub(crate) fn open(directory: &Path, part: Part<'a>) -> Result<Self> {
         for below in ["lists/partial", "cache/archives/partial"] {
             make_directory(&directory.join(below))?;
         }
@@ -63,7 +66,7 @@ impl Archive {
             part,
         };
         let configuration = configuration(directory, archive.part.architecture);
-        archive.write("apt.conf", &configuration)?;
+        archive.write(CONFIGURATION, &configuration)?;
         if !archive.is_fresh() {
             archive.update()?;
         }
@@ -89,6 +92,11 @@ impl Archive {
         let shown = self.ask(&["show", &format!("{name}={version}")])?;
         let package = packages::parse(&shown).remove(name);
         package.with_context(|| format!("the package lists have no {name} {version}"))
+    }
+
+    /// Installs packages on this machine, preferring one suite for all that is new.
+    pub(crate) fn install(&self, packages: &[&str], suite: &str) -> Result<()> {
+        apt::install_from(&self.configuration(), suite, packages)
     }
 
     /// Downloads packages, checks their hashes, and unpacks them into a directory.
@@ -182,8 +190,13 @@ impl Archive {
     /// One of apt's programs, on this state.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.directory.join("apt.conf"));
+        command.env("APT_CONFIG", self.configuration());
         command
+    }
+
+    /// The file that makes apt use this state.
+    fn configuration(&self) -> PathBuf {
+        self.directory.join(CONFIGURATION)
     }
 }
 
@@ -220,7 +233,7 @@ fn repositories() -> String {
 }
 
 /// The sources: the part's suites, from the machine's own mirrors if it has any.
-fn sources(part: &Part, repositories: &str) -> String {
+fn sources(part: &Part<'_>, repositories: &str) -> String {
     let mirror = |name: &str, default: &'static str| {
         let addresses = repositories.lines().map(|line| line.trim_end_matches('/'));
         let mut mirrors = addresses.filter(|address| address.rsplit('/').next() == Some(name));

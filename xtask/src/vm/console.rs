@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::machine::{End, Life};
 
 /// What the guest's first process puts before the kernel's release, and before its verdict.
-const GREETING: &str = "TCPTRACE-VM-KERNEL: ";
+pub(super) const GREETING: &str = "TCPTRACE-VM-KERNEL: ";
 const VERDICT: &str = "TCPTRACE-VM-VERDICT: ";
 /// What a failure that is no test's is the failure of.
 const MACHINE: &str = "(the machine)";
@@ -107,7 +107,7 @@ pub(crate) fn tell(life: &Life, for_all: bool) -> Story {
     explain(&mut tests, &text);
     let counts = Counts::of(&tests);
     let trouble = match lines.verdict {
-        None => Some(silent_end(life, lines.release, lines.panic)),
+        None => Some(silent_end(life, &text, lines.release, lines.panic)),
         Some(verdict) => match Counts::parse(verdict) {
             None => Some(verdict.to_owned()),
             Some(said) if said != counts => Some(format!(
@@ -206,15 +206,22 @@ fn explain(tests: &mut [Test], text: &str) {
     }
 }
 
-/// Why there is no verdict.
-fn silent_end(life: &Life, release: Option<&str>, panic: Option<&str>) -> String {
+/// How much of the console is shown when there is no verdict.
+const LAST_LINES: usize = 20;
+
+/// Why there is no verdict, and the end of the console.
+fn silent_end(life: &Life, text: &str, release: Option<&str>, panic: Option<&str>) -> String {
     let stage = match release {
         Some(_) => "while the tests ran",
         None => "before its first process spoke",
     };
-    match (panic, life.end) {
+    let why = match (panic, &life.end) {
+        (_, End::Broken(error)) => format!("QEMU failed {stage}: {error}"),
         (Some(panic), _) => format!("the kernel died {stage}: {}", panic.trim_end()),
         (None, End::Off) => format!("it went off without a verdict, {stage}"),
+        (None, End::Unbooted(time)) => {
+            format!("it did not boot: no greeting in {} s", time.as_secs())
+        }
         (None, End::Silent(time)) => {
             format!(
                 "it hung {stage}: nothing was heard for {} s",
@@ -224,6 +231,12 @@ fn silent_end(life: &Life, release: Option<&str>, panic: Option<&str>) -> String
         (None, End::Endless(time)) => {
             format!("it was stopped {stage}, after {} s", time.as_secs())
         }
+    };
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    match last.is_empty() {
+        true => format!("{why}. The console is empty"),
+        false => format!("{why}. The end of the console:\n{last}"),
     }
 }
 

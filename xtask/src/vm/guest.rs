@@ -3,9 +3,8 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{
-    accelerator::Accelerator,
     console::{Counts, Story, Test, tell},
-    machine::Life,
+    machine::{Accelerator, Life},
 };
 
 /// What came of one kernel.
@@ -53,7 +52,7 @@ impl Guest {
             took: Duration::ZERO,
         };
         let log = PathBuf::from("log");
-        Self::new(release, Accelerator::Emulation, life, log, true)
+        Self::new(release, Accelerator::Tcg, life, log, true)
     }
 
     /// The release without what all of them have.

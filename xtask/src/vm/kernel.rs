@@ -118,7 +118,7 @@ pub(crate) fn get(all: &[Series], directory: &Path) -> Result<Vec<Kernel>> {
 /// that can be had.
 fn one(
     series: Series,
-    archive: &Archive,
+    archive: &Archive<'_>,
     known: &BTreeMap<String, Package>,
     directory: &Path,
 ) -> Result<Kernel> {
@@ -161,7 +161,7 @@ fn note(choice: &Choice) -> Note {
 }
 
 /// Downloads a kernel and puts what guests need of it in the place of the one that is kept.
-fn unpack(archive: &Archive, choice: &Choice, note: &Note, directory: &Path) -> Result<()> {
+fn unpack(archive: &Archive<'_>, choice: &Choice, note: &Note, directory: &Path) -> Result<()> {
     let mut scratch = directory.as_os_str().to_owned();
     scratch.push(".new");
     let scratch = PathBuf::from(scratch);

@@ -2,17 +2,18 @@
 
 use std::{
     ffi::OsString,
-    io::Read,
+    fmt,
+    io::{BufRead as _, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{accelerator::Accelerator, stopwatch::Stopwatch, streams::IN_GUEST, tools::QEMU};
+use super::{console::GREETING, stopwatch::Stopwatch, streams::IN_GUEST, tools::QEMU};
 
 /// The processor that is emulated. After CMPXCHG16B, which the kernel's allocator uses where it can,
 /// QEMU 7.2 may leave rubbish in the flags, and an interrupt then saves it: boots of Linux 6.12 died
@@ -21,9 +22,31 @@ const EMULATED: &str = "qemu64,-cx16";
 /// In MiB. The tests' file system is in it.
 const MEMORY: &str = "1024";
 
+/// What runs a guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Accelerator {
+    /// QEMU emulates the processor. Works on every machine.
+    #[default]
+    Tcg,
+    /// The processor itself. Only on request: /dev/kvm is there on many machines whose nested
+    /// virtualisation is incomplete, and a guest then dies at an instruction that no probe ran.
+    Kvm,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tcg => "emulated",
+            Self::Kvm => "with KVM",
+        })
+    }
+}
+
 /// How long a machine may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// One whose first process has not spoken by then does not boot.
+    pub(crate) greeting: Duration,
     /// One that says nothing for so long has stopped.
     pub(crate) silence: Duration,
     /// One that talks for so long never ends.
@@ -47,10 +70,14 @@ pub(crate) struct Machine {
 }
 
 /// How a machine's life ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// It was switched off, or QEMU ended.
     Off,
+    /// QEMU printed this error. It may leave a machine standing that will never run again.
+    Broken(String),
+    /// Its first process did not speak for so long, and it was stopped.
+    Unbooted(Duration),
     /// It said nothing for so long, and was stopped.
     Silent(Duration),
     /// It did not end for so long, and was stopped.
@@ -71,7 +98,6 @@ pub(crate) struct Life {
 impl Machine {
     /// Switches it on and waits for its end.
     pub(crate) fn run(&self) -> Result<Life> {
-        let (mut reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         let mut command = bare(self.accelerator);
         command
             .args(["-m", MEMORY, "-serial", "stdio", "-kernel"])
@@ -84,30 +110,26 @@ impl Machine {
             line.push(streams);
             command.arg("-serial").arg(line);
         }
-        command
-            .stdout(writer.try_clone().context("cannot share a pipe")?)
-            .stderr(writer);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let watch = Stopwatch::start();
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot run {QEMU}"))?;
-        // It holds the writing ends, and the pipe must end with QEMU.
-        drop(command);
-
         let (sender, pieces) = channel();
-        let listener = thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..length].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
+        if let Some(serial) = child.stdout.take() {
+            let sender = sender.clone();
+            thread::spawn(move || hear(serial, &sender));
+        }
+        if let Some(errors) = child.stderr.take() {
+            thread::spawn(move || hear_errors(errors, &sender));
+        }
         let mut console = Vec::new();
         let end = listen(&pieces, self.limits, &watch, &mut console);
         stop(&mut child)?;
-        // Its end follows from QEMU's.
-        drop(listener);
+        // What was still under way: the readers end with QEMU.
+        for piece in pieces {
+            piece.write_to(&mut console);
+        }
         Ok(Life {
             console: String::from_utf8_lossy(&console).into_owned(),
             end,
@@ -130,17 +152,75 @@ impl Machine {
     }
 }
 
+/// Something that was said.
+enum Piece {
+    /// Over the serial line.
+    Serial(Vec<u8>),
+    /// A line of QEMU itself.
+    Qemu(String),
+}
+
+impl Piece {
+    fn write_to(&self, console: &mut Vec<u8>) {
+        match self {
+            Self::Serial(bytes) => console.extend(bytes),
+            Self::Qemu(line) => {
+                console.extend(line.as_bytes());
+                console.push(b'\n');
+            }
+        }
+    }
+}
+
+/// Passes on what comes over the serial line.
+fn hear(mut serial: impl Read, sender: &Sender<Piece>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = serial.read(&mut buffer) {
+        if sender
+            .send(Piece::Serial(buffer[..length].to_vec()))
+            .is_err()
+        {
+            break;
+        }
+    }
+}
+
+/// Passes on what QEMU itself prints.
+fn hear_errors(errors: impl Read, sender: &Sender<Piece>) {
+    for line in BufReader::new(errors).lines().map_while(Result::ok) {
+        if sender.send(Piece::Qemu(line)).is_err() {
+            break;
+        }
+    }
+}
+
 /// Takes what a machine says until it ends or should have.
 fn listen(
-    pieces: &Receiver<Vec<u8>>,
+    pieces: &Receiver<Piece>,
     limits: Limits,
     watch: &Stopwatch,
     console: &mut Vec<u8>,
 ) -> End {
+    let mut greeted = false;
     loop {
-        match pieces.recv_timeout(limits.silence) {
-            Ok(piece) => console.extend(piece),
-            Err(RecvTimeoutError::Timeout) => return End::Silent(limits.silence),
+        let patience = match greeted {
+            true => limits.silence,
+            false => limits.greeting.saturating_sub(watch.elapsed()),
+        };
+        match pieces.recv_timeout(patience) {
+            Ok(piece) => {
+                piece.write_to(console);
+                match piece {
+                    Piece::Serial(_) => {
+                        greeted = greeted || contains(console, GREETING.as_bytes());
+                    }
+                    // A processor's feature that is not emulated, for one.
+                    Piece::Qemu(line) if line.contains("warning:") => {}
+                    Piece::Qemu(line) => return End::Broken(line),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) if greeted => return End::Silent(limits.silence),
+            Err(RecvTimeoutError::Timeout) => return End::Unbooted(limits.greeting),
             Err(RecvTimeoutError::Disconnected) => return End::Off,
         }
         if watch.elapsed() > limits.life {
@@ -149,12 +229,16 @@ fn listen(
     }
 }
 
+fn contains(text: &[u8], words: &[u8]) -> bool {
+    text.windows(words.len()).any(|window| window == words)
+}
+
 /// QEMU with nothing but a processor: with two, tests would race for no gain on a small host.
-pub(super) fn bare(accelerator: Accelerator) -> Command {
+fn bare(accelerator: Accelerator) -> Command {
     let mut command = Command::new(QEMU);
     let accelerator = match accelerator {
         Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-        Accelerator::Emulation => ["-accel", "tcg", "-cpu", EMULATED],
+        Accelerator::Tcg => ["-accel", "tcg", "-cpu", EMULATED],
     };
     command.args(accelerator).args(["-smp", "1"]).args([
         "-nodefaults",
@@ -170,7 +254,7 @@ pub(super) fn bare(accelerator: Accelerator) -> Command {
 }
 
 /// Ends QEMU, if it has not ended.
-pub(super) fn stop(child: &mut Child) -> Result<()> {
+fn stop(child: &mut Child) -> Result<()> {
     if child
         .try_wait()
         .context("cannot look after QEMU")?
@@ -185,74 +269,109 @@ pub(super) fn stop(child: &mut Child) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::Sender;
-
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
+    const PATIENT: Limits = Limits {
+        greeting: LONG,
+        silence: LONG,
+        life: LONG,
+    };
 
-    /// Listens to a machine of which only the wire is there.
-    fn heard(limits: Limits, machine: impl FnOnce(Sender<Vec<u8>>)) -> (End, Vec<u8>) {
+    /// Listens to a machine of which only the wire is there. What it returns of the wire is kept,
+    /// so that the machine is not off.
+    fn heard(
+        limits: Limits,
+        machine: impl FnOnce(Sender<Piece>) -> Option<Sender<Piece>>,
+    ) -> (End, String) {
         let (sender, pieces) = channel();
         let mut console = Vec::new();
-        machine(sender);
+        let _kept = machine(sender);
         let end = listen(&pieces, limits, &Stopwatch::start(), &mut console);
-        (end, console)
+        (end, String::from_utf8(console).expect("text"))
+    }
+
+    fn say(machine: &Sender<Piece>, text: &str) {
+        let piece = Piece::Serial(text.as_bytes().to_vec());
+        machine.send(piece).expect("a listener");
     }
 
     #[test]
     fn a_machine_that_goes_off_has_been_heard_to_its_end() {
+        let said = heard(PATIENT, |machine| {
+            say(&machine, "one");
+            say(&machine, "two");
+            None
+        });
+        assert_eq!(said, (End::Off, "onetwo".to_owned()));
+    }
+
+    #[test]
+    fn a_machine_that_does_not_boot_is_given_up() {
         let limits = Limits {
-            silence: LONG,
-            life: LONG,
+            greeting: Duration::from_millis(1),
+            ..PATIENT
         };
         let said = heard(limits, |machine| {
-            machine.send(b"one".to_vec()).expect("a listener");
-            machine.send(b"two".to_vec()).expect("a listener");
+            say(&machine, "SeaBIOS");
+            Some(machine)
         });
-        assert_eq!(said, (End::Off, b"onetwo".to_vec()));
+        assert_eq!(said, (End::Unbooted(limits.greeting), "SeaBIOS".to_owned()));
     }
 
     #[test]
     fn a_machine_that_falls_silent_is_given_up() {
         let limits = Limits {
             silence: Duration::from_millis(1),
-            life: LONG,
+            ..PATIENT
         };
-        let mut kept = None;
         let said = heard(limits, |machine| {
-            machine.send(b"one".to_vec()).expect("a listener");
-            kept = Some(machine);
+            let (first, second) = GREETING.split_at(5);
+            say(&machine, first);
+            say(&machine, second);
+            Some(machine)
         });
-        assert_eq!(said, (End::Silent(limits.silence), b"one".to_vec()));
+        assert_eq!(said, (End::Silent(limits.silence), GREETING.to_owned()));
     }
 
     #[test]
     fn a_machine_that_never_ends_is_given_up() {
         let limits = Limits {
-            silence: LONG,
             life: Duration::ZERO,
+            ..PATIENT
         };
-        let mut kept = None;
         let said = heard(limits, |machine| {
-            machine.send(b"one".to_vec()).expect("a listener");
-            kept = Some(machine);
+            say(&machine, "one");
+            Some(machine)
         });
-        assert_eq!(said, (End::Endless(limits.life), b"one".to_vec()));
+        assert_eq!(said, (End::Endless(limits.life), "one".to_owned()));
+    }
+
+    #[test]
+    fn an_error_of_qemu_ends_the_wait_at_once_and_a_warning_does_not() {
+        let warning = "qemu-system-x86_64: warning: TCG does not support this";
+        let error = "KVM internal error. Suberror: 1";
+        let (end, console) = heard(PATIENT, |machine| {
+            for line in [warning, error] {
+                machine
+                    .send(Piece::Qemu(line.to_owned()))
+                    .expect("a listener");
+            }
+            Some(machine)
+        });
+        assert_eq!(end, End::Broken(error.to_owned()));
+        assert_eq!(console, format!("{warning}\n{error}\n"));
     }
 
     #[test]
     fn arguments_reach_the_first_process_whole() {
         let machine = Machine {
-            accelerator: Accelerator::Emulation,
+            accelerator: Accelerator::Tcg,
             image: PathBuf::new(),
             initramfs: PathBuf::new(),
             arguments: vec!["--exact".to_owned(), "a test".to_owned()],
             streams: None,
-            limits: Limits {
-                silence: LONG,
-                life: LONG,
-            },
+            limits: PATIENT,
         };
         let line = machine.command_line();
         assert!(line.ends_with(" -- \"--exact\" \"a test\""), "{line}");

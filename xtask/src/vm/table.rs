@@ -147,7 +147,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{accelerator::Accelerator, console::Story},
+        super::{console::Story, machine::Accelerator},
         *,
     };
 
@@ -159,7 +159,7 @@ mod tests {
         });
         Guest {
             release: release.to_owned(),
-            accelerator: Accelerator::Emulation,
+            accelerator: Accelerator::Tcg,
             took: Duration::from_secs(60),
             story: Story {
                 tests: tests.into(),
