@@ -8,6 +8,14 @@ pub const STATE_SLOTS: usize = 16;
 pub const LOST_TRANSITION: usize = 0;
 /// `lost`: a reset's event found the ring full.
 pub const LOST_RESET: usize = 1;
+/// `lost`: an accept's event found the ring full.
+pub const LOST_ACCEPT: usize = 2;
+/// `lost`: a timewait socket's event found the ring full.
+pub const LOST_TIMEWAIT: usize = 3;
+/// `lost`: a SYN-ACK retransmit's event found the ring full.
+pub const LOST_SYNACK_RETRANSMIT: usize = 4;
+/// `lost`: a socket that is there was not told of, for the ring was full. The next walk will.
+pub const LOST_SEED: usize = 5;
 /// How many kinds of loss there are, with room for more.
 pub const LOST_KINDS: usize = 8;
 

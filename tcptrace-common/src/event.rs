@@ -21,6 +21,17 @@ pub const KIND_CLOSE: u8 = 6;
 pub const KIND_RESET_RECEIVED: u8 = 7;
 /// [`ResetEvent`]: the kernel sends a RST (`tcp_send_reset`).
 pub const KIND_RESET_SENT: u8 = 8;
+/// [`AcceptEvent`]: accept() gave the connection to a process (`inet_csk_accept`).
+pub const KIND_ACCEPT: u8 = 9;
+/// [`TimewaitEvent`]: a timewait socket was to take over (`inet_twsk_alloc`).
+pub const KIND_TIMEWAIT: u8 = 10;
+/// [`TimewaitStepEvent`]: what came to a timewait socket that waited for the peer's FIN
+/// (`tcp_timewait_state_process`).
+pub const KIND_TIMEWAIT_STEP: u8 = 11;
+/// [`SynackRetransmitEvent`]: a SYN-ACK is sent again (`tcp_retransmit_synack`).
+pub const KIND_SYNACK_RETRANSMIT: u8 = 12;
+/// [`SeedEvent`]: a socket that is there (`iter/tcp`).
+pub const KIND_SEED: u8 = 13;
 
 /// The kind of event that the transition `old` → `new` makes (the kernel's numbers).
 ///
@@ -74,6 +85,32 @@ pub const SOCK_HAS_SOCKET: u8 = 4;
 pub const SOCK_LINGER2_NEGATIVE: u8 = 8;
 /// Every `sock_flags` bit there is.
 pub const SOCK_FLAGS_ALL: u8 = SOCK_DEAD | SOCK_DONE | SOCK_HAS_SOCKET | SOCK_LINGER2_NEGATIVE;
+
+/// `open_flags`: `tcp_create_openreq_child` was seen, so that the request's fields are known.
+pub const OPEN_REQUEST_SEEN: u32 = 1;
+/// `open_flags`: the child was made of a SYN: TCP Fast Open (RFC 7413).
+pub const OPEN_FAST: u32 = 2;
+/// `open_flags`: whether the listener has `TCP_DEFER_ACCEPT` is known.
+pub const OPEN_DEFER_KNOWN: u32 = 4;
+/// `open_flags`: the listener has `TCP_DEFER_ACCEPT`.
+pub const OPEN_DEFERRED: u32 = 8;
+/// Every `open_flags` bit there is.
+pub const OPEN_ALL: u32 = OPEN_REQUEST_SEEN | OPEN_FAST | OPEN_DEFER_KNOWN | OPEN_DEFERRED;
+
+/// `handshake_flags`: `TCP_FASTOPEN_CONNECT`, so that the SYN left at the first send.
+pub const HANDSHAKE_FASTOPEN_CONNECT: u32 = 1;
+/// `handshake_flags`: data in the SYN was acknowledged by the SYN-ACK, or taken from it.
+pub const HANDSHAKE_SYN_DATA: u32 = 2;
+/// `handshake_flags`: the segment that completed a passive handshake was seen, as sock_ops has it.
+pub const HANDSHAKE_ACK_SEEN: u32 = 4;
+/// `handshake_flags`: that segment carried data, so that it may have waited for it.
+pub const HANDSHAKE_ACK_DATA: u32 = 8;
+/// Every `handshake_flags` bit there is.
+pub const HANDSHAKE_ALL: u32 =
+    HANDSHAKE_FASTOPEN_CONNECT | HANDSHAKE_SYN_DATA | HANDSHAKE_ACK_SEEN | HANDSHAKE_ACK_DATA;
+
+/// `reason`: the kernel gives none (before Linux 6.10).
+pub const REASON_NONE: u32 = u32::MAX;
 
 /// What every event begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +194,13 @@ pub struct PassiveOpenEvent {
     pub cgroup: u64,
     /// As in [`OpenEvent`]; the listener's.
     pub uid: u32,
+    /// `OPEN_*` bits.
+    pub open_flags: u32,
+    /// `tcp_request_sock.snt_synack`: when the first SYN-ACK was sent, microseconds of
+    /// CLOCK_MONOTONIC; 0 when there was none (SYN cookies, Fast Open) or it is not known.
+    pub synack_us: u64,
+    /// `request_sock.num_retrans`: SYN-ACKs sent again.
+    pub synack_retransmits: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -173,6 +217,12 @@ pub struct EstablishedEvent {
     pub srtt_us: u32,
     /// `total_retrans`: SYN or SYN-ACK retransmits so far.
     pub retransmits: u32,
+    /// When the SYN came, as sock_ops saw it: CLOCK_MONOTONIC, nanoseconds; 0 when not known.
+    pub syn_ns: u64,
+    /// `HANDSHAKE_*` bits.
+    pub handshake_flags: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// A transition with nothing to add.
@@ -241,6 +291,78 @@ pub struct ResetEvent {
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,
+    /// `enum sk_rst_reason` of this kernel, or [`REASON_NONE`].
+    pub reason: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// accept() gave a connection to a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AcceptEvent {
+    /// What every event has; both states are the one held.
+    pub header: EventHeader,
+    /// Both ends.
+    pub endpoints: Endpoints,
+    /// Who called accept().
+    pub task: Task,
+}
+
+/// A timewait socket was to take over from a full one; →CLOSE follows at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TimewaitEvent {
+    /// What every event has, of the full socket; both states are the one held.
+    pub header: EventHeader,
+    /// The kernel's address of the timewait socket; 0 when there was no room for one
+    /// (`tcp_max_tw_buckets`, memory).
+    pub timewait: u64,
+    /// The state that it begins in: FIN_WAIT2 or TIME_WAIT.
+    pub substate: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// A segment came to a timewait socket that was in FIN_WAIT2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TimewaitStepEvent {
+    /// What every event has, of the timewait socket; the states are its `tw_substate` before
+    /// and after.
+    pub header: EventHeader,
+    /// Both ends.
+    pub endpoints: Endpoints,
+    /// `enum tcp_tw_status`: what the kernel does about the segment.
+    pub status: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A SYN-ACK is sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SynackRetransmitEvent {
+    /// What every event has, of the listener; both states are the one held.
+    pub header: EventHeader,
+    /// The listener's end.
+    pub endpoints: Endpoints,
+}
+
+/// A socket that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SeedEvent {
+    /// What every event has; both states are the one held.
+    pub header: EventHeader,
+    /// Both ends.
+    pub endpoints: Endpoints,
+    /// As in [`OpenEvent`].
+    pub cgroup: u64,
+    /// As in [`OpenEvent`].
+    pub uid: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 macro_rules! layout {
@@ -261,8 +383,14 @@ layout! {
     Endpoints = 40 { local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36 }
     Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
     OpenEvent = 112 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84, task @ 88 }
-    PassiveOpenEvent = 88 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84 }
-    EstablishedEvent = 80 { header @ 0, endpoints @ 32, srtt_us @ 72, retransmits @ 76 }
+    PassiveOpenEvent = 104 {
+        header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, open_flags @ 84, synack_us @ 88,
+        synack_retransmits @ 96, reserved @ 100,
+    }
+    EstablishedEvent = 96 {
+        header @ 0, endpoints @ 32, srtt_us @ 72, retransmits @ 76, syn_ns @ 80,
+        handshake_flags @ 88, reserved @ 92,
+    }
     StepEvent = 32 { header @ 0 }
     ReleaseEvent = 56 { header @ 0, task @ 32 }
     CloseEvent = 136 {
@@ -271,5 +399,10 @@ layout! {
         unread @ 116, unacknowledged @ 120, send_window @ 124, shutdown @ 128, sock_flags @ 129,
         probes_out @ 130, reserved @ 131,
     }
-    ResetEvent = 72 { header @ 0, endpoints @ 32 }
+    ResetEvent = 80 { header @ 0, endpoints @ 32, reason @ 72, reserved @ 76 }
+    AcceptEvent = 96 { header @ 0, endpoints @ 32, task @ 72 }
+    TimewaitEvent = 48 { header @ 0, timewait @ 32, substate @ 40, reserved @ 41 }
+    TimewaitStepEvent = 80 { header @ 0, endpoints @ 32, status @ 72, reserved @ 76 }
+    SynackRetransmitEvent = 72 { header @ 0, endpoints @ 32 }
+    SeedEvent = 88 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84 }
 }

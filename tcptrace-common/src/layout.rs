@@ -15,6 +15,12 @@ pub struct Layout {
     pub tcp: TcpLayout,
     /// Offsets in `struct task_struct`.
     pub task: TaskLayout,
+    /// Offsets in what a handshake leaves behind.
+    pub request: RequestLayout,
+    /// Offsets on the way from a file descriptor to its socket.
+    pub file: FileLayout,
+    /// Where functions keep their arguments, and which there are.
+    pub function: FunctionLayout,
     /// Offsets in the record of the classic tracepoint.
     pub record: RecordLayout,
 }
@@ -77,6 +83,68 @@ pub struct TcpLayout {
     pub linger2: u32,
     /// `inet_connection_sock.icsk_probes_out`.
     pub icsk_probes_out: u32,
+    /// `inet_connection_sock.icsk_accept_queue.rskq_defer_accept`, 1 byte.
+    pub rskq_defer_accept: u32,
+    /// The byte that has the bit `fastopen_connect`.
+    pub fastopen_connect: u32,
+    /// The bit in that byte; 0 when there is no such field.
+    pub fastopen_connect_mask: u32,
+    /// The byte that has the bit `syn_data_acked`.
+    pub syn_data_acked: u32,
+    /// The bit in that byte; 0 when there is no such field.
+    pub syn_data_acked_mask: u32,
+}
+
+/// Byte offsets in `struct tcp_request_sock`, `struct inet_timewait_sock` and `struct sk_buff`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RequestLayout {
+    /// `tcp_request_sock.snt_synack`.
+    pub snt_synack: u32,
+    /// `request_sock.num_retrans`, 1 byte.
+    pub num_retrans: u32,
+    /// `sk_buff.head`.
+    pub skb_head: u32,
+    /// `sk_buff.transport_header`, 2 bytes.
+    pub skb_transport_header: u32,
+    /// `inet_timewait_sock.tw_substate`, 1 byte.
+    pub tw_substate: u32,
+    /// `net.net_cookie`; 0 when there is no such field (before 5.12).
+    pub net_cookie: u32,
+}
+
+/// Byte offsets in `struct file`, `struct socket` and what leads there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FileLayout {
+    /// `task_struct.files`.
+    pub files: u32,
+    /// `files_struct.fdt`.
+    pub fdt: u32,
+    /// `fdtable.fd`.
+    pub fd: u32,
+    /// `fdtable.max_fds`.
+    pub max_fds: u32,
+    /// `file.private_data`.
+    pub private_data: u32,
+    /// `socket.file`.
+    pub socket_file: u32,
+    /// `socket.sk`.
+    pub socket_sk: u32,
+    /// `ret` in the record of `syscalls:sys_exit_accept`.
+    pub exit_ret: u32,
+}
+
+/// Where the traced functions of this kernel keep what is read of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FunctionLayout {
+    /// How many parameters `inet_csk_accept` has: 4, and 2 from Linux 6.10.
+    pub accept_parameters: u32,
+    /// How many `tcp_timewait_state_process` has: 3 to 5.
+    pub timewait_parameters: u32,
+    /// 1 when `tcp_send_reset` tells a reason (from Linux 6.10).
+    pub reset_has_reason: u32,
 }
 
 /// Byte offsets in `struct task_struct`.
@@ -163,4 +231,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 14 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 19 + 3 + 6 + 8 + 3 + 12));

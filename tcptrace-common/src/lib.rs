@@ -8,11 +8,13 @@
 mod counters;
 mod event;
 mod layout;
+mod scratch;
 mod state;
 
 pub use counters::*;
 pub use event::*;
 pub use layout::*;
+pub use scratch::*;
 pub use state::*;
 
 /// The ring buffer that carries every event.
@@ -30,3 +32,25 @@ pub const PROGRAM_SET_STATE_CLASSIC: &str = "set_state_classic";
 pub const PROGRAM_RECEIVE_RESET: &str = "receive_reset";
 /// `tp_btf/tcp_send_reset`.
 pub const PROGRAM_SEND_RESET: &str = "send_reset";
+/// `fentry/tcp_create_openreq_child`.
+pub const PROGRAM_CREATE_CHILD: &str = "create_child";
+/// sock_ops, for when a SYN comes in.
+pub const PROGRAM_SYN: &str = "syn";
+/// `fexit/inet_csk_accept`.
+pub const PROGRAM_ACCEPT: &str = "accept";
+/// The classic tracepoints `syscalls:sys_exit_accept` and `sys_exit_accept4`.
+pub const PROGRAMS_ACCEPT_EXIT: [&str; 2] = ["accept_exit", "accept4_exit"];
+/// `fexit/inet_twsk_alloc`.
+pub const PROGRAM_TIMEWAIT: &str = "timewait";
+/// `fentry/tcp_timewait_state_process`.
+pub const PROGRAM_TIMEWAIT_BEGIN: &str = "timewait_begin";
+/// `fexit/tcp_timewait_state_process`.
+pub const PROGRAM_TIMEWAIT_END: &str = "timewait_end";
+/// `tp_btf/tcp_retransmit_synack`.
+pub const PROGRAM_RETRANSMIT_SYNACK: &str = "retransmit_synack";
+/// `iter/tcp`.
+pub const PROGRAM_SEED: &str = "seed";
+/// The per-CPU scratch, one entry a CPU.
+pub const MAP_SCRATCH: &str = "SCRATCH";
+/// When SYNs came in, by connection.
+pub const MAP_SYNS: &str = "SYNS";

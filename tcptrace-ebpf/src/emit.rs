@@ -4,13 +4,17 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcptrace_common::{
-    CloseEvent, Endpoints, EstablishedEvent, EventHeader, FIELDS_SOCK, FIELDS_TCP, KIND_CLOSE,
-    KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, LOST_RESET, LOST_TRANSITION,
-    OpenEvent, PassiveOpenEvent, ReleaseEvent, ResetEvent, StepEvent, kind_of_transition,
+    AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, FIELDS_SOCK, FIELDS_TCP,
+    KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
+    KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_RESET,
+    LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent,
+    ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
+    TimewaitStepEvent, kind_of_transition,
 };
 
 use crate::{
     access::Access,
+    handshake,
     maps::{EVENTS, count_loss, count_transition},
     socket::{Record, Socket, Tcp},
     task,
@@ -92,14 +96,27 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
             socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
             (*event).cgroup = socket.cgroup();
             (*event).uid = socket.uid();
-            (*event).reserved = 0;
+            handshake::write_request(&mut *event, tcp);
         }),
-        KIND_ESTABLISHED => emit(LOST_TRANSITION, |event: *mut EstablishedEvent| unsafe {
-            head.write(&raw mut (*event).header);
-            socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
-            (*event).srtt_us = tcp.srtt_us();
-            (*event).retransmits = tcp.retransmits();
-        }),
+        KIND_ESTABLISHED => {
+            let (syn_ns, segment) = if old == TcpState::SynRecv.raw() {
+                (
+                    handshake::take_syn(socket, tcp.local_port()),
+                    handshake::take_last_segment(),
+                )
+            } else {
+                (0, 0)
+            };
+            emit(LOST_TRANSITION, |event: *mut EstablishedEvent| unsafe {
+                head.write(&raw mut (*event).header);
+                socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
+                (*event).srtt_us = tcp.srtt_us();
+                (*event).retransmits = tcp.retransmits();
+                (*event).syn_ns = syn_ns;
+                (*event).handshake_flags = tcp.handshake_flags() | segment;
+                (*event).reserved = 0;
+            });
+        }
         KIND_RELEASE => emit_release(&head),
         KIND_CLOSE => emit(LOST_TRANSITION, |event: *mut CloseEvent| unsafe {
             head.write(&raw mut (*event).header);
@@ -174,27 +191,110 @@ fn emit_step(head: &Head) {
     });
 }
 
+/// What an event says that is no transition: both states are the one held.
+#[inline(always)]
+fn standing<A: Access>(socket: &Socket<A>, kind: u8) -> Head {
+    let state = socket.state();
+    let full = socket.is_full();
+    Head {
+        socket: socket.address(),
+        cookie: if full { socket.cookie() } else { 0 },
+        kind,
+        old: state,
+        new: state,
+        fields: if full { FIELDS_SOCK } else { 0 },
+        family: socket.family(),
+    }
+}
+
 /// A RST, received or sent; for a timewait socket only what `sock_common` has.
 #[inline(always)]
-pub fn reset<A: Access>(socket: &Socket<A>, kind: u8) {
-    let full = socket.is_full();
-    if full && !socket.is_tcp() {
+pub fn reset<A: Access>(socket: &Socket<A>, kind: u8, reason: u32) {
+    if socket.is_full() && !socket.is_tcp() {
         return;
     }
-    let state = socket.state();
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_RESET, |event: *mut ResetEvent| unsafe {
+        standing(socket, kind).write(&raw mut (*event).header);
+        let endpoints: *mut Endpoints = &raw mut (*event).endpoints;
+        socket.write_endpoints(&mut *endpoints, socket.num());
+        (*event).reason = reason;
+        (*event).reserved = 0;
+    });
+}
+
+/// accept() gave a connection to the current task.
+#[inline(always)]
+pub fn accept<A: Access>(socket: &Socket<A>) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_ACCEPT, |event: *mut AcceptEvent| unsafe {
+        let fields = task::write_current(&mut (*event).task);
+        let head = standing(socket, KIND_ACCEPT);
+        Head {
+            fields: head.fields | fields,
+            ..head
+        }
+        .write(&raw mut (*event).header);
+        socket.write_endpoints(&mut (*event).endpoints, socket.num());
+    });
+}
+
+/// A timewait socket takes over, or there was no room for one (0).
+#[inline(always)]
+pub fn timewait<A: Access>(socket: &Socket<A>, timewait: u64, substate: u8) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_TIMEWAIT, |event: *mut TimewaitEvent| unsafe {
+        standing(socket, KIND_TIMEWAIT).write(&raw mut (*event).header);
+        (*event).timewait = timewait;
+        (*event).substate = substate;
+        (*event).reserved = [0; 7];
+    });
+}
+
+/// A segment came to a timewait socket in FIN_WAIT2.
+#[inline(always)]
+pub fn timewait_step<A: Access>(socket: &Socket<A>, substate: u8, status: u32) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_TIMEWAIT, |event: *mut TimewaitStepEvent| unsafe {
         Head {
             socket: socket.address(),
-            cookie: if full { socket.cookie() } else { 0 },
-            kind,
-            old: state,
-            new: state,
-            fields: if full { FIELDS_SOCK } else { 0 },
+            cookie: socket.cookie(),
+            kind: KIND_TIMEWAIT_STEP,
+            old: TcpState::FinWait2.raw(),
+            new: substate,
+            fields: 0,
             family: socket.family(),
         }
         .write(&raw mut (*event).header);
-        let endpoints: *mut Endpoints = &raw mut (*event).endpoints;
-        socket.write_endpoints(&mut *endpoints, socket.num());
+        socket.write_endpoints(&mut (*event).endpoints, socket.num());
+        (*event).status = status;
+        (*event).reserved = 0;
+    });
+}
+
+/// A SYN-ACK of a listener is sent again.
+#[inline(always)]
+pub fn synack_retransmit<A: Access>(socket: &Socket<A>) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(
+        LOST_SYNACK_RETRANSMIT,
+        |event: *mut SynackRetransmitEvent| unsafe {
+            standing(socket, KIND_SYNACK_RETRANSMIT).write(&raw mut (*event).header);
+            socket.write_endpoints(&mut (*event).endpoints, socket.num());
+        },
+    );
+}
+
+/// A socket that is there.
+#[inline(always)]
+pub fn seed<A: Access>(tcp: &Tcp<A>) {
+    let socket = tcp.socket();
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_SEED, |event: *mut SeedEvent| unsafe {
+        standing(socket, KIND_SEED).write(&raw mut (*event).header);
+        socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
+        (*event).cgroup = socket.cgroup();
+        (*event).uid = socket.uid();
+        (*event).reserved = 0;
     });
 }

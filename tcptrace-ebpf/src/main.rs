@@ -6,22 +6,27 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod accept;
 mod access;
 mod emit;
+mod function;
+mod handshake;
 mod maps;
 mod socket;
 mod task;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, fentry, fexit, sock_ops, tracepoint},
+    programs::{
+        BtfTracePointContext, FEntryContext, FExitContext, SockOpsContext, TracePointContext,
+    },
 };
 use aya_log_ebpf::{debug, warn};
-use tcptrace_common::{KIND_RESET_RECEIVED, KIND_RESET_SENT};
+use tcptrace_common::{KIND_RESET_RECEIVED, KIND_RESET_SENT, REASON_NONE, TcpState};
 
 use crate::{
     access::{Direct, Probe},
-    maps::layout,
+    maps::{layout, scratch},
     socket::{Record, Socket},
 };
 
@@ -72,7 +77,7 @@ pub fn set_state_classic(ctx: TracePointContext) -> u32 {
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn receive_reset(ctx: BtfTracePointContext) -> i32 {
     let socket = Socket::<Direct>::new(ctx.arg(0));
-    emit::reset(&socket, KIND_RESET_RECEIVED);
+    emit::reset(&socket, KIND_RESET_RECEIVED, REASON_NONE);
     0
 }
 
@@ -84,7 +89,133 @@ pub fn send_reset(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let socket = Socket::<Direct>::new(sk);
-    emit::reset(&socket, KIND_RESET_SENT);
+    let reason = if layout!(function.reset_has_reason) != 0 {
+        ctx.arg(2)
+    } else {
+        REASON_NONE
+    };
+    emit::reset(&socket, KIND_RESET_SENT, reason);
+    0
+}
+
+/// A listener makes a child: the request's last moment, just before LISTEN→SYN_RECV.
+#[fentry(function = "tcp_create_openreq_child")]
+pub fn create_child(ctx: FEntryContext) -> i32 {
+    let listener = Socket::<Probe>::new(ctx.arg(0));
+    handshake::leave_request(&listener.as_tcp(), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// A SYN comes in, or the segment that completes a handshake, for kernels where `tcp_create_openreq_child` cannot be traced.
+#[sock_ops]
+pub fn syn(ctx: SockOpsContext) -> u32 {
+    handshake::remember_syn(&ctx);
+    handshake::note_last_segment(&ctx);
+    1
+}
+
+/// accept() gives a connection to a process: `struct sock *inet_csk_accept(…)`.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept(ctx: FExitContext) -> i32 {
+    let sk = function::answer(&ctx, layout!(function.accept_parameters)) as *const u8;
+    if !sk.is_null() {
+        let socket = Socket::<Probe>::new(sk);
+        if socket.is_tcp() {
+            emit::accept(&socket);
+        }
+    }
+    0
+}
+
+/// The same where functions cannot be traced.
+#[tracepoint]
+pub fn accept_exit(ctx: TracePointContext) -> u32 {
+    accept::returned(&ctx);
+    0
+}
+
+/// The same for accept4().
+#[tracepoint]
+pub fn accept4_exit(ctx: TracePointContext) -> u32 {
+    accept::returned(&ctx);
+    0
+}
+
+/// A timewait socket takes over, or there is no room for one:
+/// `struct inet_timewait_sock *inet_twsk_alloc(sk, dr, state)`.
+#[fexit(function = "inet_twsk_alloc")]
+pub fn timewait(ctx: FExitContext) -> i32 {
+    let socket = Socket::<Probe>::new(ctx.arg(0));
+    if socket.is_tcp() {
+        let substate: i32 = ctx.arg(2);
+        emit::timewait(&socket, function::answer(&ctx, 3), substate as u8);
+    }
+    0
+}
+
+/// A segment comes to a timewait socket: notes whether it still waits for the peer's FIN.
+#[fentry(function = "tcp_timewait_state_process")]
+pub fn timewait_begin(ctx: FEntryContext) -> i32 {
+    let socket = Socket::<Probe>::new(ctx.arg(0));
+    if let Some(scratch) = scratch() {
+        let waits = socket.substate() == TcpState::FinWait2.raw();
+        // SAFETY: `scratch` is a map's value, and this CPU's.
+        unsafe { (*scratch).timewait = if waits { socket.address() } else { 0 } };
+    }
+    0
+}
+
+/// The segment is dealt with: tells what became of the timewait socket, if anything did.
+#[fexit(function = "tcp_timewait_state_process")]
+pub fn timewait_end(ctx: FExitContext) -> i32 {
+    let socket = Socket::<Probe>::new(ctx.arg(0));
+    if let Some(scratch) = scratch() {
+        // SAFETY: `scratch` is a map's value, and this CPU's.
+        let waited = unsafe { (*scratch).timewait };
+        if waited == 0 || waited != socket.address() {
+            return 0;
+        }
+        let substate = socket.substate();
+        let status = function::answer(&ctx, layout!(function.timewait_parameters)) as u32;
+        const TCP_TW_RST: u32 = 1;
+        if substate != TcpState::FinWait2.raw() || status == TCP_TW_RST {
+            emit::timewait_step(&socket, substate, status);
+        }
+    }
+    0
+}
+
+/// A SYN-ACK is sent again; the socket is the listener.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    emit::synack_retransmit(&Socket::<Direct>::new(ctx.arg(0)));
+    0
+}
+
+/// What an iterator over TCP sockets is called with (`struct bpf_iter__tcp`).
+#[repr(C)]
+struct TcpIteration {
+    meta: *const u8,
+    sk_common: *const u8,
+}
+
+/// A socket that is there; nothing is written to the iterator's own output.
+///
+/// # Safety
+///
+/// Called by the kernel.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
+    // SAFETY: the verifier checks the load.
+    let sk = unsafe { (&raw const (*ctx).sk_common).read_volatile() };
+    if sk.is_null() {
+        return 0;
+    }
+    // What the iterator hands out is a sock_common, whatever lies behind it.
+    if let Some(tcp) = Socket::<Direct>::new(sk).tcp() {
+        emit::seed(&tcp);
+    }
     0
 }
 

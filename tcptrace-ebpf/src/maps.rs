@@ -6,10 +6,11 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, RingBuf},
+    maps::{Array, LruHashMap, RingBuf},
 };
 use tcptrace_common::{
-    CpuCounters, Layout, RecordLayout, STATE_SLOTS, SockLayout, TaskLayout, TcpLayout,
+    CpuCounters, FileLayout, FunctionLayout, Layout, RecordLayout, RequestLayout, STATE_SLOTS,
+    Scratch, SockLayout, SynKey, TaskLayout, TcpLayout,
 };
 
 /// Every event; user space chooses the size.
@@ -19,6 +20,15 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 /// One entry a CPU; user space sets the number and maps the memory.
 #[map]
 pub static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One entry a CPU; user space sets the number.
+#[map]
+pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// When SYNs came in, nanoseconds, until their handshakes are over. The longest unused go first:
+/// a SYN flood reaches it.
+#[map]
+pub static SYNS: LruHashMap<SynKey, u64> = LruHashMap::with_max_entries(16384, 0);
 
 /// Filled in before loading, frozen, and then constant to the verifier.
 #[unsafe(no_mangle)]
@@ -51,11 +61,39 @@ pub static LAYOUT: Layout = Layout {
         snd_wnd: 0,
         linger2: 0,
         icsk_probes_out: 0,
+        rskq_defer_accept: 0,
+        fastopen_connect: 0,
+        fastopen_connect_mask: 0,
+        syn_data_acked: 0,
+        syn_data_acked_mask: 0,
     },
     task: TaskLayout {
         flags: 0,
         group_leader: 0,
         comm: 0,
+    },
+    request: RequestLayout {
+        snt_synack: 0,
+        num_retrans: 0,
+        skb_head: 0,
+        skb_transport_header: 0,
+        tw_substate: 0,
+        net_cookie: 0,
+    },
+    file: FileLayout {
+        files: 0,
+        fdt: 0,
+        fd: 0,
+        max_fds: 0,
+        private_data: 0,
+        socket_file: 0,
+        socket_sk: 0,
+        exit_ret: 0,
+    },
+    function: FunctionLayout {
+        accept_parameters: 0,
+        timewait_parameters: 0,
+        reset_has_reason: 0,
     },
     record: RecordLayout {
         skaddr: 0,
@@ -105,6 +143,13 @@ pub fn count_loss(kind: usize) {
         // SAFETY: `kind` is a constant below LOST_KINDS.
         unsafe { add_one(&raw mut (*counters).lost[kind]) };
     }
+}
+
+/// This CPU's scratch.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    // SAFETY: a helper without arguments.
+    SCRATCH.get_ptr_mut(unsafe { bpf_get_smp_processor_id() } as u32)
 }
 
 #[inline(always)]

@@ -4,8 +4,9 @@ use core::marker::PhantomData;
 
 use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
 use tcptrace_common::{
-    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET,
-    SOCK_LINGER2_NEGATIVE, sock_common::*,
+    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, HANDSHAKE_FASTOPEN_CONNECT,
+    HANDSHAKE_SYN_DATA, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    sock_common::*,
 };
 
 use crate::{
@@ -109,6 +110,17 @@ impl<A: Access> Socket<A> {
         unsafe { Probe::read(net as *const u8, layout!(sock.net_ns_inum) as usize, 0) }
     }
 
+    /// `net.net_cookie`, 0 where there is none.
+    #[inline(always)]
+    pub fn net_cookie(&self) -> u64 {
+        if layout!(request.net_cookie) == 0 {
+            return 0;
+        }
+        let net: u64 = self.read(SKC_NET, 0);
+        // SAFETY: probe reads take any address.
+        unsafe { Probe::read(net as *const u8, layout!(request.net_cookie) as usize, 0) }
+    }
+
     /// Both ends; `local_port` is the caller's, for it lies elsewhere in each kind of socket.
     #[inline(always)]
     pub fn write_endpoints(&self, to: &mut Endpoints, local_port: u16) {
@@ -120,12 +132,36 @@ impl<A: Access> Socket<A> {
             to.local_address = v4(self.read(SKC_RCV_SADDR, 0));
         }
         to.local_port = local_port;
-        to.remote_port = u16::from_be(self.read(SKC_DPORT, 0));
+        to.remote_port = self.remote_port();
         to.netns = self.netns();
     }
 
+    /// `skc_rcv_saddr`, network order.
     #[inline(always)]
-    fn read_address(&self, offset: usize) -> [u8; 16] {
+    pub fn v4_local(&self) -> u32 {
+        self.read(SKC_RCV_SADDR, 0)
+    }
+
+    /// `skc_daddr`, network order.
+    #[inline(always)]
+    pub fn v4_remote(&self) -> u32 {
+        self.read(SKC_DADDR, 0)
+    }
+
+    /// `skc_dport`, host order.
+    #[inline(always)]
+    pub fn remote_port(&self) -> u16 {
+        u16::from_be(self.read(SKC_DPORT, 0))
+    }
+
+    /// `inet_timewait_sock.tw_substate`.
+    #[inline(always)]
+    pub fn substate(&self) -> u8 {
+        self.field(layout!(request.tw_substate), 0)
+    }
+
+    #[inline(always)]
+    pub fn read_address(&self, offset: usize) -> [u8; 16] {
         let halves: [u64; 2] = [self.read(offset, 0), self.read(offset + 8, 0)];
         // SAFETY: 16 bytes either way.
         unsafe { core::mem::transmute(halves) }
@@ -160,6 +196,12 @@ impl Socket<Probe> {
 pub struct Tcp<A>(Socket<A>);
 
 impl<A: Access> Tcp<A> {
+    /// The same, as the `struct sock` that it begins with.
+    #[inline(always)]
+    pub fn socket(&self) -> &Socket<A> {
+        &self.0
+    }
+
     /// `inet_sport`: kept when `skc_num` is already cleared.
     #[inline(always)]
     pub fn local_port(&self) -> u16 {
@@ -175,6 +217,33 @@ impl<A: Access> Tcp<A> {
     #[inline(always)]
     pub fn retransmits(&self) -> u32 {
         self.0.field(layout!(tcp.total_retrans), 0)
+    }
+
+    /// `TCP_DEFER_ACCEPT` of a listener, or of a child that still has its listener's.
+    #[inline(always)]
+    pub fn is_deferred(&self) -> bool {
+        self.0.field(layout!(tcp.rskq_defer_accept), 0_u8) != 0
+    }
+
+    /// `HANDSHAKE_*` bits.
+    #[inline(always)]
+    pub fn handshake_flags(&self) -> u32 {
+        let bit =
+            |byte: u32, mask: u32| mask != 0 && u32::from(self.0.field(byte, 0_u8)) & mask != 0;
+        let mut flags = 0;
+        if bit(
+            layout!(tcp.fastopen_connect),
+            layout!(tcp.fastopen_connect_mask),
+        ) {
+            flags |= HANDSHAKE_FASTOPEN_CONNECT;
+        }
+        if bit(
+            layout!(tcp.syn_data_acked),
+            layout!(tcp.syn_data_acked_mask),
+        ) {
+            flags |= HANDSHAKE_SYN_DATA;
+        }
+        flags
     }
 
     /// All that a closing socket tells about its life and its end.

@@ -2,15 +2,15 @@
 //!
 //! It does not reason about versions: it loads and attaches for real, and lets go at once.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 use caps::{CapSet, Capability};
 
 use crate::{
     host,
     probe::{
-        AttachMode, Hook, HookStatus, KERNEL_BTF, KernelTypes, Probe, ProbeConfig, ProbeError,
-        Source, tracefs_mounted,
+        AttachMode, HookStatus, KERNEL_BTF, Probe, ProbeConfig, ProbeError, Source, kernel_types,
+        tracefs_mounted,
     },
 };
 
@@ -25,8 +25,10 @@ struct Report {
 enum Verdict {
     /// There.
     Good,
-    /// Missing, and something cannot be measured.
+    /// There in a weaker way than there could be.
     Weaker,
+    /// Missing, and something cannot be measured.
+    Missing,
     /// Missing, and not needed here.
     Unneeded,
     /// Missing, and nothing works.
@@ -37,7 +39,8 @@ impl Verdict {
     const fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
-            Self::Weaker => "missing",
+            Self::Weaker => "weaker",
+            Self::Missing => "missing",
             Self::Unneeded => "not there",
             Self::Bad => "FAILED",
         }
@@ -62,12 +65,12 @@ impl Report {
         let probed = load(AttachMode::Auto);
         let mut report = Self { lines: Vec::new() };
         report.kernel(probed.as_ref().err());
-        let btf = KernelTypes::read(Path::new(KERNEL_BTF), &Hook::ALL.map(Hook::name));
+        let btf = kernel_types();
         match &btf {
             Ok(_) => report.add("BTF", Verdict::Good, KERNEL_BTF.to_owned()),
             Err(error) => report.add(
                 "BTF",
-                Verdict::Weaker,
+                Verdict::Missing,
                 format!(
                     "{error}. Without it there are transitions only: no verdicts, bytes, users, \
                      cgroups or namespaces. A kernel built with CONFIG_DEBUG_INFO_BTF has it"
@@ -84,7 +87,7 @@ impl Report {
                     Verdict::Bad
                 },
                 if btf.is_ok() {
-                    "not mounted, and needed only without BTF"
+                    "not mounted, and needed only without BTF or fexit: mount -t tracefs tracefs /sys/kernel/tracing"
                 } else {
                     "not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
                 }
@@ -149,15 +152,26 @@ impl Report {
             let hook = status.hook;
             let (verdict, text) = match &status.attached {
                 Ok(Source::TracepointOnly) => (
-                    Verdict::Weaker,
+                    Verdict::Missing,
                     "as the classic tracepoint, transitions only for want of BTF".to_owned(),
                 ),
-                Ok(source) => (
-                    Verdict::Good,
-                    format!("{}, as {}", hook.purpose(), source.name()),
-                ),
+                Ok(source) => match hook.weakness(*source) {
+                    None => (
+                        Verdict::Good,
+                        format!("{}, as {}", hook.purpose(), source.name()),
+                    ),
+                    Some(weakness) => (
+                        Verdict::Weaker,
+                        format!(
+                            "{}, as {}: {weakness} ({})",
+                            hook.purpose(),
+                            source.name(),
+                            status.better.as_deref().unwrap_or("unknown why"),
+                        ),
+                    ),
+                },
                 Err(why) => (
-                    Verdict::Weaker,
+                    Verdict::Missing,
                     format!("{}: {} ({why})", hook.purpose(), hook.consequence()),
                 ),
             };
@@ -168,7 +182,7 @@ impl Report {
     fn passes(&self, strict: bool) -> bool {
         self.lines.iter().all(|(_, verdict, _)| match verdict {
             Verdict::Good | Verdict::Unneeded => true,
-            Verdict::Weaker => !strict,
+            Verdict::Weaker | Verdict::Missing => !strict,
             Verdict::Bad => false,
         })
     }
@@ -178,7 +192,7 @@ impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (what, verdict, text) in &self.lines {
             let mut line = String::new();
-            write!(line, "{what:<20} {:<10} {text}", verdict.word())?;
+            write!(line, "{what:<27} {:<10} {text}", verdict.word())?;
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
@@ -190,6 +204,7 @@ fn load(attach: AttachMode) -> Result<Vec<HookStatus>, ProbeError> {
     let config = ProbeConfig {
         ring_bytes: 1 << 16,
         attach,
+        without: Vec::new(),
         log_level: 0,
     };
     Probe::load(&config).map(|probe| probe.hooks().to_vec())

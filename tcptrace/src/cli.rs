@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     filter::{Cidr, Ports, Terms},
     output::Format,
-    probe::AttachMode,
+    probe::{AttachMode, Exclusion},
     tracker::Role,
 };
 
@@ -42,6 +42,16 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = AttachMode::Auto, help_heading = "Tracing")]
     pub attach: AttachMode,
 
+    /// What not to use though it might be there: hooks (inet_csk_accept, …) or ways to attach the
+    /// optional ones (fentry, fexit, sock_ops, …). `tcptrace check` names those in use.
+    #[arg(
+        long,
+        value_name = "HOOKS",
+        value_delimiter = ',',
+        help_heading = "Tracing"
+    )]
+    pub without: Vec<Exclusion>,
+
     /// Size of the ring buffer: a power of two, at least 4KiB.
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, help_heading = "Tracing")]
     pub ring_size: u64,
@@ -49,6 +59,11 @@ pub struct ProbeArgs {
     /// Connections tracked at most; the longest unchanged one is given up first.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Tracing")]
     pub max_connections: u32,
+
+    /// How often what is tracked is compared with the kernel's own list of sockets, and mended;
+    /// off is never, but for the first time.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_interval, help_heading = "Tracing")]
+    pub resync: Interval,
 
     /// How much is logged on standard error.
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Tracing")]
@@ -58,6 +73,10 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, help_heading = "Tracing")]
     pub ebpf_log_level: LogLevel,
 }
+
+/// A time between two runs, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval(pub Option<Duration>);
 
 /// A level of logging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -290,6 +309,16 @@ fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "too large".to_owned())
 }
 
+fn parse_interval(text: &str) -> Result<Interval, String> {
+    if text == "off" {
+        return Ok(Interval(None));
+    }
+    match parse_duration(text)? {
+        interval if interval >= Duration::from_secs(1) => Ok(Interval(Some(interval))),
+        _ => Err("at least 1s, or off".to_owned()),
+    }
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text
         .parse()
@@ -326,6 +355,16 @@ mod tests {
             "18446744073709551615G",
         ] {
             assert!(parse_size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_a_second_or_more_or_off() {
+        assert_eq!(parse_interval("off"), Ok(Interval(None)));
+        let second = Interval(Some(Duration::from_secs(1)));
+        assert_eq!(parse_interval("1s"), Ok(second));
+        for text in ["999ms", "0s", "", "never", "-1s"] {
+            assert!(parse_interval(text).is_err(), "{text:?}");
         }
     }
 

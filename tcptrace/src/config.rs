@@ -51,6 +51,8 @@ pub struct TailConfig {
     pub probe: ProbeConfig,
     /// Connections tracked at most.
     pub max_connections: usize,
+    /// Between two comparisons with the kernel's own list of sockets.
+    pub resync: Option<Duration>,
     /// What is shown.
     pub view: ViewConfig,
     /// Time after which it ends.
@@ -88,6 +90,8 @@ pub struct DaemonConfig {
     pub probe: ProbeConfig,
     /// Connections tracked at most.
     pub max_connections: usize,
+    /// Between two comparisons with the kernel's own list of sockets.
+    pub resync: Option<Duration>,
     /// Where metrics are served.
     pub listen_addresses: Vec<SocketAddr>,
     /// Their path.
@@ -130,6 +134,7 @@ impl TailConfig {
         Ok(Self {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
+            resync: args.probe.resync.0,
             view: ViewConfig::new(args.view),
             duration: args.duration,
         })
@@ -187,6 +192,7 @@ impl DaemonConfig {
         Ok(Self {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
+            resync: args.probe.resync.0,
             listen_addresses: args.listen_addresses,
             telemetry_path: path,
             max_ports: args.max_ports.into(),
@@ -205,6 +211,7 @@ fn probe_config(args: &ProbeArgs) -> Result<ProbeConfig, ConfigError> {
     Ok(ProbeConfig {
         ring_bytes,
         attach: args.attach,
+        without: args.without.clone(),
         log_level: match args.ebpf_log_level {
             LogLevel::Off => 0,
             LogLevel::Error => 1,

@@ -55,7 +55,7 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
     });
-    let mut tracer = Tracer::new(probe, config.max_connections, metrics);
+    let mut tracer = Tracer::new(probe, config.max_connections, config.resync, metrics);
     tracing::info!("tracing TCP connections; stop with SIGTERM or SIGINT");
     let ended = runtime.block_on(async {
         pump(
@@ -89,6 +89,7 @@ fn scrape(tracer: &mut Tracer<Metrics>) -> Scrape {
         kernel: tracer.probe.counters().read(),
         misses: tracer.probe.program_misses(),
         hooks: tracer.probe.hooks().to_vec(),
+        reset_reasons: tracer.probe.reset_reasons().clone(),
         malformed: tracer.malformed,
     };
     tracer.consumer.scrape(context)

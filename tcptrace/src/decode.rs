@@ -6,15 +6,20 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tcptrace_common::{
-    CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
-    FIELDS_KTHREAD, FIELDS_SOCK, FIELDS_TCP, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN,
-    KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_STEP, OpenEvent,
-    PassiveOpenEvent, ReleaseEvent, ResetEvent, SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL,
-    SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE, StepEvent, TcpState, kind_of_transition,
+    AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
+    FIELDS_KTHREAD, FIELDS_SOCK, FIELDS_TCP, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL,
+    HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_SYN_DATA, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED,
+    KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED,
+    KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OPEN_ALL,
+    OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, OpenEvent, PassiveOpenEvent,
+    REASON_NONE, ReleaseEvent, ResetEvent, SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL, SOCK_HAS_SOCKET,
+    SOCK_LINGER2_NEGATIVE, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
+    TimewaitStepEvent, kind_of_transition,
 };
 
 use crate::event::{
-    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, SocketOwner, Task, Transition,
+    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, RequestFields,
+    SocketOwner, Task, TimewaitArrival, Transition,
 };
 
 /// Why bytes are no event.
@@ -74,6 +79,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_RELEASE => ("release", size_of::<ReleaseEvent>()),
         KIND_CLOSE => ("close", size_of::<CloseEvent>()),
         KIND_RESET_RECEIVED | KIND_RESET_SENT => ("reset", size_of::<ResetEvent>()),
+        KIND_ACCEPT => ("accept", size_of::<AcceptEvent>()),
+        KIND_TIMEWAIT => ("timewait", size_of::<TimewaitEvent>()),
+        KIND_TIMEWAIT_STEP => ("timewait step", size_of::<TimewaitStepEvent>()),
+        KIND_SYNACK_RETRANSMIT => ("SYN-ACK retransmit", size_of::<SynackRetransmitEvent>()),
+        KIND_SEED => ("seed", size_of::<SeedEvent>()),
         _ => return Err(out_of_range("kind", kind)),
     };
     if bytes.len() != expected {
@@ -84,27 +94,26 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         });
     }
     let header = Header::read(raw)?;
-    let body = if kind == KIND_RESET_RECEIVED || kind == KIND_RESET_SENT {
-        if header.old != header.new {
-            return Err(out_of_range("new_state", header.new.raw()));
+    let body = match kind {
+        KIND_RESET_RECEIVED
+        | KIND_RESET_SENT
+        | KIND_ACCEPT
+        | KIND_TIMEWAIT
+        | KIND_SYNACK_RETRANSMIT
+        | KIND_SEED => read_standing(raw, kind, &header)?,
+        KIND_TIMEWAIT_STEP => read_timewait_step(raw, &header)?,
+        _ => {
+            let (old, new) = (header.old, header.new);
+            if kind != kind_of_transition(old.raw(), new.raw()) {
+                return Err(DecodeError::KindOfTransition {
+                    kind,
+                    old: old.raw(),
+                    new: new.raw(),
+                });
+            }
+            let details = read_details(raw, kind, &header)?;
+            Body::Transition(Transition { old, new, details })
         }
-        let endpoints = read_endpoints(raw, header.family);
-        if kind == KIND_RESET_RECEIVED {
-            Body::ResetReceived(endpoints)
-        } else {
-            Body::ResetSent(endpoints)
-        }
-    } else {
-        let (old, new) = (header.old, header.new);
-        if kind != kind_of_transition(old.raw(), new.raw()) {
-            return Err(DecodeError::KindOfTransition {
-                kind,
-                old: old.raw(),
-                new: new.raw(),
-            });
-        }
-        let details = read_details(raw, kind, &header)?;
-        Body::Transition(Transition { old, new, details })
     };
     Ok(Event {
         time_ns: raw.u64(0),
@@ -166,24 +175,112 @@ fn zero(field: &'static str, value: u64) -> Result<(), DecodeError> {
     }
 }
 
+/// An event that is no transition: the state left is the state held.
+fn read_standing(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Body, DecodeError> {
+    let state = header.new;
+    if header.old != state {
+        return Err(out_of_range("new_state", state.raw()));
+    }
+    if kind == KIND_TIMEWAIT {
+        return read_timewait(raw);
+    }
+    let endpoints = read_endpoints(raw, header.family);
+    Ok(match kind {
+        KIND_RESET_RECEIVED | KIND_RESET_SENT => {
+            zero("reset.reserved", raw.u32(76).into())?;
+            let reason = Some(raw.u32(72)).filter(|&reason| reason != REASON_NONE);
+            match (kind, reason) {
+                (KIND_RESET_RECEIVED, None) => Body::ResetReceived(endpoints),
+                // The tracepoint has no such argument.
+                (KIND_RESET_RECEIVED, Some(reason)) => {
+                    return Err(DecodeError::Field {
+                        field: "reason",
+                        value: reason.into(),
+                    });
+                }
+                (_, reason) => Body::ResetSent { endpoints, reason },
+            }
+        }
+        KIND_ACCEPT => Body::Accept {
+            state,
+            endpoints,
+            task: read_task(raw, 72, header)?,
+        },
+        KIND_SYNACK_RETRANSMIT => Body::SynackRetransmit(endpoints),
+        _ => Body::Seed {
+            state,
+            endpoints,
+            owner: {
+                zero("seed.reserved", raw.u32(84).into())?;
+                read_owner(raw, header)
+            },
+        },
+    })
+}
+
+fn read_timewait(raw: Raw<'_>) -> Result<Body, DecodeError> {
+    let reserved: [u8; 7] = raw.array(41);
+    zero(
+        "timewait.reserved",
+        reserved.iter().map(|&byte| u64::from(byte)).sum(),
+    )?;
+    Ok(Body::Timewait {
+        timewait: Some(raw.u64(32)).filter(|&address| address != 0),
+        awaits_fin: match TcpState::from_raw(raw.u8(40)) {
+            Some(TcpState::FinWait2) => true,
+            Some(TcpState::TimeWait) => false,
+            Some(_) | None => return Err(out_of_range("substate", raw.u8(40))),
+        },
+    })
+}
+
+fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError> {
+    // enum tcp_tw_status: TCP_TW_SUCCESS, RST, ACK, SYN, and from Linux 6.17 ACK_OOW.
+    const TCP_TW_RST: u32 = 1;
+    const TCP_TW_LAST: u32 = 4;
+    if header.old != TcpState::FinWait2 {
+        return Err(out_of_range("old_state", header.old.raw()));
+    }
+    zero("timewait_step.reserved", raw.u32(76).into())?;
+    if ![TcpState::FinWait2, TcpState::TimeWait].contains(&header.new) {
+        return Err(out_of_range("new_state", header.new.raw()));
+    }
+    let status = raw.u32(72);
+    let arrived = match (header.new == TcpState::TimeWait, status) {
+        (true, ..=TCP_TW_LAST) => TimewaitArrival::Fin,
+        (false, TCP_TW_RST) => TimewaitArrival::Refused,
+        (true | false, _) => {
+            return Err(DecodeError::Field {
+                field: "status",
+                value: status.into(),
+            });
+        }
+    };
+    Ok(Body::TimewaitStep {
+        endpoints: read_endpoints(raw, header.family),
+        arrived,
+    })
+}
+
 fn read_details(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Details, DecodeError> {
     let endpoints = || read_endpoints(raw, header.family);
     Ok(match kind {
         KIND_OPEN => Details::Open {
             endpoints: endpoints(),
-            owner: read_owner(raw, header)?,
+            owner: {
+                zero("owner.reserved", raw.u32(84).into())?;
+                read_owner(raw, header)
+            },
             task: read_task(raw, 88, header)?,
         },
         KIND_PASSIVE_OPEN => Details::PassiveOpen {
             endpoints: endpoints(),
-            owner: read_owner(raw, header)?,
+            owner: read_owner(raw, header),
+            request: read_request(raw)?,
         },
         KIND_ESTABLISHED => Details::Established {
             endpoints: endpoints(),
-            handshake: header.has(FIELDS_TCP).then(|| HandshakeFields {
-                srtt_us: raw.u32(72),
-                retransmits: raw.u32(76),
-            }),
+            handshake: read_handshake(raw, header)?,
         },
         KIND_RELEASE => Details::Release {
             task: read_task(raw, 32, header)?,
@@ -214,12 +311,54 @@ fn read_endpoints(raw: Raw<'_>, family: u16) -> Endpoints {
     }
 }
 
-fn read_owner(raw: Raw<'_>, header: &Header) -> Result<SocketOwner, DecodeError> {
-    zero("owner.reserved", raw.u32(84).into())?;
-    Ok(SocketOwner {
+fn read_owner(raw: Raw<'_>, header: &Header) -> SocketOwner {
+    SocketOwner {
         uid: header.has(FIELDS_SOCK).then(|| raw.u32(80)),
         cgroup: Some(raw.u64(72)).filter(|&cgroup| cgroup != 0),
+    }
+}
+
+fn read_request(raw: Raw<'_>) -> Result<Request, DecodeError> {
+    zero("passive_open.reserved", raw.u32(100).into())?;
+    let flags = raw.u32(84);
+    let has = |flag| flags & flag != 0;
+    if flags & !OPEN_ALL != 0
+        || (has(OPEN_FAST) && !has(OPEN_REQUEST_SEEN))
+        || (has(OPEN_DEFERRED) && !has(OPEN_DEFER_KNOWN))
+    {
+        return Err(DecodeError::Field {
+            field: "open_flags",
+            value: flags.into(),
+        });
+    }
+    Ok(Request {
+        seen: has(OPEN_REQUEST_SEEN).then(|| RequestFields {
+            synack_us: Some(raw.u64(88)).filter(|&time| time != 0),
+            synack_retransmits: raw.u32(96),
+            fast_open: has(OPEN_FAST),
+        }),
+        deferred: has(OPEN_DEFER_KNOWN).then(|| has(OPEN_DEFERRED)),
     })
+}
+
+fn read_handshake(raw: Raw<'_>, header: &Header) -> Result<Option<HandshakeFields>, DecodeError> {
+    zero("established.reserved", raw.u32(92).into())?;
+    let flags = raw.u32(88);
+    let data_unseen = flags & (HANDSHAKE_ACK_SEEN | HANDSHAKE_ACK_DATA) == HANDSHAKE_ACK_DATA;
+    if flags & !HANDSHAKE_ALL != 0 || data_unseen {
+        return Err(DecodeError::Field {
+            field: "handshake_flags",
+            value: flags.into(),
+        });
+    }
+    Ok(header.has(FIELDS_TCP).then(|| HandshakeFields {
+        srtt_us: raw.u32(72),
+        retransmits: raw.u32(76),
+        syn_ns: Some(raw.u64(80)).filter(|&time| time != 0),
+        fastopen_connect: flags & HANDSHAKE_FASTOPEN_CONNECT != 0,
+        syn_data: flags & HANDSHAKE_SYN_DATA != 0,
+        last_ack_data: (flags & HANDSHAKE_ACK_SEEN != 0).then_some(flags & HANDSHAKE_ACK_DATA != 0),
+    }))
 }
 
 fn read_task(raw: Raw<'_>, at: usize, header: &Header) -> Result<Task, DecodeError> {

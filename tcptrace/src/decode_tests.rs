@@ -35,6 +35,7 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
     let details = Details::PassiveOpen {
         endpoints: ENDS,
         owner: OWNER,
+        request: REQUEST,
     };
     assert_eq!(
         decode(&bytes_of(&passive_open())),
@@ -45,6 +46,10 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
         handshake: Some(HandshakeFields {
             srtt_us: 250_362,
             retransmits: 2,
+            syn_ns: Some(999_600_001),
+            fastopen_connect: false,
+            syn_data: true,
+            last_ack_data: Some(false),
         }),
     };
     assert_eq!(
@@ -92,11 +97,113 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
 fn a_reset_tells_its_direction_and_both_ends() {
     for (kind, body) in [
         (KIND_RESET_RECEIVED, Body::ResetReceived(ENDS)),
-        (KIND_RESET_SENT, Body::ResetSent(ENDS)),
+        (
+            KIND_RESET_SENT,
+            Body::ResetSent {
+                endpoints: ENDS,
+                reason: Some(REASON),
+            },
+        ),
     ] {
         let event = decode(&bytes_of(&reset(kind))).unwrap();
         assert_eq!((event.socket, event.body), (SOCKET, body));
     }
+}
+
+#[test]
+fn a_kernel_without_reasons_tells_none() {
+    let event = ResetEvent {
+        reason: REASON_NONE,
+        ..reset(KIND_RESET_SENT)
+    };
+    let Body::ResetSent { reason, .. } = decode(&bytes_of(&event)).unwrap().body else {
+        panic!("no reset");
+    };
+    assert_eq!(reason, None);
+}
+
+#[test]
+fn what_is_no_transition_decodes_to_exactly_what_was_sent() {
+    let body = |bytes: Vec<u8>| decode(&bytes).unwrap().body;
+    assert_eq!(
+        body(bytes_of(&accept())),
+        Body::Accept {
+            state: TcpState::CloseWait,
+            endpoints: ENDS,
+            task: TASK
+        }
+    );
+    for (timewait, address) in [(TIMEWAIT, Some(TIMEWAIT)), (0, None)] {
+        for (substate, awaits_fin) in [(TcpState::FinWait2, true), (TcpState::TimeWait, false)] {
+            let event = TimewaitEvent {
+                timewait,
+                substate: substate.raw(),
+                ..self::timewait()
+            };
+            assert_eq!(
+                body(bytes_of(&event)),
+                Body::Timewait {
+                    timewait: address,
+                    awaits_fin
+                }
+            );
+        }
+    }
+    for (new, status, arrived) in [
+        (TcpState::TimeWait, 2, TimewaitArrival::Fin),
+        (TcpState::FinWait2, 1, TimewaitArrival::Refused),
+    ] {
+        let mut event = timewait_step();
+        (event.header.new_state, event.status) = (new.raw(), status);
+        assert_eq!(
+            body(bytes_of(&event)),
+            Body::TimewaitStep {
+                endpoints: ENDS,
+                arrived
+            }
+        );
+    }
+    assert_eq!(
+        body(bytes_of(&synack_retransmit())),
+        Body::SynackRetransmit(ENDS)
+    );
+    assert_eq!(
+        body(bytes_of(&seed())),
+        Body::Seed {
+            state: TcpState::FinWait2,
+            endpoints: ENDS,
+            owner: OWNER
+        }
+    );
+}
+
+#[test]
+fn a_request_says_what_it_knows() {
+    let request = |open_flags, synack_us| {
+        let event = PassiveOpenEvent {
+            open_flags,
+            synack_us,
+            ..passive_open()
+        };
+        let Details::PassiveOpen { request, .. } = transition(&bytes_of(&event)).details else {
+            panic!("no passive open");
+        };
+        request
+    };
+    assert_eq!(request(0, 0), Request::default());
+    // A SYN cookie left no time, and Fast Open has none yet.
+    assert_eq!(request(OPEN_REQUEST_SEEN, 0).seen.unwrap().synack_us, None);
+    assert!(
+        request(OPEN_REQUEST_SEEN | OPEN_FAST, 0)
+            .seen
+            .unwrap()
+            .fast_open
+    );
+    assert_eq!(request(OPEN_DEFER_KNOWN, 0).deferred, Some(false));
+    assert_eq!(
+        request(OPEN_DEFER_KNOWN | OPEN_DEFERRED, 0).deferred,
+        Some(true)
+    );
 }
 
 #[test]
@@ -176,7 +283,10 @@ fn an_ipv6_address_stays_and_a_mapped_one_becomes_ipv4() {
     let mapped: Ipv6Addr = "::ffff:192.0.2.7".parse().unwrap();
     event.endpoints.local_address = v6.octets();
     event.endpoints.remote_address = mapped.octets();
-    let Body::ResetSent(ends) = decode(&bytes_of(&event)).unwrap().body else {
+    let Body::ResetSent {
+        endpoints: ends, ..
+    } = decode(&bytes_of(&event)).unwrap().body
+    else {
         panic!("no reset");
     };
     assert_eq!(ends.local_address, IpAddr::V6(v6));
@@ -184,7 +294,10 @@ fn an_ipv6_address_stays_and_a_mapped_one_becomes_ipv4() {
     // Not mapped: the unspecified address and the loopback of IPv6 look like small numbers.
     for address in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST] {
         event.endpoints.remote_address = address.octets();
-        let Body::ResetSent(ends) = decode(&bytes_of(&event)).unwrap().body else {
+        let Body::ResetSent {
+            endpoints: ends, ..
+        } = decode(&bytes_of(&event)).unwrap().body
+        else {
             panic!("no reset");
         };
         assert_eq!(ends.remote_address, IpAddr::V6(address));
@@ -284,7 +397,7 @@ proptest! {
 
     #[test]
     fn no_mutation_of_a_valid_event_panics(
-        sample in 0..8_usize,
+        sample in 0..13_usize,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in prop::option::of(0..200_usize),
     ) {

@@ -28,7 +28,73 @@ pub enum Body {
     /// The kernel acts on a RST that came in (`tcp_receive_reset`).
     ResetReceived(Endpoints),
     /// The kernel sends a RST (`tcp_send_reset`).
-    ResetSent(Endpoints),
+    ResetSent {
+        /// Both ends.
+        endpoints: Endpoints,
+        /// `enum sk_rst_reason` of that kernel; `None` before Linux 6.10.
+        reason: Option<u32>,
+    },
+    /// accept() gave the connection to a process (`inet_csk_accept`).
+    Accept {
+        /// The state it was in.
+        state: TcpState,
+        /// Both ends.
+        endpoints: Endpoints,
+        /// Who called.
+        task: Task,
+    },
+    /// A timewait socket was to take over (`inet_twsk_alloc`); →CLOSE follows.
+    Timewait {
+        /// The kernel's address of it; `None` when there was no room for one.
+        timewait: Option<u64>,
+        /// It begins in FIN_WAIT2, still without the peer's FIN; else in TIME_WAIT.
+        awaits_fin: bool,
+    },
+    /// What became of a timewait socket in FIN_WAIT2 (`tcp_timewait_state_process`); the event's
+    /// socket is the timewait socket.
+    TimewaitStep {
+        /// Both ends.
+        endpoints: Endpoints,
+        /// What came to it.
+        arrived: TimewaitArrival,
+    },
+    /// A listener's SYN-ACK is sent again (`tcp_retransmit_synack`).
+    SynackRetransmit(Endpoints),
+    /// A socket that is there (`iter/tcp`).
+    Seed {
+        /// The state it is in.
+        state: TcpState,
+        /// Both ends; the remote one unspecified for a listener.
+        endpoints: Endpoints,
+        /// Whose it is.
+        owner: SocketOwner,
+    },
+}
+
+impl Body {
+    /// Both ends, where they came along.
+    #[must_use]
+    pub const fn endpoints(&self) -> Option<&Endpoints> {
+        match self {
+            Self::Transition(transition) => transition.details.endpoints(),
+            Self::ResetReceived(endpoints)
+            | Self::SynackRetransmit(endpoints)
+            | Self::ResetSent { endpoints, .. }
+            | Self::Accept { endpoints, .. }
+            | Self::TimewaitStep { endpoints, .. }
+            | Self::Seed { endpoints, .. } => Some(endpoints),
+            Self::Timewait { .. } => None,
+        }
+    }
+}
+
+/// What ends FIN_WAIT2 on a timewait socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimewaitArrival {
+    /// The peer's FIN: TIME_WAIT begins.
+    Fin,
+    /// Data or a SYN that nobody is there for: the kernel answers with a RST.
+    Refused,
 }
 
 /// A state transition, with what the kernel side sends along.
@@ -60,6 +126,8 @@ pub enum Details {
         endpoints: Endpoints,
         /// The listener's.
         owner: SocketOwner,
+        /// How the handshake began.
+        request: Request,
     },
     /// →ESTABLISHED.
     Established {
@@ -133,13 +201,42 @@ pub struct Task {
     pub kernel: bool,
 }
 
+/// What is known of the request that a child was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// What the request itself told (`tcp_create_openreq_child`).
+    pub seen: Option<RequestFields>,
+    /// The listener has `TCP_DEFER_ACCEPT`; `None` when that is not known.
+    pub deferred: Option<bool>,
+}
+
+/// The fields of a request at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestFields {
+    /// When the first SYN-ACK was sent, microseconds of CLOCK_MONOTONIC; `None` when the kernel
+    /// kept no time: SYN cookies, and Fast Open, whose child comes first.
+    pub synack_us: Option<u64>,
+    /// SYN-ACKs sent again.
+    pub synack_retransmits: u32,
+    /// The child was made of a SYN: TCP Fast Open (RFC 7413).
+    pub fast_open: bool,
+}
+
 /// What a finished handshake leaves in the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeFields {
     /// Microseconds; 0 when there is no sample.
     pub srtt_us: u32,
     /// SYN or SYN-ACK retransmits.
     pub retransmits: u32,
+    /// When the SYN came in, as sock_ops saw it: nanoseconds of CLOCK_MONOTONIC.
+    pub syn_ns: Option<u64>,
+    /// `TCP_FASTOPEN_CONNECT`: the SYN left at the first send, not at connect().
+    pub fastopen_connect: bool,
+    /// Data in the SYN was acknowledged by the SYN-ACK, or taken from the SYN.
+    pub syn_data: bool,
+    /// The segment that completed a passive handshake carried data; `None` when it was not seen.
+    pub last_ack_data: Option<bool>,
 }
 
 /// A closing socket's fields: how it lived and why it died.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::{
     event::Endpoints,
-    tracker::{Connection, Listener, Process, Role},
+    tracker::{Connection, Listener, Process, Release, Role},
 };
 
 /// Whether a connection is shown.
@@ -184,6 +184,17 @@ impl Filter {
             ends: Some(&listener.endpoints),
             process: listener.process.as_ref(),
             role: None,
+            over: true,
+        })
+    }
+
+    /// Judges what was learnt of a connection after its record.
+    #[must_use]
+    pub fn release(&self, release: &Release) -> Decision {
+        self.judge(&Subject {
+            ends: release.endpoints.as_ref(),
+            process: release.process.as_ref(),
+            role: Some(release.role),
             over: true,
         })
     }

@@ -5,21 +5,25 @@
 //! a [`daemon`]. Only [`probe`] knows aya; only [`clock`] reads one.
 
 pub mod capture;
+pub mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod decode;
+pub mod diag;
 pub mod event;
 pub mod filter;
 pub mod host;
+pub mod lookups;
 pub mod metrics;
 pub mod output;
 pub mod probe;
 pub mod pump;
 pub mod record;
 mod startup;
+pub mod survey;
 pub mod tail;
 pub mod tracer;
 pub mod tracker;

@@ -8,11 +8,16 @@ pub(crate) fn missing(hooks: &[HookStatus], btf: Result<(), &str>) -> Vec<String
     let mut lines = Vec::new();
     for status in hooks {
         match &status.attached {
-            Ok(Source::TpBtf | Source::Tracepoint) => {}
             Ok(Source::TracepointOnly) => lines.push(format!(
                 "transitions only: verdicts, bytes, users, cgroups, namespaces and retransmits are missing, for socket fields cannot be read without BTF ({})",
                 btf.err().unwrap_or("unknown why"),
             )),
+            Ok(source) => {
+                if let Some(weakness) = status.hook.weakness(*source) {
+                    let why = status.better.as_deref().unwrap_or("unknown why");
+                    lines.push(format!("{}: {weakness} ({why})", status.hook.name()));
+                }
+            }
             // Without BTF no other hook can be had, which the line above says.
             Err(_) if btf.is_err() && status.hook != Hook::SetState => {}
             Err(why) => lines.push(format!(
@@ -40,6 +45,7 @@ mod tests {
         HookStatus {
             hook,
             attached: attached.map_err(str::to_owned),
+            better: None,
         }
     }
 

@@ -224,7 +224,16 @@ impl Sink for Tail {
                 // Whatever the filter, and not one of the rows asked for.
                 self.put(&record);
             }
-            Update::Entered(_) | Update::Reset { .. } => {}
+            Update::Released(release) => {
+                let decision = self.filter.release(release);
+                let record = (self.shown.connections && decision == Decision::Show)
+                    .then(|| self.recorder.release(release));
+                self.judge(release.id, decision, record);
+            }
+            Update::Entered(_)
+            | Update::Accepted(_)
+            | Update::Reset { .. }
+            | Update::SynackRetransmit(_) => {}
         }
     }
 }
@@ -268,9 +277,13 @@ pub fn run(config: TailConfig) -> anyhow::Result<()> {
     startup::say_what_is_missing(&probe);
     let writer = Writer::start(std::io::stdout()).context("starting the writer's thread")?;
     let now = ClockReading::now();
-    let recorder = Recorder::new(&Host::this(now.monotonic_ns), WallClock::new(now));
+    let recorder = Recorder::new(
+        &Host::this(now.monotonic_ns),
+        WallClock::new(now),
+        probe.reset_reasons().clone(),
+    );
     let tail = Tail::new(recorder, config.view, writer, now.monotonic_ns);
-    let mut tracer = Tracer::new(probe, config.max_connections, tail);
+    let mut tracer = Tracer::new(probe, config.max_connections, config.resync, tail);
     runtime.block_on(async {
         stop_after(stop, config.duration);
         pump(

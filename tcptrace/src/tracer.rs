@@ -9,13 +9,29 @@ use std::{
 use crate::{
     clock::{self, ClockReading},
     decode::decode,
-    probe::{Hook, Probe},
+    lookups::Lookups,
+    probe::{Hook, Probe, Source},
     pump::{BATCH, Drain, IDLE, REST},
-    tracker::{LossPlace, ResetHooks, Sink, Tracker, TrackerConfig},
+    survey::{self, Survey},
+    tracker::{LossPlace, ResetHooks, Sink, Sources, Tracker, TrackerConfig},
 };
 
 /// Malformed events said one by one; the rest are only counted.
 const COMPLAINTS: u64 = 10;
+
+/// What the tracker can rely on, by how each hook is attached.
+#[must_use]
+pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
+    Sources {
+        resets: ResetHooks {
+            received: attached(Hook::ReceiveReset).is_some(),
+            sent: attached(Hook::SendReset).is_some(),
+        },
+        syns: attached(Hook::CreateChild) == Some(Source::SockOps),
+        timewait: attached(Hook::Timewait).is_some(),
+        timewait_process: attached(Hook::TimewaitProcess).is_some(),
+    }
+}
 
 /// Takes what the tracker says, batch by batch.
 pub trait Consumer: Sink {
@@ -36,22 +52,29 @@ pub struct Tracer<C> {
     pub consumer: C,
     /// What the ring held that was no event.
     pub malformed: u64,
+    survey: Survey,
+    lookups: Lookups,
     lost: u64,
     skipped: u64,
 }
 
 impl<C: Consumer> Tracer<C> {
-    /// A tracer of what the probe sees.
-    pub fn new(probe: Probe, max_connections: usize, consumer: C) -> Self {
-        let hooks = ResetHooks {
-            received: probe.is_attached(Hook::ReceiveReset),
-            sent: probe.is_attached(Hook::SendReset),
-        };
+    /// A tracer of what the probe sees, which compares with the kernel's own list of sockets at
+    /// the start and then every `resync`, if that is wanted.
+    pub fn new(
+        probe: Probe,
+        max_connections: usize,
+        resync: Option<Duration>,
+        consumer: C,
+    ) -> Self {
+        let sources = sources(|hook| probe.source(hook));
         Self {
+            survey: Survey::new(&probe, resync),
+            lookups: Lookups::default(),
             probe,
             tracker: Tracker::new(TrackerConfig {
                 max_connections,
-                hooks,
+                sources,
                 ..TrackerConfig::default()
             }),
             consumer,
@@ -77,6 +100,37 @@ impl<C: Consumer> Tracer<C> {
             &mut self.consumer,
         );
         self.skipped = skipped;
+    }
+}
+
+impl<C: Consumer> Tracer<C> {
+    /// Goes on with the comparison with the kernel's own list of sockets.
+    fn compare(&mut self, emptied: bool) {
+        let now = clock::monotonic_ns();
+        let lost = self.lost + self.skipped;
+        match self.survey.poll(&mut self.probe, now, emptied, lost) {
+            Some(survey::Step::Begins) => self.tracker.begin_walk(now),
+            Some(survey::Step::Ends(end)) => {
+                self.tracker.end_walk(now, &end, &mut self.consumer);
+            }
+            None => {}
+        }
+    }
+
+    /// Asks the kernel's table about timewait sockets that tell nothing of themselves.
+    fn look_up(&mut self) {
+        let Self {
+            lookups,
+            tracker,
+            consumer,
+            ..
+        } = self;
+        lookups.ask(clock::monotonic_ns(), || {
+            tracker.next_lookup(clock::monotonic_ns())
+        });
+        lookups.answers(|answer| {
+            tracker.on_lookup(answer.id, answer.time_ns, answer.looked, consumer);
+        });
     }
 }
 
@@ -109,22 +163,23 @@ impl<C: Consumer> Drain for Tracer<C> {
             }
         });
         self.take_losses();
-        let Self {
-            probe,
-            tracker,
-            consumer,
-            ..
-        } = self;
         if taken < BATCH {
             // The ring is empty: time itself may be taken for the time of the next event.
-            tracker.on_tick(clock::monotonic_ns(), consumer);
+            self.tracker
+                .on_tick(clock::monotonic_ns(), &mut self.consumer);
         }
-        probe.flush_log();
-        (taken, consumer.end_batch())
+        self.compare(taken < BATCH);
+        self.look_up();
+        self.probe.flush_log();
+        (taken, self.consumer.end_batch())
     }
 
     fn idle(&self) -> Duration {
-        self.tracker.next_due_ns().map_or(IDLE, |due| {
+        if self.survey.is_walking() {
+            return REST;
+        }
+        let due = [self.tracker.next_due_ns(), self.survey.due_ns()];
+        due.into_iter().flatten().min().map_or(IDLE, |due| {
             let wait = due.saturating_sub(clock::monotonic_ns());
             IDLE.min(Duration::from_nanos(wait).max(REST))
         })

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tcptrace::{
     capture::{
         format::FormatError,
-        replay::{Replay, reset_hooks},
+        replay::{Replay, sources},
     },
     clock::{ClockReading, WallClock},
     host::Host,
@@ -91,7 +91,12 @@ impl Sink for Lines {
                 time,
             } => recorder.listener(listener, began, time),
             Update::Lost { events, place } => recorder.loss(events, place, self.now_ns),
-            Update::Entered(_) | Update::Evicted(_) | Update::Reset { .. } => return,
+            Update::Released(release) => recorder.release(release),
+            Update::Entered(_)
+            | Update::Accepted(_)
+            | Update::Evicted(_)
+            | Update::Reset { .. }
+            | Update::SynackRetransmit(_) => return,
         };
         self.put(&record);
     }
@@ -115,7 +120,7 @@ fn replay(stream: &[u8]) -> (String, Result<(), FormatError>) {
         Err(error) => return (String::new(), Err(error)),
     };
     let mut tracker = Tracker::new(TrackerConfig {
-        hooks: reset_hooks(&header),
+        sources: sources(&header),
         ..TrackerConfig::default()
     });
     let host = Host {
@@ -124,7 +129,7 @@ fn replay(stream: &[u8]) -> (String, Result<(), FormatError>) {
         run: header.run,
     };
     let mut lines = Lines {
-        recorder: Recorder::new(&host, WallClock::new(replay.clock())),
+        recorder: Recorder::new(&host, WallClock::new(replay.clock()), header.reset_reasons),
         renderer: Renderer::Json,
         now_ns: 0,
         out: Vec::new(),

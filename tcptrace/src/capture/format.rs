@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic      8 bytes   "tcptrace"
-//! version    u32       1
+//! version    u32       2
 //! block      …         until the end of the file
 //!
 //! block:
@@ -21,7 +21,10 @@
 //! All integers are little-endian, as are the events of the machines that tcptrace runs on. Each
 //! block is whole or it is not there: what comes before a torn or damaged one can be read.
 
-use std::io::{self, Read};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +32,7 @@ use crate::clock::ClockReading;
 
 const MAGIC: [u8; 8] = *b"tcptrace";
 /// The newest version, and the one written.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of payload that a block may have.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 const BLOCK_HEAD: usize = 12;
@@ -55,6 +58,9 @@ pub struct Header {
     pub run: String,
     /// What became of each hook.
     pub hooks: Vec<HookEntry>,
+    /// Names of that kernel's `enum sk_rst_reason`, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reset_reasons: BTreeMap<u32, String>,
 }
 
 /// What became of a hook.
@@ -123,6 +129,11 @@ pub enum FormatError {
         "this capture has format version {0}; this tcptrace reads up to {VERSION}: use a newer one"
     )]
     Newer(u32),
+    /// An earlier tcptrace wrote it.
+    #[error(
+        "this capture has format version {0}, whose events lack what this tcptrace needs; it reads version {VERSION}: replay it with the tcptrace that wrote it"
+    )]
+    Older(u32),
     /// It ends within something.
     #[error("the file is cut short at byte {at}: it ends within {what}. What came before was read")]
     Truncated {
@@ -258,8 +269,10 @@ impl<R: Read> Reader<R> {
         }
         let [.., a, b, c, d] = start;
         let version = u32::from_le_bytes([a, b, c, d]);
-        if version == 0 || version > VERSION {
-            return Err(FormatError::Newer(version));
+        match version.cmp(&VERSION) {
+            std::cmp::Ordering::Less => return Err(FormatError::Older(version)),
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => return Err(FormatError::Newer(version)),
         }
         reader.at = start.len() as u64;
         match reader.next()? {

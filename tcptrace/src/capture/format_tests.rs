@@ -12,6 +12,7 @@ fn header() -> Header {
             source: Some("tp_btf".to_owned()),
             error: None,
         }],
+        reset_reasons: BTreeMap::from([(8, "ABORT_ON_DATA".to_owned())]),
     }
 }
 
@@ -127,17 +128,23 @@ fn any_changed_byte_is_noticed_and_what_comes_before_it_stands() {
 }
 
 #[test]
-fn a_foreign_and_a_newer_file_are_told_apart() {
+fn a_foreign_an_older_and_a_newer_file_are_told_apart() {
     assert!(matches!(
         read(b"root:x:0:0"),
         (_, Some(FormatError::Foreign))
     ));
     let mut newer = file().0;
-    newer[8] = 2;
+    newer[8] = 3;
     let (_, error) = read(&newer);
     let error = error.unwrap();
-    assert!(matches!(error, FormatError::Newer(2)), "{error}");
+    assert!(matches!(error, FormatError::Newer(3)), "{error}");
     assert!(error.to_string().contains("newer"), "{error}");
+    let mut older = file().0;
+    older[8] = 1;
+    let (_, error) = read(&older);
+    let error = error.unwrap();
+    assert!(matches!(error, FormatError::Older(1)), "{error}");
+    assert!(error.to_string().contains("that wrote it"), "{error}");
 }
 
 #[test]

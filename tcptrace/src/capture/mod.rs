@@ -252,5 +252,6 @@ fn header(probe: &Probe, start_ns: u64) -> Header {
                 error: status.attached.as_ref().err().cloned(),
             })
             .collect(),
+        reset_reasons: probe.reset_reasons().clone(),
     }
 }

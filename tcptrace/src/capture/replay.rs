@@ -14,11 +14,12 @@ use crate::{
     decode::decode,
     host::Host,
     output::{Writer, WriterState},
-    probe::Hook,
+    probe::Source,
     record::Recorder,
     tail::Tail,
+    tracer,
     tracer::Consumer,
-    tracker::{LossPlace, ResetHooks, Tracker, TrackerConfig},
+    tracker::{LossPlace, Sources, Tracker, TrackerConfig},
 };
 
 /// Replays a file and shows it.
@@ -42,11 +43,15 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         boot_id: header.boot_id.clone(),
         run: header.run.clone(),
     };
-    let recorder = Recorder::new(&host, WallClock::new(replay.clock));
+    let recorder = Recorder::new(
+        &host,
+        WallClock::new(replay.clock),
+        header.reset_reasons.clone(),
+    );
     let mut tail = Tail::new(recorder, config.view, writer, replay.clock.monotonic_ns);
     let mut tracker = Tracker::new(TrackerConfig {
         max_connections: config.max_connections,
-        hooks: reset_hooks(&header),
+        sources: sources(&header),
         ..TrackerConfig::default()
     });
     let outcome = replay.play(&mut tracker, &mut tail);
@@ -62,19 +67,17 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
     }
 }
 
-/// Which resets the capture could have seen.
+/// What the capture could have seen.
 #[must_use]
-pub fn reset_hooks(header: &Header) -> ResetHooks {
-    let attached = |hook: Hook| {
-        header
+pub fn sources(header: &Header) -> Sources {
+    tracer::sources(|hook| {
+        let entry = header
             .hooks
             .iter()
-            .any(|entry| entry.hook == hook.name() && entry.source.is_some())
-    };
-    ResetHooks {
-        received: attached(Hook::ReceiveReset),
-        sent: attached(Hook::SendReset),
-    }
+            .find(|entry| entry.hook == hook.name())?;
+        let name = entry.source.as_deref()?;
+        Source::ALL.into_iter().find(|source| source.name() == name)
+    })
 }
 
 /// A file being replayed.

@@ -13,6 +13,11 @@ impl Wire for StepEvent {}
 impl Wire for ReleaseEvent {}
 impl Wire for CloseEvent {}
 impl Wire for ResetEvent {}
+impl Wire for AcceptEvent {}
+impl Wire for TimewaitEvent {}
+impl Wire for TimewaitStepEvent {}
+impl Wire for SynackRetransmitEvent {}
+impl Wire for SeedEvent {}
 
 pub(super) fn bytes_of<T: Wire>(event: &T) -> Vec<u8> {
     // SAFETY: a `Wire` has no padding (its layout is asserted where it is defined), so each of
@@ -95,9 +100,21 @@ pub(super) fn passive_open() -> PassiveOpenEvent {
         endpoints: wire_ends(),
         cgroup: 7777,
         uid: 1000,
+        open_flags: OPEN_REQUEST_SEEN | OPEN_DEFER_KNOWN,
+        synack_us: 999_700,
+        synack_retransmits: 1,
         reserved: 0,
     }
 }
+
+pub(super) const REQUEST: Request = Request {
+    seen: Some(RequestFields {
+        synack_us: Some(999_700),
+        synack_retransmits: 1,
+        fast_open: false,
+    }),
+    deferred: Some(false),
+};
 
 pub(super) fn established() -> EstablishedEvent {
     EstablishedEvent {
@@ -105,6 +122,9 @@ pub(super) fn established() -> EstablishedEvent {
         endpoints: wire_ends(),
         srtt_us: 250_362,
         retransmits: 2,
+        syn_ns: 999_600_001,
+        handshake_flags: HANDSHAKE_SYN_DATA | HANDSHAKE_ACK_SEEN,
+        reserved: 0,
     }
 }
 
@@ -147,6 +167,59 @@ pub(super) fn reset(kind: u8) -> ResetEvent {
     ResetEvent {
         header: header(kind, TcpState::SynSent, TcpState::SynSent),
         endpoints: wire_ends(),
+        reason: if kind == KIND_RESET_SENT {
+            REASON
+        } else {
+            REASON_NONE
+        },
+        reserved: 0,
+    }
+}
+
+pub(super) const REASON: u32 = 11;
+
+pub(super) fn accept() -> AcceptEvent {
+    AcceptEvent {
+        header: header(KIND_ACCEPT, TcpState::CloseWait, TcpState::CloseWait),
+        endpoints: wire_ends(),
+        task: WIRE_TASK,
+    }
+}
+
+pub(super) const TIMEWAIT: u64 = 0xffff_8880_7654_3200;
+
+pub(super) fn timewait() -> TimewaitEvent {
+    TimewaitEvent {
+        header: header(KIND_TIMEWAIT, TcpState::FinWait2, TcpState::FinWait2),
+        timewait: TIMEWAIT,
+        substate: TcpState::FinWait2.raw(),
+        reserved: [0; 7],
+    }
+}
+
+pub(super) fn timewait_step() -> TimewaitStepEvent {
+    TimewaitStepEvent {
+        header: header(KIND_TIMEWAIT_STEP, TcpState::FinWait2, TcpState::TimeWait),
+        endpoints: wire_ends(),
+        status: 2,
+        reserved: 0,
+    }
+}
+
+pub(super) fn synack_retransmit() -> SynackRetransmitEvent {
+    SynackRetransmitEvent {
+        header: header(KIND_SYNACK_RETRANSMIT, TcpState::Listen, TcpState::Listen),
+        endpoints: wire_ends(),
+    }
+}
+
+pub(super) fn seed() -> SeedEvent {
+    SeedEvent {
+        header: header(KIND_SEED, TcpState::FinWait2, TcpState::FinWait2),
+        endpoints: wire_ends(),
+        cgroup: 7777,
+        uid: 1000,
+        reserved: 0,
     }
 }
 
@@ -161,6 +234,11 @@ pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("close", bytes_of(&close())),
         ("reset", bytes_of(&reset(KIND_RESET_RECEIVED))),
         ("reset", bytes_of(&reset(KIND_RESET_SENT))),
+        ("accept", bytes_of(&accept())),
+        ("timewait", bytes_of(&timewait())),
+        ("timewait step", bytes_of(&timewait_step())),
+        ("SYN-ACK retransmit", bytes_of(&synack_retransmit())),
+        ("seed", bytes_of(&seed())),
     ]
 }
 

@@ -11,7 +11,9 @@ use crate::tracker::{ClosedBy, Connection, HandshakeSource, Role, Verdict};
 /// Series of the wide families (handshake times, failures and ends by verdict) that labelled
 /// ports may have, for each label that can be given. They share one pool: a service uses its
 /// verdicts and scopes unevenly, and all of them times all labels would be far over 2,000.
-const WIDE_SERIES_PER_LABEL: usize = 50;
+const WIDE_SERIES_PER_LABEL: usize = 70;
+/// And so many beside those: a single service needs more than its share.
+const WIDE_SERIES: usize = 30;
 
 /// How many roles there are.
 pub(super) const ROLES: usize = Role::ALL.len();
@@ -31,7 +33,15 @@ pub(super) const SIDES: [&str; 2] = [ClosedBy::Local.name(), ClosedBy::Remote.na
 /// The label `direction`.
 pub(super) const DIRECTIONS: [&str; 2] = ["sent", "received"];
 /// The label `source` of a handshake's time.
-pub(super) const HANDSHAKE_SOURCES: [&str; 2] = ["none", HandshakeSource::SynSent.name()];
+pub(super) const HANDSHAKE_SOURCES: [&str; 5] = [
+    "none",
+    HandshakeSource::SynSent.name(),
+    HandshakeSource::Synack.name(),
+    HandshakeSource::SockOps.name(),
+    HandshakeSource::Srtt.name(),
+];
+/// Reasons of RSTs that are counted apart: more than any kernel's `enum sk_rst_reason` has.
+pub(super) const RESET_REASONS: usize = 64;
 
 /// Where [`DIRECTIONS`] has `sent`.
 pub(super) const SENT: usize = 0;
@@ -82,6 +92,9 @@ pub(super) const fn source_index(source: Option<HandshakeSource>) -> usize {
     match source {
         None => 0,
         Some(HandshakeSource::SynSent) => 1,
+        Some(HandshakeSource::Synack) => 2,
+        Some(HandshakeSource::SockOps) => 3,
+        Some(HandshakeSource::Srtt) => 4,
     }
 }
 
@@ -97,8 +110,14 @@ pub(super) struct RoleCells {
     pub(super) closed: [[u64; CLOSERS.len()]; VERDICTS],
     /// By [`SCOPES`].
     pub(super) handshake: [LatencyHistogram; SCOPES.len()],
-    /// SYNs of an active open, SYN-ACKs of a passive one.
+    /// From ESTABLISHED to accept().
+    pub(super) accept_wait: LatencyHistogram,
+    /// SYNs of an active open, SYN-ACKs of a passive one that was completed.
     pub(super) syn_retransmits: u64,
+    /// SYN-ACKs that a listener sent again.
+    pub(super) synack_retransmits: u64,
+    /// Entered TIME_WAIT.
+    pub(super) time_wait: u64,
     /// Payload, by [`DIRECTIONS`].
     pub(super) bytes: [u64; DIRECTIONS.len()],
     /// By [`DIRECTIONS`].
@@ -116,7 +135,10 @@ impl RoleCells {
             failures: [0; VERDICTS],
             closed: [[0; CLOSERS.len()]; VERDICTS],
             handshake: latency_histograms(),
+            accept_wait: LatencyHistogram::new(&LATENCY_BOUNDS),
             syn_retransmits: 0,
+            synack_retransmits: 0,
+            time_wait: 0,
             bytes: [0; DIRECTIONS.len()],
             segments: [0; DIRECTIONS.len()],
             retransmits: 0,
@@ -140,13 +162,15 @@ pub(super) enum WideCell {
     Closed(usize, usize),
     /// The handshake times of one scope.
     Handshake(usize),
+    /// The waits for accept().
+    AcceptWait,
 }
 
 impl WideCell {
     const fn series(self) -> usize {
         match self {
             Self::Failure(_) | Self::Closed(..) => 1,
-            Self::Handshake(_) => LatencyHistogram::series(),
+            Self::Handshake(_) | Self::AcceptWait => LatencyHistogram::series(),
         }
     }
 
@@ -155,6 +179,7 @@ impl WideCell {
             Self::Failure(verdict) => cells.failures[verdict] != 0,
             Self::Closed(verdict, closer) => cells.closed[verdict][closer] != 0,
             Self::Handshake(scope) => cells.handshake[scope].count() != 0,
+            Self::AcceptWait => cells.accept_wait.count() != 0,
         }
     }
 }
@@ -178,8 +203,12 @@ pub(super) struct Cells {
     pub(super) half_closed: [DurationHistogram; SIDES.len()],
     /// By [`SCOPES`].
     pub(super) rtt: [LatencyHistogram; SCOPES.len()],
-    /// By [`DIRECTIONS`].
-    pub(super) resets: [u64; DIRECTIONS.len()],
+    /// RSTs that came in.
+    pub(super) resets_received: u64,
+    /// RSTs that went out, by the kernel's reason; the last one is for higher numbers.
+    pub(super) resets_sent: [u64; RESET_REASONS],
+    /// RSTs that went out for no reason that the kernel tells.
+    pub(super) resets_unexplained: u64,
 }
 
 impl Cells {
@@ -187,14 +216,16 @@ impl Cells {
     pub(super) fn new(labels: usize) -> Self {
         let mut cells = Self {
             ports: Vec::with_capacity(Slot::UNLABELLED + labels),
-            pool: labels * WIDE_SERIES_PER_LABEL,
+            pool: WIDE_SERIES + labels * WIDE_SERIES_PER_LABEL,
             pool_exhausted: 0,
             seeded: 0,
             measured: [[0; HANDSHAKE_SOURCES.len()]; ROLES],
             duration: std::array::from_fn(|_| DurationHistogram::new(&DURATION_BOUNDS)),
             half_closed: std::array::from_fn(|_| DurationHistogram::new(&DURATION_BOUNDS)),
             rtt: latency_histograms(),
-            resets: [0; DIRECTIONS.len()],
+            resets_received: 0,
+            resets_sent: [0; RESET_REASONS],
+            resets_unexplained: 0,
         };
         for _ in 0..Slot::UNLABELLED {
             cells.add_slot();
@@ -214,6 +245,18 @@ impl Cells {
     /// By slot.
     pub(super) fn ports(&self) -> &[PortCells] {
         &self.ports
+    }
+
+    /// A RST was sent, or came in.
+    pub(super) fn reset(&mut self, sent: bool, reason: Option<u32>) {
+        match (sent, reason) {
+            (false, _) => self.resets_received += 1,
+            (true, None) => self.resets_unexplained += 1,
+            (true, Some(reason)) => {
+                let index = usize::try_from(reason).unwrap_or(usize::MAX);
+                self.resets_sent[index.min(RESET_REASONS - 1)] += 1;
+            }
+        }
     }
 
     /// What is counted of a role at a slot.
@@ -259,7 +302,9 @@ mod tests {
             assert_eq!(CLOSERS[closer_index(Some(closed_by))], closed_by.name());
         }
         assert_eq!(CLOSERS[closer_index(None)], "none");
-        let source = HandshakeSource::SynSent;
-        assert_eq!(HANDSHAKE_SOURCES[source_index(Some(source))], source.name());
+        for source in HandshakeSource::ALL {
+            assert_eq!(HANDSHAKE_SOURCES[source_index(Some(source))], source.name());
+        }
+        assert_eq!(HANDSHAKE_SOURCES[source_index(None)], "none");
     }
 }

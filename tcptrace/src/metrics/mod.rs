@@ -150,6 +150,22 @@ impl Metrics {
         }
     }
 
+    fn accepted(&mut self, connection: &Connection) {
+        let Some(waited) = connection.accept_wait_ns() else {
+            return;
+        };
+        let slot = self.ports.slot(connection.service_port());
+        self.cells
+            .at_wide(slot, connection.role, WideCell::AcceptWait)
+            .accept_wait
+            .observe(waited);
+    }
+
+    fn time_wait(&mut self, role: Role, port: Option<u16>) {
+        let slot = self.ports.slot(port);
+        self.cells.at(slot, role).time_wait += 1;
+    }
+
     fn failed(&mut self, ended: &Ended) {
         let connection = &ended.connection;
         let slot = self.unestablished(connection);
@@ -192,6 +208,9 @@ impl Metrics {
             let lived = ended.closed_at.get().saturating_sub(opened.get());
             self.cells.duration[role_index(role)].observe(lived);
         }
+        if matches!(ended.time_wait, Some((true, _))) {
+            self.time_wait(role, connection.service_port());
+        }
         if let (Some(side), Some(ns)) = (side_index(connection.closed_by), ended.half_closed_ns()) {
             self.cells.half_closed[side].observe(ns);
         }
@@ -222,8 +241,16 @@ impl Sink for Metrics {
             Update::Evicted(connection) if !connection.established => {
                 self.unestablished(connection);
             }
-            Update::Reset { sent } => {
-                self.cells.resets[if sent { SENT } else { RECEIVED }] += 1;
+            Update::Accepted(connection) => self.accepted(connection),
+            Update::Released(release) => {
+                if matches!(release.time_wait, Some((true, _))) {
+                    self.time_wait(release.role, release.service_port());
+                }
+            }
+            Update::Reset { sent, reason } => self.cells.reset(sent, reason),
+            Update::SynackRetransmit(listener) => {
+                let slot = self.ports.slot(Some(listener.local_port));
+                self.cells.at(slot, Role::Passive).synack_retransmits += 1;
             }
             // The kernel counts its transitions and the events it lost itself, exactly.
             Update::Evicted(_)

@@ -1,5 +1,7 @@
 //! One scrape: everything a reader of `/metrics` is shown, copied at one moment.
 
+use std::collections::BTreeMap;
+
 use super::cells::Cells;
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, Source},
@@ -17,6 +19,8 @@ pub struct ScrapeContext {
     pub misses: Vec<(String, u64)>,
     /// What became of each hook.
     pub hooks: Vec<HookStatus>,
+    /// The kernel's names of the reasons for which it sends a RST.
+    pub reset_reasons: BTreeMap<u32, String>,
     /// Events that could not be decoded.
     pub malformed: u64,
 }
@@ -45,7 +49,14 @@ impl Scrape {
     pub(super) fn reads_sockets(&self) -> bool {
         match self.source(Hook::SetState) {
             Some(Source::TpBtf | Source::Tracepoint) => true,
-            Some(Source::TracepointOnly) | None => false,
+            Some(
+                Source::TracepointOnly
+                | Source::Fentry
+                | Source::Fexit
+                | Source::SockOps
+                | Source::Iter,
+            )
+            | None => false,
         }
     }
 

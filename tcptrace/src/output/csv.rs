@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 46] = [
+const COLUMNS: [&str; 56] = [
     "type",
     "time",
     "host",
@@ -52,6 +52,16 @@ const COLUMNS: [&str; 46] = [
     "lost",
     "where",
     "schema",
+    "deferred",
+    "fast_open",
+    "accept_wait_us",
+    "fin_wait2_us",
+    "last_ack_us",
+    "reset_reason",
+    "time_wait",
+    "time_wait_source",
+    "peer_fin_at",
+    "outcome",
 ];
 
 /// Appends the header.

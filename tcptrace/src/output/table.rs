@@ -10,7 +10,10 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::units::{bytes, duration};
 use crate::{
-    record::{ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, TransitionRecord},
+    record::{
+        ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, ReleaseRecord,
+        TransitionRecord,
+    },
     tracker::{Completeness, Role, Verdict},
 };
 
@@ -82,6 +85,7 @@ impl Table {
             RecordBody::Transition(body) => self.transition(record.time, body),
             RecordBody::Handshake(body) => self.handshake(record.time, body),
             RecordBody::Connection(body) => self.connection(record.time, body),
+            RecordBody::Release(body) => self.release(record.time, body),
             RecordBody::Loss(body) => Row {
                 time: record.time,
                 process: String::new(),
@@ -118,7 +122,15 @@ impl Table {
 
     fn handshake(&self, time: Timestamp, body: &HandshakeRecord) -> Row {
         let mut notes = Vec::new();
+        if body.fast_open == Some(true) {
+            notes.push("TCP Fast Open".to_owned());
+        }
+        if body.deferred == Some(true) {
+            notes.push("deferred until data came".to_owned());
+        }
+        let mut style = GOOD;
         if let Some(count @ 1..) = body.syn_retransmits {
+            style = ODD;
             let what = match body.identity.role {
                 Some(Role::Passive) => "SYN-ACK",
                 Some(Role::Active | Role::Simultaneous | Role::Unknown) | None => "SYN",
@@ -127,7 +139,7 @@ impl Table {
         }
         Row {
             what: "open".to_owned(),
-            style: if notes.is_empty() { GOOD } else { ODD },
+            style,
             took: body.handshake_us.map_or_else(dash, |us| self.took(us)),
             notes,
             ..self.blank(time, &body.identity)
@@ -139,12 +151,18 @@ impl Table {
         if let Some(errno) = &body.errno {
             notes.push(errno.clone());
         }
+        if let Some(reason) = &body.reset_reason {
+            notes.push(format!("RST sent: {reason}"));
+        }
         if body.established {
             if let Some(side) = body.closed_by {
                 notes.push(match side {
                     "simultaneous" => "both sides closed at once".to_owned(),
                     side => format!("{side} side closed first"),
                 });
+            }
+            if body.time_wait == Some(true) {
+                notes.push("TIME_WAIT".to_owned());
             }
             if let (Some(sent), Some(received)) = (body.bytes_sent, body.bytes_received) {
                 notes.push(format!(
@@ -173,6 +191,22 @@ impl Table {
             style,
             took: body.duration_us.map_or_else(dash, |us| self.took(us)),
             notes,
+            ..self.blank(time, &body.identity)
+        }
+    }
+
+    fn release(&self, time: Timestamp, body: &ReleaseRecord) -> Row {
+        let note = match body.outcome {
+            "time_wait" => "the peer's FIN came: TIME_WAIT",
+            "refused" => "the peer sent more and got a RST",
+            "no_fin" => "the peer never closed its side",
+            _ => "gone, before it was seen how",
+        };
+        Row {
+            what: "late".to_owned(),
+            style: QUIET,
+            took: body.fin_wait2_us.map_or_else(dash, |us| self.took(us)),
+            notes: vec![note.to_owned()],
             ..self.blank(time, &body.identity)
         }
     }

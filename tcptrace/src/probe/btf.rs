@@ -59,6 +59,9 @@ pub enum BtfError {
     /// This kernel's type has no such field.
     #[error("the kernel's struct {0} has no field {1}")]
     NoField(String, String),
+    /// This kernel has no such function, or does not let it be traced.
+    #[error("the kernel has no function {0}")]
+    NoFunction(String),
     /// The field is not as wide as it is read.
     #[error("the kernel's {name} has {actual} bytes, not {expected}")]
     Size {
@@ -77,7 +80,7 @@ pub struct Btf {
     strings: std::ops::Range<usize>,
     /// Where each type begins; type 0 is void.
     types: Vec<u32>,
-    /// The named structs and typedefs asked for.
+    /// The named structs, typedefs, enums and functions asked for.
     named: HashMap<(u8, String), u32>,
 }
 
@@ -93,8 +96,18 @@ struct Type {
     size_or_type: u32,
 }
 
+/// A member of a struct, or of what lies in it.
+#[derive(Clone, Copy)]
+struct Field {
+    /// From the outer struct's beginning.
+    bits: u32,
+    /// Its width in bits, 0 when it is no bitfield.
+    bitfield: u32,
+    ty: u32,
+}
+
 impl Btf {
-    /// Reads a BTF file and notes the structs and typedefs in `wanted`.
+    /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
     ///
     /// # Errors
     ///
@@ -137,7 +150,7 @@ impl Btf {
         let mut at = types_section.start;
         while at < types_section.end {
             let ty = btf.type_at(at)?;
-            if matches!(ty.kind, KIND_STRUCT | KIND_TYPEDEF)
+            if matches!(ty.kind, KIND_STRUCT | KIND_TYPEDEF | KIND_ENUM | KIND_FUNC)
                 && let name = btf.string(ty.name)
                 && wanted.contains(&name)
             {
@@ -167,10 +180,78 @@ impl Btf {
     ///
     /// When there is none.
     pub fn typedef_id(&self, name: &str) -> Result<u32, BtfError> {
-        self.named
-            .get(&(KIND_TYPEDEF, name.to_owned()))
-            .copied()
+        self.named_id(KIND_TYPEDEF, name)
             .ok_or_else(|| BtfError::NoType(format!("typedef {name}")))
+    }
+
+    /// The number of the function `name`, which must have been wanted.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn function_id(&self, name: &str) -> Result<u32, BtfError> {
+        self.named_id(KIND_FUNC, name)
+            .ok_or_else(|| BtfError::NoFunction(name.to_owned()))
+    }
+
+    /// How many parameters the function `name` has, which must have been wanted.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such function.
+    pub fn function_parameters(&self, name: &str) -> Result<u32, BtfError> {
+        let function = self.type_of(self.function_id(name)?)?;
+        self.prototype_parameters(function.size_or_type)
+    }
+
+    /// How many arguments the tracepoint of the typedef `name` passes to a program:
+    /// `typedef void (*btf_trace_x)(void *__data, …)`, `__data` not counted.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such typedef, or it is of something else.
+    pub fn tracepoint_arguments(&self, name: &str) -> Result<u32, BtfError> {
+        let pointer = self.resolve(self.typedef_id(name)?)?;
+        Ok(self
+            .prototype_parameters(pointer.size_or_type)?
+            .saturating_sub(1))
+    }
+
+    /// The names of the enum `name` by number; empty when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it is cut short.
+    pub fn enum_names(&self, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
+        let Some(id) = self.named_id(KIND_ENUM, name) else {
+            return Ok(Vec::new());
+        };
+        let ty = self.type_of(id)?;
+        (0..ty.entries)
+            .map(|entry| {
+                let at = ty.at + TYPE_SIZE + entry * 8;
+                let name = self.string(read_u32(&self.data, at)?).to_owned();
+                Ok((read_u32(&self.data, at + 4)?, name))
+            })
+            .collect()
+    }
+
+    fn named_id(&self, kind: u8, name: &str) -> Option<u32> {
+        self.named.get(&(kind, name.to_owned())).copied()
+    }
+
+    fn prototype_parameters(&self, id: u32) -> Result<u32, BtfError> {
+        let ty = self.type_of(id)?;
+        if ty.kind != KIND_FUNC_PROTO {
+            return Err(BtfError::Invalid {
+                at: ty.at,
+                what: "a function without a prototype",
+            });
+        }
+        u32::try_from(ty.entries).map_err(|_| BtfError::Invalid {
+            at: ty.at,
+            what: "too many parameters",
+        })
     }
 
     /// The byte offset of a field, given as a path of names (`ns.inum`) from the struct `name`,
@@ -180,28 +261,18 @@ impl Btf {
     ///
     /// When there is no such field, it is a bitfield, or not `size` bytes wide.
     pub fn offset(&self, name: &str, path: &str, size: u32) -> Result<u32, BtfError> {
-        let mut id = *self
-            .named
-            .get(&(KIND_STRUCT, name.to_owned()))
-            .ok_or_else(|| BtfError::NoType(format!("struct {name}")))?;
-        let mut offset = 0;
-        for field in path.split('.') {
-            let mut budget = ANONYMOUS;
-            let (bits, field_type) = self
-                .member(id, field, &mut budget)?
-                .ok_or_else(|| BtfError::NoField(name.to_owned(), path.to_owned()))?;
-            if bits % 8 != 0 {
-                return Err(BtfError::NoField(
-                    name.to_owned(),
-                    format!("{path} at a byte"),
-                ));
-            }
-            offset += bits / 8;
-            id = field_type;
-        }
-        let actual = self.size(id, 0)?;
-        if actual == size {
-            Ok(offset)
+        let field = self.field(name, path)?;
+        let actual = match field.bitfield {
+            0 => self.size(field.ty, 0)?,
+            _ => 0,
+        };
+        if field.bitfield != 0 || field.bits % 8 != 0 {
+            Err(BtfError::NoField(
+                name.to_owned(),
+                format!("{path} at a byte"),
+            ))
+        } else if actual == size {
+            Ok(field.bits / 8)
         } else {
             Err(BtfError::Size {
                 name: format!("{name}.{path}"),
@@ -211,14 +282,49 @@ impl Btf {
         }
     }
 
-    /// Offset in bits and type of a member, looked for in anonymous members too, `left` of them
+    /// As [`Btf::offset`], of a bitfield of one bit: the byte that it is in, and its bit in that
+    /// byte. BTF counts a bit's place from the lowest on machines that are little-endian.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such field, or it is none of one bit.
+    pub fn bit(&self, name: &str, path: &str) -> Result<(u32, u32), BtfError> {
+        let field = self.field(name, path)?;
+        if field.bitfield == 1 {
+            Ok((field.bits / 8, 1 << (field.bits % 8)))
+        } else {
+            Err(BtfError::NoField(
+                name.to_owned(),
+                format!("{path} of one bit"),
+            ))
+        }
+    }
+
+    fn field(&self, name: &str, path: &str) -> Result<Field, BtfError> {
+        let id = self
+            .named_id(KIND_STRUCT, name)
+            .ok_or_else(|| BtfError::NoType(format!("struct {name}")))?;
+        let mut found = Field {
+            bits: 0,
+            bitfield: 0,
+            ty: id,
+        };
+        for step in path.split('.') {
+            let mut budget = ANONYMOUS;
+            let member = self
+                .member(found.ty, step, &mut budget)?
+                .ok_or_else(|| BtfError::NoField(name.to_owned(), path.to_owned()))?;
+            found = Field {
+                bits: found.bits.saturating_add(member.bits),
+                ..member
+            };
+        }
+        Ok(found)
+    }
+
+    /// A member, looked for in anonymous members too, `left` of them
     /// at the most: bounded as a whole, for a struct that contains itself twice has 2^depth.
-    fn member(
-        &self,
-        id: u32,
-        field: &str,
-        left: &mut usize,
-    ) -> Result<Option<(u32, u32)>, BtfError> {
+    fn member(&self, id: u32, field: &str, left: &mut usize) -> Result<Option<Field>, BtfError> {
         let ty = self.resolve(id)?;
         if !matches!(ty.kind, KIND_STRUCT | KIND_UNION) || *left == 0 {
             return Ok(None);
@@ -235,17 +341,20 @@ impl Btf {
                 (raw, 0)
             };
             if name == field {
-                // A bitfield has no address; saying it begins at an odd bit refuses it.
-                return Ok(Some((
-                    if bitfield == 0 { bits } else { bits | 1 },
-                    member_type,
-                )));
+                return Ok(Some(Field {
+                    bits,
+                    bitfield,
+                    ty: member_type,
+                }));
             }
             if name.is_empty()
-                && let Some((inner, inner_type)) = self.member(member_type, field, left)?
+                && let Some(inner) = self.member(member_type, field, left)?
             {
                 // Saturated, it is no byte's offset and refused as such.
-                return Ok(Some((bits.saturating_add(inner), inner_type)));
+                return Ok(Some(Field {
+                    bits: bits.saturating_add(inner.bits),
+                    ..inner
+                }));
             }
         }
         Ok(None)
@@ -290,6 +399,16 @@ impl Btf {
             at: 0,
             what: "a type that leads nowhere",
         })
+    }
+
+    /// The type of a number, typedefs and qualifiers not followed.
+    fn type_of(&self, id: u32) -> Result<Type, BtfError> {
+        let at = self.types.get(id as usize).filter(|_| id != 0);
+        let &at = at.ok_or(BtfError::Invalid {
+            at: 0,
+            what: "a type that leads nowhere",
+        })?;
+        self.type_at(at as usize)
     }
 
     fn type_at(&self, at: usize) -> Result<Type, BtfError> {
@@ -348,24 +467,37 @@ fn read<const N: usize>(data: &[u8], at: usize) -> Result<[u8; N], BtfError> {
         })
 }
 
-/// BTF with just the given typedefs at the given numbers and nothing else, in the bytes that the
-/// loader's own parser takes: it asks for a typedef's number and for no more.
+/// What the loader looks for by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedKind {
+    /// Of a tracepoint.
+    Typedef,
+    /// Of a function or an iterator.
+    Function,
+}
+
+/// A type's number, kind and name.
+pub type Named = (u32, NamedKind, String);
+
+/// BTF with just the given types at the given numbers and nothing else, in the bytes that the
+/// loader's own parser takes: it asks for a type's number and for no more.
 #[must_use]
-pub fn only_typedefs(typedefs: &[(u32, String)]) -> Vec<u8> {
+pub fn only_named(named: &[Named]) -> Vec<u8> {
     let mut strings = vec![0_u8];
-    let mut names = HashMap::new();
-    for (id, name) in typedefs {
-        names.insert(*id, u32::try_from(strings.len()).unwrap_or(0));
+    let mut entries = HashMap::new();
+    for (id, kind, name) in named {
+        let kind = match kind {
+            NamedKind::Typedef => KIND_TYPEDEF,
+            NamedKind::Function => KIND_FUNC,
+        };
+        entries.insert(*id, (u32::try_from(strings.len()).unwrap_or(0), kind));
         strings.extend_from_slice(name.as_bytes());
         strings.push(0);
     }
-    let last = typedefs.iter().map(|(id, _)| *id).max().unwrap_or(0);
+    let last = named.iter().map(|(id, ..)| *id).max().unwrap_or(0);
     let mut types = Vec::with_capacity(last as usize * TYPE_SIZE);
     for id in 1..=last {
-        let (name, kind) = match names.get(&id) {
-            Some(&name) => (name, KIND_TYPEDEF),
-            None => (0, KIND_FWD),
-        };
+        let (name, kind) = entries.get(&id).copied().unwrap_or((0, KIND_FWD));
         types.extend_from_slice(&name.to_ne_bytes());
         types.extend_from_slice(&(u32::from(kind) << 24).to_ne_bytes());
         types.extend_from_slice(&0_u32.to_ne_bytes());

@@ -284,15 +284,15 @@ fn every_kind_of_type_is_stepped_over_by_its_length() {
 }
 
 #[test]
-fn only_typedefs_keeps_each_at_its_number() {
+fn only_named_keeps_each_at_its_number() {
     let wanted = [
         (7, "btf_trace_b"),
         (3, "btf_trace_a"),
         (90_000, "btf_trace_c"),
     ];
-    let typedefs = wanted.map(|(id, name)| (id, name.to_owned()));
+    let named = wanted.map(|(id, name)| (id, NamedKind::Typedef, name.to_owned()));
     let names = wanted.map(|(_, name)| name);
-    let btf = Btf::parse(only_typedefs(&typedefs), &names).unwrap();
+    let btf = Btf::parse(only_named(&named), &names).unwrap();
     for (id, name) in wanted {
         assert_eq!(btf.typedef_id(name).unwrap(), id);
     }
@@ -300,8 +300,8 @@ fn only_typedefs_keeps_each_at_its_number() {
 }
 
 #[test]
-fn only_typedefs_of_nothing_is_btf_of_nothing() {
-    let btf = Btf::parse(only_typedefs(&[]), &WANTED).unwrap();
+fn only_named_of_nothing_is_btf_of_nothing() {
+    let btf = Btf::parse(only_named(&[]), &WANTED).unwrap();
     assert_eq!(btf.type_count(), 1);
     assert!(btf.typedef_id("sock").is_err());
 }

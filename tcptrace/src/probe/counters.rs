@@ -9,7 +9,10 @@ use std::{
 };
 
 use memmap2::{MmapOptions, MmapRaw};
-use tcptrace_common::{CpuCounters, LOST_RESET, LOST_TRANSITION, STATE_SLOTS, TcpState};
+use tcptrace_common::{
+    CpuCounters, LOST_ACCEPT, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT,
+    LOST_TRANSITION, STATE_SLOTS, TcpState,
+};
 
 /// The mapped counters.
 pub struct Counters {
@@ -23,11 +26,19 @@ pub struct KernelCounts {
     /// Every transition that occurred: from, to, how often. Raw states, for the kernel may have
     /// states that this program does not know.
     pub transitions: Vec<(u8, u8, u64)>,
-    /// Transitions whose event found the ring full.
-    pub lost_transitions: u64,
-    /// Resets whose event found the ring full.
-    pub lost_resets: u64,
+    /// Events that found the ring full, by [`LOST_EVENTS`].
+    pub lost_events: [u64; LOST_EVENTS.len()],
 }
+
+/// What is lost when the ring is full: where it is counted, and its name.
+pub const LOST_EVENTS: [(usize, &str); 6] = [
+    (LOST_TRANSITION, "transition"),
+    (LOST_RESET, "reset"),
+    (LOST_ACCEPT, "accept"),
+    (LOST_TIMEWAIT, "timewait"),
+    (LOST_SYNACK_RETRANSMIT, "synack_retransmit"),
+    (LOST_SEED, "seed"),
+];
 
 impl KernelCounts {
     /// All transitions.
@@ -38,8 +49,8 @@ impl KernelCounts {
 
     /// All events lost.
     #[must_use]
-    pub const fn lost(&self) -> u64 {
-        self.lost_transitions + self.lost_resets
+    pub fn lost(&self) -> u64 {
+        self.lost_events.iter().sum()
     }
 }
 
@@ -59,7 +70,11 @@ impl Counters {
     /// Events lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost_of(LOST_TRANSITION) + self.lost_of(LOST_RESET)
+        self.lost_events().iter().sum()
+    }
+
+    fn lost_events(&self) -> [u64; LOST_EVENTS.len()] {
+        LOST_EVENTS.map(|(kind, _)| self.lost_of(kind))
     }
 
     fn lost_of(&self, kind: usize) -> u64 {
@@ -80,8 +95,7 @@ impl Counters {
         }
         KernelCounts {
             transitions,
-            lost_transitions: self.lost_of(LOST_TRANSITION),
-            lost_resets: self.lost_of(LOST_RESET),
+            lost_events: self.lost_events(),
         }
     }
 

@@ -1,27 +1,57 @@
 //! The places in the kernel that are listened to, and what became of each.
 
+use std::fmt;
+
 /// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hook {
     /// Every transition. Nothing works without it.
     SetState,
+    /// A listener's child is made: how its handshake began.
+    CreateChild,
+    /// A SYN-ACK is sent again.
+    RetransmitSynack,
+    /// accept() gives a connection to a process.
+    Accept,
     /// RSTs that came in.
     ReceiveReset,
     /// RSTs that go out.
     SendReset,
+    /// A timewait socket takes over.
+    Timewait,
+    /// What comes to a timewait socket.
+    TimewaitProcess,
+    /// The sockets that are there.
+    Sockets,
 }
 
 impl Hook {
     /// Every hook, the needed one first.
-    pub const ALL: [Self; 3] = [Self::SetState, Self::ReceiveReset, Self::SendReset];
+    pub const ALL: [Self; 9] = [
+        Self::SetState,
+        Self::CreateChild,
+        Self::RetransmitSynack,
+        Self::Accept,
+        Self::ReceiveReset,
+        Self::SendReset,
+        Self::Timewait,
+        Self::TimewaitProcess,
+        Self::Sockets,
+    ];
 
     /// The kernel's name of it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::SetState => "inet_sock_set_state",
+            Self::CreateChild => "tcp_create_openreq_child",
+            Self::RetransmitSynack => "tcp_retransmit_synack",
+            Self::Accept => "inet_csk_accept",
             Self::ReceiveReset => "tcp_receive_reset",
             Self::SendReset => "tcp_send_reset",
+            Self::Timewait => "inet_twsk_alloc",
+            Self::TimewaitProcess => "tcp_timewait_state_process",
+            Self::Sockets => "iter/tcp",
         }
     }
 
@@ -30,22 +60,56 @@ impl Hook {
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::SetState => "every state transition",
+            Self::CreateChild => "when passive handshakes began",
+            Self::RetransmitSynack => "SYN-ACKs that are sent again, by listener",
+            Self::Accept => "how long connections wait for accept(), and who accepts them",
             Self::ReceiveReset => "RSTs that came in",
             Self::SendReset => "RSTs that went out",
+            Self::Timewait => "the entry into TIME_WAIT",
+            Self::TimewaitProcess => "FINs that come late, after FIN_WAIT2 or into it",
+            Self::Sockets => "connections that were there before",
         }
     }
 
-    /// What is missing without it.
+    /// What is missing or weaker without it.
     #[must_use]
     pub const fn consequence(self) -> &'static str {
         match self {
             Self::SetState => "nothing can be traced",
+            Self::CreateChild => {
+                "passive handshakes are timed by their round trip, where it is exact (handshake_source srtt)"
+            }
+            Self::RetransmitSynack => "a handshake that hangs is not seen at the listener",
+            Self::Accept => {
+                "no accept wait, and passive connections are their listener's (pid_source listen)"
+            }
             Self::ReceiveReset => {
                 "a refused connect cannot be told from an ICMP error (verdict unknown)"
             }
             Self::SendReset => {
                 "data after close cannot be told from a RST (verdict unknown where it matters)"
             }
+            Self::Timewait => {
+                "TIME_WAIT is told by the socket's last flags (time_wait_source sock_done)"
+            }
+            Self::TimewaitProcess => {
+                "the peer's late FIN is looked up by sock_diag, for a bounded number of connections (time_wait_source sock_diag)"
+            }
+            Self::Sockets => "connections that were there before are met at their next transition",
+        }
+    }
+
+    /// What is weaker when it is had from this source; `None` when nothing is.
+    #[must_use]
+    pub const fn weakness(self, source: Source) -> Option<&'static str> {
+        match (self, source) {
+            (Self::CreateChild, Source::SockOps) => Some(
+                "passive handshakes are timed from the SYN instead (handshake_source sock_ops)",
+            ),
+            (Self::Accept, Source::Tracepoint) => Some(
+                "accepts are taken at the end of the system call, those by io_uring not at all",
+            ),
+            _ => None,
         }
     }
 }
@@ -59,9 +123,28 @@ pub enum Source {
     Tracepoint,
     /// The classic tracepoint's record and no more, for there is no BTF.
     TracepointOnly,
+    /// At the entry of a function.
+    Fentry,
+    /// At the exit of a function.
+    Fexit,
+    /// A program of the root cgroup's sockets.
+    SockOps,
+    /// An iterator over sockets, run when it is asked for.
+    Iter,
 }
 
 impl Source {
+    /// Every source.
+    pub const ALL: [Self; 7] = [
+        Self::TpBtf,
+        Self::Tracepoint,
+        Self::TracepointOnly,
+        Self::Fentry,
+        Self::Fexit,
+        Self::SockOps,
+        Self::Iter,
+    ];
+
     /// As printed and as a label.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -69,6 +152,10 @@ impl Source {
             Self::TpBtf => "tp_btf",
             Self::Tracepoint => "tracepoint",
             Self::TracepointOnly => "tracepoint_only",
+            Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
+            Self::SockOps => "sock_ops",
+            Self::Iter => "iter",
         }
     }
 }
@@ -80,4 +167,59 @@ pub struct HookStatus {
     pub hook: Hook,
     /// How it is attached; `Err` says why it is not.
     pub attached: Result<Source, String>,
+    /// Why it is not attached in a better way.
+    pub better: Option<String>,
+}
+
+/// What is not to be used, though it might be had: a hook other than the needed one, or a way to
+/// attach the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclusion {
+    /// A hook, whatever its source.
+    Hook(Hook),
+    /// A source, for all hooks but the needed one.
+    Source(Source),
+}
+
+impl Exclusion {
+    /// Every one there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let hooks = Hook::ALL
+            .into_iter()
+            .filter(|&hook| hook != Hook::SetState)
+            .map(Self::Hook);
+        let sources = Source::ALL
+            .into_iter()
+            .filter(|&source| source != Source::TracepointOnly)
+            .map(Self::Source);
+        hooks.chain(sources)
+    }
+
+    /// As given on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hook(hook) => hook.name(),
+            Self::Source(source) => source.name(),
+        }
+    }
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Exclusion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::all()
+            .find(|exclusion| exclusion.name() == text)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::all().map(Self::name).collect();
+                format!("no such hook or source; there are {}", names.join(", "))
+            })
+    }
 }

@@ -1,15 +1,18 @@
 //! Where this kernel keeps what the programs read.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use tcptrace_common::{Layout, SockLayout, TaskLayout, TcpLayout, sock_common};
+use tcptrace_common::{
+    FileLayout, FunctionLayout, Layout, RequestLayout, SockLayout, TaskLayout, TcpLayout,
+    sock_common,
+};
 
-use super::btf::{Btf, BtfError, only_typedefs};
+use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
 
 /// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const STRUCTS: [&str; 9] = [
+const TYPES: [&str; 19] = [
     "sock",
     "sock_common",
     "inet_sock",
@@ -19,52 +22,167 @@ const STRUCTS: [&str; 9] = [
     "cgroup",
     "kernfs_node",
     "task_struct",
+    "tcp_request_sock",
+    "request_sock",
+    "sk_buff",
+    "inet_timewait_sock",
+    "files_struct",
+    "fdtable",
+    "file",
+    "socket",
+    RESET_REASONS,
+    SOCK_OPS_COOKIE,
 ];
 
-/// What BTF told: the layout, and the tracepoints that there are.
+/// Why the kernel sends a RST (from Linux 6.10).
+const RESET_REASONS: &str = "sk_rst_reason";
+const RESET_REASON_PREFIX: &str = "SK_RST_REASON_";
+
+/// The function behind `bpf_get_netns_cookie` for sock_ops programs (from Linux 5.15).
+const SOCK_OPS_COOKIE: &str = "bpf_get_netns_cookie_sock_ops";
+
+/// The typedef that a tracepoint's program is loaded by.
+fn typedef(tracepoint: &str) -> String {
+    format!("btf_trace_{tracepoint}")
+}
+
+/// What BTF told: the layout, and the tracepoints and functions that there are.
 pub struct KernelTypes {
     /// With no record layout yet: that one comes from tracefs.
     pub layout: Layout,
-    /// Tracepoints and the numbers of their typedefs.
-    tracepoints: Vec<(u32, String)>,
+    /// Tracepoints' typedefs and functions, and their numbers.
+    named: Vec<Named>,
+    /// Names of `enum sk_rst_reason`, without what all begin with.
+    reset_reasons: BTreeMap<u32, String>,
+    /// Why the fields of a request cannot be read.
+    request: Result<(), String>,
+    /// Why a timewait socket's state cannot be read.
+    timewait: Result<(), String>,
+    /// Why a descriptor's socket cannot be found.
+    file: Result<(), String>,
 }
 
 impl KernelTypes {
-    /// Reads `path` once and keeps what the programs need, for `tracepoints` too.
+    /// Reads `path` once and keeps what the programs need, for `tracepoints` and `functions` too.
     ///
     /// # Errors
     ///
-    /// When there is no BTF, or a field is not where it can be read; the error names it.
-    pub fn read(path: &Path, tracepoints: &[&str]) -> Result<Self, BtfError> {
-        let typedefs: Vec<String> = tracepoints
-            .iter()
-            .map(|name| format!("btf_trace_{name}"))
-            .collect();
-        let mut wanted: Vec<&str> = STRUCTS.to_vec();
+    /// When there is no BTF, or a field that every kernel has is not where it can be read; the
+    /// error names it. What only some measurements need may be missing.
+    pub fn read(path: &Path, tracepoints: &[&str], functions: &[&str]) -> Result<Self, BtfError> {
+        let typedefs: Vec<String> = tracepoints.iter().map(|name| typedef(name)).collect();
+        let mut wanted: Vec<&str> = TYPES.to_vec();
         wanted.extend(typedefs.iter().map(String::as_str));
+        wanted.extend(functions);
         let btf = Btf::read(path, &wanted)?;
         confirm_sock_common(&btf)?;
+        let mut layout = resolve(&btf)?;
+        let take = |resolved: Result<(), BtfError>| resolved.map_err(|error| error.to_string());
+        let request = take(resolve_request(&btf).map(|request| layout.request = request));
+        let timewait = take(
+            btf.offset("inet_timewait_sock", "tw_substate", 1)
+                .map(|offset| layout.request.tw_substate = offset),
+        );
+        let file = take(resolve_file(&btf).map(|file| layout.file = file));
+        layout.function = resolve_functions(&btf);
+        let typedefs = typedefs
+            .into_iter()
+            .filter_map(|name| Some((btf.typedef_id(&name).ok()?, NamedKind::Typedef, name)));
+        let functions = functions.iter().filter_map(|&name| {
+            Some((
+                btf.function_id(name).ok()?,
+                NamedKind::Function,
+                name.to_owned(),
+            ))
+        });
         Ok(Self {
-            layout: resolve(&btf)?,
-            tracepoints: typedefs
-                .iter()
-                .filter_map(|name| Some((btf.typedef_id(name).ok()?, name.clone())))
-                .collect(),
+            layout,
+            named: typedefs.chain(functions).collect(),
+            reset_reasons: reset_reasons(&btf)?,
+            request,
+            timewait,
+            file,
         })
     }
 
     /// This kernel has the tracepoint.
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
-        let name = format!("btf_trace_{name}");
-        self.tracepoints.iter().any(|(_, known)| *known == name)
+        let name = typedef(name);
+        self.named
+            .iter()
+            .any(|(_, kind, known)| *kind == NamedKind::Typedef && *known == name)
     }
 
-    /// BTF with these tracepoints and nothing else.
+    /// BTF with these tracepoints and functions, and nothing else.
     #[must_use]
-    pub fn tracepoints_only(&self) -> Vec<u8> {
-        only_typedefs(&self.tracepoints)
+    pub fn named_only(&self) -> Vec<u8> {
+        only_named(&self.named)
     }
+
+    /// The kernel's names of the reasons for which it sends a RST, by number.
+    #[must_use]
+    pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.reset_reasons
+    }
+
+    /// What a request knows can be read.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn request(&self) -> Result<(), String> {
+        self.request.clone()
+    }
+
+    /// A timewait socket's state can be read, and what the kernel does to it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn timewait(&self) -> Result<(), String> {
+        self.timewait.clone()?;
+        match self.layout.function.timewait_parameters {
+            3..=5 => Ok(()),
+            other => Err(format!(
+                "tcp_timewait_state_process has {other} parameters in this kernel's BTF"
+            )),
+        }
+    }
+
+    /// What accept() answers inside the kernel can be read.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn accept(&self) -> Result<(), String> {
+        match self.layout.function.accept_parameters {
+            2 | 4 => Ok(()),
+            other => Err(format!(
+                "inet_csk_accept has {other} parameters in this kernel's BTF"
+            )),
+        }
+    }
+
+    /// The socket behind a descriptor can be found.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn file(&self) -> Result<(), String> {
+        self.file.clone()
+    }
+}
+
+fn reset_reasons(btf: &Btf) -> Result<BTreeMap<u32, String>, BtfError> {
+    Ok(btf
+        .enum_names(RESET_REASONS)?
+        .into_iter()
+        .map(|(value, name)| {
+            let short = name.strip_prefix(RESET_REASON_PREFIX);
+            (value, short.map_or(name.clone(), str::to_owned))
+        })
+        .collect())
 }
 
 /// The offsets in `sock_common` are compiled into the programs.
@@ -91,6 +209,9 @@ fn confirm_sock_common(btf: &Btf) -> Result<(), BtfError> {
 fn resolve(btf: &Btf) -> Result<Layout, BtfError> {
     let sock = |field, size| btf.offset("sock", field, size);
     let tcp = |field, size| btf.offset("tcp_sock", field, size);
+    let bit = |field| btf.bit("tcp_sock", field).unwrap_or((0, 0));
+    let fastopen_connect = bit("fastopen_connect");
+    let syn_data_acked = bit("syn_data_acked");
     Ok(Layout {
         resolved: 1,
         sock: SockLayout {
@@ -120,6 +241,15 @@ fn resolve(btf: &Btf) -> Result<Layout, BtfError> {
             snd_wnd: tcp("snd_wnd", 4)?,
             linger2: tcp("linger2", 4)?,
             icsk_probes_out: btf.offset("inet_connection_sock", "icsk_probes_out", 1)?,
+            rskq_defer_accept: btf.offset(
+                "inet_connection_sock",
+                "icsk_accept_queue.rskq_defer_accept",
+                1,
+            )?,
+            fastopen_connect: fastopen_connect.0,
+            fastopen_connect_mask: fastopen_connect.1,
+            syn_data_acked: syn_data_acked.0,
+            syn_data_acked_mask: syn_data_acked.1,
         },
         task: TaskLayout {
             flags: btf.offset("task_struct", "flags", 4)?,
@@ -134,4 +264,47 @@ fn resolve(btf: &Btf) -> Result<Layout, BtfError> {
 fn cgroup_pointer(btf: &Btf) -> Result<u32, BtfError> {
     btf.offset("sock", "sk_cgrp_data.cgroup", 8)
         .or_else(|_| btf.offset("sock", "sk_cgrp_data.val", 8))
+}
+
+fn resolve_request(btf: &Btf) -> Result<RequestLayout, BtfError> {
+    Ok(RequestLayout {
+        snt_synack: btf.offset("tcp_request_sock", "snt_synack", 8)?,
+        num_retrans: btf.offset("request_sock", "num_retrans", 1)?,
+        skb_head: btf.offset("sk_buff", "head", 8)?,
+        skb_transport_header: btf.offset("sk_buff", "transport_header", 2)?,
+        tw_substate: 0,
+        // The field is older than the helper, and was only set when somebody asked.
+        net_cookie: btf
+            .function_id(SOCK_OPS_COOKIE)
+            .and_then(|_| btf.offset("net", "net_cookie", 8))
+            .unwrap_or(0),
+    })
+}
+
+fn resolve_file(btf: &Btf) -> Result<FileLayout, BtfError> {
+    Ok(FileLayout {
+        files: btf.offset("task_struct", "files", 8)?,
+        fdt: btf.offset("files_struct", "fdt", 8)?,
+        fd: btf.offset("fdtable", "fd", 8)?,
+        max_fds: btf.offset("fdtable", "max_fds", 4)?,
+        private_data: btf.offset("file", "private_data", 8)?,
+        socket_file: btf.offset("socket", "file", 8)?,
+        socket_sk: btf.offset("socket", "sk", 8)?,
+        exit_ret: 0,
+    })
+}
+
+/// A function that is not there has no parameters, and its hook is not attached.
+fn resolve_functions(btf: &Btf) -> FunctionLayout {
+    FunctionLayout {
+        accept_parameters: btf.function_parameters("inet_csk_accept").unwrap_or(0),
+        timewait_parameters: btf
+            .function_parameters("tcp_timewait_state_process")
+            .unwrap_or(0),
+        // (sk, skb), and from Linux 6.10 (sk, skb, reason).
+        reset_has_reason: u32::from(
+            btf.tracepoint_arguments(&typedef("tcp_send_reset"))
+                .is_ok_and(|arguments| arguments >= 3),
+        ),
+    }
 }

@@ -3,6 +3,7 @@
 //! The one module that imports aya. It does not know what an event means; the rest of the
 //! program could be fed from a file.
 
+mod attach;
 pub mod btf;
 mod counters;
 mod hooks;
@@ -10,7 +11,9 @@ mod layout;
 mod tracefs;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
+    io::{ErrorKind, Read as _},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::FileExt,
@@ -21,19 +24,20 @@ use std::{
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, Pod,
     maps::{MapData, RingBuf},
-    programs::{BtfTracePoint, Program, ProgramError, TracePoint},
+    programs::{Iter, Program, iter::IterLink},
     util::KernelVersion,
 };
 use aya_log::EbpfLogger;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tcptrace_common::{
-    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, PROGRAM_RECEIVE_RESET, PROGRAM_SEND_RESET,
+    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, PROGRAM_SEED,
     PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
 };
 
+use self::attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all};
 pub use self::{
-    counters::{Counters, KernelCounts, state_name},
-    hooks::{Hook, HookStatus, Source},
+    counters::{Counters, KernelCounts, LOST_EVENTS, state_name},
+    hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes},
     tracefs::mounted as tracefs_mounted,
 };
@@ -57,12 +61,14 @@ pub enum AttachMode {
 }
 
 /// How the programs are set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProbeConfig {
     /// Bytes of the ring; a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// How transitions are taken.
     pub attach: AttachMode,
+    /// What is not to be used.
+    pub without: Vec<Exclusion>,
     /// The level of the programs' own diagnostics: 0 is off, 1 error to 5 trace.
     pub log_level: u8,
 }
@@ -107,6 +113,7 @@ pub struct Probe {
     events: RingBuf<MapData>,
     counters: Counters,
     hooks: Vec<HookStatus>,
+    reset_reasons: BTreeMap<u32, String>,
     btf: Result<(), String>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// What the kernel tells of the program that takes transitions.
@@ -123,28 +130,33 @@ impl Probe {
     pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
         require_kernel()?;
         raise_memlock();
-        let tracepoints = Hook::ALL.map(Hook::name);
-        let types = KernelTypes::read(Path::new(KERNEL_BTF), &tracepoints)
-            .map_err(|error| error.to_string());
+        let types = kernel_types().map_err(|error| error.to_string());
         let record = tracefs::read_record_layout().map_err(|error| error.to_string());
+        let exit_ret = tracefs::read_exit_ret().map_err(|error| error.to_string());
         let mut layout = types
             .as_ref()
             .map_or_else(|_| Layout::default(), |types| types.layout);
         if let Ok(record) = record {
             layout.record = record;
         }
+        if let Ok(exit_ret) = exit_ret {
+            layout.file.exit_ret = exit_ret;
+        }
 
         let mut ebpf = load_object(config, layout)?;
-        let typedefs = types.as_ref().map_err(Clone::clone).and_then(|types| {
-            AyaBtf::parse(&types.tracepoints_only(), Endianness::default())
+        let btf = types.as_ref().map_err(Clone::clone).and_then(|types| {
+            AyaBtf::parse(&types.named_only(), Endianness::default())
                 .map_err(|error| error.to_string())
         });
         let hooks = attach_all(
             &mut ebpf,
             config,
-            typedefs.as_ref(),
-            record.as_ref().err(),
-            types.is_ok(),
+            &Kernel {
+                types: types.as_ref(),
+                btf: btf.as_ref(),
+                record: record.as_ref().map(drop),
+                exit_ret: exit_ret.as_ref().map(drop),
+            },
         )?;
 
         let logger = if config.log_level > 0 {
@@ -163,6 +175,10 @@ impl Probe {
             events,
             counters,
             hooks,
+            reset_reasons: types
+                .as_ref()
+                .map(|types| types.reset_reasons().clone())
+                .unwrap_or_default(),
             btf: types.map(drop),
             logger,
             transitions_info,
@@ -193,6 +209,33 @@ impl Probe {
         self.hooks
             .iter()
             .any(|status| status.hook == hook && status.attached.is_ok())
+    }
+
+    /// How a hook is attached.
+    #[must_use]
+    pub fn source(&self, hook: Hook) -> Option<Source> {
+        let status = self.hooks.iter().find(|status| status.hook == hook)?;
+        status.attached.as_ref().ok().copied()
+    }
+
+    /// The kernel's names of the reasons for which it sends a RST, by number; empty before
+    /// Linux 6.10.
+    #[must_use]
+    pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.reset_reasons
+    }
+
+    /// A walk over the sockets of one network namespace, to be run where that namespace is the
+    /// thread's own.
+    ///
+    /// # Errors
+    ///
+    /// When the iterator was not loaded, or the kernel refuses to attach it.
+    pub fn walk(&mut self) -> Result<SocketWalk, String> {
+        let program: &mut Iter = attach::program(&mut self.ebpf, PROGRAM_SEED)?;
+        let link = program.attach().map_err(|error| chain(&error))?;
+        let link = program.take_link(link).map_err(|error| chain(&error))?;
+        Ok(SocketWalk(link))
     }
 
     /// Hands every event that waits to `take`, `limit` at the most, and answers how many. The
@@ -248,6 +291,40 @@ impl Probe {
     }
 }
 
+/// A walk over TCP sockets: each one becomes an event in the ring.
+pub struct SocketWalk(IterLink);
+
+impl SocketWalk {
+    /// Walks over the sockets of the thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, or the walk does not come to its end.
+    pub fn run(self) -> Result<(), String> {
+        let mut file = self.0.into_file().map_err(|error| chain(&error))?;
+        // The program writes nothing here; the kernel lets go of a read after some sockets.
+        let mut nothing = [0; 4096];
+        loop {
+            match file.read(&mut nothing) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(format!("reading the iterator: {error}")),
+            }
+        }
+    }
+}
+
+/// What BTF tells of the running kernel, for every hook.
+///
+/// # Errors
+///
+/// When there is no BTF, or a field that every kernel has is not where it can be read.
+pub fn kernel_types() -> Result<KernelTypes, btf::BtfError> {
+    KernelTypes::read(Path::new(KERNEL_BTF), &TRACEPOINTS, &FUNCTIONS)
+}
+
 /// The ring's descriptor, readable when events wait.
 impl AsFd for Probe {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -273,14 +350,7 @@ fn recursion_misses(info: &str) -> Option<u64> {
 
 /// A loaded program's descriptor.
 fn program_fd(program: &Program) -> Option<i32> {
-    let fd = if let Program::BtfTracePoint(program) = program {
-        program.fd()
-    } else if let Program::TracePoint(program) = program {
-        program.fd()
-    } else {
-        return None;
-    };
-    Some(fd.ok()?.as_fd().as_raw_fd())
+    Some(program.fd().ok()?.as_fd().as_raw_fd())
 }
 
 fn require_kernel() -> Result<(), ProbeError> {
@@ -310,7 +380,8 @@ fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, ProbeError>
         .override_global(GLOBAL_LAYOUT, &layout, true)
         .override_global(aya_log::LEVEL, &config.log_level, true)
         .map_max_entries(MAP_EVENTS, config.ring_bytes)
-        .map_max_entries(MAP_COUNTERS, cpus);
+        .map_max_entries(MAP_COUNTERS, cpus)
+        .map_max_entries(MAP_SCRATCH, cpus);
     loader.load(OBJECT).map_err(|error| {
         let why = chain(&error);
         if is_permission(&error) {
@@ -339,87 +410,6 @@ fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
     };
     Counters::map(data.fd().as_fd(), possible_cpus()? as usize)
         .map_err(|error| ProbeError::Load(format!("mapping {MAP_COUNTERS}: {error}")))
-}
-
-/// Attaches the needed hook in the best way there is, then the optional ones.
-fn attach_all(
-    ebpf: &mut Ebpf,
-    config: &ProbeConfig,
-    typedefs: Result<&AyaBtf, &String>,
-    no_record: Option<&String>,
-    resolved: bool,
-) -> Result<Vec<HookStatus>, ProbeError> {
-    let mut tp_btf = |program: &str, hook: Hook| -> Result<Source, String> {
-        let btf = typedefs.map_err(|why| format!("no BTF: {why}"))?;
-        attach_tp_btf(ebpf, program, hook, btf)?;
-        Ok(Source::TpBtf)
-    };
-    let first = match config.attach {
-        AttachMode::Auto | AttachMode::TpBtf => tp_btf(PROGRAM_SET_STATE_BTF, Hook::SetState),
-        AttachMode::Tracepoint => Err("not asked for (--attach tracepoint)".to_owned()),
-    };
-    let resets = [
-        (PROGRAM_RECEIVE_RESET, Hook::ReceiveReset),
-        (PROGRAM_SEND_RESET, Hook::SendReset),
-    ]
-    .map(|(program, hook)| HookStatus {
-        hook,
-        attached: tp_btf(program, hook),
-    });
-    let source = match (first, config.attach) {
-        (Ok(source), _) => source,
-        (Err(tp_btf), AttachMode::TpBtf) => {
-            return Err(ProbeError::NoTransitions {
-                tp_btf,
-                tracepoint: "not asked for (--attach tp_btf)".to_owned(),
-            });
-        }
-        (Err(tp_btf), AttachMode::Auto | AttachMode::Tracepoint) => {
-            let attached = match no_record {
-                Some(why) => Err(why.clone()),
-                None => attach_classic(ebpf),
-            };
-            match attached {
-                Ok(()) if resolved => Source::Tracepoint,
-                Ok(()) => Source::TracepointOnly,
-                Err(tracepoint) => {
-                    return Err(ProbeError::NoTransitions { tp_btf, tracepoint });
-                }
-            }
-        }
-    };
-    let mut hooks = vec![HookStatus {
-        hook: Hook::SetState,
-        attached: Ok(source),
-    }];
-    hooks.extend(resets);
-    Ok(hooks)
-}
-
-fn attach_tp_btf(ebpf: &mut Ebpf, program: &str, hook: Hook, btf: &AyaBtf) -> Result<(), String> {
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut(program)
-        .ok_or_else(|| format!("the object has no program {program}"))?
-        .try_into()
-        .map_err(|error: ProgramError| chain(&error))?;
-    program
-        .load(hook.name(), btf)
-        .map_err(|error| brief(&error))?;
-    program.attach().map_err(|error| chain(&error))?;
-    Ok(())
-}
-
-fn attach_classic(ebpf: &mut Ebpf) -> Result<(), String> {
-    let program: &mut TracePoint = ebpf
-        .program_mut(PROGRAM_SET_STATE_CLASSIC)
-        .ok_or_else(|| format!("the object has no program {PROGRAM_SET_STATE_CLASSIC}"))?
-        .try_into()
-        .map_err(|error: ProgramError| chain(&error))?;
-    program.load().map_err(|error| brief(&error))?;
-    program
-        .attach("sock", Hook::SetState.name())
-        .map_err(|error| chain(&error))?;
-    Ok(())
 }
 
 /// An error with all its causes on one line.
@@ -464,7 +454,7 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::PermissionDenied
+            && io.kind() == ErrorKind::PermissionDenied
         {
             return true;
         }

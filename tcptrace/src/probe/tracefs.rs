@@ -1,4 +1,4 @@
-//! The classic tracepoint's record, as tracefs describes it.
+//! The classic tracepoints' records, as tracefs describes them.
 //!
 //! The common header in front of the record differs between kernels (RT and some vendors' are
 //! wider) and so do the widths of fields, so nothing is assumed.
@@ -27,8 +27,10 @@ pub(super) enum FormatError {
         source: std::io::Error,
     },
     /// A field is missing or has another size.
-    #[error("the record of sock:inet_sock_set_state has no {field} of {expected} bytes")]
+    #[error("the record of {tracepoint} has no {field} of {expected} bytes")]
     Field {
+        /// Whose record.
+        tracepoint: &'static str,
         /// Its name.
         field: &'static str,
         /// Bytes.
@@ -58,6 +60,31 @@ pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
     parse(&text)
 }
 
+/// Reads where `syscalls:sys_exit_accept` has what the call answers; that of accept4 has it there
+/// too, for all system calls share one layout.
+///
+/// # Errors
+///
+/// When tracefs is not there, or the kernel does not trace system calls.
+pub(super) fn read_exit_ret() -> Result<u32, FormatError> {
+    let path = mounted()
+        .ok_or(FormatError::NotMounted)?
+        .join("events/syscalls/sys_exit_accept/format");
+    parse_exit_ret(&read(&path)?)
+}
+
+/// As [`read_exit_ret`], from the text of the `format` file.
+pub(super) fn parse_exit_ret(text: &str) -> Result<u32, FormatError> {
+    match find(text, "ret") {
+        Some((offset, 8)) => Ok(offset),
+        Some(_) | None => Err(FormatError::Field {
+            tracepoint: "syscalls:sys_exit_accept",
+            field: "ret",
+            expected: "8",
+        }),
+    }
+}
+
 fn read(path: &Path) -> Result<String, FormatError> {
     std::fs::read_to_string(path).map_err(|source| FormatError::Read {
         path: path.display().to_string(),
@@ -75,6 +102,7 @@ pub(super) fn parse(text: &str) -> Result<RecordLayout, FormatError> {
         find(text, name)
             .filter(|(_, size)| sizes.contains(size))
             .ok_or(FormatError::Field {
+                tracepoint: "sock:inet_sock_set_state",
                 field: name,
                 expected,
             })

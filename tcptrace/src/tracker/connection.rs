@@ -4,8 +4,8 @@ use std::{net::IpAddr, num::NonZeroU64};
 
 use tcptrace_common::TcpState;
 
-use super::verdict::Verdict;
-use crate::event::{CloseFields, Endpoints, SocketOwner, Task};
+use super::{timewait::TimeWaitSource, verdict::Verdict};
+use crate::event::{CloseFields, Endpoints, Request, SocketOwner, Task};
 
 /// A moment: CLOCK_MONOTONIC, nanoseconds. Its absence takes no room.
 pub type Moment = NonZeroU64;
@@ -31,6 +31,17 @@ impl Role {
         Self::Simultaneous,
         Self::Unknown,
     ];
+
+    /// The port that the service is known by: ours for a passive open, the peer's for an active.
+    pub(super) fn service_port(self, ends: Option<&Endpoints>) -> Option<u16> {
+        let ends = ends?;
+        let port = match self {
+            Self::Active => ends.remote_port,
+            Self::Passive => ends.local_port,
+            Self::Simultaneous | Self::Unknown => 0,
+        };
+        (port != 0).then_some(port)
+    }
 
     /// As printed and as a label.
     #[must_use]
@@ -95,6 +106,8 @@ impl Completeness {
 pub enum ProcessSource {
     /// It called connect().
     Connect,
+    /// It called accept().
+    Accept,
     /// It called listen() on the socket that the connection came in by.
     Listen,
     /// It closed the connection.
@@ -107,6 +120,7 @@ impl ProcessSource {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Accept => "accept",
             Self::Listen => "listen",
             Self::Close => "close",
         }
@@ -147,14 +161,26 @@ impl Process {
 pub enum HandshakeSource {
     /// SYN_SENT→ESTABLISHED: connect() to the SYN-ACK.
     SynSent,
+    /// The first SYN-ACK, by the kernel's own time stamp, to its ACK.
+    Synack,
+    /// The SYN, as sock_ops saw it, to the SYN-ACK's ACK.
+    SockOps,
+    /// The kernel's first sample of the round trip, where it is that of the handshake.
+    Srtt,
 }
 
 impl HandshakeSource {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::SynSent, Self::Synack, Self::SockOps, Self::Srtt];
+
     /// As printed and as a label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::SynSent => "syn_sent",
+            Self::Synack => "synack",
+            Self::SockOps => "sock_ops",
+            Self::Srtt => "srtt",
         }
     }
 }
@@ -197,12 +223,29 @@ pub struct Connection {
     pub handshake: Option<(u64, HandshakeSource)>,
     /// SYN or SYN-ACK retransmits, once established.
     pub syn_retransmits: Option<u32>,
+    /// What is known of how a passive handshake began.
+    pub request: Request,
+    /// TCP Fast Open (RFC 7413): the SYN carried data that was taken. `None` while it cannot be
+    /// told.
+    pub fast_open: Option<bool>,
+    /// accept() returned it.
+    pub accepted_at: Option<Moment>,
     /// Smoothed round trip at ESTABLISHED, microseconds.
     pub handshake_srtt_us: Option<u32>,
     /// The kernel acted on a RST from the peer.
     pub reset_received: bool,
     /// The kernel sent a RST while the connection lived.
     pub reset_sent: bool,
+    /// Why it sent the first RST: `enum sk_rst_reason` of that kernel.
+    pub reset_reason: Option<u32>,
+    /// The peer acknowledged our FIN: FIN_WAIT2 began.
+    pub fin_acked: Option<Moment>,
+    /// A timewait socket was to take over.
+    pub(super) timewait: Option<super::timewait::Allocation>,
+    /// The event that spoke of it last.
+    pub(super) touched: Moment,
+    /// The walk over the kernel's sockets that found it last.
+    pub(super) walk: u64,
     /// How many events had been reported lost when it last changed its state: if no more have
     /// been since, that no reset was seen means that there was none. `u64::MAX`, which no count
     /// reaches, when what came before its end was not seen.
@@ -230,11 +273,41 @@ impl Connection {
             closed_by: None,
             handshake: None,
             syn_retransmits: None,
+            request: Request::default(),
+            fast_open: None,
+            accepted_at: None,
             handshake_srtt_us: None,
             reset_received: false,
             reset_sent: false,
+            reset_reason: None,
+            fin_acked: None,
+            timewait: None,
+            touched: Moment::MIN,
+            walk: 0,
             lost_before: 0,
         }
+    }
+
+    /// How long it waited for accept(), nanoseconds: from ESTABLISHED on, and 0 when accept()
+    /// came first. `None` while either was not seen.
+    #[must_use]
+    pub fn accept_wait_ns(&self) -> Option<u64> {
+        let (established, accepted) = (self.established_at?, self.accepted_at?);
+        Some(accepted.get().saturating_sub(established.get()))
+    }
+
+    /// Its handshake is known to have been a SYN cookie's: the kernel kept no request.
+    #[must_use]
+    pub fn is_syn_cookie(&self) -> bool {
+        self.request
+            .seen
+            .is_some_and(|seen| seen.synack_us.is_none() && !seen.fast_open)
+    }
+
+    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, so that it has no time.
+    #[must_use]
+    pub const fn deferred(&self) -> Option<bool> {
+        self.request.deferred
     }
 
     /// Both ends are known well enough to choose by: every address and port is there.
@@ -247,13 +320,7 @@ impl Connection {
     /// The port that the service is known by: ours for a passive open, the peer's for an active.
     #[must_use]
     pub fn service_port(&self) -> Option<u16> {
-        let ends = self.endpoints?;
-        let port = match self.role {
-            Role::Active => ends.remote_port,
-            Role::Passive => ends.local_port,
-            Role::Simultaneous | Role::Unknown => 0,
-        };
-        (port != 0).then_some(port)
+        self.role.service_port(self.endpoints.as_ref())
     }
 
     /// Both ends are on this host's loopback.
@@ -339,6 +406,10 @@ pub struct Ended {
     pub fields: Option<CloseFields>,
     /// The kernel sent a RST after →CLOSE.
     pub reset_after: bool,
+    /// The peer's FIN came to the timewait socket, before the record was written.
+    pub late_fin: Option<Moment>,
+    /// It entered TIME_WAIT, or did not, and how we know; settled when the record is written.
+    pub time_wait: Option<(bool, TimeWaitSource)>,
     /// Why it ended; settled when the record is written.
     pub verdict: Verdict,
 }
@@ -356,6 +427,8 @@ impl Ended {
             end_seen: true,
             fields,
             reset_after: false,
+            late_fin: None,
+            time_wait: None,
             verdict: Verdict::Unknown,
         }
     }
@@ -390,7 +463,10 @@ impl Ended {
     #[must_use]
     pub fn half_closed_ns(&self) -> Option<u64> {
         let first = self.connection.first_fin?.get();
-        let end = match (self.connection.second_fin, self.connection.state) {
+        let end = match (
+            self.connection.second_fin.or(self.late_fin),
+            self.connection.state,
+        ) {
             (Some(second), _) => second.get(),
             // FIN_WAIT2 ends with the peer's FIN when the full socket saw it; otherwise a
             // timewait socket waits on, and how long is not known here. CLOSE_WAIT that ends
@@ -419,10 +495,36 @@ impl Ended {
         end.checked_sub(first)
     }
 
+    /// How long FIN_WAIT2 lasted, on whichever socket, nanoseconds: until the peer's FIN.
+    #[must_use]
+    pub fn fin_wait2_ns(&self) -> Option<u64> {
+        let since = self.connection.fin_acked?;
+        let end = match self.late_fin {
+            Some(late) => late,
+            None if self.connection.state == TcpState::FinWait2
+                && self.end_seen
+                && self.fields.is_some_and(|fields| fields.peer_fin) =>
+            {
+                self.closed_at
+            }
+            None => return None,
+        };
+        Some(end.get().saturating_sub(since.get()))
+    }
+
+    /// How long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
+    #[must_use]
+    pub fn last_ack_ns(&self) -> Option<u64> {
+        let since = self.connection.second_fin?;
+        (self.connection.state == TcpState::LastAck && self.end_seen)
+            .then(|| self.closed_at.get().saturating_sub(since.get()))
+    }
+
     /// The peer's FIN was received; `None` when the socket cannot say.
     #[must_use]
     pub fn peer_fin(&self) -> Option<bool> {
         match self.fields {
+            Some(_) if self.late_fin.is_some() => Some(true),
             Some(fields) if fields.peer_fin => Some(true),
             // Swapped for a timewait socket, which may yet receive it.
             Some(fields) if self.may_be_swapped(&fields) => None,
@@ -432,7 +534,7 @@ impl Ended {
     }
 
     /// An orphan left FIN_WAIT2, and neither an error nor a reset says that it died of something.
-    fn may_be_swapped(&self, fields: &CloseFields) -> bool {
+    pub(super) fn may_be_swapped(&self, fields: &CloseFields) -> bool {
         let reset = self.connection.reset_sent || self.reset_after;
         self.connection.state == TcpState::FinWait2 && fields.dead && fields.error == 0 && !reset
     }

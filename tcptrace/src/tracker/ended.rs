@@ -37,16 +37,11 @@ impl EndedQueue {
         self.queue[usize::try_from(number - self.front).ok()?].take()
     }
 
-    /// A RST was sent after the end.
-    pub(super) fn reset_after(&mut self, socket: u64) {
-        let entry = self
-            .by_socket
-            .get(&socket)
-            .and_then(|number| usize::try_from(number - self.front).ok())
-            .and_then(|index| self.queue.get_mut(index));
-        if let Some(Some(ended)) = entry {
-            ended.reset_after = true;
-        }
+    /// What waits under a socket's address.
+    pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Ended> {
+        let number = self.by_socket.get(&socket)?;
+        let index = usize::try_from(number - self.front).ok()?;
+        self.queue.get_mut(index)?.as_mut()
     }
 
     /// When the first one is due.

@@ -25,8 +25,8 @@ pub struct Listener {
     pub endpoints: Endpoints,
     /// Who called listen().
     pub process: Option<Process>,
-    /// CLOSE→LISTEN.
-    pub since: Moment,
+    /// CLOSE→LISTEN; `None` for one that was there before.
+    pub since: Option<Moment>,
 }
 
 impl Listener {
@@ -53,6 +53,10 @@ impl Listeners {
 
     pub(super) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    pub(super) fn contains(&self, socket: u64) -> bool {
+        self.places.contains_key(&socket)
     }
 
     /// Takes a listener in; `false` when there is no room.

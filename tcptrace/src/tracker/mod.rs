@@ -7,9 +7,12 @@
 
 mod connection;
 mod ended;
+mod handshake;
 mod lifecycle;
 mod listeners;
+mod resync;
 mod store;
+mod timewait;
 mod verdict;
 
 use tcptrace_common::TcpState;
@@ -21,14 +24,38 @@ pub use self::{
         Role,
     },
     listeners::Listener,
+    resync::{Drift, WalkEnd},
+    timewait::{Looked, Lookup, Outcome, Release, TimeWaitSource},
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
-use self::{ended::EndedQueue, lifecycle::can_lead_to, listeners::Listeners, store::Store};
-use crate::event::{Body, Details, Event, Transition};
+use self::{
+    ended::EndedQueue,
+    lifecycle::can_lead_to,
+    listeners::Listeners,
+    resync::Resync,
+    store::Store,
+    timewait::{Allocation, Releases, Waiting},
+};
+use crate::event::{
+    Body, Details, Endpoints, Event, HandshakeFields, Task, TimewaitArrival, Transition,
+};
 
 /// How long a connection that is over waits for what may still be said of it, nanoseconds of
 /// event time. `tcp_send_reset` follows →CLOSE by microseconds.
 pub const GRACE_NS: u64 = 50_000_000;
+
+/// What the events can show: which hooks are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Which resets can be seen.
+    pub resets: ResetHooks,
+    /// sock_ops watches SYNs.
+    pub syns: bool,
+    /// Allocations of timewait sockets are seen.
+    pub timewait: bool,
+    /// What comes to timewait sockets is seen.
+    pub timewait_process: bool,
+}
 
 /// How the tracker is set up.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +64,10 @@ pub struct TrackerConfig {
     pub max_connections: usize,
     /// Listening sockets held at most.
     pub max_listeners: usize,
-    /// Which resets can be seen.
-    pub hooks: ResetHooks,
+    /// Connections followed at most after their record, until the peer's FIN.
+    pub max_releases: usize,
+    /// What the events can show.
+    pub sources: Sources,
 }
 
 impl Default for TrackerConfig {
@@ -46,7 +75,8 @@ impl Default for TrackerConfig {
         Self {
             max_connections: 1 << 18,
             max_listeners: 1 << 16,
-            hooks: ResetHooks::default(),
+            max_releases: 1 << 16,
+            sources: Sources::default(),
         }
     }
 }
@@ -71,15 +101,23 @@ pub enum Update<'a> {
     },
     /// A connection reached ESTABLISHED (or a later state without it).
     Established(&'a Connection),
+    /// accept() returned a connection whose wait for it is known thereby.
+    Accepted(&'a Connection),
     /// A connection is over and its grace as well: its one record.
     Ended(&'a Ended),
+    /// What was learnt of a connection after its record.
+    Released(&'a Release),
     /// A connection was given up for lack of room.
     Evicted(&'a Connection),
     /// The kernel acted on a RST from the peer, or sent one itself.
     Reset {
         /// It was sent.
         sent: bool,
+        /// Why, where the kernel tells: `enum sk_rst_reason` of that kernel.
+        reason: Option<u32>,
     },
+    /// A listener's SYN-ACK was sent again.
+    SynackRetransmit(&'a Endpoints),
     /// A socket began or ceased to listen.
     Listener {
         /// Which.
@@ -162,9 +200,12 @@ impl Update<'_> {
                 in_state_ns,
             },
             Update::Established(connection) => Update::Established(connection),
+            Update::Accepted(connection) => Update::Accepted(connection),
             Update::Ended(ended) => Update::Ended(ended),
+            Update::Released(release) => Update::Released(release),
             Update::Evicted(connection) => Update::Evicted(connection),
-            Update::Reset { sent } => Update::Reset { sent },
+            Update::Reset { sent, reason } => Update::Reset { sent, reason },
+            Update::SynackRetransmit(listener) => Update::SynackRetransmit(listener),
             Update::Listener {
                 listener,
                 began,
@@ -206,6 +247,8 @@ pub struct TrackerStats {
     pub anomalies: u64,
     /// Events reported lost.
     pub lost: u64,
+    /// Connections not followed after their record, for lack of room.
+    pub releases_refused: u64,
 }
 
 /// What the tracker holds, for gauges.
@@ -224,6 +267,18 @@ pub struct Snapshot {
     pub listeners: u64,
     /// The bound on connections.
     pub limit: u64,
+    /// Connections followed after their record.
+    pub releases: u64,
+    /// What the last comparison with the kernel's own table found, where there was one.
+    pub drift: Option<Drift>,
+}
+
+/// Which socket an event speaks of, and when.
+#[derive(Clone, Copy)]
+struct At {
+    socket: u64,
+    cookie: Option<u64>,
+    time: Moment,
 }
 
 impl Role {
@@ -242,7 +297,9 @@ pub struct Tracker {
     store: Store,
     ended: EndedQueue,
     listeners: Listeners,
-    hooks: ResetHooks,
+    releases: Releases,
+    resync: Resync,
+    sources: Sources,
     next_id: u64,
     stats: TrackerStats,
 }
@@ -255,7 +312,9 @@ impl Tracker {
             store: Store::new(config.max_connections),
             ended: EndedQueue::default(),
             listeners: Listeners::new(config.max_listeners),
-            hooks: config.hooks,
+            releases: Releases::new(config.max_releases),
+            resync: Resync::default(),
+            sources: config.sources,
             next_id: 1,
             stats: TrackerStats::default(),
         }
@@ -265,26 +324,61 @@ impl Tracker {
     pub fn on_event(&mut self, event: &Event, sink: &mut impl Sink) {
         // What was due before must not depend on whether somebody looked at the clock meanwhile.
         self.on_tick(event.time_ns, sink);
-        let time = Moment::new(event.time_ns).unwrap_or(Moment::MIN);
+        let at = At {
+            socket: event.socket,
+            cookie: event.cookie,
+            time: Moment::new(event.time_ns).unwrap_or(Moment::MIN),
+        };
         match &event.body {
             Body::Transition(transition) => {
                 self.stats.transitions += 1;
-                self.on_transition(event.socket, time, transition, sink);
+                self.on_transition(at, transition, sink);
             }
             Body::ResetReceived(_) => {
-                if let Some(connection) = self.store.get_mut(event.socket) {
+                if let Some(connection) = self.store.get_mut(at.socket) {
                     connection.reset_received = true;
                 }
-                sink.update(Update::Reset { sent: false });
+                sink.update(Update::Reset {
+                    sent: false,
+                    reason: None,
+                });
             }
-            Body::ResetSent(_) => {
-                if let Some(connection) = self.store.get_mut(event.socket) {
+            &Body::ResetSent { reason, .. } => {
+                let connection = if let Some(connection) = self.store.get_mut(at.socket) {
                     connection.reset_sent = true;
+                    Some(connection)
+                } else if let Some(ended) = self.ended.get_mut(at.socket) {
+                    ended.reset_after = true;
+                    Some(&mut ended.connection)
                 } else {
-                    self.ended.reset_after(event.socket);
+                    None
+                };
+                if let Some(connection) = connection {
+                    connection.reset_reason = connection.reset_reason.or(reason);
                 }
-                sink.update(Update::Reset { sent: true });
+                sink.update(Update::Reset { sent: true, reason });
             }
+            Body::Accept {
+                endpoints, task, ..
+            } => self.on_accept(at, endpoints, task, sink),
+            &Body::Timewait {
+                timewait,
+                awaits_fin,
+            } => {
+                if let Some(connection) = self.store.get_mut(at.socket) {
+                    connection.timewait = Some(Allocation {
+                        timewait,
+                        awaits_fin,
+                    });
+                }
+            }
+            &Body::TimewaitStep { arrived, .. } => self.on_timewait(at, arrived, sink),
+            Body::SynackRetransmit(listener) => sink.update(Update::SynackRetransmit(listener)),
+            Body::Seed {
+                state,
+                endpoints,
+                owner,
+            } => self.on_seed(at, *state, endpoints, owner, sink),
         }
     }
 
@@ -294,11 +388,21 @@ impl Tracker {
         while let Some(ended) = self.ended.pop_due(now_ns) {
             self.write(ended, sink);
         }
+        while let Some((waiting, certain)) = self.releases.pop_expired(now_ns, self.stats.lost) {
+            if certain && self.sources.timewait_process {
+                let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+                let source = TimeWaitSource::TwskAlloc;
+                let release = waiting.released(time, Outcome::NoFin, None, source);
+                sink.update(Update::Released(&release));
+            }
+        }
     }
 
     /// The tracker stops: every record that waits is written now.
     pub fn finish(&mut self, sink: &mut impl Sink) {
-        self.on_tick(u64::MAX, sink);
+        while let Some(ended) = self.ended.pop_due(u64::MAX) {
+            self.write(ended, sink);
+        }
     }
 
     /// When the next record is due, on the events' clock.
@@ -345,12 +449,17 @@ impl Tracker {
             }
         }
         Snapshot {
-            stats: self.stats,
+            stats: TrackerStats {
+                releases_refused: self.releases.refused,
+                ..self.stats
+            },
             connections,
             live,
             pending,
             listeners: self.listeners.len() as u64,
             limit: self.store.limit() as u64,
+            releases: self.releases.len() as u64,
+            drift: self.resync.drift(),
         }
     }
 
@@ -371,16 +480,11 @@ impl Tracker {
         self.len() == 0
     }
 
-    fn on_transition(
-        &mut self,
-        socket: u64,
-        time: Moment,
-        transition: &Transition,
-        sink: &mut impl Sink,
-    ) {
+    fn on_transition(&mut self, at: At, transition: &Transition, sink: &mut impl Sink) {
+        let At { socket, time, .. } = at;
         match Step::of(transition.old, transition.new) {
-            Step::ActiveOpen => self.begin(socket, time, Role::Active, transition, sink),
-            Step::PassiveOpen => self.begin(socket, time, Role::Passive, transition, sink),
+            Step::ActiveOpen => self.begin(at, Role::Active, transition, sink),
+            Step::PassiveOpen => self.begin(at, Role::Passive, transition, sink),
             Step::Listen => {
                 self.give_up_previous(socket, time, sink);
                 self.listen(socket, time, &transition.details, sink);
@@ -400,7 +504,7 @@ impl Tracker {
                 // The kernel is right about where it is; what is held of it is not.
                 if let Some(connection) = self.store.get_mut(socket) {
                     self.stats.gaps += connection.mark_gap();
-                    self.advance(socket, time, Step::Impossible, transition, sink);
+                    self.advance(at, Step::Impossible, transition, sink);
                 }
             }
             step @ (Step::SynsCrossed
@@ -413,7 +517,7 @@ impl Tracker {
             | Step::Close
             | Step::Again) => {
                 self.hold(socket, time, transition, sink);
-                self.advance(socket, time, step, transition, sink);
+                self.advance(at, step, transition, sink);
             }
         }
     }
@@ -430,7 +534,7 @@ impl Tracker {
             socket,
             endpoints: *endpoints,
             process: Process::new(task, ProcessSource::Listen),
-            since: time,
+            since: Some(time),
         };
         sink.update(Update::Listener {
             listener: &listener,
@@ -442,18 +546,13 @@ impl Tracker {
         }
     }
 
-    fn begin(
-        &mut self,
-        socket: u64,
-        time: Moment,
-        role: Role,
-        transition: &Transition,
-        sink: &mut impl Sink,
-    ) {
+    fn begin(&mut self, at: At, role: Role, transition: &Transition, sink: &mut impl Sink) {
+        let At { socket, time, .. } = at;
         self.give_up_previous(socket, time, sink);
         let mut connection = Connection::new(self.take_id(), socket, role, transition.new);
         connection.opened = Some(time);
         connection.state_since = Some(time);
+        connection.touched = time;
         connection.lost_before = self.stats.lost;
         learn_details(&mut connection, &transition.details, &self.listeners);
         self.enter(connection, sink);
@@ -525,17 +624,12 @@ impl Tracker {
     }
 
     /// A connection that is held moves on.
-    fn advance(
-        &mut self,
-        socket: u64,
-        time: Moment,
-        step: Step,
-        transition: &Transition,
-        sink: &mut impl Sink,
-    ) {
+    fn advance(&mut self, at: At, step: Step, transition: &Transition, sink: &mut impl Sink) {
+        let At { socket, time, .. } = at;
         let Some(connection) = self.store.touch(socket) else {
             return;
         };
+        connection.touched = time;
         let (old, new) = (transition.old, transition.new);
         if connection.state != old {
             self.stats.gaps += connection.mark_gap();
@@ -552,6 +646,10 @@ impl Tracker {
             .map(|since| time.get().saturating_sub(since.get()));
         learn_details(connection, &transition.details, &self.listeners);
         learn_step(connection, step, time);
+        if step == Step::Established {
+            let fields = handshake_fields(&transition.details);
+            connection.handshake = handshake::measure(connection, time, fields, self.sources.syns);
+        }
         connection.learn_closer(new);
         let established = (is_synchronized(old) || is_synchronized(new)) && !connection.established;
         connection.established |= established;
@@ -563,7 +661,7 @@ impl Tracker {
                 sink.update(Update::Established(connection));
             }
             self.report(socket, transition, time, in_state_ns, sink);
-            self.end(socket, time, &transition.details);
+            self.end(at, &transition.details);
         } else {
             connection.state = new;
             if new != old {
@@ -573,6 +671,10 @@ impl Tracker {
             self.report(socket, transition, time, in_state_ns, sink);
             if established && let Some(connection) = self.store.get_mut(socket) {
                 sink.update(Update::Established(connection));
+                if connection.accept_wait_ns().is_some() {
+                    // accept() came first.
+                    sink.update(Update::Accepted(connection));
+                }
             }
         }
     }
@@ -596,7 +698,7 @@ impl Tracker {
         }
     }
 
-    fn end(&mut self, socket: u64, time: Moment, details: &Details) {
+    fn end(&mut self, at: At, details: &Details) {
         let fields = match details {
             Details::Close { fields, .. } => *fields,
             Details::Open { .. }
@@ -605,9 +707,124 @@ impl Tracker {
             | Details::Step
             | Details::Release { .. } => None,
         };
-        if let Some(connection) = self.store.remove(socket) {
-            self.ended.push(Ended::new(connection, time, fields));
+        let Some(connection) = self.store.remove(at.socket) else {
+            return;
+        };
+        let ended = Ended::new(connection, at.time, fields);
+        self.follow(&ended, at);
+        self.ended.push(ended);
+    }
+
+    /// A connection that waits for the peer's FIN on a timewait socket is followed there.
+    fn follow(&mut self, ended: &Ended, at: At) {
+        let connection = &ended.connection;
+        let timewait = match connection.timewait {
+            Some(Allocation {
+                timewait: Some(timewait),
+                awaits_fin: true,
+            }) => self.sources.timewait_process.then_some(timewait),
+            Some(_) => return,
+            None if self.sources.timewait && connection.lost_before == self.stats.lost => return,
+            None if ended
+                .fields
+                .is_some_and(|fields| !fields.peer_fin && ended.may_be_swapped(&fields)) =>
+            {
+                None
+            }
+            None => return,
+        };
+        // Whoever had this address is gone, and the kernel did not tell how.
+        let _forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
+        self.releases.insert(Waiting::new(
+            connection,
+            at.time,
+            at.cookie,
+            timewait,
+            self.stats.lost,
+        ));
+    }
+
+    fn on_accept(&mut self, at: At, endpoints: &Endpoints, task: &Task, sink: &mut impl Sink) {
+        let connection = match self.store.get_mut(at.socket) {
+            Some(connection) => connection,
+            None => match self.ended.get_mut(at.socket) {
+                Some(ended) => &mut ended.connection,
+                None => return,
+            },
+        };
+        if connection.has_another_peer_than(endpoints) || connection.accepted_at.is_some() {
+            return;
         }
+        connection.accepted_at = Some(at.time);
+        if connection.role == Role::Unknown {
+            // Nothing else comes out of accept().
+            connection.role = Role::Passive;
+        }
+        if !task.kernel
+            && let Some(process) = Process::new(task, ProcessSource::Accept)
+        {
+            connection.process = Some(process);
+        }
+        if connection.accept_wait_ns().is_some() {
+            sink.update(Update::Accepted(connection));
+        }
+    }
+
+    /// Something came to a timewait socket in FIN_WAIT2.
+    fn on_timewait(&mut self, at: At, arrived: TimewaitArrival, sink: &mut impl Sink) {
+        let Some(waiting) = self.releases.take_timewait(at.socket) else {
+            return;
+        };
+        let (outcome, peer_fin) = match arrived {
+            TimewaitArrival::Fin => (Outcome::TimeWait, Some(at.time)),
+            TimewaitArrival::Refused => (Outcome::Refused, None),
+        };
+        if let Some(ended) = self.ended.get_mut(waiting.socket)
+            && ended.connection.id == waiting.id
+        {
+            // Its record is not written yet, and can say it itself.
+            match arrived {
+                TimewaitArrival::Fin => {
+                    ended.late_fin = Some(at.time);
+                    return;
+                }
+                TimewaitArrival::Refused => {
+                    if let Some(ended) = self.ended.take(waiting.socket) {
+                        self.write(ended, sink);
+                    }
+                }
+            }
+        }
+        let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
+        sink.update(Update::Released(&release));
+    }
+
+    /// The next connection to be looked up in the kernel's table by now, for its timewait socket
+    /// tells nothing of itself; the answer goes to [`Self::on_lookup`].
+    pub fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
+        self.releases.next_lookup(now_ns)
+    }
+
+    /// What the kernel's table says of a connection.
+    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked, sink: &mut impl Sink) {
+        let (outcome, since_ns) = match looked {
+            Looked::FinWait2 | Looked::Unknown => {
+                self.releases.look_again(id);
+                return;
+            }
+            Looked::TimeWait { since_ns } => (Outcome::TimeWait, since_ns),
+            Looked::Gone => (Outcome::Gone, None),
+        };
+        let Some(waiting) = self.releases.take(id) else {
+            return;
+        };
+        let peer_fin = since_ns
+            .and_then(|since| Moment::new(now_ns.saturating_sub(since)))
+            // The kernel tells it in jiffies.
+            .map(|fin| fin.max(waiting.closed_at()));
+        let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+        let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
+        sink.update(Update::Released(&release));
     }
 
     /// Writes what waits under a socket's address: a new generation of it begins.
@@ -625,11 +842,12 @@ impl Tracker {
             fields: ended.fields,
             reset_after: ended.reset_after,
             hooks: if all_seen {
-                self.hooks
+                self.sources.resets
             } else {
                 ResetHooks::default()
             },
         });
+        ended.time_wait = timewait::at_close(&ended, self.sources.timewait && all_seen);
         if ended.connection.established {
             self.stats.closed += 1;
         } else {
@@ -649,29 +867,35 @@ impl Tracker {
 fn learn_step(connection: &mut Connection, step: Step, time: Moment) {
     match step {
         Step::SynsCrossed => connection.role = Role::Simultaneous,
-        Step::Established => {
-            connection.established_at = Some(time);
-            connection.handshake = match (connection.role, connection.completeness) {
-                // connect() to the SYN-ACK, retransmits of the SYN included.
-                (Role::Active | Role::Simultaneous, Completeness::Full) => connection
-                    .opened
-                    .map(|opened| time.get().saturating_sub(opened.get()))
-                    .map(|took| (took, HandshakeSource::SynSent)),
-                // SYN_RECV→ESTABLISHED are microseconds within one function, not a handshake.
-                (Role::Passive | Role::Unknown, _)
-                | (_, Completeness::Seeded | Completeness::Gap) => None,
-            };
-        }
+        Step::Established => connection.established_at = Some(time),
+        Step::FinAcknowledged => connection.fin_acked = Some(time),
         Step::LocalFin | Step::RemoteFin => connection.first_fin = Some(time),
         Step::SecondFin | Step::FinsCrossed => connection.second_fin = Some(time),
         Step::ActiveOpen
         | Step::PassiveOpen
         | Step::Listen
         | Step::StopListening
-        | Step::FinAcknowledged
         | Step::Close
         | Step::Again
         | Step::Impossible => {}
+    }
+}
+
+/// What a finished handshake left, where the transition is one.
+const fn handshake_fields(details: &Details) -> Option<&HandshakeFields> {
+    match details {
+        Details::Established {
+            handshake: Some(fields),
+            ..
+        } => Some(fields),
+        Details::Established {
+            handshake: None, ..
+        }
+        | Details::Open { .. }
+        | Details::PassiveOpen { .. }
+        | Details::Step
+        | Details::Release { .. }
+        | Details::Close { .. } => None,
     }
 }
 
@@ -687,9 +911,15 @@ fn learn_details(connection: &mut Connection, details: &Details, listeners: &Lis
             connection.owner = *owner;
             connection.process = Process::new(task, ProcessSource::Connect);
         }
-        Details::PassiveOpen { endpoints, owner } => {
+        Details::PassiveOpen {
+            endpoints,
+            owner,
+            request,
+        } => {
             connection.endpoints = Some(*endpoints);
             connection.owner = *owner;
+            connection.request = *request;
+            connection.fast_open = request.seen.map(|seen| seen.fast_open);
         }
         Details::Established {
             endpoints,
@@ -700,8 +930,21 @@ fn learn_details(connection: &mut Connection, details: &Details, listeners: &Lis
             connection.handshake_srtt_us = handshake
                 .map(|fields| fields.srtt_us)
                 .filter(|&srtt| srtt != 0);
-            if connection.role == Role::Passive {
-                connection.process = listeners.process_at(endpoints);
+            match connection.role {
+                Role::Passive => {
+                    // A child without data in its SYN is none of Fast Open, but for listeners
+                    // that take those too.
+                    if handshake.is_some_and(|fields| fields.syn_data) {
+                        connection.fast_open = Some(true);
+                    }
+                    if connection.accepted_at.is_none() {
+                        connection.process = listeners.process_at(endpoints);
+                    }
+                }
+                Role::Active | Role::Simultaneous => {
+                    connection.fast_open = handshake.map(|fields| fields.syn_data);
+                }
+                Role::Unknown => {}
             }
         }
         Details::Step => {}

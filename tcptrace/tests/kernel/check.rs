@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 
 use crate::support::{
-    Check,
+    Check, functions_can_be_traced, ignored,
     program::{Output, Running, tcptrace, tcptrace_as_nobody},
     surroundings::Surroundings,
     tests,
@@ -11,6 +11,8 @@ use crate::support::{
 
 tests![
     with_btf_and_tracefs_all_is_well,
+    where_functions_can_be_traced_every_hook_is_had_in_its_best_way,
+    where_they_cannot_the_weaker_ways_are_taken,
     without_tracefs_nothing_is_missing,
     without_btf_there_are_transitions_only,
     without_both_it_fails_and_says_what_to_do,
@@ -18,7 +20,7 @@ tests![
 ];
 
 /// The columns of what a line is about and how that stands.
-const WORDS: usize = 31;
+const WORDS: usize = 38;
 
 /// A report, with and without `--strict`.
 struct Report {
@@ -67,10 +69,11 @@ impl Report {
             "it complains: {:?}",
             self.usual
         );
-        let worse = self
-            .text()
-            .lines()
-            .any(|line| line.contains(" missing ") || line.contains(" FAILED "));
+        let worse = self.text().lines().any(|line| {
+            [" missing ", " weaker ", " FAILED "]
+                .iter()
+                .any(|word| line.contains(word))
+        });
         self.strict.must_end_with(i32::from(worse))?;
         // Only the words: of several things refused, the first one named may differ.
         let words = |text: &str| -> Vec<_> {
@@ -99,10 +102,52 @@ fn with_btf_and_tracefs_all_is_well() -> Check {
     report.must_say("inet_sock_set_state", "ok", "as tp_btf")
 }
 
+/// What each hook is attached by where everything is allowed.
+const BEST: [(&str, &str); 9] = [
+    ("inet_sock_set_state", "tp_btf"),
+    ("tcp_create_openreq_child", "fentry"),
+    ("tcp_retransmit_synack", "tp_btf"),
+    ("inet_csk_accept", "fexit"),
+    ("tcp_receive_reset", "tp_btf"),
+    ("tcp_send_reset", "tp_btf"),
+    ("inet_twsk_alloc", "fexit"),
+    ("tcp_timewait_state_process", "fexit"),
+    ("iter/tcp", "iter"),
+];
+
+fn where_functions_can_be_traced_every_hook_is_had_in_its_best_way() -> Check {
+    functions_can_be_traced()?;
+    let report = Report::of(true, true)?;
+    report.must_end_with(0)?;
+    for (hook, source) in BEST {
+        report.must_say(hook, "ok", &format!("as {source}"))?;
+    }
+    Ok(())
+}
+
+fn where_they_cannot_the_weaker_ways_are_taken() -> Check {
+    if functions_can_be_traced().is_ok() {
+        return Err(ignored("this kernel lets functions be traced".to_owned()));
+    }
+    let report = Report::of(true, true)?;
+    report.must_end_with(0)?;
+    report.strict.must_end_with(1)?;
+    report.must_say("tcp_create_openreq_child", "weaker", "as sock_ops")?;
+    report.must_say("inet_csk_accept", "weaker", "as tracepoint")?;
+    report.must_say("inet_twsk_alloc", "missing", "sock_done")?;
+    report.must_say("tcp_timewait_state_process", "missing", "sock_diag")?;
+    for (hook, source) in BEST {
+        if !matches!(source, "fentry" | "fexit") {
+            report.must_say(hook, "ok", &format!("as {source}"))?;
+        }
+    }
+    Ok(())
+}
+
 fn without_tracefs_nothing_is_missing() -> Check {
     let report = Report::of(false, true)?;
     report.must_end_with(0)?;
-    report.must_say("tracefs", "not there", "only without BTF")?;
+    report.must_say("tracefs", "not there", "only without BTF or fexit")?;
     report.must_say("inet_sock_set_state", "ok", "as tp_btf")
 }
 

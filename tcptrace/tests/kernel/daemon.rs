@@ -13,6 +13,7 @@ use crate::support::{
     Check,
     daemon::Daemon,
     exposition::Metrics,
+    hooks::{handshake_source, sees_accept, traces_functions},
     ignored,
     namespace::Namespace,
     program::{Running, tcptrace},
@@ -126,7 +127,31 @@ fn known_traffic_is_counted_exactly() -> Check {
         &active,
         closed + OPEN,
     )?;
-    count("tcptrace_handshake_duration_seconds_count", &passive, 0)?;
+    count(
+        "tcptrace_handshake_duration_seconds_count",
+        &passive,
+        closed + OPEN,
+    )?;
+    let source = [("role", "passive"), ("source", handshake_source())];
+    ensure!(
+        metrics.count("tcptrace_handshakes_measured_total", &source)
+            >= i64::try_from(closed + OPEN).unwrap_or(0),
+        "the passive handshakes come from elsewhere:\n{metrics}"
+    );
+    if sees_accept() {
+        let port = [("port", port.as_str())];
+        count(
+            "tcptrace_accept_wait_duration_seconds_count",
+            &port,
+            closed + OPEN,
+        )?;
+    }
+    // Each side closed first as often; the other side's FIN came to the timewait socket.
+    if traces_functions() {
+        for side in [active, passive] {
+            count("tcptrace_time_wait_entered_total", &side, GRACEFUL / 2)?;
+        }
+    }
     for (side, sent, received) in [(active, QUESTION, ANSWER), (passive, ANSWER, QUESTION)] {
         for (direction, bytes) in [("sent", sent), ("received", received)] {
             let labels = [&side[..], &[("direction", direction)]].concat();

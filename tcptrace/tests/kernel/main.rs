@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     if let Some(code) = support::puppet::perform() {
         return code;
     }
+    support::surroundings::complete();
     let mut arguments = Arguments::from_args();
     // They load a small machine, and a tail that is starved of time is no finding.
     arguments.test_threads.get_or_insert(1);

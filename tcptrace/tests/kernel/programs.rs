@@ -8,7 +8,7 @@ use std::{
 use anyhow::ensure;
 use serde_json::json;
 
-use crate::support::{Check, ignored, namespace::Namespace, tail::Tail, tests};
+use crate::support::{Check, hooks::accepted_by, ignored, namespace::Namespace, tail::Tail, tests};
 
 tests![curl_is_one_active_and_one_passive_side];
 
@@ -52,7 +52,7 @@ fn curl_is_one_active_and_one_passive_side() -> Check {
     records
         .only("connection", &json!({"role": "passive"}))?
         .must_have(&json!({
-            "pid": std::process::id(), "pid_source": "listen", "verdict": "graceful",
+            "pid": std::process::id(), "pid_source": accepted_by(), "verdict": "graceful",
             "local_port": address.port(), "remote_port": client.port(), "closed_by": "local",
             "bytes_sent": ANSWER.len(), "bytes_received": request.len(),
         }))

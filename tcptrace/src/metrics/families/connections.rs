@@ -45,6 +45,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     if scrape.reads_sockets() {
         families.extend(retransmits(scrape));
         families.extend(carried(scrape));
+        families.push(time_waits(scrape));
     }
     families.push(resets(scrape));
     families
@@ -123,6 +124,7 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
 }
 
 fn retransmits(scrape: &Scrape) -> Vec<Family> {
+    let by_listener = scrape.source(Hook::RetransmitSynack).is_some();
     let mut syn = Family::counter(
         "tcptrace_syn_retransmits_total",
         &["role", "port"],
@@ -131,13 +133,24 @@ fn retransmits(scrape: &Scrape) -> Vec<Family> {
     let mut synack = Family::counter(
         "tcptrace_synack_retransmits_total",
         &["role", "port"],
-        "SYN-ACKs sent again, of handshakes that were completed.",
+        if by_listener {
+            "SYN-ACKs sent again, counted at the listener as they are sent: a handshake that hangs shows here."
+        } else {
+            "SYN-ACKs sent again, of handshakes that were completed."
+        },
     );
     scrape.for_each_port(|at| match at.role {
         Role::Active | Role::Simultaneous => {
             syn.add_count(&[at.role.name(), at.port], at.cells.syn_retransmits);
         }
-        Role::Passive => synack.add_count(&[at.role.name(), at.port], at.cells.syn_retransmits),
+        Role::Passive => {
+            let count = if by_listener {
+                at.cells.synack_retransmits
+            } else {
+                at.cells.syn_retransmits
+            };
+            synack.add_count(&[at.role.name(), at.port], count);
+        }
         // Whose they were cannot be told.
         Role::Unknown => {}
     });
@@ -177,14 +190,40 @@ fn carried(scrape: &Scrape) -> Vec<Family> {
 fn resets(scrape: &Scrape) -> Family {
     let mut resets = Family::counter(
         "tcptrace_resets_total",
-        &["direction"],
-        "RSTs that the kernel sent, or acted on when received; a direction whose hook is not attached is missing.",
+        &["direction", "reason"],
+        "RSTs that the kernel sent, by its own reason (from Linux 6.10, else none), or acted on when received (none); \
+         a direction whose hook is not attached is missing.",
     );
-    for (index, hook) in [(SENT, Hook::SendReset), (RECEIVED, Hook::ReceiveReset)] {
-        let count = scrape.cells.resets[index];
-        if count > 0 || scrape.source(hook).is_some() {
-            resets.add_count(&[DIRECTIONS[index]], count);
+    let cells = &scrape.cells;
+    if scrape.source(Hook::ReceiveReset).is_some() || cells.resets_received > 0 {
+        resets.add_count(&[DIRECTIONS[RECEIVED], "none"], cells.resets_received);
+    }
+    let sent = DIRECTIONS[SENT];
+    if scrape.source(Hook::SendReset).is_some() || cells.resets_unexplained > 0 {
+        resets.add_count(&[sent, "none"], cells.resets_unexplained);
+    }
+    let names = &scrape.context.reset_reasons;
+    for (reason, &count) in (0_u32..).zip(&cells.resets_sent) {
+        if count > 0 {
+            let number = reason.to_string();
+            let name = names.get(&reason).map_or(number.as_str(), String::as_str);
+            resets.add_count(&[sent, name], count);
         }
     }
     resets
+}
+
+fn time_waits(scrape: &Scrape) -> Family {
+    let mut time_waits = Family::counter(
+        "tcptrace_time_wait_entered_total",
+        &["role", "port"],
+        "Connections known to have entered TIME_WAIT: by the timewait socket's allocation, or where that cannot be seen \
+         by the full socket's flags and lookups in the kernel's table.",
+    );
+    scrape.for_each_port(|at| {
+        if at.cells.time_wait > 0 || at.role == Role::Active || at.role == Role::Passive {
+            time_waits.add_count(&[at.role.name(), at.port], at.cells.time_wait);
+        }
+    });
+    time_waits
 }

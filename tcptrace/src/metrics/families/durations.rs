@@ -6,12 +6,16 @@ use crate::{
         cells::{SCOPES, SIDES, role_index},
         scrape::Scrape,
     },
+    probe::Hook,
     tracker::Role,
 };
 
 /// All of them.
 pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut families = vec![handshakes(scrape), lives(scrape), half_closed(scrape)];
+    if scrape.source(Hook::Accept).is_some() {
+        families.push(accept_waits(scrape));
+    }
     if scrape.reads_sockets() {
         families.push(round_trips(scrape));
     }
@@ -23,6 +27,7 @@ fn handshakes(scrape: &Scrape) -> Family {
         "tcptrace_handshake_duration_seconds",
         &["role", "port", "scope"],
         "How long the three-way handshake took, SYN retransmits included. active: connect() to the SYN-ACK. \
+         passive: the SYN-ACK (or the SYN) to its ACK, where that can be known. \
          scope=\"loopback\" when both ends are this host's loopback.",
     );
     scrape.for_each_port(|at| {
@@ -33,6 +38,20 @@ fn handshakes(scrape: &Scrape) -> Family {
         }
     });
     handshakes
+}
+
+fn accept_waits(scrape: &Scrape) -> Family {
+    let mut waits = Family::histogram(
+        "tcptrace_accept_wait_duration_seconds",
+        &["port"],
+        "How long established connections waited for accept(); 0 for those that accept() returned before.",
+    );
+    scrape.for_each_port(|at| {
+        if at.role == Role::Passive && at.cells.accept_wait.count() > 0 {
+            waits.add_histogram(&[at.port], &at.cells.accept_wait);
+        }
+    });
+    waits
 }
 
 fn lives(scrape: &Scrape) -> Family {

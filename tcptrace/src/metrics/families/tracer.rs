@@ -7,7 +7,7 @@ use tcptrace_common::TcpState;
 use super::family::Family;
 use crate::{
     metrics::scrape::Scrape,
-    probe::state_name,
+    probe::{LOST_EVENTS, state_name},
     tracker::{Role, Step, is_synchronized},
 };
 
@@ -109,13 +109,17 @@ fn lost(scrape: &Scrape) -> Family {
     let mut lost = Family::counter(
         "tcptrace_events_lost_total",
         &["reason"],
-        "Events that never reached the tracker: a transition's (ring_full) or a reset's (ring_full_reset) found the ring full, \
+        "Events that never reached the tracker: a transition's (ring_full) or another's (ring_full_reset and so on) found the ring full, \
          or it could not be decoded (malformed).",
     );
     let kernel = &scrape.context.kernel;
     lost.add_count(&["malformed"], scrape.context.malformed);
-    lost.add_count(&["ring_full"], kernel.lost_transitions);
-    lost.add_count(&["ring_full_reset"], kernel.lost_resets);
+    for ((_, kind), count) in LOST_EVENTS.into_iter().zip(kernel.lost_events) {
+        match kind {
+            "transition" => lost.add_count(&["ring_full"], count),
+            kind => lost.add_count(&[&format!("ring_full_{kind}")], count),
+        }
+    }
     lost
 }
 
@@ -164,11 +168,37 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
         "tcptrace_tracker_anomalies_total",
         &["kind"],
         "What should not occur: transitions that no kernel path makes (impossible_transition), \
-         listeners not held for lack of room (listener_refused).",
+         listeners not held (listener_refused) and ended connections not followed to TIME_WAIT (release_refused) for lack of room.",
     );
     anomalies.add_count(&["impossible_transition"], stats.anomalies);
     anomalies.add_count(&["listener_refused"], stats.listeners_refused);
-    vec![transitions, limit, evictions, gaps, anomalies]
+    anomalies.add_count(&["release_refused"], stats.releases_refused);
+    vec![
+        transitions,
+        limit,
+        evictions,
+        gaps,
+        anomalies,
+        drift(scrape),
+    ]
+}
+
+fn drift(scrape: &Scrape) -> Family {
+    let mut drift = Family::gauge(
+        "tcptrace_tracker_drift",
+        &["state"],
+        "Connections that the tracker held less those that the kernel had, by state, when the two were last compared; \
+         what differed was mended then.",
+    );
+    if let Some(found) = &scrape.context.tracker.drift {
+        for state in TcpState::ALL {
+            if is_of_connections(state) && state != TcpState::Close {
+                let difference = found.by_state.get(&state).copied().unwrap_or(0);
+                drift.add(&[state.name()], difference as f64);
+            }
+        }
+    }
+    drift
 }
 
 /// What the bounds on this page itself cost.

@@ -2,7 +2,7 @@
 //!
 //! `TCPTRACE_BLESS=1 cargo test` writes the file anew.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use tcptrace_common::TcpState::*;
 
@@ -11,6 +11,7 @@ use crate::{
     event::CloseFields,
     metrics::families::encode_scrape,
     probe::{Hook, KernelCounts, Source},
+    tracker::Drift,
 };
 
 /// What every connection of the day leaves behind that does not say otherwise.
@@ -96,6 +97,8 @@ fn servers(host: &mut Host) {
     // The client closes first.
     let mut child = host.passive(LOOPBACK, 8080);
     host.establish(&mut child, 2);
+    host.wait(3 * MS);
+    host.accept(&child);
     host.wait(5 * MS);
     host.go(&mut child, CloseWait);
     host.wait(30 * MS);
@@ -138,15 +141,21 @@ fn the_exposition_of_a_day_is_as_reviewed() {
     let mut context = host.context();
     context.kernel = KernelCounts {
         transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
-        lost_transitions: 4,
-        lost_resets: 1,
+        lost_events: [4, 1, 0, 2, 0, 0],
     };
+    context.reset_reasons = BTreeMap::from([(8, "ABORT_ON_DATA".to_owned())]);
+    context.tracker.drift = Some(Drift {
+        by_state: BTreeMap::from([(Established, 1), (CloseWait, -2)]),
+        ..Drift::default()
+    });
     context.misses = vec![
         ("set_state_btf".to_owned(), 0),
         ("receive_reset".to_owned(), 2),
     ];
     context.hooks = vec![
         source(Hook::SetState, Ok(Source::TpBtf)),
+        source(Hook::CreateChild, Ok(Source::SockOps)),
+        source(Hook::Accept, Ok(Source::Tracepoint)),
         source(Hook::ReceiveReset, Ok(Source::TpBtf)),
         source(Hook::SendReset, Err("the kernel has no such tracepoint")),
     ];

@@ -6,12 +6,12 @@ use tcptrace_common::TcpState::{self, *};
 
 use crate::{
     event::{
-        Body, CloseFields, Details, Endpoints, Event, HandshakeFields, SocketOwner, Task,
+        Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, SocketOwner, Task,
         Transition,
     },
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Hook, HookStatus, Source},
-    tracker::{GRACE_NS, ResetHooks, Tracker, TrackerConfig},
+    tracker::{GRACE_NS, ResetHooks, Sources, Tracker, TrackerConfig},
 };
 
 pub(super) const MS: u64 = 1_000_000;
@@ -44,7 +44,11 @@ const TASK: Task = Task {
 
 pub(super) fn source(hook: Hook, attached: Result<Source, &str>) -> HookStatus {
     let attached = attached.map_err(str::to_owned);
-    HookStatus { hook, attached }
+    HookStatus {
+        hook,
+        attached,
+        better: None,
+    }
 }
 
 impl Host {
@@ -53,14 +57,17 @@ impl Host {
     }
 
     pub(super) fn with(max_ports: usize, max_connections: usize) -> Self {
-        let hooks = ResetHooks {
-            received: true,
-            sent: true,
+        let sources = Sources {
+            resets: ResetHooks {
+                received: true,
+                sent: true,
+            },
+            ..Sources::default()
         };
         Self {
             tracker: Tracker::new(TrackerConfig {
                 max_connections,
-                hooks,
+                sources,
                 ..TrackerConfig::default()
             }),
             metrics: Metrics::new(&MetricsConfig {
@@ -144,12 +151,17 @@ impl Host {
                 owner,
                 task: TASK,
             },
-            (Listen, SynRecv) => Details::PassiveOpen { endpoints, owner },
+            (Listen, SynRecv) => Details::PassiveOpen {
+                endpoints,
+                owner,
+                request: Request::default(),
+            },
             (_, Established) => Details::Established {
                 endpoints,
                 handshake: Some(HandshakeFields {
                     srtt_us: 900,
                     retransmits,
+                    ..HandshakeFields::default()
                 }),
             },
             (_, Close) => Details::Close {
@@ -166,9 +178,27 @@ impl Host {
         );
     }
 
+    /// accept() returns a child.
+    pub(super) fn accept(&mut self, child: &Socket) {
+        let body = Body::Accept {
+            state: child.state,
+            endpoints: child.ends,
+            task: TASK,
+        };
+        self.event(child.address, body);
+    }
+
+    /// The listener of a child sends a SYN-ACK again.
+    pub(super) fn synack_retransmit(&mut self, child: &Socket) {
+        self.event(0x1000, Body::SynackRetransmit(child.ends));
+    }
+
     pub(super) fn reset(&mut self, socket: &Socket, sent: bool) {
         let body = if sent {
-            Body::ResetSent(socket.ends)
+            Body::ResetSent {
+                endpoints: socket.ends,
+                reason: Some(8),
+            }
         } else {
             Body::ResetReceived(socket.ends)
         };

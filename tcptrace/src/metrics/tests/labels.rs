@@ -153,8 +153,25 @@ fn syns_of_a_peer_that_never_answers_are_counted() {
     let shown = Exposition::of(&mut host);
     let syns = shown.value("tcptrace_syn_retransmits_total{role=\"active\",port=\"443\"}");
     assert_eq!(syns, Some(8.0));
-    let synacks = shown.value("tcptrace_synack_retransmits_total{role=\"passive\",port=\"8080\"}");
-    assert_eq!(synacks, Some(3.0));
+}
+
+#[test]
+fn syn_acks_are_counted_at_the_listener_or_else_when_the_handshake_is_over() {
+    let mut host = Host::new();
+    let mut child = host.passive(NETWORK, 8080);
+    host.establish(&mut child, 3);
+    host.settle();
+    for _ in 0..5 {
+        host.synack_retransmit(&child);
+    }
+    let name = "tcptrace_synack_retransmits_total{role=\"passive\",port=\"8080\"}";
+    assert_eq!(Exposition::of(&mut host).value(name), Some(5.0));
+    let mut context = host.context();
+    context
+        .hooks
+        .retain(|status| status.hook != Hook::RetransmitSynack);
+    let shown = Exposition::read(&encode_scrape(&host.metrics.scrape(context)));
+    assert_eq!(shown.value(name), Some(3.0));
 }
 
 #[test]
@@ -193,13 +210,16 @@ fn what_no_hook_can_tell_is_missing_and_not_zero() {
         "tcptrace_closed_connection_segments_total",
         "tcptrace_closed_connection_retransmits_total",
         "tcptrace_rtt_seconds_count",
-        "tcptrace_resets_total{direction=\"sent\"}",
+        "tcptrace_resets_total{direction=\"sent\",reason=\"none\"}",
+        "tcptrace_time_wait_entered_total",
+        "tcptrace_accept_wait_duration_seconds_count",
+        "tcptrace_tracker_drift",
         "tcptrace_program_misses_total",
     ] {
         assert!(!shown.has(name), "{name}");
         assert_eq!(shown.value(name), None);
     }
-    let received = shown.value("tcptrace_resets_total{direction=\"received\"}");
+    let received = shown.value("tcptrace_resets_total{direction=\"received\",reason=\"none\"}");
     assert_eq!(received, Some(0.0));
     for (hook, source, value) in [
         ("inet_sock_set_state", "tracepoint_only", 1.0),
@@ -218,13 +238,21 @@ fn every_loss_is_shown_and_the_kernels_transitions_are_right_nevertheless() {
     host.establish(&mut socket, 0);
     let mut context = host.context();
     context.kernel.transitions = vec![(7, 2, 1), (2, 1, 1), (1, 4, 3), (13, 7, 1)];
-    context.kernel.lost_transitions = 3;
-    context.kernel.lost_resets = 5;
+    context.kernel.lost_events = [3, 5, 6, 7, 8, 9];
     context.malformed = 1;
     let shown = Exposition::read(&encode_scrape(&host.metrics.scrape(context)));
     let lost = "tcptrace_events_lost_total";
     assert_eq!(shown.sum(lost, &[("reason", "ring_full")]), 3);
-    assert_eq!(shown.sum(lost, &[("reason", "ring_full_reset")]), 5);
+    for (kind, count) in [
+        ("reset", 5),
+        ("accept", 6),
+        ("timewait", 7),
+        ("synack_retransmit", 8),
+        ("seed", 9),
+    ] {
+        let reason = format!("ring_full_{kind}");
+        assert_eq!(shown.sum(lost, &[("reason", &reason)]), count);
+    }
     assert_eq!(shown.sum(lost, &[("reason", "malformed")]), 1);
     assert_eq!(
         shown.sum("tcptrace_state_transitions_total", &[]),

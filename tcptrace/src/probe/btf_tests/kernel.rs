@@ -19,7 +19,7 @@ fn this_kernel_has_every_field_and_sock_common_where_it_is_compiled_in() {
         "tcp_receive_reset",
         "no_such_tracepoint",
     ];
-    let types = KernelTypes::read(path, &tracepoints).unwrap();
+    let types = KernelTypes::read(path, &tracepoints, &["inet_csk_accept"]).unwrap();
     assert_eq!(types.layout.resolved, 1);
     assert!(types.has_tracepoint("inet_sock_set_state"));
     assert!(types.has_tracepoint("tcp_receive_reset"));
@@ -36,7 +36,7 @@ fn this_kernel_has_every_field_and_sock_common_where_it_is_compiled_in() {
     );
     // What the loader gets has the same number.
     let name = "btf_trace_tcp_receive_reset";
-    let brief = Btf::parse(types.tracepoints_only(), &[name]).unwrap();
+    let brief = Btf::parse(types.named_only(), &[name]).unwrap();
     assert_eq!(
         brief.typedef_id(name).unwrap(),
         btf.typedef_id(name).unwrap()
@@ -86,7 +86,7 @@ fn kernel_with_moved(moved: &str) -> Builder {
 fn a_sock_common_that_moved_is_refused_by_the_fields_name() {
     for (name, offset) in sock_common::ALL {
         let file = TemporaryFile::new(name, &kernel_with_moved(name).bytes());
-        let error = KernelTypes::read(&file.0, &[]).err().unwrap();
+        let error = KernelTypes::read(&file.0, &[], &[]).err().unwrap();
         let moved = offset + 8;
         let text = format!(
             "the kernel's struct sock_common has no field {name} at byte {offset} (it is at {moved})"
@@ -98,6 +98,6 @@ fn a_sock_common_that_moved_is_refused_by_the_fields_name() {
 #[test]
 fn a_kernel_that_lacks_a_struct_is_refused_by_its_name() {
     let file = TemporaryFile::new("lacks", &kernel_with_moved("").bytes());
-    let error = KernelTypes::read(&file.0, &[]).err().unwrap();
+    let error = KernelTypes::read(&file.0, &[], &[]).err().unwrap();
     assert_eq!(error.to_string(), "the kernel has no struct sock");
 }

@@ -74,6 +74,9 @@ fn the_local_port_of_an_active_open_comes_with_established() {
             Heard::Transition { connection, .. } => Some(connection.endpoints?.local_port),
             Heard::Entered(_)
             | Heard::Established(_)
+            | Heard::Accepted(_)
+            | Heard::Released(_)
+            | Heard::SynackRetransmit(_)
             | Heard::Ended(_)
             | Heard::Evicted(_)
             | Heard::Reset { .. }

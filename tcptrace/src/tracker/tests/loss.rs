@@ -88,7 +88,13 @@ fn stays(recording: &Recording) -> Vec<(Moment, Option<u64>)> {
 fn shows(event: &Event) -> bool {
     match event.body {
         Body::Transition(Transition { old, new, .. }) => old != new && new != Listen,
-        Body::ResetReceived(_) | Body::ResetSent(_) => false,
+        Body::ResetReceived(_)
+        | Body::ResetSent { .. }
+        | Body::Accept { .. }
+        | Body::Timewait { .. }
+        | Body::TimewaitStep { .. }
+        | Body::SynackRetransmit(_)
+        | Body::Seed { .. } => false,
     }
 }
 

@@ -99,7 +99,11 @@ impl Word {
                 owner,
                 task,
             },
-            1 => Details::PassiveOpen { endpoints, owner },
+            1 => Details::PassiveOpen {
+                endpoints,
+                owner,
+                request: crate::event::Request::default(),
+            },
             2 => Details::Established {
                 endpoints,
                 handshake: None,
@@ -128,10 +132,8 @@ impl Run {
             tracker: Tracker::new(TrackerConfig {
                 max_connections,
                 max_listeners: 2,
-                hooks: ResetHooks {
-                    received: true,
-                    sent: true,
-                },
+                max_releases: 3,
+                sources: recording::sources(),
             }),
             recording: Recording::default(),
             states: BTreeMap::new(),
@@ -203,6 +205,9 @@ impl Run {
                 Heard::Evicted(connection) => (connection.id, 2),
                 Heard::Transition { .. }
                 | Heard::Established(_)
+                | Heard::Accepted(_)
+                | Heard::Released(_)
+                | Heard::SynackRetransmit(_)
                 | Heard::Reset { .. }
                 | Heard::Listener { .. }
                 | Heard::Lost { .. } => continue,

@@ -16,6 +16,9 @@ pub(super) enum Heard {
     Established(Connection),
     Ended(Ended),
     Evicted(Connection),
+    Accepted(Connection),
+    Released(Release),
+    SynackRetransmit(Endpoints),
     Reset {
         sent: bool,
     },
@@ -45,6 +48,13 @@ impl Heard {
                 format!("ended {} {}", ended.connection.id, ended.verdict.name())
             }
             Self::Evicted(connection) => format!("evicted {}", connection.id),
+            Self::Accepted(connection) => format!("accepted {}", connection.id),
+            Self::Released(release) => {
+                format!("released {} {}", release.id, release.outcome.name())
+            }
+            Self::SynackRetransmit(listener) => {
+                format!("SYN-ACK retransmit {}", listener.local_port)
+            }
             Self::Reset { sent } => {
                 format!("reset {}", if *sent { "sent" } else { "received" })
             }
@@ -83,7 +93,10 @@ impl Sink for Recording {
             Update::Established(connection) => Heard::Established(connection.clone()),
             Update::Ended(ended) => Heard::Ended(ended.clone()),
             Update::Evicted(connection) => Heard::Evicted(connection.clone()),
-            Update::Reset { sent } => Heard::Reset { sent },
+            Update::Accepted(connection) => Heard::Accepted(connection.clone()),
+            Update::Released(release) => Heard::Released(release.clone()),
+            Update::SynackRetransmit(listener) => Heard::SynackRetransmit(*listener),
+            Update::Reset { sent, .. } => Heard::Reset { sent },
             Update::Listener {
                 listener, began, ..
             } => Heard::Listener {
@@ -116,13 +129,21 @@ impl Recording {
     }
 }
 
-/// A tracker that can see every reset.
-pub(super) fn tracker() -> Tracker {
-    Tracker::new(TrackerConfig {
-        hooks: ResetHooks {
+/// Every reset is seen, and nothing else that is optional.
+pub(super) fn sources() -> Sources {
+    Sources {
+        resets: ResetHooks {
             received: true,
             sent: true,
         },
+        ..Sources::default()
+    }
+}
+
+/// A tracker that can see every reset.
+pub(super) fn tracker() -> Tracker {
+    Tracker::new(TrackerConfig {
+        sources: sources(),
         ..TrackerConfig::default()
     })
 }

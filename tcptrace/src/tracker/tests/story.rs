@@ -5,7 +5,7 @@ use tcptrace_common::{
 };
 
 use super::*;
-use crate::event::{HandshakeFields, SocketOwner};
+use crate::event::{Request, SocketOwner};
 
 /// A millisecond: events of a story are that far apart.
 pub(super) const MS: u64 = 1_000_000;
@@ -203,12 +203,17 @@ impl Story {
                 owner,
                 task: self.task,
             },
-            KIND_PASSIVE_OPEN => Details::PassiveOpen { endpoints, owner },
+            KIND_PASSIVE_OPEN => Details::PassiveOpen {
+                endpoints,
+                owner,
+                request: Request::default(),
+            },
             KIND_ESTABLISHED => Details::Established {
                 endpoints,
                 handshake: Some(HandshakeFields {
                     srtt_us: 250,
                     retransmits: 1,
+                    ..HandshakeFields::default()
                 }),
             },
             KIND_RELEASE => Details::Release { task: self.task },
@@ -227,7 +232,10 @@ impl Story {
 
     pub(super) fn sends_reset(self) -> Self {
         let ends = self.ends;
-        self.happens(Body::ResetSent(ends))
+        self.happens(Body::ResetSent {
+            endpoints: ends,
+            reason: Some(11),
+        })
     }
 
     /// Changes the details of the last transition.

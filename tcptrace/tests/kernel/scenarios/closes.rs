@@ -7,14 +7,19 @@ use std::{
 };
 
 use serde_json::json;
+use tcptrace::clock::monotonic_ns;
 
 use super::{
     life::at_least,
-    stage::{Accepted, Stage},
+    owners::alone,
+    stage::{Accepted, SERVICE, Stage},
     suite::scenarios,
 };
 use crate::support::{
     Check,
+    hooks::{time_wait, traces_functions},
+    puppet::Puppet,
+    record::Record,
     sockets::{CLOSE_WAIT, FIN_WAIT2, wait_state},
 };
 
@@ -28,6 +33,7 @@ scenarios![
     half_close_by_us,
     half_close_by_the_peer,
     orphaned_fin_wait2_with_late_fin,
+    orphaned_fin_wait2_with_data,
     orphaned_fin_wait2_without_fin,
     orphaned_fin_wait2_that_runs_out,
     no_room_for_time_wait,
@@ -47,8 +53,12 @@ fn simultaneous_close(stage: &Stage) -> Check {
     flow.send_ack()?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
-    life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous", "peer_fin": true}))?;
-    Ok(())
+    let record = life.ended(&json!({
+        "verdict": "graceful", "closed_by": "simultaneous", "peer_fin": true,
+    }))?;
+    record.must_have(&time_wait(true))?;
+    record.must_lack(&["fin_wait2_us"])?;
+    life.was_not_released()
 }
 
 /// One segment: FIN_WAIT2 lasts no time at all.
@@ -60,8 +70,11 @@ fn fin_with_the_ack_of_ours(stage: &Stage) -> Check {
     flow.expect_ack()?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
-    life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
-    Ok(())
+    let record =
+        life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
+    record.must_have(&time_wait(true))?;
+    at_least(record, "fin_wait2_us", 0)?;
+    life.was_not_released()
 }
 
 fn close_after_shutdown_in_fin_wait1(stage: &Stage) -> Check {
@@ -73,8 +86,9 @@ fn close_after_shutdown_in_fin_wait1(stage: &Stage) -> Check {
     flow.expect_ack()?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT1 FIN_WAIT2 CLOSE")?;
-    life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
-    Ok(())
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?
+        .must_have(&time_wait(true))?;
+    life.was_not_released()
 }
 
 fn close_after_shutdown_in_fin_wait2(stage: &Stage) -> Check {
@@ -89,8 +103,22 @@ fn close_after_shutdown_in_fin_wait2(stage: &Stage) -> Check {
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
     // The peer's FIN came to the minisocket.
-    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
-        .must_lack(&["peer_fin"])
+    let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
+    late_fin(record, Duration::ZERO)
+}
+
+/// The peer's FIN came to the minisocket, at once: before the record was written. Where that is
+/// seen the record tells of it, and of how long FIN_WAIT2 lasted; elsewhere it is not known yet.
+fn late_fin(record: &Record, least: Duration) -> Check {
+    if traces_functions() {
+        record.must_have(&json!({"peer_fin": true}))?;
+        record.must_have(&time_wait(true))?;
+        let least = u64::try_from(least.as_nanos())?;
+        at_least(record, "fin_wait2_us", least)?;
+        at_least(record, "half_closed_us", least)
+    } else {
+        record.must_lack(&["peer_fin", "time_wait", "fin_wait2_us", "half_closed_us"])
+    }
 }
 
 fn close_after_shutdown_in_closing(stage: &Stage) -> Check {
@@ -106,8 +134,8 @@ fn close_after_shutdown_in_closing(stage: &Stage) -> Check {
     flow.send_ack()?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSING CLOSE")?;
-    life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous"}))?;
-    Ok(())
+    life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous"}))?
+        .must_have(&time_wait(true))
 }
 
 fn close_after_shutdown_in_last_ack(stage: &Stage) -> Check {
@@ -135,15 +163,17 @@ fn half_close_by_us(stage: &Stage) -> Check {
     socket.write_all(b"question")?;
     flow.expect_data(b"question")?;
     socket.shutdown(Shutdown::Write)?;
-    let fin = flow.expect_fin()?;
+    flow.expect_fin()?;
     flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    let from = monotonic_ns();
     flow.expect_silence(HALF)?;
     for part in [b"a long", b"answer"] {
         flow.send_data(part)?;
         flow.expect_ack()?;
     }
     flow.send_fin()?;
-    let took = flow.sent_at_ns() - fin.at_ns;
+    let took = flow.sent_at_ns() - from;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     drop(socket);
@@ -153,6 +183,8 @@ fn half_close_by_us(stage: &Stage) -> Check {
         "verdict": "graceful", "closed_by": "local", "peer_fin": true,
         "bytes_sent": 8, "bytes_received": answer.len(),
     }))?;
+    record.must_have(&time_wait(true))?;
+    at_least(record, "fin_wait2_us", took)?;
     at_least(record, "half_closed_us", took)
 }
 
@@ -191,19 +223,67 @@ fn half_close_by_the_peer(stage: &Stage) -> Check {
 /// The full socket goes when our FIN is acknowledged; the peer's FIN starts the real TIME_WAIT,
 /// with no event.
 fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
+    // A namespace in which there is a process can be found, and so its sockets be looked up.
+    let _inhabitant = inhabitant(stage)?;
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    let from = monotonic_ns();
+    flow.expect_silence(Duration::from_millis(200))?;
+    flow.send_fin()?;
+    let least_ns = flow.sent_at_ns() - from;
+    // The minisocket's.
+    flow.expect_ack()?;
+    stage.wait_record("release")?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["peer_fin", "time_wait", "fin_wait2_us", "half_closed_us"])?;
+    let release = life.was_released(&json!({
+        "role": "active", "outcome": "time_wait", "time_wait": true,
+        "remote_port": SERVICE, "pid": std::process::id(), "pid_source": "connect",
+    }))?;
+    let (source, jiffies) = if traces_functions() {
+        ("twsk_alloc", 0)
+    } else {
+        // The kernel tells how long TIME_WAIT lasts yet, in jiffies.
+        ("sock_diag", 20_000_000)
+    };
+    release.must_have(&json!({"time_wait_source": source}))?;
+    at_least(release, "fin_wait2_us", least_ns - jiffies)
+}
+
+/// What came to the minisocket was no FIN: data that nobody takes any more.
+fn orphaned_fin_wait2_with_data(stage: &Stage) -> Check {
+    let _inhabitant = inhabitant(stage)?;
     let (socket, mut flow) = stage.connected()?;
     drop(socket);
     flow.expect_fin()?;
     flow.send_ack()?;
     stage.wait_step("FIN_WAIT2→CLOSE")?;
     flow.expect_silence(Duration::from_millis(200))?;
-    flow.send_fin()?;
-    // The minisocket's.
-    flow.expect_ack()?;
+    flow.send_data(b"too late")?;
+    flow.expect_rst()?;
+    stage.wait_record("release")?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
-        .must_lack(&["peer_fin"])
+        .must_lack(&["peer_fin", "time_wait", "fin_wait2_us"])?;
+    let expected = if traces_functions() {
+        json!({"outcome": "refused", "time_wait": false, "time_wait_source": "twsk_alloc"})
+    } else {
+        json!({"outcome": "gone"})
+    };
+    life.was_released(&expected)?
+        .must_lack(&["peer_fin_at", "fin_wait2_us"])
+}
+
+/// A process that keeps the namespace in sight.
+fn inhabitant(stage: &Stage) -> anyhow::Result<Puppet> {
+    let _alone = alone();
+    Puppet::start(&stage.namespace, "tt-inhabitant")
 }
 
 /// The minisocket runs out, and then nobody knows of the connection.
@@ -220,7 +300,7 @@ fn orphaned_fin_wait2_without_fin(stage: &Stage) -> Check {
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
-        .must_lack(&["peer_fin"])
+        .must_lack(&["peer_fin", "time_wait", "fin_wait2_us"])
 }
 
 /// `tcp_keepalive_timer` ends an orphan on the full socket only when its time is not left for a
@@ -240,8 +320,8 @@ fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "fin_wait_timeout", "closed_by": "local", "peer_fin": false,
-    }))?;
-    Ok(())
+    }))?
+    .must_have(&time_wait(false))
 }
 
 /// No timewait socket takes over, and the peer's FIN finds nobody; the events are the same.
@@ -256,6 +336,11 @@ fn no_room_for_time_wait(stage: &Stage) -> Check {
     flow.expect_rst()?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
-    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
-        .must_lack(&["peer_fin"])
+    let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
+    record.must_lack(&["peer_fin"])?;
+    if traces_functions() {
+        record.must_have(&time_wait(false))
+    } else {
+        record.must_lack(&["time_wait"])
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::kernel::Kernel;
 use crate::support::{
     Check,
+    hooks::time_wait,
     record::{Record, Records, path},
 };
 
@@ -17,6 +18,7 @@ pub(crate) struct Life {
     transitions: Vec<Record>,
     handshakes: Vec<Record>,
     connections: Vec<Record>,
+    releases: Vec<Record>,
 }
 
 impl Life {
@@ -53,6 +55,7 @@ impl Life {
             "transition" => &mut self.transitions,
             "handshake" => &mut self.handshakes,
             "connection" => &mut self.connections,
+            "release" => &mut self.releases,
             other => bail!("a record of type {other}: {record}"),
         }
         .push(record.clone());
@@ -66,6 +69,11 @@ impl Life {
         ensure!(left.zip(entered).all(|(a, b)| a == b), "a state is missing");
         ensure!(self.handshakes.len() <= 1, "two handshakes");
         ensure!(self.connections.len() <= 1, "two ends");
+        ensure!(self.releases.len() <= 1, "two releases");
+        ensure!(
+            self.releases.is_empty() || !self.connections.is_empty(),
+            "a release before the record"
+        );
         let first = self.transitions.first().context("no transition")?;
         if first.text("from") == Some("LISTEN") {
             let peer_is_known = first.number("remote_port").is_some();
@@ -87,7 +95,51 @@ impl Life {
                 "completeness": "full", "last_state": last.text("from"),
                 "established": !self.handshakes.is_empty(),
             }))?;
+            self.record_must_hang_together(record)?;
         }
+        Ok(())
+    }
+
+    /// What holds for every record, whatever happened.
+    fn record_must_hang_together(&self, record: &Record) -> Check {
+        for [one, other] in [
+            ["handshake_us", "handshake_source"],
+            ["time_wait", "time_wait_source"],
+            ["pid", "pid_source"],
+            ["errno", "errno_number"],
+        ] {
+            let both = [one, other].map(|name| record.get(name).is_some());
+            ensure!(both[0] == both[1], "{one} without {other}: {record}");
+        }
+        // The handshake's own record said the same.
+        for handshake in &self.handshakes {
+            for name in ["handshake_us", "handshake_source", "deferred", "fast_open"] {
+                ensure!(
+                    handshake.get(name) == record.get(name),
+                    "{name} has changed: {handshake} {record}"
+                );
+            }
+        }
+        let accepted = record.text("pid_source") == Some("accept");
+        let passive = record.text("role") == Some("passive");
+        ensure!(
+            passive || !accepted,
+            "an active open was accepted: {record}"
+        );
+        // Whatever was in TIME_WAIT or is yet to be, closed first.
+        if record.text("closed_by") == Some("remote")
+            || record.text("last_state") == Some("LAST_ACK")
+        {
+            record.must_have(&time_wait(false))?;
+        }
+        if record.number("fin_wait2_us").is_some() {
+            record.must_have(&json!({"peer_fin": true}))?;
+        }
+        ensure!(
+            record.number("last_ack_us").is_some()
+                == (record.text("last_state") == Some("LAST_ACK")),
+            "LAST_ACK has no time: {record}"
+        );
         Ok(())
     }
 
@@ -143,6 +195,21 @@ impl Life {
         Ok(record)
     }
 
+    /// What was learnt after the record has all of this.
+    pub(crate) fn was_released(&self, expected: &Value) -> anyhow::Result<&Record> {
+        let [record] = &self.releases[..] else {
+            bail!("nothing was learnt after its record:\n{self}");
+        };
+        record.must_have(expected)?;
+        Ok(record)
+    }
+
+    /// Nothing was learnt after its record.
+    pub(crate) fn was_not_released(&self) -> Check {
+        ensure!(self.releases.is_empty(), "it was released:\n{self}");
+        Ok(())
+    }
+
     /// It was never established.
     pub(crate) fn never_shook_hands(&self) -> Check {
         ensure!(self.handshakes.is_empty(), "there is a handshake:\n{self}");
@@ -172,6 +239,18 @@ pub(crate) fn at_least(record: &Record, name: &str, least_ns: u64) -> Check {
     Ok(())
 }
 
+/// A number of a record is between what the peer measured at the least and at the most.
+pub(crate) fn between(record: &Record, name: &str, least_ns: u64, most_ns: u64) -> Check {
+    at_least(record, name, least_ns)?;
+    let number = record.number(name).unwrap_or(0);
+    ensure!(
+        number <= most_ns / 1_000 + 1,
+        "{name} is {number}, and the peer measured {} at the most: {record}",
+        most_ns / 1_000
+    );
+    Ok(())
+}
+
 fn must_be_a_listeners(record: &Record) -> Check {
     let step = record.step();
     ensure!(
@@ -188,6 +267,7 @@ impl fmt::Display for Life {
             .iter()
             .chain(&self.handshakes)
             .chain(&self.connections)
+            .chain(&self.releases)
         {
             writeln!(f, "{record}")?;
         }

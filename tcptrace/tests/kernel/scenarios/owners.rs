@@ -27,7 +27,7 @@ scenarios![exit_of_the_owner, sigkill_of_the_owner, fork_and_last_close];
 
 /// Held while a process is started: what another scenario leaves open to its child must not be
 /// inherited by this one.
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static STARTING: Mutex<()> = Mutex::new(());
     STARTING.lock().unwrap_or_else(PoisonError::into_inner)
 }

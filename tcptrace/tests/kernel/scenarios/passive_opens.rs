@@ -3,22 +3,28 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::Duration,
 };
 
 use anyhow::ensure;
 use serde_json::{Value, json};
+use tcptrace::clock::monotonic_ns;
 
 use super::{
-    life::{Life, at_least},
+    kernel::Kernel,
+    life::{Life, at_least, between},
     stage::{Accepted, HOME, Stage, accept},
     suite::scenarios,
 };
-use crate::support::{
-    Check,
-    record::Record,
-    sockets::{CLOSE, CLOSE_WAIT, bound, set_tcp_option, wait_state},
+use crate::{
+    peer::Flow,
+    support::{
+        Check,
+        hooks::{accepted_by, handshake_source, sees_accept, traces_functions},
+        record::Record,
+        sockets::{CLOSE, CLOSE_WAIT, bound, set_tcp_option, wait_state},
+    },
 };
 
 scenarios![
@@ -41,8 +47,54 @@ scenarios![
 /// What is said of every connection that the peer opened.
 fn passive() -> Value {
     json!({
+        "role": "passive", "local_port": HOME, "pid": std::process::id(),
+        "pid_source": accepted_by(),
+    })
+}
+
+/// What is said of it before it was accepted.
+fn queued() -> Value {
+    json!({
         "role": "passive", "local_port": HOME, "pid": std::process::id(), "pid_source": "listen",
     })
+}
+
+/// The handshake took at least what the peer took to answer the SYN-ACK, and no longer than from
+/// its SYN to now. The first and the last of it are the peer's own readings of the clock.
+struct Took {
+    least_ns: u64,
+    most_ns: u64,
+}
+
+impl Took {
+    /// Shakes hands by hand, and measures.
+    fn measure(flow: &mut Flow, listener: &TcpListener) -> anyhow::Result<(Self, TcpStream)> {
+        flow.send_syn()?;
+        let syn = flow.sent_at_ns();
+        let syn_ack = flow.expect_syn_ack()?;
+        flow.send_ack()?;
+        let ack = flow.sent_at_ns();
+        let socket = accept(listener, flow)?;
+        let took = Self {
+            least_ns: ack - syn_ack.at_ns,
+            most_ns: monotonic_ns() - syn,
+        };
+        Ok((took, socket))
+    }
+
+    fn must_be_told(&self, record: &Record) -> Check {
+        record.must_have(&json!({"handshake_source": handshake_source()}))?;
+        between(record, "handshake_us", self.least_ns, self.most_ns)
+    }
+}
+
+/// It was accepted, and how long it waited for that is known wherever accept() is seen.
+fn waited(record: &Record) -> Check {
+    if sees_accept() {
+        at_least(record, "accept_wait_us", 0)
+    } else {
+        record.must_lack(&["accept_wait_us"])
+    }
 }
 
 /// The peer closes, and we after it.
@@ -60,42 +112,46 @@ fn peer_closes(accepted: Accepted) -> Check {
 }
 
 fn passive_open(stage: &Stage) -> Check {
-    let accepted = stage.accepted()?;
-    let peer = accepted.flow.peer();
-    peer_closes(accepted)?;
-    passive_close(stage, peer.port(), "ipv4")
+    let listener = stage.listen()?;
+    let flow = stage.peer.connect(HOME);
+    open_and_close(stage, listener, flow, "ipv4")
 }
 
-fn passive_open_ipv6(stage: &Stage) -> Check {
-    let (listener, _) = stage
-        .namespace
-        .listen(&stage.peer.here_v6(HOME).to_string())?;
-    let mut flow = stage.peer.connect_v6(HOME);
-    flow.open()?;
-    let socket = accept(&listener, &flow)?;
+fn open_and_close(stage: &Stage, listener: TcpListener, mut flow: Flow, family: &str) -> Check {
+    let (took, socket) = Took::measure(&mut flow, &listener)?;
     let peer = flow.peer();
     peer_closes(Accepted {
         listener,
         socket,
         flow,
     })?;
-    passive_close(stage, peer.port(), "ipv6")
+    let life = passive_close(stage, peer.port(), family)?;
+    took.must_be_told(life.shook_hands(&json!({}))?)?;
+    took.must_be_told(life.ended(&json!({}))?)
 }
 
-fn passive_close(stage: &Stage, peer_port: u16, family: &str) -> Check {
+fn passive_open_ipv6(stage: &Stage) -> Check {
+    let (listener, _) = stage
+        .namespace
+        .listen(&stage.peer.here_v6(HOME).to_string())?;
+    let flow = stage.peer.connect_v6(HOME);
+    open_and_close(stage, listener, flow, "ipv6")
+}
+
+/// All that is known of it however its handshake was made.
+fn passive_close(stage: &Stage, peer_port: u16, family: &str) -> anyhow::Result<Life> {
     let [life] = stage.lives()?;
     life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
-    let handshake = life.shook_hands(&passive())?;
-    handshake.must_have(&json!({
+    life.shook_hands(&queued())?.must_have(&json!({
         "family": family, "remote_port": peer_port, "syn_retransmits": 0,
     }))?;
-    // SYN_RECV→ESTABLISHED are microseconds within one function, and no handshake.
-    handshake.must_lack(&["handshake_us", "handshake_source", "srtt_us"])?;
     life.entered("SYN_RECV")?
         .must_have(&json!({"local_port": HOME}))?;
-    life.ended(&passive())?;
-    life.ended(&json!({"verdict": "graceful", "closed_by": "remote", "peer_fin": true}))?;
-    Ok(())
+    let record = life.ended(&passive())?;
+    record.must_have(&json!({"verdict": "graceful", "closed_by": "remote", "peer_fin": true}))?;
+    waited(record)?;
+    life.was_not_released()?;
+    Ok(life)
 }
 
 /// A RST that belongs to no socket.
@@ -142,29 +198,42 @@ fn final_ack_300ms_late(stage: &Stage) -> Check {
     let listener = stage.listen()?;
     let mut flow = stage.peer.connect(HOME);
     flow.send_syn()?;
+    let syn = flow.sent_at_ns();
     let syn_ack = flow.expect_syn_ack()?;
     flow.expect_silence(Duration::from_millis(300))?;
     flow.send_ack()?;
-    let took = flow.sent_at_ns() - syn_ack.at_ns;
+    let least_ns = flow.sent_at_ns() - syn_ack.at_ns;
     let _socket = accept(&listener, &flow)?;
+    let took = Took {
+        least_ns,
+        most_ns: monotonic_ns() - syn,
+    };
     flow.send_rst()?;
     let [life] = stage.lives()?;
-    let handshake = life.shook_hands(&json!({"syn_retransmits": 0}))?;
-    handshake.must_lack(&["handshake_us", "handshake_source"])?;
-    at_least(reset(&life)?, "srtt_us", took)
+    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": 0}))?)?;
+    let record = reset(&life)?;
+    took.must_be_told(record)?;
+    at_least(record, "srtt_us", least_ns)
 }
 
 fn syn_ack_retransmitted(stage: &Stage) -> Check {
     let listener = stage.listen()?;
     let mut flow = stage.peer.connect(HOME);
     flow.send_syn()?;
-    flow.expect_syn_ack()?;
+    let syn = flow.sent_at_ns();
+    let first = flow.expect_syn_ack()?;
     flow.expect_syn_ack()?;
     flow.send_ack()?;
+    let least_ns = flow.sent_at_ns() - first.at_ns;
     let _socket = accept(&listener, &flow)?;
+    let took = Took {
+        least_ns,
+        most_ns: monotonic_ns() - syn,
+    };
     flow.send_rst()?;
     let [life] = stage.lives()?;
-    life.shook_hands(&json!({"syn_retransmits": 1}))?;
+    // From the first SYN-ACK on, whichever was answered.
+    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": 1}))?)?;
     // Which of the two was answered cannot be known without timestamps (RFC 6298, section 3).
     reset(&life)?.must_lack(&["srtt_us"])
 }
@@ -180,7 +249,14 @@ fn final_ack_with_data(stage: &Stage) -> Check {
     socket.read_exact(&mut [0; 5])?;
     flow.send_rst()?;
     let [life] = stage.lives()?;
-    reset(&life)?.must_have(&json!({"bytes_received": 5}))
+    let record = reset(&life)?;
+    if traces_functions() || !Kernel::here().knows_the_peer_at_syn_recv() {
+        record.must_have(&json!({"handshake_source": handshake_source(), "deferred": false}))?;
+    } else {
+        // The data may have been waited for: that the listener does not want it is not known.
+        record.must_lack(&["handshake_us", "deferred"])?;
+    }
+    record.must_have(&json!({"bytes_received": 5}))
 }
 
 fn final_ack_with_fin(stage: &Stage) -> Check {
@@ -248,7 +324,7 @@ fn reset_while_queued(stage: &Stage) -> Check {
     stage.wait_step("ESTABLISHED→CLOSE")?;
     drop(accept(&listener, &flow)?);
     let [life] = stage.lives()?;
-    reset(&life).map(drop)
+    waited(reset(&life)?)
 }
 
 /// Cookies for every SYN: there is no request to remember anything of the handshake.
@@ -257,7 +333,9 @@ fn syn_cookie(stage: &Stage) -> Check {
     let accepted = stage.accepted()?;
     let peer = accepted.flow.peer();
     peer_closes(accepted)?;
-    passive_close(stage, peer.port(), "ipv4")
+    let life = passive_close(stage, peer.port(), "ipv4")?;
+    life.shook_hands(&json!({}))?
+        .must_lack(&["handshake_us", "srtt_us"])
 }
 
 fn deferred_accept(stage: &Stage) -> Check {
@@ -277,8 +355,18 @@ fn deferred_accept(stage: &Stage) -> Check {
     flow.send_rst()?;
     let [life] = stage.lives()?;
     reset(&life)?;
-    life.shook_hands(&json!({"syn_retransmits": 0}))?;
-    Ok(())
+    let handshake = life.shook_hands(&json!({"syn_retransmits": 0}))?;
+    handshake.must_lack(&["handshake_us", "srtt_us"])?;
+    deferred(handshake)
+}
+
+/// TCP_DEFER_ACCEPT can be read from the request, and up to Linux 6.14 from the child.
+fn deferred(handshake: &Record) -> Check {
+    if traces_functions() || !Kernel::here().knows_the_peer_at_syn_recv() {
+        handshake.must_have(&json!({"deferred": true}))
+    } else {
+        handshake.must_lack(&["deferred"])
+    }
 }
 
 /// Once the time is over, an ACK without data will do: the SYN-ACK that is sent again asks for
@@ -299,6 +387,9 @@ fn deferred_accept_without_data(stage: &Stage) -> Check {
     flow.send_rst()?;
     let [life] = stage.lives()?;
     reset(&life)?;
-    life.shook_hands(&json!({"syn_retransmits": 1}))?;
-    Ok(())
+    let handshake = life.shook_hands(&json!({"syn_retransmits": 1}))?;
+    if traces_functions() || !Kernel::here().knows_the_peer_at_syn_recv() {
+        handshake.must_lack(&["handshake_us"])?;
+    }
+    deferred(handshake)
 }

@@ -242,10 +242,7 @@ fn neutral(header: &Header) -> Header {
 }
 
 fn endpoints(event: &Event) -> Option<&Endpoints> {
-    match &event.body {
-        Body::Transition(transition) => transition.details.endpoints(),
-        Body::ResetReceived(ends) | Body::ResetSent(ends) => Some(ends),
-    }
+    event.body.endpoints()
 }
 
 /// It is the end of a socket.
@@ -254,7 +251,13 @@ fn ends_there(event: &Event) -> bool {
         Body::Transition(transition) => {
             transition.new == TcpState::Close && matches!(transition.details, Details::Close { .. })
         }
-        Body::ResetReceived(_) | Body::ResetSent(_) => false,
+        Body::ResetReceived(_)
+        | Body::ResetSent { .. }
+        | Body::Accept { .. }
+        | Body::Timewait { .. }
+        | Body::TimewaitStep { .. }
+        | Body::SynackRetransmit(_)
+        | Body::Seed { .. } => false,
     }
 }
 

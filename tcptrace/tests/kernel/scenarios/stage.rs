@@ -148,6 +148,13 @@ impl Stage {
             .wait_own(step, |records| records.0.iter().any(is_step))
     }
 
+    /// Waits until the tail has shown a record of this type.
+    pub(crate) fn wait_record(&self, kind: &str) -> Check {
+        self.watch
+            .borrow()
+            .wait_own(kind, |records| !records.of(kind).is_empty())
+    }
+
     /// There is nothing to be seen but listeners.
     pub(crate) fn nothing_yet(&self) -> Check {
         let lives = self.so_far()?;

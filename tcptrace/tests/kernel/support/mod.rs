@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod exposition;
 pub(crate) mod guest_init;
 mod guest_streams;
+pub(crate) mod hooks;
 pub(crate) mod load;
 pub(crate) mod namespace;
 pub(crate) mod packet;
@@ -20,6 +21,8 @@ pub(crate) mod surroundings;
 pub(crate) mod tail;
 pub(crate) mod talk;
 pub(crate) mod wire;
+
+pub(crate) use self::required::functions_can_be_traced;
 
 use std::{fmt, time::Duration};
 

@@ -20,6 +20,8 @@ use nix::{
     unistd::Pid,
 };
 
+use tcptrace::probe::Hook;
+
 use super::{PATIENCE, wait_for};
 
 /// Where the binary is, in a virtual machine at another place than where it was built.
@@ -199,10 +201,11 @@ impl Running {
             stdout.push('\n');
         }
         let stderr = self.stderr.take().map(JoinHandle::join);
+        let stderr = stderr.and_then(Result::ok).unwrap_or_default();
         Ok(Output {
             status,
             stdout,
-            stderr: stderr.and_then(Result::ok).unwrap_or_default(),
+            stderr: without_notices(&stderr),
         })
     }
 
@@ -210,6 +213,26 @@ impl Running {
     pub(crate) fn to_end(command: &mut Command) -> anyhow::Result<Output> {
         Self::start(command)?.wait()
     }
+}
+
+/// Takes what is said of missing and weaker hooks out of what a program complained of: it depends
+/// on the machine. `tcptrace: no HOOK: …` and `tcptrace: HOOK: …`, in a log `WARN …`.
+pub(crate) fn without_notices(stderr: &str) -> String {
+    let is_notice = |line: &str| {
+        let said = line
+            .strip_prefix("tcptrace: ")
+            .or_else(|| Some(line.split_once(" WARN ")?.1));
+        said.is_some_and(|said| {
+            let said = said.strip_prefix("no ").unwrap_or(said);
+            Hook::ALL
+                .into_iter()
+                .any(|hook| said.starts_with(&format!("{}: ", hook.name())))
+        })
+    };
+    stderr
+        .split_inclusive('\n')
+        .filter(|line| !is_notice(line))
+        .collect()
 }
 
 impl Drop for Running {

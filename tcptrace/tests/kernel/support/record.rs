@@ -10,6 +10,11 @@ use serde_json::Value;
 pub(crate) struct Record(Value);
 
 impl Record {
+    /// A field, whatever it is.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// Reads a line.
     pub(crate) fn parse(line: &str) -> anyhow::Result<Self> {
         let value: Value =

@@ -62,6 +62,26 @@ impl Surroundings {
     }
 }
 
+/// Gives this process and all it starts a tracefs, if there is none: what the machine lacks to
+/// show only until somebody mounts it. Where that is not allowed, the tests do without.
+pub(crate) fn complete() {
+    if has_tracefs() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let done = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(None::<&str>, "/", None::<&str>, private, None::<&str>))
+        .and_then(|()| mount_at("tracefs", TRACEFS[0]));
+    if let Err(why) = done {
+        eprintln!("tracefs cannot be mounted ({why}): accept() is not seen without fexit");
+    }
+}
+
+/// tracefs is mounted in its usual place.
+pub(crate) fn has_tracefs() -> bool {
+    Path::new(TRACEFS[0]).join("events").is_dir()
+}
+
 /// Covers a directory with an empty one, if it is there.
 fn hide(place: &str) -> anyhow::Result<()> {
     if Path::new(place).is_dir() {

@@ -6,7 +6,9 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    Check, ignored,
+    Check,
+    hooks::{accepted_by, handshake_source},
+    ignored,
     namespace::Namespace,
     puppet::Puppet,
     record::{Record, Records},
@@ -112,6 +114,14 @@ impl Talk {
         records.only("connection", &passive)?.must_have(&json!({
             "bytes_sent": TO_CLIENT, "bytes_received": TO_SERVER, "peer_fin": true,
         }))?;
+        for kind in ["handshake", "connection"] {
+            records.only(kind, &passive)?.must_have(&json!({
+                "handshake_source": handshake_source(), "syn_retransmits": 0,
+            }))?;
+        }
+        records
+            .only("connection", &passive)?
+            .must_have(&json!({"pid_source": accepted_by()}))?;
         records
             .only("handshake", &active)?
             .must_have(&json!({"syn_retransmits": 0}))
@@ -151,9 +161,6 @@ impl Talk {
             let record = records.only(kind, &active)?;
             record.must_have(&json!({"handshake_source": "syn_sent"}))?;
             ensure!(record.number("handshake_us").is_some(), "{record}");
-            // SYN_RECV→ESTABLISHED are microseconds within one function: no handshake.
-            let record = records.only(kind, &passive)?;
-            record.must_lack(&["handshake_us", "handshake_source"])?;
         }
         Ok(())
     }
@@ -168,7 +175,7 @@ impl Talk {
             }),
             json!({
                 "role": "passive", "local_port": server, "remote_port": client,
-                "pid": self.server.pid(), "comm": "tt-server", "pid_source": "listen",
+                "pid": self.server.pid(), "comm": "tt-server",
             }),
         ]
     }

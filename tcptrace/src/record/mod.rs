@@ -3,22 +3,16 @@
 //! A field that is absent is not known. Times are RFC 3339 with nanoseconds; durations end in
 //! `_us` and are integers. Nothing here decides anything: it copies what the tracker says.
 
+mod recorder;
+
 use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
-use nix::errno::Errno;
 use serde::{Serialize, Serializer};
 use tcptrace_common::TcpState;
 
-use crate::{
-    clock::{ClockReading, WallClock},
-    event::Endpoints,
-    host::Host,
-    tracker::{
-        Completeness, Connection, Ended, Listener, LossPlace, Moment, Process, Role, Verdict,
-        is_synchronized,
-    },
-};
+pub use self::recorder::Recorder;
+use crate::tracker::{Completeness, Role, Verdict};
 
 /// The version of the records' shape.
 pub const SCHEMA: &str = "tcptrace/1";
@@ -47,6 +41,8 @@ pub enum RecordBody {
     Handshake(HandshakeRecord),
     /// A connection is over.
     Connection(Box<ConnectionRecord>),
+    /// More was learnt of a connection that is over.
+    Release(Box<ReleaseRecord>),
     /// Something was lost.
     Loss(LossRecord),
 }
@@ -139,7 +135,13 @@ pub struct HandshakeRecord {
     /// SYN (active) or SYN-ACK (passive) retransmits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syn_retransmits: Option<u32>,
-    /// Smoothed round trip; absent for a passive open.
+    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, and has no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<bool>,
+    /// TCP Fast Open: the SYN carried data that was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_open: Option<bool>,
+    /// Smoothed round trip; for a passive open only where it is known to be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub srtt_us: Option<u32>,
 }
@@ -183,12 +185,27 @@ pub struct ConnectionRecord {
     /// SYN (active) or SYN-ACK (passive) retransmits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syn_retransmits: Option<u32>,
+    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, and has no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<bool>,
+    /// TCP Fast Open: the SYN carried data that was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_open: Option<bool>,
+    /// ESTABLISHED until accept() returned it; 0 when accept() came first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_wait_us: Option<u64>,
     /// ESTABLISHED until the first FIN, or →CLOSE without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub established_us: Option<u64>,
     /// One direction closed and the other open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub half_closed_us: Option<u64>,
+    /// The acknowledgement of our FIN until the peer's FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fin_wait2_us: Option<u64>,
+    /// Our FIN, after the peer's, until →CLOSE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_ack_us: Option<u64>,
     /// The first transition to →CLOSE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
@@ -209,9 +226,18 @@ pub struct ConnectionRecord {
     /// The socket's error, by number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno_number: Option<u16>,
+    /// Why the kernel sent a RST, in its own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset_reason: Option<String>,
     /// The peer's FIN was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_fin: Option<bool>,
+    /// It entered TIME_WAIT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait: Option<bool>,
+    /// How we know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait_source: Option<&'static str>,
     /// Payload sent, without retransmissions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_sent: Option<u64>,
@@ -235,6 +261,31 @@ pub struct ConnectionRecord {
     pub completeness: Completeness,
 }
 
+/// What was learnt after a connection's record, which is final.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReleaseRecord {
+    /// Whose.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// When the peer's FIN came.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "rfc3339_option"
+    )]
+    pub peer_fin_at: Option<Timestamp>,
+    /// The acknowledgement of our FIN until the peer's FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fin_wait2_us: Option<u64>,
+    /// It entered TIME_WAIT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait: Option<bool>,
+    /// How we know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait_source: Option<&'static str>,
+    /// `time_wait`, `refused`, `no_fin` or `gone`.
+    pub outcome: &'static str,
+}
+
 /// Something was lost since the last one.
 #[derive(Clone, Debug, Serialize)]
 pub struct LossRecord {
@@ -245,228 +296,6 @@ pub struct LossRecord {
     pub place: &'static str,
 }
 
-/// Makes records of what the tracker says.
-#[derive(Clone, Debug)]
-pub struct Recorder {
-    host: HostFields,
-    run: Arc<str>,
-    clock: WallClock,
-}
-
-impl Recorder {
-    /// For a host, with its clock.
-    #[must_use]
-    pub fn new(host: &Host, clock: WallClock) -> Self {
-        Self {
-            host: HostFields {
-                host: host.name.as_str().into(),
-                boot_id: host.boot_id.as_str().into(),
-            },
-            run: host.run.as_str().into(),
-            clock,
-        }
-    }
-
-    /// Takes a reading of the clocks in.
-    pub fn learn_clock(&mut self, reading: ClockReading) {
-        self.clock.learn(reading);
-    }
-
-    fn record(&self, time: Timestamp, body: RecordBody) -> Record {
-        Record {
-            schema: SCHEMA,
-            body,
-            time,
-            host: self.host.clone(),
-        }
-    }
-
-    fn wall(&self, moment: Moment) -> Timestamp {
-        self.clock.wall(moment.get())
-    }
-
-    /// A connection's transition.
-    #[must_use]
-    pub fn transition(
-        &self,
-        connection: &Connection,
-        (from, to): (TcpState, TcpState),
-        time: Moment,
-        in_state_ns: Option<u64>,
-    ) -> Record {
-        self.record(
-            self.wall(time),
-            RecordBody::Transition(TransitionRecord {
-                identity: self.identity_of(connection),
-                from,
-                to,
-                in_state_us: in_state_ns.map(micros),
-            }),
-        )
-    }
-
-    /// A listener's beginning or end.
-    #[must_use]
-    pub fn listener(&self, listener: &Listener, began: bool, time: Moment) -> Record {
-        let (from, to, held) = if began {
-            (TcpState::Close, TcpState::Listen, None)
-        } else {
-            let held = time.get().saturating_sub(listener.since.get());
-            (TcpState::Listen, TcpState::Close, Some(micros(held)))
-        };
-        self.record(
-            self.wall(time),
-            RecordBody::Transition(TransitionRecord {
-                identity: self.identity(
-                    listener.id,
-                    None,
-                    Some(&listener.endpoints),
-                    listener.process.as_ref(),
-                ),
-                from,
-                to,
-                in_state_us: held,
-            }),
-        )
-    }
-
-    /// A connection's handshake is over.
-    #[must_use]
-    pub fn handshake(&self, connection: &Connection) -> Record {
-        let time = connection.established_at.or(connection.state_since);
-        self.record(
-            self.wall(time.unwrap_or(Moment::MIN)),
-            RecordBody::Handshake(HandshakeRecord {
-                identity: self.identity_of(connection),
-                handshake_us: connection.handshake.map(|(took, _)| micros(took)),
-                handshake_source: connection.handshake.map(|(_, source)| source.name()),
-                syn_retransmits: connection.syn_retransmits,
-                // With SYN cookies a server's first sample is garbage, and nothing here tells that
-                // they were used.
-                srtt_us: connection
-                    .handshake_srtt_us
-                    .filter(|_| connection.role != Role::Passive),
-            }),
-        )
-    }
-
-    /// A connection is over.
-    #[must_use]
-    pub fn connection(&self, ended: &Ended) -> Record {
-        let connection = &ended.connection;
-        let closed = ended.closed_at.get();
-        let since = |moment: Moment, end: u64| micros(end.saturating_sub(moment.get()));
-        let fields = ended.fields.as_ref();
-        let error = fields
-            .map(|fields| fields.error)
-            .filter(|&error| error != 0);
-        let established_end = connection.first_fin.map_or(closed, Moment::get);
-        // Without the first FIN of a connection that had one, the end of that phase is not known.
-        let phase_end_seen =
-            connection.first_fin.is_some() || (connection.closed_by.is_none() && ended.end_seen);
-        let record = ConnectionRecord {
-            identity: self.identity_of(connection),
-            uid: connection.owner.uid,
-            cgroup_id: connection.owner.cgroup,
-            opened_at: connection.opened.map(|moment| self.wall(moment)),
-            established_at: connection.established_at.map(|moment| self.wall(moment)),
-            closed_at: ended.end_seen.then(|| self.wall(ended.closed_at)),
-            handshake_us: connection.handshake.map(|(took, _)| micros(took)),
-            handshake_source: connection.handshake.map(|(_, source)| source.name()),
-            syn_retransmits: connection.syn_retransmits,
-            established_us: connection
-                .established_at
-                .filter(|_| phase_end_seen)
-                .map(|moment| since(moment, established_end)),
-            half_closed_us: ended.half_closed_ns().map(micros),
-            duration_us: connection
-                .opened
-                .filter(|_| ended.end_seen)
-                .map(|moment| since(moment, closed)),
-            closed_by: ended.closed_by().map(crate::tracker::ClosedBy::name),
-            last_state: connection.state,
-            verdict: ended.verdict,
-            established: connection.established || is_synchronized(connection.state),
-            errno: error.map(|error| format!("{:?}", Errno::from_raw(error.into()))),
-            errno_number: error,
-            peer_fin: ended.peer_fin().filter(|_| connection.established),
-            bytes_sent: fields.map(|fields| fields.bytes_sent),
-            bytes_received: fields.map(|fields| fields.bytes_received),
-            segments_sent: fields.map(|fields| fields.segments_sent),
-            segments_received: fields.map(|fields| fields.segments_received),
-            retransmits: fields.map(|fields| fields.retransmits),
-            srtt_us: fields
-                .map(|fields| fields.srtt_us)
-                .filter(|&srtt| srtt != 0),
-            completeness: connection.completeness,
-        };
-        self.record(
-            self.wall(ended.closed_at),
-            RecordBody::Connection(Box::new(record)),
-        )
-    }
-
-    /// Events were lost.
-    #[must_use]
-    pub fn loss(&self, lost: u64, place: LossPlace, now_ns: u64) -> Record {
-        self.loss_at(lost, place.name(), now_ns)
-    }
-
-    /// Rows of output were dropped.
-    #[must_use]
-    pub fn output_loss(&self, lost: u64, now_ns: u64) -> Record {
-        self.loss_at(lost, "output", now_ns)
-    }
-
-    fn loss_at(&self, lost: u64, place: &'static str, now_ns: u64) -> Record {
-        self.record(
-            self.clock.wall(now_ns),
-            RecordBody::Loss(LossRecord { lost, place }),
-        )
-    }
-
-    fn identity_of(&self, connection: &Connection) -> Identity {
-        self.identity(
-            connection.id,
-            Some(connection.role),
-            connection.endpoints.as_ref(),
-            connection.process.as_ref(),
-        )
-    }
-
-    fn identity(
-        &self,
-        id: u64,
-        role: Option<Role>,
-        ends: Option<&Endpoints>,
-        process: Option<&Process>,
-    ) -> Identity {
-        // A listener's wildcard address is its address; a connection's is one not known yet.
-        let known = |address: IpAddr| role.is_none() || !address.is_unspecified();
-        let port = |port: u16| (port != 0).then_some(port);
-        Identity {
-            id: Id {
-                run: Arc::clone(&self.run),
-                number: id,
-            },
-            role,
-            family: ends.map(|ends| family(ends.local_address)),
-            local_address: ends
-                .map(|ends| ends.local_address)
-                .filter(|&address| known(address)),
-            local_port: ends.and_then(|ends| port(ends.local_port)),
-            remote_address: ends
-                .map(|ends| ends.remote_address)
-                .filter(|address| !address.is_unspecified()),
-            remote_port: ends.and_then(|ends| port(ends.remote_port)),
-            netns: ends.and_then(|ends| ends.netns),
-            pid: process.map(|process| process.pid),
-            comm: process.map(Process::name),
-            pid_source: process.map(|process| process.source.name()),
-        }
-    }
-}
-
 /// As in records.
 #[must_use]
 pub const fn family(address: IpAddr) -> &'static str {
@@ -474,10 +303,6 @@ pub const fn family(address: IpAddr) -> &'static str {
         IpAddr::V4(_) => "ipv4",
         IpAddr::V6(_) => "ipv6",
     }
-}
-
-const fn micros(nanos: u64) -> u64 {
-    nanos / 1000
 }
 
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,277 @@
+//! A socket as the kernel's `sock_diag` shows it, and what names it.
+//!
+//! Every length is checked: bytes that do not hold what they claim are refused, and attributes
+//! nobody asked for are passed over. (`linux/inet_diag.h`, `linux/tcp.h`)
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tcptrace_common::TcpState;
+
+use crate::event::Endpoints;
+
+/// `struct inet_diag_msg`.
+const ANSWER: usize = 72;
+
+/// An attribute: `struct tcp_info`.
+pub(super) const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+
+/// The timer of a TIME_WAIT minisocket, which a full socket never has.
+const TIMER_TIME_WAIT: u8 = 3;
+
+/// Bytes that are no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Too few for what they say or should hold.
+    #[error("an answer of the kernel's sock_diag ends too early")]
+    Short,
+    /// Neither IPv4 nor IPv6.
+    #[error("an answer of the kernel's sock_diag has the address family {0}")]
+    Family(u8),
+    /// A state TCP does not have.
+    #[error("an answer of the kernel's sock_diag has the TCP state {0}")]
+    State(u8),
+}
+
+/// Which sockets to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6, and IPv4 over IPv6 sockets.
+    V6,
+}
+
+impl Family {
+    pub(super) const fn raw(self) -> u8 {
+        match self {
+            // Both are below 256.
+            Self::V4 => libc::AF_INET as u8,
+            Self::V6 => libc::AF_INET6 as u8,
+        }
+    }
+}
+
+/// What names a connection within its network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// IPv4-mapped addresses are IPv4 here.
+    pub local_address: IpAddr,
+    /// As `local_address`.
+    pub remote_address: IpAddr,
+    /// Host order.
+    pub local_port: u16,
+    /// Host order.
+    pub remote_port: u16,
+    /// The interface the socket is bound to (SO_BINDTODEVICE, a VRF, an IPv6 link-local address);
+    /// 0 for none. The kernel finds a bound socket by its interface only.
+    pub interface: u32,
+}
+
+impl Tuple {
+    /// Both say the same connection, as far as addresses and ports tell.
+    #[must_use]
+    pub fn same_ends(&self, other: &Self) -> bool {
+        let same_interface = Self {
+            interface: self.interface,
+            ..*other
+        };
+        *self == same_interface
+    }
+
+    /// `None` when the two addresses are of different families.
+    pub(super) fn family(&self) -> Option<Family> {
+        match (self.local_address, self.remote_address) {
+            // A connection over IPv4-mapped addresses is found by its IPv4 ones: in the kernel's
+            // table of connections it has both.
+            (IpAddr::V4(_), IpAddr::V4(_)) => Some(Family::V4),
+            (IpAddr::V6(_), IpAddr::V6(_)) => Some(Family::V6),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        }
+    }
+}
+
+/// Not bound to an interface.
+impl From<&Endpoints> for Tuple {
+    fn from(ends: &Endpoints) -> Self {
+        Self {
+            local_address: ends.local_address.to_canonical(),
+            remote_address: ends.remote_address.to_canonical(),
+            local_port: ends.local_port,
+            remote_port: ends.remote_port,
+            interface: 0,
+        }
+    }
+}
+
+/// A socket as `sock_diag` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiagSocket {
+    /// `skc_cookie`: the same from the request socket to the TIME_WAIT one. Being asked gives the
+    /// socket one, so it is never 0.
+    pub cookie: u64,
+    /// A request socket (NEW_SYN_RECV) is shown as SYN_RECV.
+    pub state: TcpState,
+    /// Of the socket; V6 with IPv4 addresses is IPv4 over an IPv6 socket.
+    pub family: Family,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// The owner's. `None` where there is no inode, for many kernels then say 0.
+    pub uid: Option<u32>,
+    /// What `/proc/PID/fd` shows as `socket:[…]`; 0 before accept() and after close().
+    pub inode: u32,
+    /// 0 none, 1 retransmit, 2 keepalive or linger, 3 TIME_WAIT, 4 zero-window probe.
+    pub timer: u8,
+    /// Until the timer runs out, milliseconds.
+    pub expires_ms: u32,
+    /// The cgroup's id, from Linux 5.7 on; a minisocket has none.
+    pub cgroup: Option<u64>,
+    /// A minisocket has none.
+    pub tcp_info: Option<TcpInfo>,
+}
+
+impl DiagSocket {
+    /// What is left after close(): a TIME_WAIT minisocket, of state TIME_WAIT or, while the peer's
+    /// FIN has not come, of state FIN_WAIT2. The full socket is gone.
+    #[must_use]
+    pub const fn is_minisocket(&self) -> bool {
+        self.timer == TIMER_TIME_WAIT
+            && self.inode == 0
+            && matches!(self.state, TcpState::TimeWait | TcpState::FinWait2)
+    }
+}
+
+/// The part of `struct tcp_info` that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Smoothed round trip, microseconds; 0 when there is no sample.
+    pub rtt_us: u32,
+    /// Segments retransmitted in the whole life.
+    pub total_retrans: u32,
+    /// Payload the peer acknowledged; the SYN and the FIN count as one each.
+    pub bytes_acked: u64,
+    /// Payload received.
+    pub bytes_received: u64,
+    /// Segments sent.
+    pub segs_out: u32,
+    /// Segments received.
+    pub segs_in: u32,
+    /// Payload handed to IP, retransmissions included.
+    pub bytes_sent: u64,
+    /// Payload handed to IP again.
+    pub bytes_retrans: u64,
+}
+
+impl TcpInfo {
+    /// `None` from a kernel older than all that tcptrace runs on.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            rtt_us: u32_at(bytes, 68)?,
+            total_retrans: u32_at(bytes, 100)?,
+            bytes_acked: u64_at(bytes, 120)?,
+            bytes_received: u64_at(bytes, 128)?,
+            segs_out: u32_at(bytes, 136)?,
+            segs_in: u32_at(bytes, 140)?,
+            bytes_sent: u64_at(bytes, 200)?,
+            bytes_retrans: u64_at(bytes, 208)?,
+        })
+    }
+}
+
+impl DiagSocket {
+    /// Out of a `struct inet_diag_msg` and the attributes behind it.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        let (fixed, attributes) = body.split_first_chunk::<ANSWER>().ok_or(Malformed::Short)?;
+        let family = match i32::from(fixed[0]) {
+            libc::AF_INET => Family::V4,
+            libc::AF_INET6 => Family::V6,
+            _ => return Err(Malformed::Family(fixed[0])),
+        };
+        let state = TcpState::from_raw(fixed[1]).ok_or(Malformed::State(fixed[1]))?;
+        let word = |at| u32_at(fixed, at).ok_or(Malformed::Short);
+        let inode = word(68)?;
+        let mut socket = Self {
+            cookie: u64::from(word(44)?) | (u64::from(word(48)?) << 32),
+            state,
+            family,
+            tuple: Tuple {
+                local_port: u16::from_be_bytes([fixed[4], fixed[5]]),
+                remote_port: u16::from_be_bytes([fixed[6], fixed[7]]),
+                local_address: address_at(fixed, 8, family).ok_or(Malformed::Short)?,
+                remote_address: address_at(fixed, 24, family).ok_or(Malformed::Short)?,
+                interface: word(40)?,
+            },
+            uid: (inode != 0).then_some(word(64)?),
+            inode,
+            timer: fixed[2],
+            expires_ms: word(52)?,
+            cgroup: None,
+            tcp_info: None,
+        };
+        for attribute in Attributes(attributes) {
+            let (kind, value) = attribute?;
+            match kind {
+                INET_DIAG_INFO => socket.tcp_info = TcpInfo::parse(value),
+                INET_DIAG_CGROUP_ID => socket.cgroup = u64_at(value, 0),
+                _ => {}
+            }
+        }
+        Ok(socket)
+    }
+}
+
+/// The kinds and values of a row of `struct nlattr`.
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Attributes<'a> {
+    fn take(&mut self) -> Option<(u16, &'a [u8])> {
+        let length = usize::from(u16_at(self.0, 0)?);
+        // The two upper bits are flags.
+        let kind = u16_at(self.0, 2)? & 0x3fff;
+        let value = self.0.get(4..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let taken = self.take();
+        if taken.is_none() {
+            self.0 = &[];
+        }
+        Some(taken.ok_or(Malformed::Short))
+    }
+}
+
+fn address_at(bytes: &[u8], at: usize, family: Family) -> Option<IpAddr> {
+    Some(match family {
+        Family::V4 => Ipv4Addr::from(*chunk_at(bytes, at)?).into(),
+        Family::V6 => Ipv6Addr::from(*chunk_at::<16>(bytes, at)?).to_canonical(),
+    })
+}
+
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    chunk_at(bytes, at).map(|chunk| u16::from_ne_bytes(*chunk))
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    chunk_at(bytes, at).map(|chunk| u32::from_ne_bytes(*chunk))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    chunk_at(bytes, at).map(|chunk| u64::from_ne_bytes(*chunk))
+}
+
+fn chunk_at<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+pub(super) mod tests;

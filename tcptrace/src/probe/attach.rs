@@ -1,0 +1,292 @@
+//! Attaching each hook in the best way that this kernel allows.
+
+use std::fs::File;
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        BtfTracePoint, CgroupAttachMode, FEntry, FExit, Iter, Program, ProgramError, SockOps,
+        TracePoint,
+    },
+};
+use tcptrace_common::{
+    PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
+    PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
+    PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END,
+    PROGRAMS_ACCEPT_EXIT,
+};
+
+use super::{
+    AttachMode, ProbeConfig, ProbeError, brief, chain,
+    hooks::{Exclusion, Hook, HookStatus, Source},
+    layout::KernelTypes,
+};
+
+/// What the kernel was found to have.
+pub(super) struct Kernel<'a> {
+    /// What BTF told; `Err` says why there is none.
+    pub(super) types: Result<&'a KernelTypes, &'a String>,
+    /// The same for the loader.
+    pub(super) btf: Result<&'a Btf, &'a String>,
+    /// Why the classic tracepoint's record cannot be read.
+    pub(super) record: Result<(), &'a String>,
+    /// Why the end of accept() cannot be read.
+    pub(super) exit_ret: Result<(), &'a String>,
+}
+
+/// Attaches all: the optional ones first, so that they have seen what a transition tells of.
+pub(super) fn attach_all(
+    ebpf: &mut Ebpf,
+    config: &ProbeConfig,
+    kernel: &Kernel<'_>,
+) -> Result<Vec<HookStatus>, ProbeError> {
+    let mut attacher = Attacher {
+        ebpf,
+        config,
+        kernel,
+    };
+    let mut optional = Vec::new();
+    for hook in Hook::ALL {
+        if hook != Hook::SetState {
+            optional.push(attacher.optional(hook));
+        }
+    }
+    let mut hooks = vec![attacher.transitions()?];
+    hooks.append(&mut optional);
+    Ok(hooks)
+}
+
+struct Attacher<'a> {
+    ebpf: &'a mut Ebpf,
+    config: &'a ProbeConfig,
+    kernel: &'a Kernel<'a>,
+}
+
+impl Attacher<'_> {
+    /// The needed hook.
+    fn transitions(&mut self) -> Result<HookStatus, ProbeError> {
+        let first = match self.config.attach {
+            AttachMode::Auto | AttachMode::TpBtf => {
+                self.tp_btf(PROGRAM_SET_STATE_BTF, Hook::SetState)
+            }
+            AttachMode::Tracepoint => Err("not asked for (--attach tracepoint)".to_owned()),
+        };
+        let source = match (first, self.config.attach) {
+            (Ok(()), _) => Source::TpBtf,
+            (Err(tp_btf), AttachMode::TpBtf) => {
+                return Err(ProbeError::NoTransitions {
+                    tp_btf,
+                    tracepoint: "not asked for (--attach tp_btf)".to_owned(),
+                });
+            }
+            (Err(tp_btf), AttachMode::Auto | AttachMode::Tracepoint) => {
+                let attached = match self.kernel.record {
+                    Err(why) => Err(why.clone()),
+                    Ok(()) => {
+                        self.tracepoint(PROGRAM_SET_STATE_CLASSIC, "sock", Hook::SetState.name())
+                    }
+                };
+                match attached {
+                    Ok(()) if self.kernel.types.is_ok() => Source::Tracepoint,
+                    Ok(()) => Source::TracepointOnly,
+                    Err(tracepoint) => {
+                        return Err(ProbeError::NoTransitions { tp_btf, tracepoint });
+                    }
+                }
+            }
+        };
+        Ok(HookStatus {
+            hook: Hook::SetState,
+            attached: Ok(source),
+            better: None,
+        })
+    }
+
+    /// Any other hook, by its ways from the best on.
+    fn optional(&mut self, hook: Hook) -> HookStatus {
+        let mut refusals = Vec::new();
+        let mut attached = None;
+        for &source in ways(hook) {
+            match self.attach(hook, source) {
+                Ok(()) => {
+                    attached = Some(source);
+                    break;
+                }
+                Err(why) => refusals.push(format!("{}: {why}", source.name())),
+            }
+        }
+        let refused = refusals.join("; ");
+        match attached {
+            Some(source) => HookStatus {
+                hook,
+                attached: Ok(source),
+                better: (!refused.is_empty()).then_some(refused),
+            },
+            None => HookStatus {
+                hook,
+                attached: Err(refused),
+                better: None,
+            },
+        }
+    }
+
+    fn attach(&mut self, hook: Hook, source: Source) -> Result<(), String> {
+        let excluded = self.config.without.iter().find(|exclusion| {
+            **exclusion == Exclusion::Hook(hook) || **exclusion == Exclusion::Source(source)
+        });
+        if let Some(exclusion) = excluded {
+            return Err(format!("not wanted (--without {exclusion})"));
+        }
+        let types = self.kernel.types.map_err(|why| format!("no BTF: {why}"))?;
+        match (hook, source) {
+            (Hook::CreateChild, Source::Fentry) => {
+                types.request()?;
+                self.fentry(PROGRAM_CREATE_CHILD, hook)
+            }
+            (Hook::CreateChild, Source::SockOps) => self.sock_ops(),
+            (Hook::Accept, Source::Fexit) => {
+                types.accept()?;
+                self.fexit(PROGRAM_ACCEPT, hook)
+            }
+            (Hook::Accept, Source::Tracepoint) => {
+                types.file()?;
+                self.kernel.exit_ret.map_err(Clone::clone)?;
+                for (program, call) in PROGRAMS_ACCEPT_EXIT.into_iter().zip(ACCEPT_CALLS) {
+                    self.tracepoint(program, "syscalls", call)?;
+                }
+                Ok(())
+            }
+            (Hook::Timewait, Source::Fexit) => self.fexit(PROGRAM_TIMEWAIT, hook),
+            (Hook::TimewaitProcess, Source::Fexit) => {
+                types.timewait()?;
+                self.load_fentry(PROGRAM_TIMEWAIT_BEGIN, hook)?;
+                self.fexit(PROGRAM_TIMEWAIT_END, hook)?;
+                self.attach_fentry(PROGRAM_TIMEWAIT_BEGIN)
+            }
+            (Hook::ReceiveReset, Source::TpBtf) => self.tp_btf(PROGRAM_RECEIVE_RESET, hook),
+            (Hook::SendReset, Source::TpBtf) => self.tp_btf(PROGRAM_SEND_RESET, hook),
+            (Hook::RetransmitSynack, Source::TpBtf) => self.tp_btf(PROGRAM_RETRANSMIT_SYNACK, hook),
+            (Hook::Sockets, Source::Iter) => self.load_iter(),
+            (hook, source) => Err(format!("{} is not had by {}", hook.name(), source.name())),
+        }
+    }
+
+    fn program<'p, P>(&'p mut self, name: &str) -> Result<&'p mut P, String>
+    where
+        &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,
+    {
+        program(self.ebpf, name)
+    }
+
+    fn tp_btf(&mut self, name: &str, hook: Hook) -> Result<(), String> {
+        let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
+        let program: &mut BtfTracePoint = self.program(name)?;
+        program
+            .load(hook.name(), btf)
+            .map_err(|error| brief(&error))?;
+        program.attach().map_err(|error| chain(&error))?;
+        Ok(())
+    }
+
+    fn fentry(&mut self, name: &str, hook: Hook) -> Result<(), String> {
+        self.load_fentry(name, hook)?;
+        self.attach_fentry(name)
+    }
+
+    fn load_fentry(&mut self, name: &str, hook: Hook) -> Result<(), String> {
+        let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
+        let program: &mut FEntry = self.program(name)?;
+        program
+            .load(hook.name(), btf)
+            .map_err(|error| brief(&error))
+    }
+
+    fn attach_fentry(&mut self, name: &str) -> Result<(), String> {
+        let program: &mut FEntry = self.program(name)?;
+        program.attach().map_err(|error| chain(&error))?;
+        Ok(())
+    }
+
+    fn fexit(&mut self, name: &str, hook: Hook) -> Result<(), String> {
+        let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
+        let program: &mut FExit = self.program(name)?;
+        program
+            .load(hook.name(), btf)
+            .map_err(|error| brief(&error))?;
+        program.attach().map_err(|error| chain(&error))?;
+        Ok(())
+    }
+
+    fn tracepoint(&mut self, name: &str, category: &str, event: &str) -> Result<(), String> {
+        let program: &mut TracePoint = self.program(name)?;
+        program.load().map_err(|error| brief(&error))?;
+        program
+            .attach(category, event)
+            .map_err(|error| chain(&error))?;
+        Ok(())
+    }
+
+    /// The program is run for the sockets of every cgroup below the one it is attached to, beside
+    /// those that others have attached.
+    fn sock_ops(&mut self) -> Result<(), String> {
+        let place = crate::cgroup::hierarchy()
+            .ok_or_else(|| "the cgroup v2 hierarchy is not mounted".to_owned())?;
+        let cgroup = File::open(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+        let program: &mut SockOps = self.program(PROGRAM_SYN)?;
+        program.load().map_err(|error| brief(&error))?;
+        program
+            // A link shares the cgroup with others whatever this says, and takes no other flag.
+            .attach(cgroup, CgroupAttachMode::Single)
+            .map_err(|error| chain(&error))?;
+        Ok(())
+    }
+
+    fn load_iter(&mut self) -> Result<(), String> {
+        let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
+        let program: &mut Iter = self.program(PROGRAM_SEED)?;
+        program.load("tcp", btf).map_err(|error| brief(&error))
+    }
+}
+
+/// The system calls of [`PROGRAMS_ACCEPT_EXIT`].
+const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
+
+/// The functions that are entered or left, the iterator's own among them.
+pub(super) const FUNCTIONS: [&str; 5] = [
+    Hook::CreateChild.name(),
+    Hook::Accept.name(),
+    Hook::Timewait.name(),
+    Hook::TimewaitProcess.name(),
+    "bpf_iter_tcp",
+];
+
+/// The tracepoints with BTF.
+pub(super) const TRACEPOINTS: [&str; 4] = [
+    Hook::SetState.name(),
+    Hook::RetransmitSynack.name(),
+    Hook::ReceiveReset.name(),
+    Hook::SendReset.name(),
+];
+
+/// The ways to an optional hook, the best one first.
+const fn ways(hook: Hook) -> &'static [Source] {
+    match hook {
+        Hook::SetState => &[],
+        Hook::CreateChild => &[Source::Fentry, Source::SockOps],
+        Hook::Accept => &[Source::Fexit, Source::Tracepoint],
+        Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset => &[Source::TpBtf],
+        Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
+        Hook::Sockets => &[Source::Iter],
+    }
+}
+
+/// A program of the object by its name.
+pub(super) fn program<'p, P>(ebpf: &'p mut Ebpf, name: &str) -> Result<&'p mut P, String>
+where
+    &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or_else(|| format!("the object has no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| chain(&error))
+}

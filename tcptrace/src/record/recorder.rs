@@ -1,0 +1,291 @@
+//! Makes records: copies what the tracker says, and decides nothing.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use tcptrace_common::TcpState;
+
+use super::{
+    ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, Record, RecordBody,
+    ReleaseRecord, SCHEMA, TransitionRecord, family,
+};
+use crate::{
+    clock::{ClockReading, WallClock},
+    event::Endpoints,
+    host::Host,
+    tracker::{
+        Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, is_synchronized,
+    },
+};
+
+/// Makes records of what the tracker says.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    host: HostFields,
+    run: Arc<str>,
+    clock: WallClock,
+    reset_reasons: BTreeMap<u32, String>,
+}
+
+impl Recorder {
+    /// For a host, with its clock and its kernel's names of reset reasons.
+    #[must_use]
+    pub fn new(host: &Host, clock: WallClock, reset_reasons: BTreeMap<u32, String>) -> Self {
+        Self {
+            host: HostFields {
+                host: host.name.as_str().into(),
+                boot_id: host.boot_id.as_str().into(),
+            },
+            run: host.run.as_str().into(),
+            clock,
+            reset_reasons,
+        }
+    }
+
+    /// Takes a reading of the clocks in.
+    pub fn learn_clock(&mut self, reading: ClockReading) {
+        self.clock.learn(reading);
+    }
+
+    fn record(&self, time: Timestamp, body: RecordBody) -> Record {
+        Record {
+            schema: SCHEMA,
+            body,
+            time,
+            host: self.host.clone(),
+        }
+    }
+
+    fn wall(&self, moment: Moment) -> Timestamp {
+        self.clock.wall(moment.get())
+    }
+
+    /// A connection's transition.
+    #[must_use]
+    pub fn transition(
+        &self,
+        connection: &Connection,
+        (from, to): (TcpState, TcpState),
+        time: Moment,
+        in_state_ns: Option<u64>,
+    ) -> Record {
+        self.record(
+            self.wall(time),
+            RecordBody::Transition(TransitionRecord {
+                identity: self.identity_of(connection),
+                from,
+                to,
+                in_state_us: in_state_ns.map(micros),
+            }),
+        )
+    }
+
+    /// A listener's beginning or end.
+    #[must_use]
+    pub fn listener(&self, listener: &Listener, began: bool, time: Moment) -> Record {
+        let (from, to, held) = if began {
+            (TcpState::Close, TcpState::Listen, None)
+        } else {
+            let held = listener
+                .since
+                .map(|since| micros(time.get().saturating_sub(since.get())));
+            (TcpState::Listen, TcpState::Close, held)
+        };
+        self.record(
+            self.wall(time),
+            RecordBody::Transition(TransitionRecord {
+                identity: self.identity(
+                    listener.id,
+                    None,
+                    Some(&listener.endpoints),
+                    listener.process.as_ref(),
+                ),
+                from,
+                to,
+                in_state_us: held,
+            }),
+        )
+    }
+
+    /// A connection's handshake is over.
+    #[must_use]
+    pub fn handshake(&self, connection: &Connection) -> Record {
+        let time = connection.established_at.or(connection.state_since);
+        self.record(
+            self.wall(time.unwrap_or(Moment::MIN)),
+            RecordBody::Handshake(HandshakeRecord {
+                identity: self.identity_of(connection),
+                handshake_us: connection.handshake.map(|(took, _)| micros(took)),
+                handshake_source: connection.handshake.map(|(_, source)| source.name()),
+                syn_retransmits: connection.syn_retransmits,
+                deferred: connection.deferred(),
+                fast_open: connection.fast_open,
+                // With SYN cookies a server's first sample is garbage; then the handshake has no
+                // time either.
+                srtt_us: connection
+                    .handshake_srtt_us
+                    .filter(|_| connection.role != Role::Passive || connection.handshake.is_some()),
+            }),
+        )
+    }
+
+    /// A connection is over.
+    #[must_use]
+    pub fn connection(&self, ended: &Ended) -> Record {
+        let connection = &ended.connection;
+        let closed = ended.closed_at.get();
+        let since = |moment: Moment, end: u64| micros(end.saturating_sub(moment.get()));
+        let fields = ended.fields.as_ref();
+        let error = fields
+            .map(|fields| fields.error)
+            .filter(|&error| error != 0);
+        let established_end = connection.first_fin.map_or(closed, Moment::get);
+        // Without the first FIN of a connection that had one, the end of that phase is not known.
+        let phase_end_seen =
+            connection.first_fin.is_some() || (connection.closed_by.is_none() && ended.end_seen);
+        let record = ConnectionRecord {
+            identity: self.identity_of(connection),
+            uid: connection.owner.uid,
+            cgroup_id: connection.owner.cgroup,
+            opened_at: connection.opened.map(|moment| self.wall(moment)),
+            established_at: connection.established_at.map(|moment| self.wall(moment)),
+            closed_at: ended.end_seen.then(|| self.wall(ended.closed_at)),
+            handshake_us: connection.handshake.map(|(took, _)| micros(took)),
+            handshake_source: connection.handshake.map(|(_, source)| source.name()),
+            syn_retransmits: connection.syn_retransmits,
+            deferred: connection.deferred(),
+            fast_open: connection.fast_open,
+            accept_wait_us: connection.accept_wait_ns().map(micros),
+            established_us: connection
+                .established_at
+                .filter(|_| phase_end_seen)
+                .map(|moment| since(moment, established_end)),
+            half_closed_us: ended.half_closed_ns().map(micros),
+            fin_wait2_us: ended.fin_wait2_ns().map(micros),
+            last_ack_us: ended.last_ack_ns().map(micros),
+            duration_us: connection
+                .opened
+                .filter(|_| ended.end_seen)
+                .map(|moment| since(moment, closed)),
+            closed_by: ended.closed_by().map(crate::tracker::ClosedBy::name),
+            last_state: connection.state,
+            verdict: ended.verdict,
+            established: connection.established || is_synchronized(connection.state),
+            errno: error.map(|error| format!("{:?}", Errno::from_raw(error.into()))),
+            errno_number: error,
+            reset_reason: connection
+                .reset_reason
+                .map(|reason| self.reset_reason(reason)),
+            time_wait: ended.time_wait.map(|(entered, _)| entered),
+            time_wait_source: ended.time_wait.map(|(_, source)| source.name()),
+            peer_fin: ended.peer_fin().filter(|_| connection.established),
+            bytes_sent: fields.map(|fields| fields.bytes_sent),
+            bytes_received: fields.map(|fields| fields.bytes_received),
+            segments_sent: fields.map(|fields| fields.segments_sent),
+            segments_received: fields.map(|fields| fields.segments_received),
+            retransmits: fields.map(|fields| fields.retransmits),
+            srtt_us: fields
+                .map(|fields| fields.srtt_us)
+                .filter(|&srtt| srtt != 0 && !connection.is_syn_cookie()),
+            completeness: connection.completeness,
+        };
+        self.record(
+            self.wall(ended.closed_at),
+            RecordBody::Connection(Box::new(record)),
+        )
+    }
+
+    /// More was learnt of a connection that is over.
+    #[must_use]
+    pub fn release(&self, release: &Release) -> Record {
+        self.record(
+            self.wall(release.time),
+            RecordBody::Release(Box::new(ReleaseRecord {
+                identity: self.identity(
+                    release.id,
+                    Some(release.role),
+                    release.endpoints.as_ref(),
+                    release.process.as_ref(),
+                ),
+                peer_fin_at: release.peer_fin.map(|moment| self.wall(moment)),
+                fin_wait2_us: release.fin_wait2_ns.map(micros),
+                time_wait: release.time_wait.map(|(entered, _)| entered),
+                time_wait_source: release.time_wait.map(|(_, source)| source.name()),
+                outcome: release.outcome.name(),
+            })),
+        )
+    }
+
+    /// The kernel's name of a reset's reason, or its number where it has none here.
+    fn reset_reason(&self, reason: u32) -> String {
+        self.reset_reasons
+            .get(&reason)
+            .cloned()
+            .unwrap_or_else(|| reason.to_string())
+    }
+
+    /// Events were lost.
+    #[must_use]
+    pub fn loss(&self, lost: u64, place: LossPlace, now_ns: u64) -> Record {
+        self.loss_at(lost, place.name(), now_ns)
+    }
+
+    /// Rows of output were dropped.
+    #[must_use]
+    pub fn output_loss(&self, lost: u64, now_ns: u64) -> Record {
+        self.loss_at(lost, "output", now_ns)
+    }
+
+    fn loss_at(&self, lost: u64, place: &'static str, now_ns: u64) -> Record {
+        self.record(
+            self.clock.wall(now_ns),
+            RecordBody::Loss(LossRecord { lost, place }),
+        )
+    }
+
+    fn identity_of(&self, connection: &Connection) -> Identity {
+        self.identity(
+            connection.id,
+            Some(connection.role),
+            connection.endpoints.as_ref(),
+            connection.process.as_ref(),
+        )
+    }
+
+    fn identity(
+        &self,
+        id: u64,
+        role: Option<Role>,
+        ends: Option<&Endpoints>,
+        process: Option<&Process>,
+    ) -> Identity {
+        // A listener's wildcard address is its address; a connection's is one not known yet.
+        let known = |address: IpAddr| role.is_none() || !address.is_unspecified();
+        let port = |port: u16| (port != 0).then_some(port);
+        Identity {
+            id: Id {
+                run: Arc::clone(&self.run),
+                number: id,
+            },
+            role,
+            family: ends.map(|ends| family(ends.local_address)),
+            local_address: ends
+                .map(|ends| ends.local_address)
+                .filter(|&address| known(address)),
+            local_port: ends.and_then(|ends| port(ends.local_port)),
+            remote_address: ends
+                .map(|ends| ends.remote_address)
+                .filter(|address| !address.is_unspecified()),
+            remote_port: ends.and_then(|ends| port(ends.remote_port)),
+            netns: ends.and_then(|ends| ends.netns),
+            pid: process.map(|process| process.pid),
+            comm: process.map(Process::name),
+            pid_source: process.map(|process| process.source.name()),
+        }
+    }
+}
+
+const fn micros(nanos: u64) -> u64 {
+    nanos / 1000
+}
