@@ -12,6 +12,7 @@ use crate::{
         AttachMode, HookStatus, KERNEL_BTF, Probe, ProbeConfig, ProbeError, Source, kernel_types,
         tracefs_mounted,
     },
+    say,
 };
 
 /// What was found.
@@ -49,15 +50,18 @@ impl Verdict {
 
 /// Checks and prints. The status is 0 when tracing works, and with `strict` only when every hook
 /// can be had.
-#[must_use]
-pub fn run(strict: bool) -> ExitCode {
+///
+/// # Errors
+///
+/// When the report cannot be written; a closed pipe is no error.
+pub fn run(strict: bool) -> anyhow::Result<ExitCode> {
     let report = Report::make();
-    print!("{report}");
-    if report.passes(strict) {
+    say::output(&report)?;
+    Ok(if report.passes(strict) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    }
+    })
 }
 
 impl Report {

@@ -10,8 +10,9 @@ use crate::{
     config::DaemonConfig,
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::Probe,
-    pump::{pump, start},
+    pump::{pump, runtime},
     startup,
+    stop::Stop,
     tracer::{Consumer, Tracer},
     web,
 };
@@ -30,7 +31,8 @@ impl Consumer for Metrics {
 ///
 /// When nothing can be traced, or an address cannot be listened on.
 pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
-    let (runtime, stop, stopped) = start()?;
+    let stop = Stop::on_signals()?;
+    let runtime = runtime()?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = web::bind(&config.listen_addresses)?;
     let probe = Probe::load(&config.probe)?;
@@ -49,18 +51,19 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
             scraper,
             ready: attached,
         },
-        stopped.clone(),
+        stop.requested(),
     )?;
     let metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
     });
     let mut tracer = Tracer::new(probe, config.max_connections, config.resync, metrics);
+    stop.begin_tracing();
     tracing::info!("tracing TCP connections; stop with SIGTERM or SIGINT");
     let ended = runtime.block_on(async {
         pump(
             &mut tracer,
-            stopped,
+            stop.requested(),
             async || requests.next().await,
             |tracer, request: web::ScrapeRequest| {
                 if request.is_wanted() {
@@ -72,7 +75,7 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
         .context("waiting for the ring buffer")
     });
     ready.send_replace(false);
-    stop.send_replace(true);
+    stop.request();
     drop(requests);
     let served = server
         .join()

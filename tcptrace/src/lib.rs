@@ -4,6 +4,8 @@
 //! connections of them, and what it says goes to a [`tail`]'s [`output`] or to the metrics of
 //! a [`daemon`]. Only [`probe`] knows aya; only [`clock`] reads one.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod capture;
 pub mod cgroup;
 pub mod check;
@@ -22,7 +24,9 @@ pub mod output;
 pub mod probe;
 pub mod pump;
 pub mod record;
+pub mod say;
 mod startup;
+pub mod stop;
 pub mod survey;
 pub mod tail;
 pub mod tracer;

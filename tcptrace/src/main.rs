@@ -2,33 +2,52 @@
 //!
 //! 0: done (a closed pipe and Ctrl-C are done). 1: it failed. 2: bad arguments.
 
-use std::{io::IsTerminal, process::ExitCode};
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tcptrace::{
     capture, check,
     cli::{Cli, Command, LogLevel},
     config::{CaptureConfig, ConfigError, DaemonConfig, ReplayConfig, TailConfig},
-    daemon, tail,
+    daemon, say, tail,
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return print(&error),
+    };
+    match run(cli.command) {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<ConfigError>() {
-            Some(error) => {
-                let error = Cli::command().error(ErrorKind::ValueValidation, error);
-                // Nothing is left to do when standard error is closed.
-                drop(error.print());
-                ExitCode::from(2)
-            }
+            Some(error) => print(&Cli::command().error(ErrorKind::ValueValidation, error)),
             None => {
-                eprintln!("tcptrace: {error:#}");
+                // When this cannot be written either, the status says it.
+                drop(say::line(format_args!("tcptrace: {error:#}")));
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments.
+fn print(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe && !error.use_stderr() => {
+            drop(say::line(format_args!(
+                "tcptrace: writing to standard output: {why}"
+            )));
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::from(if error.use_stderr() { 2 } else { 0 }),
     }
 }
 
@@ -50,7 +69,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             log_to_stderr(LogLevel::Warn);
             capture::replay::run(ReplayConfig::new(*args))?;
         }
-        Command::Check(args) => return Ok(check::run(args.strict)),
+        Command::Check(args) => return check::run(args.strict),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,6 +85,8 @@ fn log_to_stderr(level: LogLevel) {
     };
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // It would be said with eprintln!.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // What the loader says of its own work is for those who work on it.

@@ -32,6 +32,12 @@ pub trait Drain {
     /// ends it all.
     fn drain(&mut self) -> (usize, ControlFlow<()>);
 
+    /// Stops whatever fills the ring.
+    fn detach(&mut self);
+
+    /// How many events the ring can hold at most.
+    fn most_waiting(&self) -> usize;
+
     /// How long nothing need be done, [`IDLE`] at the most.
     fn idle(&self) -> Duration;
 
@@ -39,8 +45,8 @@ pub trait Drain {
     fn finish(&mut self);
 }
 
-/// Drains until `stop` says so or the drain itself has enough, answering requests in between;
-/// then empties the ring once more and finishes.
+/// Drains until `stop` says so or the drain itself has enough, answering requests in between.
+/// Then it detaches, works through the at most one ring's worth of events that wait, and finishes.
 ///
 /// `next` waits for the next request and must be cancel safe; `None` says there will be none.
 ///
@@ -91,52 +97,36 @@ pub async fn pump<D: Drain, R>(
             rested = rest => rested?,
         }
     }
-    while drain.drain().0 == BATCH {}
+    drain.detach();
+    empty(drain);
     drain.finish();
     Ok(())
 }
 
-/// Starts a runtime of one thread in which SIGINT and SIGTERM are a stop. Called before anybody can
-/// see that the program runs: a stop that comes early is a stop all the same.
+/// Works through what the ring still holds, once nothing is added to it any more.
+fn empty<D: Drain>(drain: &mut D) {
+    let mut left = drain.most_waiting();
+    loop {
+        let (taken, flow) = drain.drain();
+        left = left.saturating_sub(taken);
+        if flow.is_break() || taken < BATCH || left == 0 {
+            return;
+        }
+    }
+}
+
+/// A runtime of one thread.
 ///
 /// # Errors
 ///
-/// When the runtime cannot be started, or the signals cannot be listened for.
-pub fn start() -> anyhow::Result<(Runtime, watch::Sender<bool>, watch::Receiver<bool>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// When it cannot be started.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("starting the runtime")?;
-    let (stop, stopped) = watch::channel(false);
-    {
-        let _inside = runtime.enter();
-        stop_on_signals(stop.clone()).context("listening for signals")?;
-    }
-    Ok((runtime, stop, stopped))
+        .context("starting the runtime")
 }
 
-/// Turns SIGINT and SIGTERM into a stop.
-fn stop_on_signals(stop: watch::Sender<bool>) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = stop.closed() => {}
-        }
-        stop.send_replace(true);
-    });
-    Ok(())
-}
-
-/// Stops after a time, if there is one.
-pub fn stop_after(stop: watch::Sender<bool>, time: Option<Duration>) {
-    if let Some(time) = time {
-        tokio::spawn(async move {
-            sleep(time).await;
-            stop.send_replace(true);
-        });
-    }
-}
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

@@ -1,6 +1,9 @@
 //! What is said at the start: which measurements this kernel and these privileges do not allow.
 
-use crate::probe::{Hook, HookStatus, Probe, Source};
+use crate::{
+    probe::{Hook, HookStatus, Probe, Source},
+    say,
+};
 
 /// One line for each hook that is missing or weaker than it could be, with what follows.
 #[must_use]
@@ -31,10 +34,11 @@ pub(crate) fn missing(hooks: &[HookStatus], btf: Result<(), &str>) -> Vec<String
 }
 
 /// Says it on standard error.
-pub(crate) fn say_what_is_missing(probe: &Probe) {
+pub(crate) fn say_what_is_missing(probe: &Probe) -> anyhow::Result<()> {
     for line in missing(probe.hooks(), probe.btf()) {
-        eprintln!("tcptrace: {line}");
+        say::line(format_args!("tcptrace: {line}"))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

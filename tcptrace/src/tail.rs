@@ -10,13 +10,14 @@ use crate::{
     config::{TailConfig, ViewConfig},
     filter::{Decision, Filter},
     host::Host,
-    output::{Renderer, Writer, WriterState},
+    output::{Patience, Renderer, Writer, WriterState},
     probe::Probe,
-    pump::{pump, start, stop_after},
+    pump::{pump, runtime},
     record::{Record, Recorder},
-    startup,
+    say, startup,
+    stop::Stop,
     tracer::{Consumer, Tracer},
-    tracker::{Sink, Tracker, Update},
+    tracker::{LossPlace, Sink, Tracker, Update},
 };
 
 /// Rows that may wait for their connection to be judged.
@@ -46,6 +47,34 @@ pub struct Counts {
     pub rows_dropped: u64,
 }
 
+/// Losses for which there was no room in the output yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unsaid {
+    /// Events, by [`LossPlace::ALL`].
+    events: [u64; LossPlace::ALL.len()],
+    rows: u64,
+}
+
+impl Unsaid {
+    fn add(&mut self, events: u64, place: LossPlace) {
+        self.events[place as usize] += events;
+    }
+
+    /// A record for each, which from now on are said.
+    fn take(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
+        let Self { events, rows } = std::mem::take(self);
+        let places = LossPlace::ALL.into_iter().zip(events);
+        let mut records: Vec<_> = places
+            .filter(|&(_, events)| events > 0)
+            .map(|(place, events)| recorder.loss(events, place, now_ns))
+            .collect();
+        if rows > 0 {
+            records.push(recorder.output_loss(rows, now_ns));
+        }
+        records
+    }
+}
+
 /// Shows what the tracker says.
 pub struct Tail {
     recorder: Recorder,
@@ -59,7 +88,7 @@ pub struct Tail {
     waiting: HashMap<u64, Vec<Record>>,
     waiting_rows: usize,
     counts: Counts,
-    rows_dropped_said: u64,
+    unsaid: Unsaid,
     rows_left: Option<u64>,
     ended: Option<WriterState>,
 }
@@ -69,6 +98,7 @@ impl Tail {
     fn put(&mut self, record: &Record) -> bool {
         let Some(room) = self.writer.as_mut().and_then(Writer::room) else {
             self.counts.rows_dropped += 1;
+            self.unsaid.rows += 1;
             return false;
         };
         self.renderer.record(record, room);
@@ -118,7 +148,18 @@ impl Tail {
                     self.waiting.entry(id).or_default().push(record);
                 } else {
                     self.counts.rows_dropped += 1;
+                    self.unsaid.rows += 1;
                 }
+            }
+        }
+    }
+
+    /// Says what was lost, if there is room. Whatever the filter, and not one of the rows asked
+    /// for.
+    fn say_losses(&mut self) {
+        if let Some(room) = self.writer.as_mut().and_then(Writer::room) {
+            for record in self.unsaid.take(&self.recorder, self.now_ns) {
+                self.renderer.record(&record, room);
             }
         }
     }
@@ -140,7 +181,7 @@ impl Tail {
             waiting: HashMap::new(),
             waiting_rows: 0,
             counts: Counts::default(),
-            rows_dropped_said: 0,
+            unsaid: Unsaid::default(),
             rows_left: view.count,
             ended: None,
         }
@@ -155,6 +196,12 @@ impl Tail {
     /// Writes what waits, counts what is still open, and answers how the output ended.
     pub fn finish(&mut self, tracker: &Tracker) -> WriterState {
         self.count_live(tracker);
+        if let Some(writer) = &mut self.writer {
+            // A few rows, for which there is room beyond the bound.
+            for record in self.unsaid.take(&self.recorder, self.now_ns) {
+                self.renderer.record(&record, writer.room_at_the_end());
+            }
+        }
         match (self.ended.take(), self.writer.take()) {
             (Some(ended), _) => ended,
             (None, Some(writer)) => writer.finish(),
@@ -220,9 +267,8 @@ impl Sink for Tail {
             Update::Evicted(connection) => self.judge(connection.id, Decision::Hide, None),
             Update::Lost { events, place } => {
                 self.counts.lost += events;
-                let record = self.recorder.loss(events, place, self.now_ns);
-                // Whatever the filter, and not one of the rows asked for.
-                self.put(&record);
+                self.unsaid.add(events, place);
+                self.say_losses();
             }
             Update::Released(release) => {
                 let decision = self.filter.release(release);
@@ -248,13 +294,7 @@ impl Consumer for Tail {
         if self.ended.is_some() {
             return ControlFlow::Break(());
         }
-        let dropped = self.counts.rows_dropped - self.rows_dropped_said;
-        if dropped > 0 {
-            let record = self.recorder.output_loss(dropped, self.now_ns);
-            if self.put(&record) {
-                self.rows_dropped_said = self.counts.rows_dropped;
-            }
-        }
+        self.say_losses();
         match self.writer.as_mut().map(Writer::pass_on) {
             Some(WriterState::Open) if self.rows_left != Some(0) => ControlFlow::Continue(()),
             Some(WriterState::Open) | None => ControlFlow::Break(()),
@@ -272,10 +312,13 @@ impl Consumer for Tail {
 ///
 /// When nothing can be traced, or the output cannot be written. A closed pipe is no error.
 pub fn run(config: TailConfig) -> anyhow::Result<()> {
-    let (runtime, stop, stopped) = start()?;
+    let stop = Stop::on_signals()?;
+    let runtime = runtime()?;
     let probe = Probe::load(&config.probe)?;
-    startup::say_what_is_missing(&probe);
-    let writer = Writer::start(std::io::stdout()).context("starting the writer's thread")?;
+    startup::say_what_is_missing(&probe)?;
+    stop.begin_tracing();
+    let writer =
+        Writer::start(std::io::stdout(), Patience::None).context("starting the writer's thread")?;
     let now = ClockReading::now();
     let recorder = Recorder::new(
         &Host::this(now.monotonic_ns),
@@ -285,10 +328,10 @@ pub fn run(config: TailConfig) -> anyhow::Result<()> {
     let tail = Tail::new(recorder, config.view, writer, now.monotonic_ns);
     let mut tracer = Tracer::new(probe, config.max_connections, config.resync, tail);
     runtime.block_on(async {
-        stop_after(stop, config.duration);
+        stop.after(config.duration);
         pump(
             &mut tracer,
-            stopped,
+            stop.requested(),
             std::future::pending::<Option<()>>,
             |_, ()| {},
         )
@@ -299,10 +342,7 @@ pub fn run(config: TailConfig) -> anyhow::Result<()> {
         WriterState::Failed(error) => Err(error).context("writing to standard output"),
         // `tail | head` wants no last words.
         WriterState::ReaderGone => Ok(()),
-        WriterState::Done | WriterState::Open => {
-            eprintln!("{}", tracer.consumer.counts());
-            Ok(())
-        }
+        WriterState::Done | WriterState::Open => say::line(tracer.consumer.counts()),
     }
 }
 
@@ -324,3 +364,7 @@ impl fmt::Display for Counts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "tail_tests.rs"]
+mod tests;

@@ -106,6 +106,9 @@ impl<C: Consumer> Tracer<C> {
 impl<C: Consumer> Tracer<C> {
     /// Goes on with the comparison with the kernel's own list of sockets.
     fn compare(&mut self, emptied: bool) {
+        if self.probe.is_detached() {
+            return;
+        }
         let now = clock::monotonic_ns();
         let lost = self.lost + self.skipped;
         match self.survey.poll(&mut self.probe, now, emptied, lost) {
@@ -172,6 +175,14 @@ impl<C: Consumer> Drain for Tracer<C> {
         self.look_up();
         self.probe.flush_log();
         (taken, self.consumer.end_batch())
+    }
+
+    fn detach(&mut self) {
+        self.probe.detach();
+    }
+
+    fn most_waiting(&self) -> usize {
+        self.probe.most_waiting()
     }
 
     fn idle(&self) -> Duration {

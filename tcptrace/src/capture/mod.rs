@@ -1,32 +1,34 @@
 //! `tcptrace capture` and `tcptrace replay`: the raw event stream to a file, and back through the
 //! same decoding, tracker and output.
 
+mod destination;
 pub mod format;
 pub mod replay;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd},
-    path::Path,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use self::format::{
-    Header, HookEntry, LossKind, push_event, write_clock, write_end, write_events, write_loss,
-    write_start,
+use self::{
+    destination::Destination,
+    format::{
+        Header, HookEntry, LossKind, push_event, write_clock, write_end, write_events, write_loss,
+        write_start,
+    },
 };
 use crate::{
     clock::{self, ClockReading, WallClock},
     config::CaptureConfig,
     host::{self, Host},
-    output::{Writer, WriterState},
+    output::{Patience, Writer, WriterState},
     probe::Probe,
-    pump::{BATCH, Drain, IDLE, pump, start, stop_after},
-    startup,
+    pump::{BATCH, Drain, IDLE, pump, runtime},
+    say, startup,
+    stop::Stop,
 };
 
 /// Bytes of events put into one block.
@@ -129,6 +131,14 @@ impl Drain for Capture {
         (total, self.pass_on())
     }
 
+    fn detach(&mut self) {
+        self.probe.detach();
+    }
+
+    fn most_waiting(&self) -> usize {
+        self.probe.most_waiting()
+    }
+
     fn idle(&self) -> Duration {
         IDLE
     }
@@ -154,15 +164,22 @@ impl Drain for Capture {
 ///
 /// When nothing can be traced, or the file cannot be written.
 pub fn run(config: &CaptureConfig) -> anyhow::Result<()> {
-    let (runtime, stop, stopped) = start()?;
-    let output = open(config.file.as_deref(), config.force)?;
+    let stop = Stop::on_signals()?;
+    let runtime = runtime()?;
+    let destination = Destination::find(config.file.as_deref(), config.force)?;
     let probe = Probe::load(&config.probe)?;
-    startup::say_what_is_missing(&probe);
-    let mut writer = Writer::start(output).context("starting the writer's thread")?;
+    startup::say_what_is_missing(&probe)?;
+    stop.begin_tracing();
     let first = ClockReading::now();
+    let mut start = Vec::new();
+    write_start(&header(&probe, first.monotonic_ns), &mut start);
+    write_clock(first, &mut start);
+    let name = destination.name();
+    let (output, rest) = destination.begin(start)?;
+    let mut writer =
+        Writer::start(output, Patience::None).context("starting the writer's thread")?;
     if let Some(room) = writer.room() {
-        write_start(&header(&probe, first.monotonic_ns), room);
-        write_clock(first, room);
+        room.extend(rest);
     }
     let mut capture = Capture {
         probe,
@@ -177,57 +194,27 @@ pub fn run(config: &CaptureConfig) -> anyhow::Result<()> {
         dropped_total: 0,
     };
     runtime.block_on(async {
-        stop_after(stop, config.duration);
+        stop.after(config.duration);
         let nobody = std::future::pending::<Option<()>>;
-        pump(&mut capture, stopped, nobody, |_, ()| {})
+        pump(&mut capture, stop.requested(), nobody, |_, ()| {})
             .await
             .context("waiting for the ring buffer")
     })?;
-    let name = config
-        .file
-        .as_deref()
-        .map_or("standard output".to_owned(), |file| {
-            file.display().to_string()
-        });
     match capture.ended {
         Some(WriterState::Failed(error)) => Err(error)
             .with_context(|| format!("writing {name}; what was written before can be replayed")),
         Some(WriterState::ReaderGone) => Ok(()),
         Some(WriterState::Done | WriterState::Open) | None => {
             let lost = capture.lost + capture.skipped;
-            eprint!("{} events captured, {lost} lost", capture.events);
+            let mut summary = format!("{} events captured, {lost} lost", capture.events);
             if capture.dropped_total > 0 {
-                eprint!(
+                summary += &format!(
                     ", {} not written, for {name} was too slow",
                     capture.dropped_total
                 );
             }
-            eprintln!();
-            Ok(())
+            say::line(summary)
         }
-    }
-}
-
-/// Opens the file, or standard output.
-fn open(file: Option<&Path>, force: bool) -> anyhow::Result<Box<dyn Write + Send>> {
-    let Some(path) = file else {
-        if io::IsTerminal::is_terminal(&io::stdout()) {
-            bail!("a capture is not for a terminal: name a file, or pipe it");
-        }
-        return Ok(Box::new(io::stdout()));
-    };
-    let opened = if force {
-        File::create(path)
-    } else {
-        OpenOptions::new().write(true).create_new(true).open(path)
-    };
-    match opened {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
-            "{} exists: choose another name, or replace it with --force",
-            path.display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
     }
 }
 

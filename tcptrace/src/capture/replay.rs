@@ -13,9 +13,11 @@ use crate::{
     config::ReplayConfig,
     decode::decode,
     host::Host,
-    output::{Writer, WriterState},
+    output::{Patience, Writer, WriterState},
     probe::Source,
     record::Recorder,
+    say,
+    stop::Stop,
     tail::Tail,
     tracer,
     tracer::Consumer,
@@ -28,6 +30,7 @@ use crate::{
 ///
 /// When the file cannot be read or is damaged; what comes before the damage is shown.
 pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
+    let _stop = Stop::on_signals()?;
     let (name, input): (String, Box<dyn Read>) = match &config.file {
         Some(path) => {
             let name = path.display().to_string();
@@ -36,7 +39,9 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         }
         None => ("standard input".to_owned(), Box::new(io::stdin().lock())),
     };
-    let writer = Writer::start(io::stdout()).context("starting the writer's thread")?;
+    // No ring waits to be drained, and what is shown is all that the file holds.
+    let writer =
+        Writer::start(io::stdout(), Patience::Endless).context("starting the writer's thread")?;
     let (mut replay, header) = Replay::open(input).with_context(|| name.clone())?;
     let host = Host {
         name: header.host.clone(),
@@ -61,7 +66,7 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         (WriterState::Failed(error), _) => Err(error).context("writing to standard output"),
         (WriterState::ReaderGone, _) => Ok(()),
         (WriterState::Done | WriterState::Open, outcome) => {
-            eprintln!("{}", tail.counts());
+            say::line(tail.counts())?;
             outcome.with_context(|| name.clone())
         }
     }

@@ -19,7 +19,7 @@ const WIDE_SERIES: usize = 30;
 pub(super) const ROLES: usize = Role::ALL.len();
 /// How many verdicts there are.
 pub(super) const VERDICTS: usize = Verdict::ALL.len();
-/// The label `closed_by`; `none` where no FIN was seen that could tell.
+/// The label `closed_by`, as in the record; `none` where it cannot be told.
 pub(super) const CLOSERS: [&str; 4] = [
     ClosedBy::Local.name(),
     ClosedBy::Remote.name(),

@@ -198,7 +198,7 @@ impl Metrics {
         let role = connection.role;
         let slot = self.ports.slot(connection.service_port());
         let verdict = verdict_index(ended.verdict);
-        let closer = closer_index(connection.closed_by);
+        let closer = closer_index(ended.closed_by());
         self.cells
             .at_wide(slot, role, WideCell::Closed(verdict, closer))
             .closed[verdict][closer] += 1;
@@ -211,7 +211,9 @@ impl Metrics {
         if matches!(ended.time_wait, Some((true, _))) {
             self.time_wait(role, connection.service_port());
         }
-        if let (Some(side), Some(ns)) = (side_index(connection.closed_by), ended.half_closed_ns()) {
+        if let (Some(side), Some(ns)) =
+            (side_index(connection.first_fin_by), ended.half_closed_ns())
+        {
             self.cells.half_closed[side].observe(ns);
         }
         let Some(fields) = ended.fields else {

@@ -9,7 +9,7 @@ mod writer;
 pub use self::{
     table::{Table, TableStyle},
     units::{bytes, duration},
-    writer::{Writer, WriterState},
+    writer::{Patience, Writer, WriterState},
 };
 use crate::record::Record;
 

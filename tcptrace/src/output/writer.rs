@@ -1,7 +1,7 @@
-//! Writing without ever holding up the tracer.
+//! Writing on a thread of its own.
 //!
-//! Rows go to a thread of their own. When whoever reads is slow they pile up to a bound; past it
-//! rows are dropped and counted, and the output itself says so.
+//! When the reader is slow, rows pile up to a bound. Past it a tracer goes on: rows are dropped
+//! and counted, and the output itself says so. A replay has no ring to protect: it waits.
 
 use std::{
     io::{self, Write},
@@ -15,7 +15,7 @@ const BATCHES: usize = 8;
 /// Bytes that may pile up beside them.
 const PENDING: usize = 16 << 20;
 /// Looks at a slow reader before the end is given up, 5 ms apart.
-const PATIENCE: u32 = 400;
+const LAST_LOOKS: u32 = 400;
 
 /// What became of the output.
 #[derive(Debug)]
@@ -30,8 +30,18 @@ pub enum WriterState {
     Failed(io::Error),
 }
 
+/// What to do about a reader that is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Drop rows.
+    None,
+    /// Wait, for as long as it takes.
+    Endless,
+}
+
 /// Hands bytes to a thread that writes them.
 pub struct Writer {
+    patience: Patience,
     batches: Option<SyncSender<Vec<u8>>>,
     thread: Option<JoinHandle<io::Result<()>>>,
     pending: Vec<u8>,
@@ -43,7 +53,7 @@ impl Writer {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn start(mut output: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(mut output: impl Write + Send + 'static, patience: Patience) -> io::Result<Self> {
         let (batches, receiver): (_, Receiver<Vec<u8>>) = sync_channel(BATCHES);
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
@@ -55,6 +65,7 @@ impl Writer {
                 Ok(())
             })?;
         Ok(Self {
+            patience,
             batches: Some(batches),
             thread: Some(thread),
             pending: Vec::new(),
@@ -62,11 +73,19 @@ impl Writer {
     }
 
     /// Room to append rows to; `None` when too much waits already, and the row is to be dropped.
+    /// With endless patience there is always room: [`pass_on`](Self::pass_on) makes it.
     pub fn room(&mut self) -> Option<&mut Vec<u8>> {
-        (self.pending.len() < PENDING).then_some(&mut self.pending)
+        (self.patience == Patience::Endless || self.pending.len() < PENDING)
+            .then_some(&mut self.pending)
     }
 
-    /// Passes on what was appended, without waiting, and answers how the output is.
+    /// Room for the few last rows, whatever waits already.
+    pub fn room_at_the_end(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
+    }
+
+    /// Passes on what was appended and returns how the output is. Waits only with endless
+    /// patience.
     pub fn pass_on(&mut self) -> WriterState {
         if self.pending.is_empty() {
             return WriterState::Open;
@@ -74,7 +93,14 @@ impl Writer {
         let Some(batches) = &self.batches else {
             return WriterState::Done;
         };
-        match batches.try_send(std::mem::take(&mut self.pending)) {
+        let pending = std::mem::take(&mut self.pending);
+        let sent = match self.patience {
+            Patience::None => batches.try_send(pending),
+            Patience::Endless => batches
+                .send(pending)
+                .map_err(|error| TrySendError::Disconnected(error.0)),
+        };
+        match sent {
             Ok(()) => WriterState::Open,
             Err(TrySendError::Full(batch)) => {
                 self.pending = batch;
@@ -84,9 +110,17 @@ impl Writer {
         }
     }
 
-    /// Writes what waits and ends the thread. Whoever reads has two seconds for it.
+    /// Writes what waits and ends the thread. Without patience the reader has two seconds for it.
     pub fn finish(mut self) -> WriterState {
-        for _ in 0..PATIENCE {
+        if self.patience == Patience::Endless {
+            return match self.pass_on() {
+                WriterState::Open => self.join(),
+                ended @ (WriterState::Done | WriterState::ReaderGone | WriterState::Failed(_)) => {
+                    ended
+                }
+            };
+        }
+        for _ in 0..LAST_LOOKS {
             match self.pass_on() {
                 WriterState::Open => {}
                 ended @ (WriterState::Done | WriterState::ReaderGone | WriterState::Failed(_)) => {
@@ -103,7 +137,7 @@ impl Writer {
         }
         WriterState::Failed(io::Error::new(
             io::ErrorKind::TimedOut,
-            "whoever reads the output did not take the end of it",
+            "timed out after 2 s: the reader stopped reading",
         ))
     }
 

@@ -48,7 +48,7 @@ impl Write for Stuck {
 #[test]
 fn what_was_appended_is_written_in_order() {
     let shared = Shared::default();
-    let mut writer = Writer::start(shared.clone()).unwrap();
+    let mut writer = Writer::start(shared.clone(), Patience::None).unwrap();
     for row in 0..1000 {
         writeln!(writer.room().unwrap(), "{row}").unwrap();
         assert!(matches!(writer.pass_on(), WriterState::Open));
@@ -67,7 +67,7 @@ fn a_closed_pipe_is_an_end_and_another_error_is_a_failure() {
         (io::ErrorKind::BrokenPipe, true),
         (io::ErrorKind::StorageFull, false),
     ] {
-        let mut writer = Writer::start(Failing(kind)).unwrap();
+        let mut writer = Writer::start(Failing(kind), Patience::None).unwrap();
         writer.room().unwrap().extend_from_slice(b"row\n");
         let state = writer.finish();
         assert_eq!(
@@ -82,7 +82,7 @@ fn a_closed_pipe_is_an_end_and_another_error_is_a_failure() {
 #[test]
 fn a_reader_that_does_not_read_costs_rows_and_never_time() {
     let (let_go, gate) = std::sync::mpsc::channel();
-    let mut writer = Writer::start(Stuck(gate)).unwrap();
+    let mut writer = Writer::start(Stuck(gate), Patience::None).unwrap();
     let row = vec![b'x'; 1 << 20];
     // One batch is being written, some wait, and what piles up beside them is bounded, each of
     // them by PENDING.
@@ -101,4 +101,40 @@ fn a_reader_that_does_not_read_costs_rows_and_never_time() {
     assert!(matches!(writer.pass_on(), WriterState::Open));
     drop(let_go);
     assert!(matches!(writer.finish(), WriterState::Done));
+}
+
+#[test]
+fn with_endless_patience_a_slow_reader_gets_all_of_it() {
+    const ROW: usize = 1 << 20;
+    // Far more than may pile up without patience.
+    let rows = 4 * (PENDING / ROW + BATCHES);
+    let (let_go, gate) = std::sync::mpsc::channel();
+    let shared = Arc::new(Mutex::new(0));
+    let sink = Counting(gate, Arc::clone(&shared));
+    let producer = std::thread::spawn(move || {
+        let mut writer = Writer::start(sink, Patience::Endless).unwrap();
+        for _ in 0..rows {
+            writer.room().expect("room").extend(vec![b'x'; ROW]);
+            assert!(matches!(writer.pass_on(), WriterState::Open));
+        }
+        writer.finish()
+    });
+    drop(let_go);
+    assert!(matches!(producer.join().unwrap(), WriterState::Done));
+    assert_eq!(*shared.lock().unwrap(), rows * ROW);
+}
+
+/// Takes nothing until it is let, and then counts bytes.
+struct Counting(Receiver<()>, Arc<Mutex<usize>>);
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(self.0.recv().is_err(), "nothing is ever sent");
+        *self.1.lock().unwrap() += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

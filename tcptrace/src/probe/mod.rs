@@ -15,7 +15,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read as _},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
     path::Path,
@@ -31,7 +31,7 @@ use aya_log::EbpfLogger;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tcptrace_common::{
     GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, PROGRAM_SEED,
-    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, StepEvent,
 };
 
 use self::attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all};
@@ -44,6 +44,9 @@ pub use self::{
 
 /// The programs, as `build.rs` embeds them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRACE_EBPF_OBJECT"));
+
+/// Bytes of the smallest event in the ring, the kernel's own header included.
+const SMALLEST_RECORD: usize = size_of::<StepEvent>() + 8;
 
 /// The oldest kernel with what the programs need.
 pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
@@ -109,7 +112,8 @@ unsafe impl Pod for LayoutBytes {}
 
 /// The programs, loaded and attached. Dropping it detaches them.
 pub struct Probe {
-    ebpf: Ebpf,
+    /// The programs; none once they are detached.
+    ebpf: Option<Ebpf>,
     events: RingBuf<MapData>,
     counters: Counters,
     hooks: Vec<HookStatus>,
@@ -117,7 +121,26 @@ pub struct Probe {
     btf: Result<(), String>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// What the kernel tells of the program that takes transitions.
-    transitions_info: Option<File>,
+    transitions_info: Option<ProgramInfo>,
+    ring_bytes: u32,
+}
+
+/// What the kernel tells of a program, kept open to be read often. It outlives the program's
+/// being detached.
+struct ProgramInfo {
+    info: File,
+    _program: OwnedFd,
+}
+
+impl ProgramInfo {
+    fn open(program: &Program) -> Option<Self> {
+        let program = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
+        let info = File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+        Some(Self {
+            info,
+            _program: program,
+        })
+    }
 }
 
 impl Probe {
@@ -171,7 +194,7 @@ impl Probe {
         let counters = map_counters(&mut ebpf)?;
         let transitions_info = open_transitions_info(&ebpf);
         Ok(Self {
-            ebpf,
+            ebpf: Some(ebpf),
             events,
             counters,
             hooks,
@@ -182,7 +205,26 @@ impl Probe {
             btf: types.map(drop),
             logger,
             transitions_info,
+            ring_bytes: config.ring_bytes,
         })
+    }
+
+    /// Detaches everything: nothing is added to the ring any more. What it holds can still be
+    /// drained.
+    pub fn detach(&mut self) {
+        drop(self.ebpf.take());
+    }
+
+    /// Nothing is traced any more.
+    #[must_use]
+    pub const fn is_detached(&self) -> bool {
+        self.ebpf.is_none()
+    }
+
+    /// How many events the ring can hold at most.
+    #[must_use]
+    pub const fn most_waiting(&self) -> usize {
+        self.ring_bytes as usize / SMALLEST_RECORD
     }
 
     /// What became of each hook, the needed one first.
@@ -232,7 +274,8 @@ impl Probe {
     ///
     /// When the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk(&mut self) -> Result<SocketWalk, String> {
-        let program: &mut Iter = attach::program(&mut self.ebpf, PROGRAM_SEED)?;
+        let ebpf = self.ebpf.as_mut().ok_or("the programs are detached")?;
+        let program: &mut Iter = attach::program(ebpf, PROGRAM_SEED)?;
         let link = program.attach().map_err(|error| chain(&error))?;
         let link = program.take_link(link).map_err(|error| chain(&error))?;
         Ok(SocketWalk(link))
@@ -271,7 +314,7 @@ impl Probe {
         let mut text = [0; 512];
         self.transitions_info
             .as_ref()
-            .and_then(|info| info.read_at(&mut text, 0).ok())
+            .and_then(|program| program.info.read_at(&mut text, 0).ok())
             .and_then(|length| recursion_misses(str::from_utf8(&text[..length]).ok()?))
             .unwrap_or(0)
     }
@@ -281,7 +324,8 @@ impl Probe {
     #[must_use]
     pub fn program_misses(&self) -> Vec<(String, u64)> {
         self.ebpf
-            .programs()
+            .iter()
+            .flat_map(Ebpf::programs)
             .filter_map(|(name, program)| {
                 let fd = program_fd(program)?;
                 let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
@@ -332,12 +376,11 @@ impl AsFd for Probe {
     }
 }
 
-/// What the kernel tells of the program that takes transitions, kept open to be read often.
-fn open_transitions_info(ebpf: &Ebpf) -> Option<File> {
+/// What the kernel tells of the program that takes transitions.
+fn open_transitions_info(ebpf: &Ebpf) -> Option<ProgramInfo> {
     [PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC]
         .iter()
-        .filter_map(|name| program_fd(ebpf.program(name)?))
-        .find_map(|fd| File::open(format!("/proc/self/fdinfo/{fd}")).ok())
+        .find_map(|name| ProgramInfo::open(ebpf.program(name)?))
 }
 
 /// `bpf_prog_show_fdinfo` has it since 5.12.

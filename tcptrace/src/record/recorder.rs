@@ -143,7 +143,7 @@ impl Recorder {
         let established_end = connection.first_fin.map_or(closed, Moment::get);
         // Without the first FIN of a connection that had one, the end of that phase is not known.
         let phase_end_seen =
-            connection.first_fin.is_some() || (connection.closed_by.is_none() && ended.end_seen);
+            connection.first_fin.is_some() || (connection.first_fin_by.is_none() && ended.end_seen);
         let record = ConnectionRecord {
             identity: self.identity_of(connection),
             uid: connection.owner.uid,

@@ -218,7 +218,7 @@ pub struct Connection {
     /// The second FIN, when it was seen.
     pub second_fin: Option<Moment>,
     /// Whose FIN came first.
-    pub closed_by: Option<ClosedBy>,
+    pub first_fin_by: Option<ClosedBy>,
     /// How long the handshake took, nanoseconds, and how we know.
     pub handshake: Option<(u64, HandshakeSource)>,
     /// SYN or SYN-ACK retransmits, once established.
@@ -270,7 +270,7 @@ impl Connection {
             state_since: None,
             first_fin: None,
             second_fin: None,
-            closed_by: None,
+            first_fin_by: None,
             handshake: None,
             syn_retransmits: None,
             request: Request::default(),
@@ -369,12 +369,12 @@ impl Connection {
     pub(super) fn learn_closer(&mut self, state: TcpState) {
         match state {
             TcpState::FinWait1 | TcpState::FinWait2 => {
-                self.closed_by.get_or_insert(ClosedBy::Local);
+                self.first_fin_by.get_or_insert(ClosedBy::Local);
             }
             TcpState::CloseWait | TcpState::LastAck => {
-                self.closed_by.get_or_insert(ClosedBy::Remote);
+                self.first_fin_by.get_or_insert(ClosedBy::Remote);
             }
-            TcpState::Closing => self.closed_by = Some(ClosedBy::Simultaneous),
+            TcpState::Closing => self.first_fin_by = Some(ClosedBy::Simultaneous),
             TcpState::Established
             | TcpState::SynSent
             | TcpState::SynRecv
@@ -436,7 +436,7 @@ impl Ended {
     /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
     #[must_use]
     pub fn closed_by(&self) -> Option<ClosedBy> {
-        self.connection.closed_by.or(match self.verdict {
+        self.connection.first_fin_by.or(match self.verdict {
             Verdict::ResetReceived => Some(ClosedBy::Remote),
             Verdict::ResetByUs
             | Verdict::UnreadData

@@ -3,16 +3,19 @@
 //! A child socket does not name its listener. It is found by namespace, port and address as the
 //! kernel finds it (`__inet_lookup_listener`: the bound address before the wildcard), and only
 //! when all that match belong to one process; otherwise nobody is named.
+//!
+//! Any user can listen on thousands of addresses of one port, or thousands of times on one address
+//! (SO_REUSEPORT). So nothing here walks over the sockets of a place.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 
 use super::connection::{Moment, Process};
 use crate::event::Endpoints;
 
-/// Namespace and port.
-type Place = (Option<u32>, u16);
+/// Namespace, port and address.
+type Place = (Option<u32>, u16, IpAddr);
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,84 +34,98 @@ pub struct Listener {
 
 impl Listener {
     const fn place(&self) -> Place {
-        (self.endpoints.netns, self.endpoints.local_port)
+        let ends = &self.endpoints;
+        (ends.netns, ends.local_port, ends.local_address)
     }
+}
+
+/// The sockets of one process that listen at one place.
+#[derive(Clone, Copy)]
+struct Group {
+    process: Option<Process>,
+    sockets: usize,
 }
 
 /// The listening sockets.
 pub(super) struct Listeners {
-    places: HashMap<u64, Place>,
-    by_place: HashMap<Place, Vec<Listener>>,
+    sockets: HashMap<u64, Listener>,
+    /// By place, and there by process id.
+    groups: HashMap<Place, HashMap<Option<u32>, Group>>,
     limit: usize,
 }
 
 impl Listeners {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            places: HashMap::new(),
-            by_place: HashMap::new(),
+            sockets: HashMap::new(),
+            groups: HashMap::new(),
             limit,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.sockets.len()
     }
 
     pub(super) fn contains(&self, socket: u64) -> bool {
-        self.places.contains_key(&socket)
+        self.sockets.contains_key(&socket)
     }
 
     /// Takes a listener in; `false` when there is no room.
     pub(super) fn insert(&mut self, listener: Listener) -> bool {
         self.remove(listener.socket);
-        if self.places.len() >= self.limit {
+        if self.sockets.len() >= self.limit {
             return false;
         }
-        self.places.insert(listener.socket, listener.place());
-        self.by_place
+        self.sockets.insert(listener.socket, listener);
+        self.groups
             .entry(listener.place())
             .or_default()
-            .push(listener);
+            .entry(listener.process.map(|process| process.pid))
+            .or_insert(Group {
+                process: listener.process,
+                sockets: 0,
+            })
+            .sockets += 1;
         true
     }
 
     /// Takes a listener out.
     pub(super) fn remove(&mut self, socket: u64) -> Option<Listener> {
-        let place = self.places.remove(&socket)?;
-        let listeners = self.by_place.get_mut(&place)?;
-        let index = listeners
-            .iter()
-            .position(|listener| listener.socket == socket)?;
-        let listener = listeners.swap_remove(index);
-        if listeners.is_empty() {
-            self.by_place.remove(&place);
+        let listener = self.sockets.remove(&socket)?;
+        let place = listener.place();
+        if let Some(groups) = self.groups.get_mut(&place) {
+            let pid = listener.process.map(|process| process.pid);
+            if let Some(group) = groups.get_mut(&pid) {
+                group.sockets -= 1;
+                if group.sockets == 0 {
+                    groups.remove(&pid);
+                }
+            }
+            if groups.is_empty() {
+                self.groups.remove(&place);
+            }
         }
         Some(listener)
     }
 
     /// The process that listens where a connection came in, if there is just one.
     pub(super) fn process_at(&self, ends: &Endpoints) -> Option<Process> {
-        let listeners = self.by_place.get(&(ends.netns, ends.local_port))?;
         let local = ends.local_address;
-        let ranks: [&dyn Fn(IpAddr) -> bool; 3] = [
-            &|address| address == local && !address.is_unspecified(),
-            &|address| address.is_unspecified() && address.is_ipv4() == local.is_ipv4(),
-            // A dual-stack listener takes IPv4 in too.
-            &|address| address.is_unspecified() && address.is_ipv6(),
-        ];
-        let rank = ranks.iter().find(|rank| {
-            listeners
-                .iter()
-                .any(|listener| rank(listener.endpoints.local_address))
-        })?;
-        let mut processes = listeners
-            .iter()
-            .filter(|listener| rank(listener.endpoints.local_address))
-            .map(|listener| listener.process);
-        let first = processes.next().flatten()?;
-        processes
-            .all(|other| other.is_some_and(|other| other.pid == first.pid))
-            .then_some(first)
+        let any: IpAddr = match local {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // A dual-stack listener takes IPv4 in too.
+        let addresses = [local, any, Ipv6Addr::UNSPECIFIED.into()];
+        let groups = addresses
+            .into_iter()
+            .find_map(|address| self.groups.get(&(ends.netns, ends.local_port, address)))?;
+        let mut groups = groups.values();
+        let first = groups.next()?;
+        match groups.next() {
+            None => first.process,
+            Some(_) => None,
+        }
     }
 }

@@ -150,6 +150,9 @@ pub enum LossPlace {
 }
 
 impl LossPlace {
+    /// Every place, in their order.
+    pub const ALL: [Self; 4] = [Self::Ring, Self::Kernel, Self::Decode, Self::Capture];
+
     /// As printed.
     #[must_use]
     pub const fn name(self) -> &'static str {

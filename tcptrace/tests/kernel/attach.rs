@@ -1,7 +1,13 @@
 //! The ways to the transitions, and what is said when they are narrow or closed.
 
-use anyhow::ensure;
-use serde_json::json;
+use std::{
+    net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{anyhow, ensure};
+use serde_json::{Value, json};
 
 use crate::support::{
     Check,
@@ -10,7 +16,7 @@ use crate::support::{
     record::path,
     sentinel,
     sockets::abort_at_close,
-    surroundings::Surroundings,
+    surroundings::{NO_BTF, Surroundings},
     tail::Tail,
     talk::{IPV4, IPV6, MAPPED, Over, Talk},
     tests,
@@ -28,15 +34,12 @@ tests![
     without_btf_and_tracefs_it_fails_and_says_what_to_do,
     tp_btf_alone_fails_without_btf,
     nobody_may_trace_and_is_told_who_may,
+    connects_refused_while_it_starts_are_never_said_to_be_unreachable,
 ];
 
 const EVERYTHING: Surroundings = Surroundings {
     tracefs: true,
     btf: true,
-};
-const NO_BTF: Surroundings = Surroundings {
-    tracefs: true,
-    btf: false,
 };
 const NOTHING: Surroundings = Surroundings {
     tracefs: false,
@@ -234,4 +237,43 @@ fn nobody_may_trace_and_is_told_who_may() -> Check {
         output.must_complain(word)?;
     }
     Ok(())
+}
+
+/// The reset hooks are attached before the transitions: else a connect refused between the two
+/// would look like one whose RST never came.
+fn connects_refused_while_it_starts_are_never_said_to_be_unreachable() -> Check {
+    const STARTS: usize = 5;
+    const SHOWN: usize = 200;
+    let namespace = Namespace::new()?;
+    // Nobody listens there any more.
+    let (_, address) = namespace.listen("127.0.0.1:0")?;
+    let done = AtomicBool::new(false);
+    let inode = namespace.inode().to_string();
+    thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            namespace.run(|| {
+                while !done.load(Ordering::Relaxed) {
+                    ensure!(TcpStream::connect(address).is_err(), "somebody listens");
+                }
+                Ok(())
+            })
+        });
+        let outcome = (0..STARTS).try_for_each(|_| {
+            let count = SHOWN.to_string();
+            let output = Running::to_end(&mut tcptrace(&[
+                "tail", "--format", "json", "--netns", &inode, "--count", &count,
+            ]))?;
+            output.must_end_with(0)?;
+            for line in output.stdout.lines() {
+                let record: Value = serde_json::from_str(line)?;
+                // One that was under way already may not be known.
+                let known = record["completeness"] != "full" || record["verdict"] == "refused";
+                ensure!(known, "{record}");
+            }
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        let refused = refused.join().map_err(|_| anyhow!("a thread panicked"))?;
+        outcome.and(refused)
+    })
 }

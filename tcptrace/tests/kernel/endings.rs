@@ -1,15 +1,20 @@
 //! How a tail ends, what it says then, and with which status.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read},
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use nix::sys::signal::Signal;
 
 use crate::support::{
     Check,
+    load::Load,
     namespace::Namespace,
     program::{Running, tcptrace, without_notices},
     tests, wait_for,
@@ -24,6 +29,10 @@ tests![
     a_duration_ends_a_tail,
     arguments_that_cannot_be_meant_are_refused,
     help_and_version_are_no_failures,
+    a_stop_under_load_ends_a_tail,
+    a_second_signal_ends_it_at_once,
+    a_closed_pipe_is_no_failure,
+    an_output_that_cannot_be_written_is_a_failure_and_no_panic,
 ];
 
 /// A table that is ready: it begins with its headings once everything is attached.
@@ -189,5 +198,96 @@ fn help_and_version_are_no_failures() -> Check {
         ensure!(output.stdout.contains("tcptrace"), "{output:?}");
         ensure!(output.stderr.is_empty(), "{output:?}");
     }
+    Ok(())
+}
+
+fn a_stop_under_load_ends_a_tail() -> Check {
+    let namespace = Namespace::new()?;
+    let load = Load::new(&namespace)?;
+    let ended = AtomicBool::new(false);
+    let mut running = table(&namespace, &["--show", "transitions", "--port", "1"])?;
+    thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                load.run(Duration::from_millis(100), u64::MAX)?;
+            }
+            anyhow::Ok(())
+        });
+        let outcome = running.signal(Signal::SIGTERM).and_then(|()| {
+            let output = running.wait()?;
+            output.must_end_with(0)
+        });
+        ended.store(true, Ordering::Relaxed);
+        let made = maker.join().map_err(|_| anyhow!("a thread panicked"))?;
+        outcome.and(made)
+    })
+}
+
+fn a_second_signal_ends_it_at_once() -> Check {
+    let namespace = Namespace::new()?;
+    let mut running = table(&namespace, &[])?;
+    // Both are there when it goes on.
+    for signal in [
+        Signal::SIGSTOP,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGCONT,
+    ] {
+        running.signal(signal)?;
+    }
+    running.wait()?.must_end_with(128 + Signal::SIGTERM as i32)
+}
+
+/// Something whose reader is gone.
+fn closed_pipe() -> anyhow::Result<Stdio> {
+    let (_, writer) = std::io::pipe()?;
+    Ok(writer.into())
+}
+
+fn status_of(
+    arguments: &[&str],
+    stdout: impl Into<Stdio>,
+    stderr: impl Into<Stdio>,
+) -> anyhow::Result<Option<i32>> {
+    let mut command = tcptrace(arguments);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()?;
+    let status = wait_for("the program to end", || Ok(child.try_wait()?))?;
+    Ok(status.code())
+}
+
+fn a_closed_pipe_is_no_failure() -> Check {
+    for arguments in [
+        &["check"][..],
+        &["--help"],
+        &["tail", "--duration", "100ms"],
+    ] {
+        let status = status_of(arguments, closed_pipe()?, closed_pipe()?)?;
+        ensure!(status == Some(0), "{arguments:?}: {status:?}");
+    }
+    Ok(())
+}
+
+fn an_output_that_cannot_be_written_is_a_failure_and_no_panic() -> Check {
+    let full = || File::options().write(true).open("/dev/full");
+    let null = Stdio::null;
+    for arguments in [&["check"][..], &["--help"], &["--version"]] {
+        let status = status_of(arguments, full()?, null())?;
+        ensure!(status == Some(1), "{arguments:?}: {status:?}");
+    }
+    let tail = ["tail", "--duration", "100ms"];
+    for (arguments, expected) in [
+        (&tail[..], 1),
+        (&["replay", "/nonexistent"], 1),
+        (&["--no-such-flag"], 2),
+    ] {
+        let status = status_of(arguments, null(), full()?)?;
+        ensure!(status == Some(expected), "{arguments:?}: {status:?}");
+    }
+    let status = status_of(&tail, full()?, null())?;
+    ensure!(status == Some(1), "the table's head: {status:?}");
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! network namespaces fails the tests instead of having them ignored.
 
 mod attach;
+mod captures;
 mod check;
 mod connections;
 mod daemon;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(1);
     let tests = [
         attach::tests(),
+        captures::tests(),
         check::tests(),
         connections::tests(),
         daemon::tests(),

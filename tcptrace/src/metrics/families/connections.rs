@@ -103,7 +103,7 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
     let mut closed = Family::counter(
         "tcptrace_connections_closed_total",
         &["role", "port", "verdict", "closed_by"],
-        "Established connections that ended, by why and by whose FIN came first; closed_by=\"none\" when no FIN was seen.",
+        "Established connections that ended, by why and by who ended them: whose FIN came first, without a FIN whose RST or abort it was; closed_by=\"none\" when that cannot be told.",
     );
     scrape.for_each_port(|at| {
         for verdict in Verdict::ALL {

@@ -87,11 +87,7 @@ fn what_has_no_service_port_is_unknown_and_not_other() {
     let shown = Exposition::of(&mut host);
     let simultaneous = [("role", "simultaneous"), ("port", "unknown")];
     assert_eq!(shown.sum(ESTABLISHED, &simultaneous), 1);
-    let unknown = [
-        ("role", "unknown"),
-        ("port", "unknown"),
-        ("closed_by", "none"),
-    ];
+    let unknown = [("role", "unknown"), ("port", "unknown")];
     assert_eq!(shown.sum("tcptrace_connections_closed_total", &unknown), 1);
     assert_eq!(shown.sum(ESTABLISHED, &[("role", "unknown")]), 0);
     assert_eq!(shown.value("tcptrace_connections_seeded_total"), Some(1.0));
@@ -190,6 +186,23 @@ fn crossed_fins_leave_no_side_half_closed() {
         0
     );
     let labels = [("verdict", "graceful"), ("closed_by", "simultaneous")];
+    assert_eq!(shown.sum("tcptrace_connections_closed_total", &labels), 1);
+}
+
+#[test]
+fn who_ended_a_connection_without_a_fin_is_counted_as_the_record_says() {
+    let mut host = Host::new();
+    let mut socket = host.active(NETWORK, 443);
+    host.establish(&mut socket, 0);
+    host.reset(&socket, false);
+    let fields = CloseFields {
+        error: 104,
+        ..CloseFields::default()
+    };
+    host.close(&mut socket, fields);
+    host.settle();
+    let shown = Exposition::of(&mut host);
+    let labels = [("verdict", "reset_received"), ("closed_by", "remote")];
     assert_eq!(shown.sum("tcptrace_connections_closed_total", &labels), 1);
 }
 

@@ -135,7 +135,7 @@ fn a_connection_that_was_there_before_is_seeded_and_has_no_age() {
     assert_eq!((connection.opened, connection.established_at), (None, None));
     assert_eq!(connection.handshake, None);
     // Who closes is seen, and is the best that can be had of whose it is.
-    assert_eq!(connection.closed_by, Some(ClosedBy::Local));
+    assert_eq!(connection.first_fin_by, Some(ClosedBy::Local));
     assert_eq!(connection.process.unwrap().source, ProcessSource::Close);
     assert_eq!(connection.endpoints, Some(ends(40_000, 443)));
 }
@@ -152,7 +152,7 @@ fn a_seeded_connection_knows_no_more_than_its_first_transition_tells() {
     ] {
         let (_, recording) = play(&Story::client().already(old).through(path).events());
         let ended = recording.ended()[0];
-        assert_eq!(ended.connection.closed_by, closed_by, "{old:?}");
+        assert_eq!(ended.connection.first_fin_by, closed_by, "{old:?}");
         assert_eq!(ended.connection.completeness, Completeness::Seeded);
         assert_eq!(
             ended.half_closed_ns(),

@@ -264,7 +264,7 @@ fn an_old_kernels_child_is_not_identified_before_established() {
 fn a_fin_on_the_final_ack_closes_at_once() {
     let ended =
         record_of(Story::child().through(&[SynRecv, Established, CloseWait, LastAck, Close]));
-    assert_eq!(ended.connection.closed_by, Some(ClosedBy::Remote));
+    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Remote));
     assert_eq!(ended.half_closed_ns(), Some(MS));
 }
 
@@ -284,7 +284,7 @@ fn a_fast_open_child_may_be_closed_before_it_is_established() {
     let ended = record_of(story.through(&[FinWait2, Close]));
     assert!(ended.connection.established);
     assert_eq!(ended.connection.established_at, None);
-    assert_eq!(ended.connection.closed_by, Some(ClosedBy::Local));
+    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
     let process = ended.connection.process.unwrap();
     assert_eq!((process.pid, process.source), (200, ProcessSource::Close));
 }
@@ -344,6 +344,6 @@ fn a_socket_connected_to_itself_is_a_simultaneous_open() {
     let story = story.through(&[SynSent, SynRecv, Established, FinWait1, Closing, Close]);
     let ended = record_of(story);
     assert_eq!(ended.connection.role, Role::Simultaneous);
-    assert_eq!(ended.connection.closed_by, Some(ClosedBy::Simultaneous));
+    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Simultaneous));
     assert_eq!(ended.verdict, Verdict::Graceful);
 }

@@ -29,7 +29,7 @@ impl Life {
             established: ns(connection.established_at),
             handshake: connection.handshake.map(|(ns, _)| ns),
             fins: (ns(connection.first_fin), ns(connection.second_fin)),
-            closed_by: connection.closed_by,
+            closed_by: connection.first_fin_by,
             process: connection
                 .process
                 .map(|process| (process.pid, process.source)),

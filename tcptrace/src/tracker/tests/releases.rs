@@ -47,7 +47,7 @@ fn an_active_close_that_sees_the_peers_fin() {
     );
     assert_eq!((tracker.stats.established, tracker.stats.closed), (1, 1));
     let ended = record_of(story);
-    assert_eq!(ended.connection.closed_by, Some(ClosedBy::Local));
+    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
     assert_eq!(ended.connection.first_fin, nth(2));
     assert_eq!(ended.closed_at, nth(24).unwrap());
     assert_eq!(ended.half_closed_ns(), Some(22 * MS));
@@ -115,7 +115,7 @@ fn close_after_shutdown_enters_the_same_state_and_changes_nothing() {
             let fins = (connection.first_fin, connection.second_fin);
             (
                 fins,
-                connection.closed_by,
+                connection.first_fin_by,
                 ended.half_closed_ns(),
                 ended.closed_at,
             )

@@ -62,6 +62,15 @@ pub(crate) fn tcptrace_as_nobody(arguments: &[&str]) -> anyhow::Result<(Command,
     Ok((command, file))
 }
 
+/// A process has got as far as taking signals itself. `None` until then.
+pub(crate) fn takes_signals(process: u32) -> Option<()> {
+    let mut threads = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let takes = |thread: std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "signals\n")
+    };
+    threads.any(|thread| thread.is_ok_and(takes)).then_some(())
+}
+
 /// What a program left when it ended.
 #[derive(Debug)]
 pub(crate) struct Output {

@@ -24,6 +24,12 @@ pub(crate) struct Surroundings {
     pub(crate) btf: bool,
 }
 
+/// The kernel's types are missing.
+pub(crate) const NO_BTF: Surroundings = Surroundings {
+    tracefs: true,
+    btf: false,
+};
+
 impl Surroundings {
     /// Does something (starts a program) that sees just this much.
     pub(crate) fn run<T: Send>(

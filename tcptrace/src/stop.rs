@@ -1,0 +1,111 @@
+//! When to stop: SIGINT, SIGTERM and SIGHUP, a time that is over, or whoever holds a [`Stop`].
+//!
+//! Signals are taken by a thread of their own, so that they count at every moment: while the
+//! program starts (it may hang in an open() or read BTF), while it works through a full ring, and
+//! while it waits for a reader. What a signal means depends on how far the program is:
+//!
+//! ```text
+//! Starting  ── signal ──► ends at once, status 0: nothing was traced
+//! Tracing   ── signal ──► stops in order
+//! Stopping  ── signal ──► ends at once, status 128 + signal
+//! ```
+
+use std::{
+    io, process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
+use tokio::sync::watch;
+
+/// A way to stop, and to learn of it.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    requested: watch::Sender<bool>,
+    tracing: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Takes the process's signals. To be called before any other thread is started: those that
+    /// are there already would still die of them.
+    ///
+    /// # Errors
+    ///
+    /// When the signals cannot be blocked, or the thread cannot be started.
+    pub fn on_signals() -> anyhow::Result<Self> {
+        let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        if !is_ignored(Signal::SIGHUP) {
+            signals.add(Signal::SIGHUP);
+        }
+        signals.thread_block().context("blocking signals")?;
+        let stop = Self {
+            requested: watch::Sender::new(false),
+            tracing: Arc::default(),
+        };
+        let taker = stop.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                // It cannot fail with signals that exist.
+                while let Ok(signal) = signals.wait() {
+                    taker.take(signal);
+                }
+            })
+            .context("starting the thread that takes signals")?;
+        Ok(stop)
+    }
+
+    fn take(&self, signal: Signal) {
+        if !self.tracing.load(Ordering::Relaxed) {
+            process::exit(0);
+        }
+        if self.requested.send_replace(true) {
+            process::exit(128 + signal as i32);
+        }
+    }
+
+    /// The program traces: from now on a signal asks it to stop in order.
+    pub fn begin_tracing(&self) {
+        self.tracing.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks to stop.
+    pub fn request(&self) {
+        self.requested.send_replace(true);
+    }
+
+    /// Becomes true when it is time to stop.
+    #[must_use]
+    pub fn requested(&self) -> watch::Receiver<bool> {
+        self.requested.subscribe()
+    }
+
+    /// Asks to stop after a time, if there is one. To be called within a runtime.
+    pub fn after(&self, time: Option<Duration>) {
+        if let Some(time) = time {
+            let stop = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                stop.request();
+            });
+        }
+    }
+}
+
+/// Whoever started this has it ignored, as `nohup` does.
+fn is_ignored(signal: Signal) -> bool {
+    let ignored = || -> io::Result<Option<u64>> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        Ok(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()))
+    };
+    // Without /proc it is taken for not ignored, as it is for most.
+    let mask = ignored().ok().flatten().unwrap_or(0);
+    mask & (1 << (signal as u32 - 1)) != 0
+}
