@@ -1,6 +1,6 @@
 //! `tcptrace daemon`: traces in the background and serves metrics.
 
-use std::ops::ControlFlow;
+use std::{net::TcpListener, ops::ControlFlow};
 
 use anyhow::Context;
 use tokio::sync::watch;
@@ -35,6 +35,12 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
     let runtime = runtime()?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = web::bind(&config.listen_addresses)?;
+    let addresses = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<Result<Vec<_>, _>>()
+        .context("finding out where the web server listens")?;
+    let telemetry_path = config.telemetry_path.clone();
     let probe = Probe::load(&config.probe)?;
     for line in startup::missing(probe.hooks(), probe.btf()) {
         tracing::warn!("{line}");
@@ -59,6 +65,9 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
     });
     let mut tracer = Tracer::new(probe, config.max_connections, config.resync, metrics);
     stop.begin_tracing();
+    for address in addresses {
+        tracing::info!("serving metrics on http://{address}{telemetry_path}");
+    }
     tracing::info!("tracing TCP connections; stop with SIGTERM or SIGINT");
     let ended = runtime.block_on(async {
         pump(

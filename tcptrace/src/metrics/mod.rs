@@ -94,7 +94,7 @@ impl Metrics {
             cells: self.cells.clone(),
             labels: self.ports.labels().to_vec(),
             ports_folded: self.ports.folded(),
-            web_connections_rejected: None,
+            web_connections: None,
         }
     }
 

@@ -34,14 +34,22 @@ pub struct Scrape {
     pub(super) labels: Vec<u16>,
     pub(super) ports_folded: u64,
     /// Set by the web server, which alone knows.
-    pub(super) web_connections_rejected: Option<u64>,
+    pub(super) web_connections: Option<WebConnections>,
+}
+
+/// Connections for which the web server had no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WebConnections {
+    pub(super) rejected: u64,
+    pub(super) evicted: u64,
 }
 
 impl Scrape {
-    /// Adds how many connections the web server has turned away.
+    /// Adds how many connections the web server has turned away, and how many idle ones it has
+    /// closed to make room.
     #[must_use]
-    pub const fn with_web_connections_rejected(mut self, rejected: u64) -> Self {
-        self.web_connections_rejected = Some(rejected);
+    pub const fn with_web_connections(mut self, rejected: u64, evicted: u64) -> Self {
+        self.web_connections = Some(WebConnections { rejected, evicted });
         self
     }
 

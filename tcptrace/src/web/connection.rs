@@ -1,23 +1,27 @@
 //! One connection: HTTP/1 over it, until either side is done.
 
-use std::{
-    convert::Infallible,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 
-use super::{HEAD_BYTES, deadline::Deadline, routes::Site, stopped};
+use super::{HEAD_BYTES, deadline::Deadline, places::Place, routes::Site, stopped};
 
-/// Serves one connection.
-pub(super) async fn serve(stream: TcpStream, site: Arc<Site>, mut shutdown: watch::Receiver<bool>) {
-    let io = Deadline::new(TokioIo::new(stream), site.limits());
-    let serving = io.serving();
+/// Serves one connection, for as long as it has its place.
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    site: Arc<Site>,
+    place: Place,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let client = &place.client;
+    let io = Deadline::new(TokioIo::new(stream), site.limits(), Arc::clone(client));
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        serving.store(true, Ordering::Relaxed);
+        client.is_served();
         let site = Arc::clone(&site);
         // The body is not looked at: hyper closes the connection rather than read it.
         let (head, _) = request.into_parts();
@@ -31,6 +35,7 @@ pub(super) async fn serve(stream: TcpStream, site: Arc<Site>, mut shutdown: watc
     );
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = client.evicted() => return,
         () = stopped(&mut shutdown) => {
             connection.as_mut().graceful_shutdown();
             connection.await

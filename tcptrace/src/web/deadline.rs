@@ -13,10 +13,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,7 +21,7 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Limits;
+use super::{Limits, places::Client};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -41,26 +38,22 @@ pub(super) struct Deadline<S> {
     inner: S,
     limits: Limits,
     phase: Phase,
-    /// The head is complete and the response has not begun: no limit of the client's.
-    serving: Arc<AtomicBool>,
+    /// While it is served, from its head's end to its response's beginning, no limit is the
+    /// client's.
+    client: Arc<Client>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S> Deadline<S> {
     /// A connection that begins. Its first request has [`Limits::head`] to come.
-    pub(super) fn new(inner: S, limits: Limits) -> Self {
+    pub(super) fn new(inner: S, limits: Limits, client: Arc<Client>) -> Self {
         Self {
             inner,
             limits,
             phase: Phase::Head,
-            serving: Arc::default(),
+            client,
             timer: Box::pin(sleep(limits.head)),
         }
-    }
-
-    /// To be set when a request's head is complete.
-    pub(super) fn serving(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.serving)
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration) {
@@ -97,7 +90,7 @@ impl<S: Read + Unpin> Read for Deadline<S> {
             }
             // Writing has the limit of a response, and is polled as well.
             Poll::Pending if self.phase == Phase::Response => Poll::Pending,
-            Poll::Pending if self.serving.load(Ordering::Relaxed) => Poll::Pending,
+            Poll::Pending if self.client.waited_for().is_none() => Poll::Pending,
             Poll::Pending => self.wait(context),
         }
     }
@@ -137,7 +130,7 @@ impl<S: Write + Unpin> Write for Deadline<S> {
         match Pin::new(&mut self.inner).poll_flush(context) {
             Poll::Ready(result) => {
                 if self.phase == Phase::Response {
-                    self.serving.store(false, Ordering::Relaxed);
+                    self.client.is_waited_for();
                     let limit = self.limits.idle;
                     self.enter(Phase::Idle, limit);
                     // hyper has looked for the next request already and waits; only the timer

@@ -7,6 +7,7 @@
 
 mod connection;
 mod deadline;
+mod places;
 mod routes;
 mod scraper;
 
@@ -19,14 +20,10 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-use self::routes::Site;
 pub use self::scraper::{ScrapeHandle, ScrapeRequest, ScrapeRequests, scrape_channel};
+use self::{places::Places, routes::Site};
 
 /// How long accept() rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a client can ask for at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time, over all listeners; those beyond are closed at once and counted.
+    /// Connections at a time, over all listeners. For one more, the one that has been idle longest
+    /// is closed; where all are busy, the newcomer is. Both are counted.
     pub connections: usize,
     /// From a request's first byte (or the connection's beginning) to the end of its head.
     pub head: Duration,
@@ -152,8 +150,8 @@ pub async fn run(
     tracer: Tracer,
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let slots = Arc::new(Semaphore::new(config.limits.connections));
-    let site = Arc::new(Site::new(config, tracer));
+    let places = Places::new(config.limits.connections);
+    let site = Arc::new(Site::new(config, tracer, Arc::clone(&places)));
     let mut tasks = JoinSet::new();
     for listener in listeners {
         listener
@@ -161,8 +159,8 @@ pub async fn run(
             .and_then(|()| TcpListener::from_std(listener))
             .context("cannot use a listening socket")
             .map(|listener| {
-                let (site, slots) = (Arc::clone(&site), Arc::clone(&slots));
-                tasks.spawn(listen(listener, site, slots, shutdown.clone()));
+                let (site, places) = (Arc::clone(&site), Arc::clone(&places));
+                tasks.spawn(listen(listener, site, places, shutdown.clone()));
             })?;
     }
     while tasks.join_next().await.is_some() {}
@@ -173,7 +171,7 @@ pub async fn run(
 async fn listen(
     listener: TcpListener,
     site: Arc<Site>,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -184,16 +182,12 @@ async fn listen(
             () = stopped(&mut shutdown) => break,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => {
-                    let (site, shutdown) = (Arc::clone(&site), shutdown.clone());
-                    connections.spawn(async move {
-                        connection::serve(stream, site, shutdown).await;
-                        drop(slot);
-                    });
+            Ok((stream, _)) => {
+                if let Some(place) = places.take() {
+                    let site = Arc::clone(&site);
+                    connections.spawn(connection::serve(stream, site, place, shutdown.clone()));
                 }
-                Err(_) => site.count_rejected(),
-            },
+            }
             // The client was gone before it was taken in.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {

@@ -1,6 +1,6 @@
 //! Which page answers which request.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::{
@@ -10,7 +10,10 @@ use hyper::{
     http::request::Parts,
 };
 
-use super::{Limits, Tracer, WebConfig};
+use super::{
+    Limits, Tracer, WebConfig,
+    places::{Counts, Places},
+};
 use crate::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -26,25 +29,20 @@ const READY: &str = "/-/ready";
 pub(super) struct Site {
     config: WebConfig,
     tracer: Tracer,
-    rejected: AtomicU64,
+    places: Arc<Places>,
 }
 
 impl Site {
-    pub(super) fn new(config: WebConfig, tracer: Tracer) -> Self {
+    pub(super) fn new(config: WebConfig, tracer: Tracer, places: Arc<Places>) -> Self {
         Self {
             config,
             tracer,
-            rejected: AtomicU64::new(0),
+            places,
         }
     }
 
     pub(super) const fn limits(&self) -> Limits {
         self.config.limits
-    }
-
-    /// A connection was closed at once, for there were too many.
-    pub(super) fn count_rejected(&self) {
-        self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Answers one request.
@@ -93,8 +91,8 @@ impl Site {
                 return page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
             }
         };
-        let rejected = self.rejected.load(Ordering::Relaxed);
-        match metrics::encode(&scrape.with_web_connections_rejected(rejected)) {
+        let Counts { rejected, evicted } = self.places.counts();
+        match metrics::encode(&scrape.with_web_connections(rejected, evicted)) {
             Ok(text) => page(StatusCode::OK, EXPOSITION, text),
             Err(error) => {
                 let text = format!("500 the metrics cannot be written: {error}\n");

@@ -218,10 +218,16 @@ fn bounds(scrape: &Scrape) -> Vec<Family> {
     let mut rejected = Family::counter(
         "tcptrace_web_connections_rejected_total",
         &[],
-        "Connections to this web server that were closed at once, because it had too many.",
+        "Connections to this web server that were closed at once, because it had too many and all were busy.",
     );
-    if let Some(count) = scrape.web_connections_rejected {
-        rejected.add_count(&[], count);
+    let mut evicted = Family::counter(
+        "tcptrace_web_connections_evicted_total",
+        &[],
+        "Idle connections to this web server that were closed to make room for new ones.",
+    );
+    if let Some(web) = scrape.web_connections {
+        rejected.add_count(&[], web.rejected);
+        evicted.add_count(&[], web.evicted);
     }
-    vec![ports_folded, series_folded, rejected]
+    vec![ports_folded, series_folded, rejected, evicted]
 }

@@ -65,7 +65,7 @@ impl Exposition {
 #[test]
 fn families_and_series_are_sorted_unique_and_explained() {
     let mut host = Host::new();
-    let text = encode(&host.scrape().with_web_connections_rejected(0)).unwrap();
+    let text = encode(&host.scrape().with_web_connections(0, 0)).unwrap();
     let names: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# HELP "))

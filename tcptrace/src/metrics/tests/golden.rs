@@ -160,7 +160,7 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         source(Hook::SendReset, Err("the kernel has no such tracepoint")),
     ];
     let scrape = host.metrics.scrape(context);
-    let text = encode_scrape(&scrape.with_web_connections_rejected(3));
+    let text = encode_scrape(&scrape.with_web_connections(3, 2));
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/golden/day.prom");
     if std::env::var_os("TCPTRACE_BLESS").is_some() {

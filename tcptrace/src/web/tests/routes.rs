@@ -151,8 +151,8 @@ fn a_tracer_that_does_not_answer_is_a_503() {
         scrape: Duration::from_millis(50),
         ..AMPLE
     };
-    let delay = Duration::from_millis(500);
-    let server = serve_with(limits, Answer { delay, bulk: 0 });
+    let (_shut, gate) = tokio::sync::oneshot::channel();
+    let server = serve_with(limits, Answer { gate: Some(gate) });
     let response = server.get("/metrics");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     let says =

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
-    metrics::{Metrics, MetricsConfig, ScrapeContext},
+    metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     web::{Limits, Tracer, WebConfig, bind, scrape_channel, spawn},
 };
 
@@ -31,13 +31,22 @@ pub(super) const AMPLE: Limits = Limits {
     drain: PATIENCE,
 };
 
+pub(super) const GET: &str = "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n";
+
 /// What the tracer does with a scrape.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Answer {
-    /// How long it takes.
-    pub(super) delay: Duration,
-    /// How many bytes it makes the exposition longer, about.
-    pub(super) bulk: usize,
+    /// It answers when the other end is dropped.
+    pub(super) gate: Option<oneshot::Receiver<()>>,
+}
+
+/// A scrape of so many bytes more, about.
+pub(super) fn scrape_of(metrics: &mut Metrics, bulk: usize) -> Scrape {
+    let program = |at: usize| (format!("{at:01000}"), 1);
+    metrics.scrape(ScrapeContext {
+        misses: (0..bulk / 1000).map(program).collect(),
+        ..ScrapeContext::default()
+    })
 }
 
 pub(super) struct Server {
@@ -45,7 +54,7 @@ pub(super) struct Server {
     pub(super) ready: watch::Sender<bool>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) thread: JoinHandle<anyhow::Result<()>>,
-    /// Scrapes that the tracer answered.
+    /// Scrapes that the tracer was asked for.
     pub(super) scrapes: Arc<AtomicU64>,
 }
 
@@ -70,22 +79,33 @@ pub(super) fn serve_with(limits: Limits, answer: Answer) -> Server {
     };
     let thread = spawn(config, listeners, tracer, stopped).unwrap();
     let scrapes = Arc::new(AtomicU64::new(0));
-    let answered = Arc::clone(&scrapes);
+    let asked = Arc::clone(&scrapes);
     std::thread::spawn(move || {
-        let mut metrics = Metrics::new(&MetricsConfig::default());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        while let Some(request) = runtime.block_on(requests.next()) {
-            std::thread::sleep(answer.delay);
-            let program = |at: usize| (format!("{at:01000}"), 1);
-            let context = ScrapeContext {
-                misses: (0..answer.bulk / 1000).map(program).collect(),
-                ..ScrapeContext::default()
-            };
-            answered.fetch_add(1, Ordering::Relaxed);
-            request.answer(metrics.scrape(context));
-        }
+        runtime.block_on(async {
+            let mut metrics = Metrics::new(&MetricsConfig::default());
+            let mut gate = answer.gate;
+            let mut waiting = Vec::new();
+            loop {
+                tokio::select! {
+                    request = requests.next() => match request {
+                        Some(request) => {
+                            waiting.push(request);
+                            asked.fetch_add(1, Ordering::Relaxed);
+                        }
+                        None => break,
+                    },
+                    _ = async { gate.as_mut().unwrap().await }, if gate.is_some() => gate = None,
+                }
+                if gate.is_none() {
+                    for request in waiting.drain(..) {
+                        request.answer(metrics.scrape(ScrapeContext::default()));
+                    }
+                }
+            }
+        });
     });
     Server {
         address,
@@ -104,22 +124,15 @@ impl Server {
         stream
     }
 
-    /// A client whose kernel takes little that it does not read: left to itself, that grows to
-    /// net.ipv4.tcp_rmem's 32 MiB.
-    pub(super) fn connect_with_small_window(&self) -> TcpStream {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .unwrap();
-        let stream = runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.set_recv_buffer_size(4096).unwrap();
-            socket.connect(self.address).await.unwrap()
-        });
-        let stream = stream.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+    /// Waits until the tracer was asked for so many scrapes.
+    pub(super) fn wait_until_asked(&self, scrapes: u64) {
+        for _ in 0..4_000 {
+            if self.scrapes.load(Ordering::Relaxed) >= scrapes {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the tracer was never asked for {scrapes} scrapes");
     }
 
     /// Everything that comes back for these bytes until the server closes.
@@ -134,22 +147,6 @@ impl Server {
         self.exchange(&format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
         ))
-    }
-
-    /// The same until what it says holds: what the server does is not over when a client sees it.
-    pub(super) fn get_until(&self, path: &str, holds: impl Fn(&str) -> bool) -> String {
-        for _ in 0..1000 {
-            let mut stream = self.connect();
-            let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-            if stream.write_all(request.as_bytes()).is_ok() {
-                let answer = read_to_end(&mut stream);
-                if holds(&answer) {
-                    return answer;
-                }
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("{path} never became what was expected");
     }
 }
 

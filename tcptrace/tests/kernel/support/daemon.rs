@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -24,16 +24,22 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on a port of its own and waits until it traces.
+    /// Starts it on a port that the kernel chooses and waits until it traces.
     pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
-        let address = free_address()?;
-        let listen = address.to_string();
-        let mut command = tcptrace(&["daemon", "--web.listen-address", &listen]);
+        let mut command = tcptrace(&["daemon", "--web.listen-address", "127.0.0.1:0"]);
         let mut running = Running::start(command.args(arguments))?;
-        let scraper = wait_for("the daemon to be ready", || {
+        let address = wait_for("the daemon to say where it listens", || {
             if running.has_ended()? {
                 bail!("the daemon ended: {:?}", running.wait()?);
             }
+            let said = running.complaints();
+            let url = said.split_once(" on http://");
+            let address = url.and_then(|(_, url)| url.split_once('/'));
+            address
+                .map(|(address, _)| address.parse().context("an address"))
+                .transpose()
+        })?;
+        let scraper = wait_for("the daemon to be ready", || {
             let Ok(mut http) = Http::connect(address) else {
                 return Ok(None);
             };
@@ -90,11 +96,6 @@ impl Daemon {
         drop(self.scraper);
         self.running.wait()
     }
-}
-
-/// A port of the host's loopback that is free now.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// One connection over which requests are made.

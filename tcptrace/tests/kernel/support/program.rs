@@ -2,11 +2,12 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
@@ -113,7 +114,9 @@ pub(crate) enum Line {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
+    /// What standard error said so far.
+    stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -126,7 +129,7 @@ impl Running {
             .spawn()
             .with_context(|| format!("starting {}", command.get_program().display()))?;
         let stdout = child.stdout.take().context("its standard output")?;
-        let mut stderr = child.stderr.take().context("its standard error")?;
+        let stderr = child.stderr.take().context("its standard error")?;
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -135,17 +138,28 @@ impl Running {
                 }
             }
         });
-        let stderr = thread::spawn(move || {
-            let mut bytes = Vec::new();
+        let said = Arc::<Mutex<String>>::default();
+        let saying = Arc::clone(&said);
+        let stderr_reader = thread::spawn(move || {
+            let mut stderr = BufReader::new(stderr);
+            let mut line = Vec::new();
             // What was read before an error is all there is to tell.
-            drop(stderr.read_to_end(&mut bytes));
-            String::from_utf8_lossy(&bytes).into_owned()
+            while matches!(stderr.read_until(b'\n', &mut line), Ok(1..)) {
+                lock(&saying).push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
         });
         Ok(Self {
             child,
             lines,
-            stderr: Some(stderr),
+            stderr: said,
+            stderr_reader: Some(stderr_reader),
         })
+    }
+
+    /// What it has complained of so far.
+    pub(crate) fn complaints(&self) -> String {
+        lock(&self.stderr).clone()
     }
 
     /// The next line of its standard output, waited for so long at the most.
@@ -209,12 +223,13 @@ impl Running {
             stdout.push_str(&line);
             stdout.push('\n');
         }
-        let stderr = self.stderr.take().map(JoinHandle::join);
-        let stderr = stderr.and_then(Result::ok).unwrap_or_default();
+        if let Some(reader) = self.stderr_reader.take() {
+            drop(reader.join());
+        }
         Ok(Output {
             status,
             stdout,
-            stderr: without_notices(&stderr),
+            stderr: without_notices(&self.complaints()),
         })
     }
 
@@ -222,6 +237,10 @@ impl Running {
     pub(crate) fn to_end(command: &mut Command) -> anyhow::Result<Output> {
         Self::start(command)?.wait()
     }
+}
+
+fn lock(text: &Mutex<String>) -> MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes what is said of missing and weaker hooks out of what a program complained of: it depends

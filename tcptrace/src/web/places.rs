@@ -1,0 +1,210 @@
+//! The places for connections, and who has to leave when there is none left.
+//!
+//! Clients that only wait cannot keep the others out: the one that has let us wait for its request
+//! the longest gives up its place. Only when every place is in use for a response is a newcomer
+//! turned away.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hashbrown::HashMap;
+use tokio::{sync::Notify, time::Instant};
+
+/// Between two lines in the log that say how full it is.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// All places.
+pub(super) struct Places {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    taken: HashMap<u64, Arc<Client>>,
+    next: u64,
+    counts: Counts,
+    said: Option<Instant>,
+}
+
+/// What became of connections for which there was no place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Closed at once: every place was in use for a response.
+    pub(super) rejected: u64,
+    /// Closed to make room for another one, for they waited.
+    pub(super) evicted: u64,
+}
+
+/// A connection's client.
+pub(super) struct Client {
+    /// Since when we wait for a whole request of it; `None` while it is being answered.
+    waited_for: Mutex<Option<Instant>>,
+    evicted: Notify,
+}
+
+/// A place that is taken. Dropping it gives it back.
+pub(super) struct Place {
+    id: u64,
+    places: Arc<Places>,
+    /// Who has it.
+    pub(super) client: Arc<Client>,
+}
+
+impl Places {
+    /// So many.
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Takes one, from somebody else if it must be.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
+        let mut state = lock(&self.state);
+        if state.taken.len() >= self.limit && !state.evict() {
+            state.counts.rejected += 1;
+            state.say(self.limit);
+            return None;
+        }
+        let id = state.next;
+        state.next += 1;
+        let client = Arc::new(Client {
+            waited_for: Mutex::new(Some(Instant::now())),
+            evicted: Notify::new(),
+        });
+        state.taken.insert(id, Arc::clone(&client));
+        if state.counts != Counts::default() {
+            state.say(self.limit);
+        }
+        Some(Place {
+            id,
+            places: Arc::clone(self),
+            client,
+        })
+    }
+
+    /// What was counted so far.
+    pub(super) fn counts(&self) -> Counts {
+        lock(&self.state).counts
+    }
+}
+
+impl State {
+    /// Makes room, if somebody only waits.
+    fn evict(&mut self) -> bool {
+        let longest = self
+            .taken
+            .iter()
+            .filter_map(|(&id, client)| Some((client.waited_for()?, id)))
+            .min();
+        let Some((_, id)) = longest else {
+            return false;
+        };
+        if let Some(client) = self.taken.remove(&id) {
+            client.evicted.notify_one();
+        }
+        self.counts.evicted += 1;
+        true
+    }
+
+    /// Says in the log that there is no room, now and then.
+    fn say(&mut self, limit: usize) {
+        let now = Instant::now();
+        let is_full = self.taken.len() >= limit;
+        if !is_full || self.said.is_some_and(|said| now - said < SAY_EVERY) {
+            return;
+        }
+        self.said = Some(now);
+        let Counts { rejected, evicted } = self.counts;
+        tracing::warn!(
+            "all {limit} web connections are in use: {evicted} that waited were closed for newer ones so far, \
+             {rejected} new ones turned away"
+        );
+    }
+}
+
+impl Client {
+    /// A request of it is being answered.
+    pub(super) fn is_served(&self) {
+        *lock(&self.waited_for) = None;
+    }
+
+    /// It got its response: the next request is its turn.
+    pub(super) fn is_waited_for(&self) {
+        *lock(&self.waited_for) = Some(Instant::now());
+    }
+
+    /// Since when its request is waited for; `None` while it is being answered.
+    pub(super) fn waited_for(&self) -> Option<Instant> {
+        *lock(&self.waited_for)
+    }
+
+    /// Waits until it has lost its place.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places.state).taken.remove(&self.id);
+    }
+}
+
+/// Nothing panics while it holds one of these.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not yet told to leave.
+    fn stays(place: &Place) -> bool {
+        let evicted = std::pin::pin!(place.client.evicted());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        evicted.poll(&mut context).is_pending()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_has_waited_longest_leaves() {
+        let places = Places::new(3);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(places.take().expect("a place"));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // The first one asked for something, and waits again since.
+        held[0].client.is_served();
+        held[0].client.is_waited_for();
+        // The second one is being served.
+        held[1].client.is_served();
+        let new = places.take().expect("a place");
+        let stay: Vec<_> = held.iter().map(stays).collect();
+        assert_eq!(stay, [true, true, false]);
+        let counts = Counts {
+            evicted: 1,
+            rejected: 0,
+        };
+        assert_eq!(places.counts(), counts);
+        // It gives back nothing: its place is another's.
+        drop(held.pop());
+        new.client.is_served();
+        held[0].client.is_served();
+        assert!(places.take().is_none());
+        assert_eq!(
+            places.counts(),
+            Counts {
+                rejected: 1,
+                ..counts
+            }
+        );
+        drop(new);
+        assert!(places.take().is_some());
+    }
+}
