@@ -14,11 +14,16 @@ use crate::{
     startup,
     stop::Stop,
     tracer::{Consumer, Tracer},
+    tracker::{TrackerConfig, Update},
     web,
 };
 
 impl Consumer for Metrics {
     fn begin_batch(&mut self, _: ClockReading) {}
+
+    fn update(&mut self, update: &Update) {
+        Self::update(self, update);
+    }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
         ControlFlow::Continue(())
@@ -63,7 +68,12 @@ pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
     });
-    let mut tracer = Tracer::new(probe, config.max_connections, config.resync, metrics);
+    let tracker = TrackerConfig {
+        max_connections: config.max_connections,
+        transitions: false,
+        ..TrackerConfig::default()
+    };
+    let mut tracer = Tracer::new(probe, tracker, config.resync, metrics);
     stop.begin_tracing();
     for address in addresses {
         tracing::info!("serving metrics on http://{address}{telemetry_path}");

@@ -55,6 +55,13 @@ pub enum DecodeError {
     },
 }
 
+/// When an event happened, without a look at the rest of it: CLOCK_MONOTONIC, nanoseconds. `None`
+/// when it is too short to say.
+#[must_use]
+pub fn time_of(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|first| u64::from_ne_bytes(*first))
+}
+
 /// Decodes one event.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use crate::{
     say, startup,
     stop::Stop,
     tracer::{Consumer, Tracer},
-    tracker::{LossPlace, Sink, Tracker, Update},
+    tracker::{LossPlace, Tracker, TrackerConfig, Update},
 };
 
 /// Rows that may wait for their connection to be judged.
@@ -43,7 +43,9 @@ pub struct Counts {
     pub failed: u64,
     /// Events lost.
     pub lost: u64,
-    /// Rows dropped, for whoever reads was too slow or too many waited to be judged.
+    /// Connections given up for lack of room (`--max-connections`).
+    pub evicted: u64,
+    /// Rows dropped: the reader was too slow, or too many rows waited to be judged.
     pub rows_dropped: u64,
 }
 
@@ -57,7 +59,8 @@ struct Unsaid {
 
 impl Unsaid {
     fn add(&mut self, events: u64, place: LossPlace) {
-        self.events[place as usize] += events;
+        let lost = &mut self.events[place as usize];
+        *lost = lost.saturating_add(events);
     }
 
     /// A record for each, which from now on are said.
@@ -187,6 +190,12 @@ impl Tail {
         }
     }
 
+    /// Every transition is shown.
+    #[must_use]
+    pub const fn shows_transitions(&self) -> bool {
+        self.shown.transitions
+    }
+
     /// What it counted.
     #[must_use]
     pub const fn counts(&self) -> &Counts {
@@ -219,8 +228,13 @@ impl Tail {
     }
 }
 
-impl Sink for Tail {
-    fn update(&mut self, update: Update<'_>) {
+impl Consumer for Tail {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+        self.recorder.learn_clock(now);
+    }
+
+    fn update(&mut self, update: &Update) {
         match update {
             Update::Transition {
                 connection,
@@ -232,9 +246,23 @@ impl Sink for Tail {
                 let decision = self.filter.connection(connection, false);
                 let record = (self.shown.transitions && decision != Decision::Hide).then(|| {
                     self.recorder
-                        .transition(connection, (from, to), time, in_state_ns)
+                        .transition(connection, (*from, *to), *time, *in_state_ns)
                 });
                 self.judge(connection.id, decision, record);
+            }
+            Update::Stray {
+                connection,
+                from,
+                to,
+                time,
+            } => {
+                let decision = self.filter.connection(connection, true);
+                if self.shown.transitions && decision == Decision::Show {
+                    let record = self
+                        .recorder
+                        .transition(connection, (*from, *to), *time, None);
+                    self.show(&record);
+                }
             }
             Update::Established(connection) => {
                 let decision = self.filter.connection(connection, false);
@@ -260,14 +288,17 @@ impl Sink for Tail {
             } => {
                 if self.shown.transitions {
                     let decision = self.filter.listener(listener);
-                    let record = self.recorder.listener(listener, began, time);
+                    let record = self.recorder.listener(listener, *began, *time);
                     self.judge(listener.id, decision, Some(record));
                 }
             }
-            Update::Evicted(connection) => self.judge(connection.id, Decision::Hide, None),
+            Update::Evicted(connection) => {
+                self.counts.evicted += 1;
+                self.judge(connection.id, Decision::Hide, None);
+            }
             Update::Lost { events, place } => {
-                self.counts.lost += events;
-                self.unsaid.add(events, place);
+                self.counts.lost = self.counts.lost.saturating_add(*events);
+                self.unsaid.add(*events, *place);
                 self.say_losses();
             }
             Update::Released(release) => {
@@ -281,13 +312,6 @@ impl Sink for Tail {
             | Update::Reset { .. }
             | Update::SynackRetransmit(_) => {}
         }
-    }
-}
-
-impl Consumer for Tail {
-    fn begin_batch(&mut self, now: ClockReading) {
-        self.now_ns = now.monotonic_ns;
-        self.recorder.learn_clock(now);
     }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
@@ -326,7 +350,12 @@ pub fn run(config: TailConfig) -> anyhow::Result<()> {
         probe.reset_reasons().clone(),
     );
     let tail = Tail::new(recorder, config.view, writer, now.monotonic_ns);
-    let mut tracer = Tracer::new(probe, config.max_connections, config.resync, tail);
+    let tracker = TrackerConfig {
+        max_connections: config.max_connections,
+        transitions: tail.shows_transitions(),
+        ..TrackerConfig::default()
+    };
+    let mut tracer = Tracer::new(probe, tracker, config.resync, tail);
     runtime.block_on(async {
         stop.after(config.duration);
         pump(
@@ -352,12 +381,16 @@ impl fmt::Display for Counts {
             seen,
             failed,
             lost,
+            evicted,
             rows_dropped,
         } = self;
         write!(
             f,
             "{seen} connections seen, {failed} failed, {lost} events lost"
         )?;
+        if *evicted > 0 {
+            write!(f, ", {evicted} connections given up (--max-connections)")?;
+        }
         if *rows_dropped > 0 {
             write!(f, ", {rows_dropped} rows not written")?;
         }

@@ -59,7 +59,7 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
     // Until there is no room any more, and a few more.
     while said < 3 {
         let place = LossPlace::ALL[said % 2];
-        tail.update(Update::Lost { events: 7, place });
+        tail.update(&Update::Lost { events: 7, place });
         expected += 7;
         said += usize::from(tail.writer.as_mut().unwrap().room().is_none());
     }

@@ -13,11 +13,11 @@ use crate::{
     probe::{Hook, Probe, Source},
     pump::{BATCH, Drain, IDLE, REST},
     survey::{self, Survey},
-    tracker::{LossPlace, ResetHooks, Sink, Sources, Tracker, TrackerConfig},
+    tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update},
 };
 
 /// Malformed events said one by one; the rest are only counted.
-const COMPLAINTS: u64 = 10;
+pub const COMPLAINTS: u64 = 10;
 
 /// What the tracker can rely on, by how each hook is attached.
 #[must_use]
@@ -34,9 +34,12 @@ pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
 }
 
 /// Takes what the tracker says, batch by batch.
-pub trait Consumer: Sink {
-    /// Events are about to come; `now` is what the clocks say.
+pub trait Consumer {
+    /// Items are about to come; `now` is what the clocks say.
     fn begin_batch(&mut self, now: ClockReading);
+
+    /// What the tracker says of an item.
+    fn update(&mut self, update: &Update);
 
     /// That was it for now. `Break` ends the trace.
     fn end_batch(&mut self) -> ControlFlow<()>;
@@ -59,11 +62,11 @@ pub struct Tracer<C> {
 }
 
 impl<C: Consumer> Tracer<C> {
-    /// A tracer of what the probe sees, which compares with the kernel's own list of sockets at
+    /// A tracer of what the probe sees, which says in `tracker` what can be seen, and compares with the kernel's own list of sockets at
     /// the start and then every `resync`, if that is wanted.
     pub fn new(
         probe: Probe,
-        max_connections: usize,
+        tracker: TrackerConfig,
         resync: Option<Duration>,
         consumer: C,
     ) -> Self {
@@ -72,11 +75,7 @@ impl<C: Consumer> Tracer<C> {
             survey: Survey::new(&probe, resync),
             lookups: Lookups::default(),
             probe,
-            tracker: Tracker::new(TrackerConfig {
-                max_connections,
-                sources,
-                ..TrackerConfig::default()
-            }),
+            tracker: Tracker::new(TrackerConfig { sources, ..tracker }),
             consumer,
             malformed: 0,
             lost: 0,
@@ -85,25 +84,31 @@ impl<C: Consumer> Tracer<C> {
     }
 }
 
-impl<C: Consumer> Tracer<C> {
-    /// Tells the tracker what the ring had no room for, and what the kernel skipped, since the
-    /// last time.
-    fn take_losses(&mut self) {
-        let lost = self.probe.counters().lost();
-        self.tracker
-            .on_loss(lost - self.lost, LossPlace::Ring, &mut self.consumer);
-        self.lost = lost;
-        let skipped = self.probe.transitions_skipped();
-        self.tracker.on_loss(
-            skipped.saturating_sub(self.skipped),
-            LossPlace::Kernel,
-            &mut self.consumer,
-        );
-        self.skipped = skipped;
+/// Gives an item to the tracker, and what it says to the consumer.
+pub fn feed(tracker: &mut Tracker, consumer: &mut impl Consumer, item: &Item) {
+    for update in tracker.take(item) {
+        consumer.update(&update);
     }
 }
 
 impl<C: Consumer> Tracer<C> {
+    fn feed(&mut self, item: &Item) {
+        feed(&mut self.tracker, &mut self.consumer, item);
+    }
+
+    /// What the ring had no room for, and what the kernel skipped, since the last time.
+    fn feed_losses(&mut self) {
+        let lost = self.probe.counters().lost();
+        let skipped = self.probe.runs_skipped();
+        for (events, place) in [
+            (lost - self.lost, LossPlace::Ring),
+            (skipped.saturating_sub(self.skipped), LossPlace::Kernel),
+        ] {
+            self.feed(&Item::Loss { events, place });
+        }
+        (self.lost, self.skipped) = (lost, skipped);
+    }
+
     /// Goes on with the comparison with the kernel's own list of sockets.
     fn compare(&mut self, emptied: bool) {
         if self.probe.is_detached() {
@@ -114,7 +119,9 @@ impl<C: Consumer> Tracer<C> {
         match self.survey.poll(&mut self.probe, now, emptied, lost) {
             Some(survey::Step::Begins) => self.tracker.begin_walk(now),
             Some(survey::Step::Ends(end)) => {
-                self.tracker.end_walk(now, &end, &mut self.consumer);
+                for update in self.tracker.end_walk(now, &end) {
+                    self.consumer.update(&update);
+                }
             }
             None => {}
         }
@@ -132,7 +139,9 @@ impl<C: Consumer> Tracer<C> {
             tracker.next_lookup(clock::monotonic_ns())
         });
         lookups.answers(|answer| {
-            tracker.on_lookup(answer.id, answer.time_ns, answer.looked, consumer);
+            if let Some(update) = tracker.on_lookup(answer.id, answer.time_ns, answer.looked) {
+                consumer.update(&update);
+            }
         });
     }
 }
@@ -143,9 +152,8 @@ impl<C: Consumer> Drain for Tracer<C> {
     }
 
     fn drain(&mut self) -> (usize, ControlFlow<()>) {
-        self.consumer.begin_batch(ClockReading::now());
-        // Before the events: whoever is met among them may have lost its beginning.
-        self.take_losses();
+        let before = ClockReading::now();
+        self.consumer.begin_batch(before);
         let Self {
             probe,
             tracker,
@@ -153,24 +161,36 @@ impl<C: Consumer> Drain for Tracer<C> {
             malformed,
             ..
         } = self;
-        let taken = probe.drain(BATCH, |bytes| match decode(bytes) {
-            Ok(event) => tracker.on_event(&event, consumer),
-            Err(error) => {
-                *malformed += 1;
-                if *malformed <= COMPLAINTS {
-                    tracing::error!(
-                        "an event from the kernel is malformed and counted as lost: {error}"
-                    );
+        let mut last_ns = 0;
+        let taken = probe.drain(BATCH, |bytes| {
+            let item = match decode(bytes) {
+                Ok(event) => {
+                    last_ns = event.time_ns;
+                    Item::Event(event)
                 }
-                tracker.on_loss(1, LossPlace::Decode, consumer);
-            }
+                Err(error) => {
+                    *malformed += 1;
+                    if *malformed <= COMPLAINTS {
+                        tracing::error!(
+                            "an event from the kernel is malformed and counted as lost: {error}"
+                        );
+                    }
+                    Item::Loss {
+                        events: 1,
+                        place: LossPlace::Decode,
+                    }
+                }
+            };
+            feed(tracker, consumer, &item);
         });
-        self.take_losses();
-        if taken < BATCH {
-            // The ring is empty: time itself may be taken for the time of the next event.
-            self.tracker
-                .on_tick(clock::monotonic_ns(), &mut self.consumer);
-        }
+        self.feed_losses();
+        // Of an empty ring all that happened before it was looked at is known.
+        let known_ns = if taken < BATCH {
+            before.monotonic_ns
+        } else {
+            last_ns
+        };
+        self.feed(&Item::Time(known_ns));
         self.compare(taken < BATCH);
         self.look_up();
         self.probe.flush_log();
@@ -198,7 +218,9 @@ impl<C: Consumer> Drain for Tracer<C> {
 
     fn finish(&mut self) {
         self.consumer.begin_batch(ClockReading::now());
-        self.tracker.finish(&mut self.consumer);
+        for update in self.tracker.finish() {
+            self.consumer.update(&update);
+        }
         if self.consumer.end_batch().is_break() {
             tracing::debug!("the consumer had enough at the end");
         }

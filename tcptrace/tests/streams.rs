@@ -14,18 +14,23 @@ use std::{
     process::Command,
 };
 
+use proptest::prelude::*;
 use serde_json::{Map, Value};
 use tcptrace::{
     capture::{
-        format::FormatError,
+        format::{
+            Block, FormatError, LossKind, Reader, events, push_event, write_end, write_events,
+            write_loss, write_start, write_time,
+        },
         replay::{Replay, sources},
     },
     clock::{ClockReading, WallClock},
+    decode::decode,
     host::Host,
     output::Renderer,
     record::{Record, Recorder},
     tracer::Consumer,
-    tracker::{Sink, Tracker, TrackerConfig, Update},
+    tracker::{Item, LossPlace, Tracker, TrackerConfig, Update},
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";
@@ -72,8 +77,13 @@ impl Lines {
     }
 }
 
-impl Sink for Lines {
-    fn update(&mut self, update: Update<'_>) {
+impl Consumer for Lines {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+        self.recorder.learn_clock(now);
+    }
+
+    fn update(&mut self, update: &Update) {
         let recorder = &self.recorder;
         let record = match update {
             Update::Transition {
@@ -82,15 +92,21 @@ impl Sink for Lines {
                 to,
                 time,
                 in_state_ns,
-            } => recorder.transition(connection, (from, to), time, in_state_ns),
+            } => recorder.transition(connection, (*from, *to), *time, *in_state_ns),
+            Update::Stray {
+                connection,
+                from,
+                to,
+                time,
+            } => recorder.transition(connection, (*from, *to), *time, None),
             Update::Established(connection) => recorder.handshake(connection),
             Update::Ended(ended) => recorder.connection(ended),
             Update::Listener {
                 listener,
                 began,
                 time,
-            } => recorder.listener(listener, began, time),
-            Update::Lost { events, place } => recorder.loss(events, place, self.now_ns),
+            } => recorder.listener(listener, *began, *time),
+            Update::Lost { events, place } => recorder.loss(*events, *place, self.now_ns),
             Update::Released(release) => recorder.release(release),
             Update::Entered(_)
             | Update::Accepted(_)
@@ -99,13 +115,6 @@ impl Sink for Lines {
             | Update::SynackRetransmit(_) => return,
         };
         self.put(&record);
-    }
-}
-
-impl Consumer for Lines {
-    fn begin_batch(&mut self, now: ClockReading) {
-        self.now_ns = now.monotonic_ns;
-        self.recorder.learn_clock(now);
     }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
@@ -214,7 +223,7 @@ fn no_stream_tells_where_it_was_recorded() {
 }
 
 #[test]
-fn a_stream_that_is_cut_anywhere_is_an_error_or_says_less() {
+fn a_stream_that_is_cut_anywhere_is_an_error_and_says_no_more() {
     let longest = streams()
         .into_iter()
         .max_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()))
@@ -222,17 +231,110 @@ fn a_stream_that_is_cut_anywhere_is_an_error_or_says_less() {
     let stream = fs::read(&longest).expect("a stream");
     let (whole, outcome) = replay(&stream);
     outcome.expect("it is whole");
-    let mut whole_after_all = 0;
     for length in 0..stream.len() {
         let (said, outcome) = replay(&stream[..length]);
         assert!(
             said.lines().count() <= whole.lines().count(),
             "{length} bytes say more than all"
         );
-        whole_after_all += usize::from(outcome.is_ok());
+        assert!(outcome.is_err(), "{length} bytes are taken for all");
     }
-    // Between two blocks a file may end: after the header, the clocks and the events.
-    assert_eq!(whole_after_all, 3);
+}
+
+/// What a batch of a live trace holds: events, then what was lost among them, then the time.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    events: usize,
+    lost: u64,
+    /// The file has its events in blocks of so many.
+    block: usize,
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let lost = prop_oneof![3 => Just(0), 1 => 1..4_u64];
+    (0..12_usize, lost, 1..5_usize).prop_map(|(events, lost, block)| Batch {
+        events,
+        lost,
+        block,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The same items, taken as they come and written to a file and read again, say the same.
+    #[test]
+    fn a_capture_says_what_the_trace_would_have_said(
+        which in any::<prop::sample::Index>(),
+        // Events that never came.
+        missing in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        batches in prop::collection::vec(batch(), 1..20),
+    ) {
+        let stream = fs::read(which.get(&streams())).expect("a stream");
+        let (mut reader, header) = Reader::open(&stream[..]).expect("a header");
+        let mut all = Vec::new();
+        while let Some(block) = reader.next().expect("a block") {
+            if let Block::Events(payload) = block {
+                all.extend(events(&payload).map(|bytes| bytes.expect("an event").to_vec()));
+            }
+        }
+        for index in missing {
+            if !all.is_empty() {
+                all.remove(index.index(all.len()));
+            }
+        }
+        let config = TrackerConfig {
+            sources: sources(&header),
+            ..TrackerConfig::default()
+        };
+        let (mut live, mut said) = (Tracker::new(config), Vec::new());
+        let mut file = Vec::new();
+        write_start(&header, &mut file);
+        let (mut rest, mut now_ns) = (&all[..], 0);
+        let last = Batch { events: all.len(), lost: 0, block: 3 };
+        for Batch { events, lost, block } in batches.into_iter().chain([last]) {
+            let (taken, left) = rest.split_at(events.min(rest.len()));
+            rest = left;
+            for bytes in taken {
+                let event = decode(bytes).expect("an event");
+                now_ns = event.time_ns;
+                said.extend(live.take(&Item::Event(event)));
+            }
+            for events in taken.chunks(block) {
+                let mut payload = Vec::new();
+                events.iter().for_each(|bytes| push_event(bytes, &mut payload));
+                write_events(&payload, &mut file);
+            }
+            said.extend(live.take(&Item::Loss { events: lost, place: LossPlace::Ring }));
+            write_loss(LossKind::Ring, lost, &mut file);
+            said.extend(live.take(&Item::Time(now_ns)));
+            write_time(now_ns, &mut file);
+        }
+        said.extend(live.take(&Item::Time(u64::MAX)));
+        write_end(u64::MAX, &mut file);
+        said.extend(live.finish());
+
+        let mut heard = Updates(Vec::new());
+        let (mut replay, header) = Replay::open(&file[..]).expect("a header");
+        let config = TrackerConfig { sources: sources(&header), ..config };
+        replay.play(&mut Tracker::new(config), &mut heard).expect("a whole file");
+        prop_assert_eq!(format!("{:#?}", heard.0), format!("{said:#?}"));
+    }
+}
+
+/// Keeps every update.
+struct Updates(Vec<Update>);
+
+impl Consumer for Updates {
+    fn begin_batch(&mut self, _: ClockReading) {}
+
+    fn update(&mut self, update: &Update) {
+        self.0.push(update.clone());
+    }
+
+    fn end_batch(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// For people: which lines are others, and in which of their fields.

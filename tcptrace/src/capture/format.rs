@@ -6,7 +6,7 @@
 //! block      …         until the end of the file
 //!
 //! block:
-//!   kind     u32       1 header, 2 clock, 3 events, 4 loss, 5 end
+//!   kind     u32       1 header, 2 clock, 3 events, 4 loss, 5 end, 6 time
 //!   length   u32       bytes of payload, at most 16 MiB
 //!   checksum u32       CRC-32 (IEEE) of kind, length and payload
 //!   payload
@@ -14,7 +14,8 @@
 //! header:   JSON of [`Header`]; the first block, and only that
 //! clock:    monotonic_ns u64, offset_ns i64; holds from that time on
 //! events:   length u16 and that many bytes, again and again: what the ring held
-//! loss:     place u32 (0 ring, 1 output, 2 kernel), events u64; at the place where they are missing
+//! loss:     place u32 (0 ring, 1 output, 2 kernel), events u64; missing since the last time block
+//! time:     monotonic_ns u64; all that happened before that moment, or was lost of it, has been told
 //! end:      monotonic_ns u64; the capture ended as it was meant to
 //! ```
 //!
@@ -42,6 +43,7 @@ const KIND_CLOCK: u32 = 2;
 const KIND_EVENTS: u32 = 3;
 const KIND_LOSS: u32 = 4;
 const KIND_END: u32 = 5;
+const KIND_TIME: u32 = 6;
 
 /// Where and with what a capture was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +94,11 @@ pub enum Block {
         /// How many.
         events: u64,
     },
+    /// All that happened before this moment, or was lost of it, has been told.
+    Time {
+        /// The moment.
+        monotonic_ns: u64,
+    },
     /// It ended as it was meant to.
     End {
         /// When.
@@ -114,7 +121,7 @@ pub enum LossKind {
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// It cannot be read.
-    #[error("reading failed at byte {at}: {source}")]
+    #[error("reading failed at byte {at}")]
     Read {
         /// Where.
         at: u64,
@@ -134,6 +141,11 @@ pub enum FormatError {
         "this capture has format version {0}, whose events lack what this tcptrace needs; it reads version {VERSION}: replay it with the tcptrace that wrote it"
     )]
     Older(u32),
+    /// It ends where a capture that goes on would.
+    #[error(
+        "the capture has no end: it was cut off, or still goes on. What came before was read; the rest is unknown"
+    )]
+    NoEnd,
     /// It ends within something.
     #[error("the file is cut short at byte {at}: it ends within {what}. What came before was read")]
     Truncated {
@@ -188,6 +200,11 @@ pub fn write_loss(place: LossKind, events: u64, out: &mut Vec<u8>) {
     payload[..4].copy_from_slice(&place.to_le_bytes());
     payload[4..].copy_from_slice(&events.to_le_bytes());
     write_block(KIND_LOSS, &payload, out);
+}
+
+/// Appends that all that happened before this moment, or was lost of it, has been told.
+pub fn write_time(monotonic_ns: u64, out: &mut Vec<u8>) {
+    write_block(KIND_TIME, &monotonic_ns.to_le_bytes(), out);
 }
 
 /// Appends the end.
@@ -277,12 +294,16 @@ impl<R: Read> Reader<R> {
         reader.at = start.len() as u64;
         match reader.next()? {
             Some(Block::Header(header)) => Ok((reader, header)),
-            Some(Block::Clock(_) | Block::Events(_) | Block::Loss { .. } | Block::End { .. }) => {
-                Err(FormatError::Damaged {
-                    at: 12,
-                    what: "is not the header".to_owned(),
-                })
-            }
+            Some(
+                Block::Clock(_)
+                | Block::Events(_)
+                | Block::Loss { .. }
+                | Block::Time { .. }
+                | Block::End { .. },
+            ) => Err(FormatError::Damaged {
+                at: 12,
+                what: "is not the header".to_owned(),
+            }),
             None => Err(FormatError::Truncated {
                 at: 12,
                 what: "its header",
@@ -407,6 +428,12 @@ fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
             Ok(Block::Loss {
                 place,
                 events: word(4),
+            })
+        }
+        KIND_TIME => {
+            size(8)?;
+            Ok(Block::Time {
+                monotonic_ns: word(0),
             })
         }
         KIND_END => {

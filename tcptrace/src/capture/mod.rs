@@ -17,12 +17,13 @@ use self::{
     destination::Destination,
     format::{
         Header, HookEntry, LossKind, push_event, write_clock, write_end, write_events, write_loss,
-        write_start,
+        write_start, write_time,
     },
 };
 use crate::{
     clock::{self, ClockReading, WallClock},
     config::CaptureConfig,
+    decode::time_of,
     host::{self, Host},
     output::{Patience, Writer, WriterState},
     probe::Probe,
@@ -78,10 +79,7 @@ impl Capture {
 
     /// Notes what the ring had no room for, and what the kernel skipped, since the last time.
     fn note_losses(&mut self) {
-        let (lost, skipped) = (
-            self.probe.counters().lost(),
-            self.probe.transitions_skipped(),
-        );
+        let (lost, skipped) = (self.probe.counters().lost(), self.probe.runs_skipped());
         for (kind, events) in [
             (LossKind::Ring, lost - self.lost),
             (LossKind::Kernel, skipped.saturating_sub(self.skipped)),
@@ -111,6 +109,7 @@ impl Drain for Capture {
 
     fn drain(&mut self) -> (usize, ControlFlow<()>) {
         let now = ClockReading::now();
+        let mut last_ns = 0;
         if self.clock.learn(now) {
             self.note(|room| write_clock(now, room));
         }
@@ -119,7 +118,10 @@ impl Drain for Capture {
             let block = &mut self.block;
             // Blocks are bounded, so that one that is torn costs little.
             let most = (BLOCK / 64).min(BATCH - total);
-            let taken = self.probe.drain(most, |bytes| push_event(bytes, block));
+            let taken = self.probe.drain(most, |bytes| {
+                last_ns = time_of(bytes).unwrap_or(last_ns);
+                push_event(bytes, block);
+            });
             self.close_block(taken as u64);
             total += taken;
             if taken < most || total == BATCH {
@@ -127,6 +129,13 @@ impl Drain for Capture {
             }
         }
         self.note_losses();
+        // Of an empty ring all that happened before it was looked at is known.
+        let known_ns = if total < BATCH {
+            now.monotonic_ns
+        } else {
+            last_ns
+        };
+        self.note(|room| write_time(known_ns, room));
         self.probe.flush_log();
         (total, self.pass_on())
     }

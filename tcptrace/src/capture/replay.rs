@@ -19,9 +19,8 @@ use crate::{
     say,
     stop::Stop,
     tail::Tail,
-    tracer,
-    tracer::Consumer,
-    tracker::{LossPlace, Sources, Tracker, TrackerConfig},
+    tracer::{self, COMPLAINTS, Consumer, feed},
+    tracker::{Item, LossPlace, Sources, Tracker, TrackerConfig},
 };
 
 /// Replays a file and shows it.
@@ -57,6 +56,7 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
     let mut tracker = Tracker::new(TrackerConfig {
         max_connections: config.max_connections,
         sources: sources(&header),
+        transitions: tail.shows_transitions(),
         ..TrackerConfig::default()
     });
     let outcome = replay.play(&mut tracker, &mut tail);
@@ -91,6 +91,10 @@ pub struct Replay<R> {
     clock: ClockReading,
     /// Blocks read ahead to find the first reading of the clocks.
     first: Option<Block>,
+    /// The end was read.
+    ended: bool,
+    /// Events that were malformed.
+    malformed: u64,
 }
 
 impl<R: Read> Replay<R> {
@@ -117,6 +121,8 @@ impl<R: Read> Replay<R> {
             reader,
             clock,
             first,
+            ended: false,
+            malformed: 0,
         };
         Ok((replay, header))
     }
@@ -139,7 +145,9 @@ impl<R: Read> Replay<R> {
     ) -> Result<(), FormatError> {
         let played = self.play_blocks(tracker, consumer);
         consumer.begin_batch(self.clock);
-        tracker.finish(consumer);
+        for update in tracker.finish() {
+            consumer.update(&update);
+        }
         if consumer.end_batch().is_break() {
             tracing::debug!("the consumer had enough at the end");
         }
@@ -157,7 +165,11 @@ impl<R: Read> Replay<R> {
                 None => self.reader.next()?,
             };
             let Some(block) = block else {
-                return Ok(());
+                return if self.ended {
+                    Ok(())
+                } else {
+                    Err(FormatError::NoEnd)
+                };
             };
             consumer.begin_batch(self.clock);
             match block {
@@ -172,10 +184,14 @@ impl<R: Read> Replay<R> {
                         LossKind::Kernel => LossPlace::Kernel,
                         LossKind::Output => LossPlace::Capture,
                     };
-                    tracker.on_loss(events, place, consumer);
+                    feed(tracker, consumer, &Item::Loss { events, place });
+                }
+                Block::Time { monotonic_ns } => {
+                    feed(tracker, consumer, &Item::Time(monotonic_ns));
                 }
                 Block::End { monotonic_ns } => {
-                    tracker.on_tick(monotonic_ns, consumer);
+                    self.ended = true;
+                    feed(tracker, consumer, &Item::Time(monotonic_ns));
                 }
                 Block::Header(_) => {
                     return Err(FormatError::Damaged {
@@ -204,11 +220,15 @@ impl<R: Read> Replay<R> {
             match decode(bytes) {
                 Ok(event) => {
                     self.clock.monotonic_ns = self.clock.monotonic_ns.max(event.time_ns);
-                    tracker.on_event(&event, consumer);
+                    feed(tracker, consumer, &Item::Event(event));
                 }
                 Err(error) => {
-                    tracing::error!("an event is malformed and counted as lost: {error}");
-                    tracker.on_loss(1, LossPlace::Decode, consumer);
+                    self.malformed += 1;
+                    if self.malformed <= COMPLAINTS {
+                        tracing::error!("an event is malformed and counted as lost: {error}");
+                    }
+                    let place = LossPlace::Decode;
+                    feed(tracker, consumer, &Item::Loss { events: 1, place });
                 }
             }
         }

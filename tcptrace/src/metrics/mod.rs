@@ -45,7 +45,7 @@ pub use self::{
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
 };
-use crate::tracker::{Connection, Ended, Role, Sink, Update};
+use crate::tracker::{Connection, Ended, Role, Update};
 
 /// How the metrics are set up.
 #[derive(Clone, Debug)]
@@ -231,8 +231,9 @@ impl Metrics {
     }
 }
 
-impl Sink for Metrics {
-    fn update(&mut self, update: Update<'_>) {
+impl Metrics {
+    /// Counts what the tracker says.
+    pub fn update(&mut self, update: &Update) {
         match update {
             Update::Entered(connection) if connection.established => self.cells.seeded += 1,
             Update::Entered(connection) => self.attempt(connection),
@@ -249,7 +250,7 @@ impl Sink for Metrics {
                     self.time_wait(release.role, release.service_port());
                 }
             }
-            Update::Reset { sent, reason } => self.cells.reset(sent, reason),
+            &Update::Reset { sent, reason } => self.cells.reset(sent, reason),
             Update::SynackRetransmit(listener) => {
                 let slot = self.ports.slot(Some(listener.local_port));
                 self.cells.at(slot, Role::Passive).synack_retransmits += 1;
@@ -257,6 +258,7 @@ impl Sink for Metrics {
             // The kernel counts its transitions and the events it lost itself, exactly.
             Update::Evicted(_)
             | Update::Transition { .. }
+            | Update::Stray { .. }
             | Update::Listener { .. }
             | Update::Lost { .. } => {}
         }

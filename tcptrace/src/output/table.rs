@@ -178,7 +178,8 @@ impl Table {
         match body.completeness {
             Completeness::Full => {}
             Completeness::Seeded => notes.push("was there before".to_owned()),
-            Completeness::Gap => notes.push("events of it were lost".to_owned()),
+            Completeness::Gap => notes.push("incomplete: events lost".to_owned()),
+            Completeness::Partial => notes.push("incomplete: met in mid-life".to_owned()),
         }
         let style = match (body.established, body.verdict) {
             (true, Verdict::Graceful) => PLAIN,

@@ -30,8 +30,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tcptrace_common::{
-    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, PROGRAM_SEED,
-    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, StepEvent,
+    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, PROGRAM_SEED, StepEvent,
 };
 
 use self::attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all};
@@ -120,26 +119,35 @@ pub struct Probe {
     reset_reasons: BTreeMap<u32, String>,
     btf: Result<(), String>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// What the kernel tells of the program that takes transitions.
-    transitions_info: Option<ProgramInfo>,
+    /// What the kernel tells of each program that is loaded.
+    programs: Vec<ProgramInfo>,
     ring_bytes: u32,
 }
 
 /// What the kernel tells of a program, kept open to be read often. It outlives the program's
 /// being detached.
 struct ProgramInfo {
+    name: String,
     info: File,
     _program: OwnedFd,
 }
 
 impl ProgramInfo {
-    fn open(program: &Program) -> Option<Self> {
+    fn open(name: &str, program: &Program) -> Option<Self> {
         let program = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
         let info = File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
         Some(Self {
+            name: name.to_owned(),
             info,
             _program: program,
         })
+    }
+
+    /// Runs that the kernel skipped; `None` where it does not count them (before 5.12).
+    fn misses(&self) -> Option<u64> {
+        let mut text = [0; 512];
+        let length = self.info.read_at(&mut text, 0).ok()?;
+        recursion_misses(str::from_utf8(&text[..length]).ok()?)
     }
 }
 
@@ -192,7 +200,10 @@ impl Probe {
         let events = RingBuf::try_from(take_map(&mut ebpf, MAP_EVENTS)?)
             .map_err(|error| ProbeError::Load(chain(&error)))?;
         let counters = map_counters(&mut ebpf)?;
-        let transitions_info = open_transitions_info(&ebpf);
+        let programs = ebpf
+            .programs()
+            .filter_map(|(name, program)| ProgramInfo::open(name, program))
+            .collect();
         Ok(Self {
             ebpf: Some(ebpf),
             events,
@@ -204,7 +215,7 @@ impl Probe {
                 .unwrap_or_default(),
             btf: types.map(drop),
             logger,
-            transitions_info,
+            programs,
             ring_bytes: config.ring_bytes,
         })
     }
@@ -306,31 +317,21 @@ impl Probe {
         &self.counters
     }
 
-    /// Transitions that the kernel skipped the program for, because it interrupted a run of it on
-    /// the same CPU (Linux 6.1 on). Neither the ring nor the counters know of them. 0 where the
-    /// kernel does not count them.
+    /// Runs of any program that the kernel skipped, because it interrupted a run of it on the same
+    /// CPU (Linux 6.1 on). Neither the ring nor the counters know of them. 0 where the kernel does
+    /// not count them.
     #[must_use]
-    pub fn transitions_skipped(&self) -> u64 {
-        let mut text = [0; 512];
-        self.transitions_info
-            .as_ref()
-            .and_then(|program| program.info.read_at(&mut text, 0).ok())
-            .and_then(|length| recursion_misses(str::from_utf8(&text[..length]).ok()?))
-            .unwrap_or(0)
+    pub fn runs_skipped(&self) -> u64 {
+        self.programs.iter().filter_map(ProgramInfo::misses).sum()
     }
 
     /// Runs that the kernel itself skipped, by program; empty where it does not count them
     /// (before 5.12).
     #[must_use]
     pub fn program_misses(&self) -> Vec<(String, u64)> {
-        self.ebpf
+        self.programs
             .iter()
-            .flat_map(Ebpf::programs)
-            .filter_map(|(name, program)| {
-                let fd = program_fd(program)?;
-                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-                Some((name.to_owned(), recursion_misses(&info)?))
-            })
+            .filter_map(|program| Some((program.name.clone(), program.misses()?)))
             .collect()
     }
 }
@@ -376,24 +377,12 @@ impl AsFd for Probe {
     }
 }
 
-/// What the kernel tells of the program that takes transitions.
-fn open_transitions_info(ebpf: &Ebpf) -> Option<ProgramInfo> {
-    [PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC]
-        .iter()
-        .find_map(|name| ProgramInfo::open(ebpf.program(name)?))
-}
-
 /// `bpf_prog_show_fdinfo` has it since 5.12.
 fn recursion_misses(info: &str) -> Option<u64> {
     let misses = info
         .lines()
         .find_map(|line| line.strip_prefix("recursion_misses:"))?;
     misses.trim().parse().ok()
-}
-
-/// A loaded program's descriptor.
-fn program_fd(program: &Program) -> Option<i32> {
-    Some(program.fd().ok()?.as_fd().as_raw_fd())
 }
 
 fn require_kernel() -> Result<(), ProbeError> {

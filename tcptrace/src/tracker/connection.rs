@@ -4,186 +4,16 @@ use std::{net::IpAddr, num::NonZeroU64};
 
 use tcptrace_common::TcpState;
 
-use super::{timewait::TimeWaitSource, verdict::Verdict};
-use crate::event::{CloseFields, Endpoints, Request, SocketOwner, Task};
+use super::{
+    lifecycle::Step,
+    listeners::Listeners,
+    terms::{ClosedBy, Completeness, HandshakeSource, Process, ProcessSource, Role},
+    timewait::Allocation,
+};
+use crate::event::{Details, Endpoints, Request, SocketOwner};
 
 /// A moment: CLOCK_MONOTONIC, nanoseconds. Its absence takes no room.
 pub type Moment = NonZeroU64;
-
-/// Which side opened the connection, seen from this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// connect() here.
-    Active,
-    /// listen() here.
-    Passive,
-    /// Both at once (RFC 9293 §3.5, figure 7).
-    Simultaneous,
-    /// It was open before we looked, or the event that would tell was lost.
-    Unknown,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 4] = [
-        Self::Active,
-        Self::Passive,
-        Self::Simultaneous,
-        Self::Unknown,
-    ];
-
-    /// The port that the service is known by: ours for a passive open, the peer's for an active.
-    pub(super) fn service_port(self, ends: Option<&Endpoints>) -> Option<u16> {
-        let ends = ends?;
-        let port = match self {
-            Self::Active => ends.remote_port,
-            Self::Passive => ends.local_port,
-            Self::Simultaneous | Self::Unknown => 0,
-        };
-        (port != 0).then_some(port)
-    }
-
-    /// As printed and as a label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Passive => "passive",
-            Self::Simultaneous => "simultaneous",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Whose FIN (or RST) came first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ClosedBy {
-    /// This host's.
-    Local,
-    /// The peer's.
-    Remote,
-    /// The FINs crossed.
-    Simultaneous,
-}
-
-impl ClosedBy {
-    /// As printed and as a label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Remote => "remote",
-            Self::Simultaneous => "simultaneous",
-        }
-    }
-}
-
-/// How much of the connection was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completeness {
-    /// From its first transition on, without a hole.
-    Full,
-    /// It was there before we looked.
-    Seeded,
-    /// Events of it were lost.
-    Gap,
-}
-
-impl Completeness {
-    /// As printed.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Seeded => "seeded",
-            Self::Gap => "gap",
-        }
-    }
-}
-
-/// How we know whose connection it is, from the strongest to the weakest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProcessSource {
-    /// It called connect().
-    Connect,
-    /// It called accept().
-    Accept,
-    /// It called listen() on the socket that the connection came in by.
-    Listen,
-    /// It closed the connection.
-    Close,
-}
-
-impl ProcessSource {
-    /// As printed.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Accept => "accept",
-            Self::Listen => "listen",
-            Self::Close => "close",
-        }
-    }
-}
-
-/// Whose connection it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// The thread group, in the initial pid namespace.
-    pub pid: u32,
-    /// NUL-padded.
-    pub comm: [u8; 16],
-    /// How we know.
-    pub source: ProcessSource,
-}
-
-impl Process {
-    /// The task of an event, unless it is the idle task.
-    pub(super) fn new(task: &Task, source: ProcessSource) -> Option<Self> {
-        (task.pid != 0).then_some(Self {
-            pid: task.pid,
-            comm: task.comm,
-            source,
-        })
-    }
-
-    /// The name, with what is not UTF-8 replaced.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let end = self.comm.iter().position(|&byte| byte == 0);
-        String::from_utf8_lossy(&self.comm[..end.unwrap_or(self.comm.len())]).into_owned()
-    }
-}
-
-/// Where a handshake's time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeSource {
-    /// SYN_SENT→ESTABLISHED: connect() to the SYN-ACK.
-    SynSent,
-    /// The first SYN-ACK, by the kernel's own time stamp, to its ACK.
-    Synack,
-    /// The SYN, as sock_ops saw it, to the SYN-ACK's ACK.
-    SockOps,
-    /// The kernel's first sample of the round trip, where it is that of the handshake.
-    Srtt,
-}
-
-impl HandshakeSource {
-    /// Every source.
-    pub const ALL: [Self; 4] = [Self::SynSent, Self::Synack, Self::SockOps, Self::Srtt];
-
-    /// As printed and as a label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SynSent => "syn_sent",
-            Self::Synack => "synack",
-            Self::SockOps => "sock_ops",
-            Self::Srtt => "srtt",
-        }
-    }
-}
 
 /// What is known of a connection while it lives.
 #[derive(Clone, Debug)]
@@ -241,11 +71,13 @@ pub struct Connection {
     /// The peer acknowledged our FIN: FIN_WAIT2 began.
     pub fin_acked: Option<Moment>,
     /// A timewait socket was to take over.
-    pub(super) timewait: Option<super::timewait::Allocation>,
+    pub(super) timewait: Option<Allocation>,
     /// The event that spoke of it last.
     pub(super) touched: Moment,
     /// The walk over the kernel's sockets that found it last.
     pub(super) walk: u64,
+    /// How often the tracker had settled when it was met in mid-life.
+    pub(super) met_in: u64,
     /// How many events had been reported lost when it last changed its state: if no more have
     /// been since, that no reset was seen means that there was none. `u64::MAX`, which no count
     /// reaches, when what came before its end was not seen.
@@ -284,6 +116,7 @@ impl Connection {
             timewait: None,
             touched: Moment::MIN,
             walk: 0,
+            met_in: 0,
             lost_before: 0,
         }
     }
@@ -391,151 +224,80 @@ impl Connection {
         self.completeness = Completeness::Gap;
         new.into()
     }
-}
 
-/// A connection that is over.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// What was known of it; its state is the last one before CLOSE.
-    pub connection: Connection,
-    /// →CLOSE; where that was not seen, the moment when it was found out.
-    pub closed_at: Moment,
-    /// →CLOSE was seen.
-    pub end_seen: bool,
-    /// The socket's last word; `None` without BTF.
-    pub fields: Option<CloseFields>,
-    /// The kernel sent a RST after →CLOSE.
-    pub reset_after: bool,
-    /// The peer's FIN came to the timewait socket, before the record was written.
-    pub late_fin: Option<Moment>,
-    /// It entered TIME_WAIT, or did not, and how we know; settled when the record is written.
-    pub time_wait: Option<(bool, TimeWaitSource)>,
-    /// Why it ended; settled when the record is written.
-    pub verdict: Verdict,
-}
-
-impl Ended {
-    /// A connection that is over; the verdict comes with the record.
-    pub(super) fn new(
-        connection: Connection,
-        closed_at: Moment,
-        fields: Option<CloseFields>,
-    ) -> Self {
-        Self {
-            connection,
-            closed_at,
-            end_seen: true,
-            fields,
-            reset_after: false,
-            late_fin: None,
-            time_wait: None,
-            verdict: Verdict::Unknown,
+    /// What a step means for the connection's phases.
+    pub(super) const fn learn_step(&mut self, step: Step, time: Moment) {
+        match step {
+            Step::SynsCrossed => self.role = Role::Simultaneous,
+            Step::Established => self.established_at = Some(time),
+            Step::FinAcknowledged => self.fin_acked = Some(time),
+            Step::LocalFin | Step::RemoteFin => self.first_fin = Some(time),
+            Step::SecondFin | Step::FinsCrossed => self.second_fin = Some(time),
+            Step::ActiveOpen
+            | Step::PassiveOpen
+            | Step::Listen
+            | Step::StopListening
+            | Step::Close
+            | Step::Again
+            | Step::Impossible => {}
         }
     }
 
-    /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
-    #[must_use]
-    pub fn closed_by(&self) -> Option<ClosedBy> {
-        self.connection.first_fin_by.or(match self.verdict {
-            Verdict::ResetReceived => Some(ClosedBy::Remote),
-            Verdict::ResetByUs
-            | Verdict::UnreadData
-            | Verdict::NotAccepted
-            | Verdict::Killed
-            | Verdict::Cancelled => Some(ClosedBy::Local),
-            Verdict::Graceful
-            | Verdict::Refused
-            | Verdict::HandshakeTimeout
-            | Verdict::Unreachable
-            | Verdict::NoLocalPort
-            | Verdict::HandshakeFailed
-            | Verdict::DataAfterClose
-            | Verdict::KeepaliveTimeout
-            | Verdict::RetransmissionTimeout
-            | Verdict::ZeroWindowTimeout
-            | Verdict::FinWaitTimeout
-            | Verdict::Unknown => None,
-        })
-    }
-
-    /// How long one direction was closed and the other open, nanoseconds; `None` when one end of
-    /// it was not seen.
-    #[must_use]
-    pub fn half_closed_ns(&self) -> Option<u64> {
-        let first = self.connection.first_fin?.get();
-        let end = match (
-            self.connection.second_fin.or(self.late_fin),
-            self.connection.state,
-        ) {
-            (Some(second), _) => second.get(),
-            // FIN_WAIT2 ends with the peer's FIN when the full socket saw it; otherwise a
-            // timewait socket waits on, and how long is not known here. CLOSE_WAIT that ends
-            // without our FIN was half-closed to its end.
-            (None, TcpState::FinWait2 | TcpState::CloseWait)
-                if self.fields.is_some_and(|fields| fields.peer_fin) =>
-            {
-                self.closed_at.get()
+    /// What came with a transition: identity, process, what the handshake left.
+    pub(super) fn learn(&mut self, details: &Details, listeners: &Listeners) {
+        match details {
+            Details::Open {
+                endpoints,
+                owner,
+                task,
+            } => {
+                self.endpoints = Some(*endpoints);
+                self.owner = *owner;
+                self.process = Process::new(task, ProcessSource::Connect);
             }
-            (
-                None,
-                TcpState::Established
-                | TcpState::SynSent
-                | TcpState::SynRecv
-                | TcpState::FinWait1
-                | TcpState::FinWait2
-                | TcpState::TimeWait
-                | TcpState::Close
-                | TcpState::CloseWait
-                | TcpState::LastAck
-                | TcpState::Listen
-                | TcpState::Closing
-                | TcpState::NewSynRecv,
-            ) => return None,
-        };
-        end.checked_sub(first)
-    }
-
-    /// How long FIN_WAIT2 lasted, on whichever socket, nanoseconds: until the peer's FIN.
-    #[must_use]
-    pub fn fin_wait2_ns(&self) -> Option<u64> {
-        let since = self.connection.fin_acked?;
-        let end = match self.late_fin {
-            Some(late) => late,
-            None if self.connection.state == TcpState::FinWait2
-                && self.end_seen
-                && self.fields.is_some_and(|fields| fields.peer_fin) =>
-            {
-                self.closed_at
+            Details::PassiveOpen {
+                endpoints,
+                owner,
+                request,
+            } => {
+                self.endpoints = Some(*endpoints);
+                self.owner = *owner;
+                self.request = *request;
+                self.fast_open = request.seen.map(|seen| seen.fast_open);
             }
-            None => return None,
-        };
-        Some(end.get().saturating_sub(since.get()))
-    }
-
-    /// How long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
-    #[must_use]
-    pub fn last_ack_ns(&self) -> Option<u64> {
-        let since = self.connection.second_fin?;
-        (self.connection.state == TcpState::LastAck && self.end_seen)
-            .then(|| self.closed_at.get().saturating_sub(since.get()))
-    }
-
-    /// The peer's FIN was received; `None` when the socket cannot say.
-    #[must_use]
-    pub fn peer_fin(&self) -> Option<bool> {
-        match self.fields {
-            Some(_) if self.late_fin.is_some() => Some(true),
-            Some(fields) if fields.peer_fin => Some(true),
-            // Swapped for a timewait socket, which may yet receive it.
-            Some(fields) if self.may_be_swapped(&fields) => None,
-            Some(_) => Some(false),
-            None => None,
+            Details::Established {
+                endpoints,
+                handshake,
+            } => {
+                self.learn_endpoints(endpoints);
+                self.syn_retransmits = handshake.map(|fields| fields.retransmits);
+                self.handshake_srtt_us = handshake
+                    .map(|fields| fields.srtt_us)
+                    .filter(|&srtt| srtt != 0);
+                match self.role {
+                    Role::Passive => {
+                        // A child without data in its SYN is none of Fast Open, but for listeners
+                        // that take those too.
+                        if handshake.is_some_and(|fields| fields.syn_data) {
+                            self.fast_open = Some(true);
+                        }
+                        if self.accepted_at.is_none() {
+                            self.process = listeners.process_at(endpoints);
+                        }
+                    }
+                    Role::Active | Role::Simultaneous => {
+                        self.fast_open = handshake.map(|fields| fields.syn_data);
+                    }
+                    Role::Unknown => {}
+                }
+            }
+            Details::Step => {}
+            Details::Release { task } => {
+                if self.process.is_none() && !task.kernel {
+                    self.process = Process::new(task, ProcessSource::Close);
+                }
+            }
+            Details::Close { endpoints, .. } => self.learn_endpoints(endpoints),
         }
-    }
-
-    /// An orphan left FIN_WAIT2, and neither an error nor a reset says that it died of something.
-    pub(super) fn may_be_swapped(&self, fields: &CloseFields) -> bool {
-        let reset = self.connection.reset_sent || self.reset_after;
-        self.connection.state == TcpState::FinWait2 && fields.dead && fields.error == 0 && !reset
     }
 }

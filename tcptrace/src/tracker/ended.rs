@@ -1,71 +1,231 @@
-//! Connections that are over and wait a little for what may still be said of them.
+//! Connections that are over, and the queue in which they wait for what may still be said of them.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
+use tcptrace_common::TcpState;
 
-use super::{GRACE_NS, connection::Ended};
+use super::{
+    GRACE_NS,
+    connection::{Connection, Moment},
+    terms::ClosedBy,
+    timewait::{Release, TimeWaitSource},
+    verdict::Verdict,
+};
+use crate::event::CloseFields;
 
-/// In the order they ended. A socket's next generation takes its entry out early, leaving a hole.
+/// A connection that is over.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What was known of it; its state is the last one before CLOSE.
+    pub connection: Connection,
+    /// →CLOSE; where that was not seen, the moment when it was found out.
+    pub closed_at: Moment,
+    /// →CLOSE was seen.
+    pub end_seen: bool,
+    /// The socket's last word; `None` without BTF.
+    pub fields: Option<CloseFields>,
+    /// The kernel sent a RST after →CLOSE.
+    pub reset_after: bool,
+    /// The peer's FIN came to the timewait socket, before the record was written.
+    pub late_fin: Option<Moment>,
+    /// It entered TIME_WAIT, or did not, and how we know; settled when the record is written.
+    pub time_wait: Option<(bool, TimeWaitSource)>,
+    /// Why it ended; settled when the record is written.
+    pub verdict: Verdict,
+    /// What the peer got on the timewait socket, if that was a RST; said after the record.
+    pub(super) refused: Option<Release>,
+}
+
+impl Ended {
+    /// A connection that is over; the verdict comes with the record.
+    pub(super) fn new(
+        connection: Connection,
+        closed_at: Moment,
+        fields: Option<CloseFields>,
+    ) -> Self {
+        Self {
+            connection,
+            closed_at,
+            end_seen: true,
+            fields,
+            reset_after: false,
+            late_fin: None,
+            time_wait: None,
+            verdict: Verdict::Unknown,
+            refused: None,
+        }
+    }
+
+    /// From then on nothing that happens to the socket's address is about this connection.
+    const fn due_ns(&self) -> u64 {
+        self.closed_at.get().saturating_add(GRACE_NS)
+    }
+
+    /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
+    #[must_use]
+    pub fn closed_by(&self) -> Option<ClosedBy> {
+        self.connection.first_fin_by.or(match self.verdict {
+            Verdict::ResetReceived => Some(ClosedBy::Remote),
+            Verdict::ResetByUs
+            | Verdict::UnreadData
+            | Verdict::NotAccepted
+            | Verdict::Killed
+            | Verdict::Cancelled => Some(ClosedBy::Local),
+            Verdict::Graceful
+            | Verdict::Refused
+            | Verdict::HandshakeTimeout
+            | Verdict::Unreachable
+            | Verdict::NoLocalPort
+            | Verdict::HandshakeFailed
+            | Verdict::DataAfterClose
+            | Verdict::KeepaliveTimeout
+            | Verdict::RetransmissionTimeout
+            | Verdict::ZeroWindowTimeout
+            | Verdict::FinWaitTimeout
+            | Verdict::Unknown => None,
+        })
+    }
+
+    /// How long one direction was closed and the other open, nanoseconds; `None` when one end of
+    /// it was not seen.
+    #[must_use]
+    pub fn half_closed_ns(&self) -> Option<u64> {
+        let first = self.connection.first_fin?.get();
+        let end = match (
+            self.connection.second_fin.or(self.late_fin),
+            self.connection.state,
+        ) {
+            (Some(second), _) => second.get(),
+            // FIN_WAIT2 ends with the peer's FIN when the full socket saw it; otherwise a
+            // timewait socket waits on, and how long is not known here. CLOSE_WAIT that ends
+            // without our FIN was half-closed to its end.
+            (None, TcpState::FinWait2 | TcpState::CloseWait)
+                if self.fields.is_some_and(|fields| fields.peer_fin) =>
+            {
+                self.closed_at.get()
+            }
+            (
+                None,
+                TcpState::Established
+                | TcpState::SynSent
+                | TcpState::SynRecv
+                | TcpState::FinWait1
+                | TcpState::FinWait2
+                | TcpState::TimeWait
+                | TcpState::Close
+                | TcpState::CloseWait
+                | TcpState::LastAck
+                | TcpState::Listen
+                | TcpState::Closing
+                | TcpState::NewSynRecv,
+            ) => return None,
+        };
+        end.checked_sub(first)
+    }
+
+    /// How long FIN_WAIT2 lasted, on whichever socket, nanoseconds: until the peer's FIN.
+    #[must_use]
+    pub fn fin_wait2_ns(&self) -> Option<u64> {
+        let since = self.connection.fin_acked?;
+        let end = match self.late_fin {
+            Some(late) => late,
+            None if self.connection.state == TcpState::FinWait2
+                && self.end_seen
+                && self.fields.is_some_and(|fields| fields.peer_fin) =>
+            {
+                self.closed_at
+            }
+            None => return None,
+        };
+        Some(end.get().saturating_sub(since.get()))
+    }
+
+    /// How long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
+    #[must_use]
+    pub fn last_ack_ns(&self) -> Option<u64> {
+        let since = self.connection.second_fin?;
+        (self.connection.state == TcpState::LastAck && self.end_seen)
+            .then(|| self.closed_at.get().saturating_sub(since.get()))
+    }
+
+    /// The peer's FIN was received; `None` when the socket cannot say.
+    #[must_use]
+    pub fn peer_fin(&self) -> Option<bool> {
+        match self.fields {
+            Some(_) if self.late_fin.is_some() => Some(true),
+            Some(fields) if fields.peer_fin => Some(true),
+            // Swapped for a timewait socket, which may yet receive it.
+            Some(fields) if self.may_be_swapped(&fields) => None,
+            Some(_) => Some(false),
+            None => None,
+        }
+    }
+
+    /// An orphan left FIN_WAIT2, and neither an error nor a reset says that it died of something.
+    pub(super) fn may_be_swapped(&self, fields: &CloseFields) -> bool {
+        let reset = self.connection.reset_sent || self.reset_after;
+        self.connection.state == TcpState::FinWait2 && fields.dead && fields.error == 0 && !reset
+    }
+}
+
+/// In the order in which they ended.
 #[derive(Default)]
 pub(super) struct EndedQueue {
-    queue: VecDeque<Option<Ended>>,
+    queue: VecDeque<Ended>,
     /// The number of the queue's front entry, counted from the beginning.
     front: u64,
+    /// The last generation of each socket address, until the next one begins.
     by_socket: HashMap<u64, u64>,
 }
 
 impl EndedQueue {
     pub(super) fn len(&self) -> usize {
-        self.by_socket.len()
+        self.queue.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Ended> {
-        self.queue.iter().flatten()
+        self.queue.iter()
     }
 
-    /// Takes one in. The caller has taken out what the socket's address held before.
+    /// Takes one in.
     pub(super) fn push(&mut self, ended: Ended) {
         let number = self.front + self.queue.len() as u64;
         self.by_socket.insert(ended.connection.socket, number);
-        self.queue.push_back(Some(ended));
+        self.queue.push_back(ended);
     }
 
-    /// Takes a socket's entry out before it is due.
-    pub(super) fn take(&mut self, socket: u64) -> Option<Ended> {
-        let number = self.by_socket.remove(&socket)?;
-        self.queue[usize::try_from(number - self.front).ok()?].take()
+    /// The next generation of a socket's address begins: nothing more is said of the one before.
+    pub(super) fn supersede(&mut self, socket: u64) {
+        self.by_socket.remove(&socket);
     }
 
-    /// What waits under a socket's address.
-    pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Ended> {
+    /// Who an event of this time speaks of that comes after →CLOSE.
+    pub(super) fn get_mut(&mut self, socket: u64, time: Moment) -> Option<&mut Ended> {
         let number = self.by_socket.get(&socket)?;
         let index = usize::try_from(number - self.front).ok()?;
-        self.queue.get_mut(index)?.as_mut()
+        // Whether it is written yet depends on when the driver settled, and is no criterion.
+        self.queue
+            .get_mut(index)
+            .filter(|ended| time.get() < ended.due_ns())
     }
 
     /// When the first one is due.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
-        let ended = self.queue.iter().flatten().next()?;
-        Some(ended.closed_at.get().saturating_add(GRACE_NS))
+        self.queue.front().map(Ended::due_ns)
     }
 
     /// Takes the first one out if it is due at `now_ns`.
     pub(super) fn pop_due(&mut self, now_ns: u64) -> Option<Ended> {
-        while let Some(front) = self.queue.front() {
-            if front
-                .as_ref()
-                .is_some_and(|ended| ended.closed_at.get().saturating_add(GRACE_NS) > now_ns)
-            {
-                return None;
-            }
-            let ended = self.queue.pop_front().flatten();
-            self.front += 1;
-            if let Some(ended) = ended {
-                self.by_socket.remove(&ended.connection.socket);
-                return Some(ended);
-            }
+        if self.next_due_ns()? > now_ns {
+            return None;
         }
-        None
+        let ended = self.queue.pop_front()?;
+        let socket = ended.connection.socket;
+        if self.by_socket.get(&socket) == Some(&self.front) {
+            self.by_socket.remove(&socket);
+        }
+        self.front += 1;
+        Some(ended)
     }
 }

@@ -1,7 +1,10 @@
 //! How long a handshake took, and how we know: for each kind of open the source that is exact, and
 //! none where no source is.
 
-use super::connection::{Completeness, Connection, HandshakeSource, Moment, Role};
+use super::{
+    connection::{Connection, Moment},
+    terms::{Completeness, HandshakeSource, Role},
+};
 use crate::event::HandshakeFields;
 
 /// Nanoseconds and source of a handshake that is over at `time`; `None` when it cannot be known.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 
-use super::connection::{Moment, Process};
+use super::{connection::Moment, terms::Process};
 use crate::event::Endpoints;
 
 /// Namespace, port and address.

@@ -5,12 +5,19 @@
 //! with its socket's transitions. It begins with [`Tracker::begin_walk`], and once all its events
 //! are taken in, [`Tracker::end_walk`] judges.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, vec::Drain};
 
 use hashbrown::HashSet;
 use tcptrace_common::TcpState;
 
-use super::{At, Completeness, Connection, Listener, Moment, Role, Sink, Tracker, is_synchronized};
+use super::{
+    Tracker, Update,
+    connection::{Connection, Moment},
+    engine::At,
+    lifecycle::is_synchronized,
+    listeners::Listener,
+    terms::{Completeness, Role},
+};
 use crate::event::{Endpoints, SocketOwner};
 
 /// A socket whose last event is younger than this is not judged by a walk: one that was just made
@@ -76,11 +83,15 @@ impl Tracker {
 
     /// A walk is over, and all its sockets were taken in. What is held in the namespaces that it
     /// covered, was not found, and has not been spoken of since it began, is gone: its end was
-    /// lost.
-    pub fn end_walk(&mut self, now_ns: u64, end: &WalkEnd, sink: &mut impl Sink) {
-        let Some(began) = self.resync.began.take() else {
-            return;
-        };
+    /// lost. Returns what is to be said of that.
+    pub fn end_walk(&mut self, now_ns: u64, end: &WalkEnd) -> Drain<'_, Update> {
+        if let Some(began) = self.resync.began.take() {
+            self.judge(began, now_ns, end);
+        }
+        self.updates.drain(..)
+    }
+
+    fn judge(&mut self, began: Moment, now_ns: u64, end: &WalkEnd) {
         let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
         if end.complete {
             let walk = self.resync.walk;
@@ -100,7 +111,9 @@ impl Tracker {
             for (socket, state) in gone {
                 self.resync.current.vanished += 1;
                 self.resync.found(state, 1);
-                self.give_up_previous(socket, time, sink);
+                if let Some(place) = self.store.find(socket) {
+                    self.give_up(place, time);
+                }
             }
         }
         let found = std::mem::take(&mut self.resync.current);
@@ -117,7 +130,6 @@ impl Tracker {
         state: TcpState,
         endpoints: &Endpoints,
         owner: &SocketOwner,
-        sink: &mut impl Sink,
     ) {
         match state {
             TcpState::Listen => self.seed_listener(at, endpoints),
@@ -128,7 +140,7 @@ impl Tracker {
             | TcpState::FinWait2
             | TcpState::CloseWait
             | TcpState::LastAck
-            | TcpState::Closing => self.seed_connection(at, state, endpoints, owner, sink),
+            | TcpState::Closing => self.seed_connection(at, state, endpoints, owner),
             // Not connections of a full socket: the walk passes over them.
             TcpState::TimeWait | TcpState::Close | TcpState::NewSynRecv => {}
         }
@@ -157,7 +169,6 @@ impl Tracker {
         state: TcpState,
         endpoints: &Endpoints,
         owner: &SocketOwner,
-        sink: &mut impl Sink,
     ) {
         let walk = self.resync.walk;
         if let Some(held) = self.store.get_mut(at.socket) {
@@ -181,11 +192,12 @@ impl Tracker {
                 return;
             }
             // Both the end of the one and the beginning of the other were lost.
-            self.give_up_previous(at.socket, at.time, sink);
+            self.give_up_previous(at);
         }
-        self.write_waiting(at.socket, sink);
+        self.ended.supersede(at.socket);
         let mut connection = Connection::new(self.take_id(), at.socket, Role::Unknown, state);
         connection.completeness = Completeness::Seeded;
+        connection.met_in = self.settled;
         connection.established = is_synchronized(state);
         connection.learn_closer(state);
         connection.endpoints = Some(*endpoints);
@@ -201,6 +213,6 @@ impl Tracker {
             self.resync.current.unknown += 1;
             self.resync.found(state, -1);
         }
-        self.enter(connection, sink);
+        self.enter(connection);
     }
 }

@@ -19,6 +19,10 @@ struct Slot {
     older: u32,
 }
 
+/// Where a connection is, until the store is changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(u32);
+
 /// The live connections.
 pub(super) struct Store {
     by_socket: HashMap<u64, u32>,
@@ -55,30 +59,40 @@ impl Store {
             .filter_map(|slot| slot.connection.as_ref())
     }
 
-    /// The connection of a socket, which thereby becomes the most recently changed.
-    pub(super) fn touch(&mut self, socket: u64) -> Option<&mut Connection> {
-        let &index = self.by_socket.get(&socket)?;
+    /// Where the connection of a socket is.
+    pub(super) fn find(&self, socket: u64) -> Option<Place> {
+        self.by_socket.get(&socket).map(|&index| Place(index))
+    }
+
+    /// The connection at a place, left where it is in the order.
+    pub(super) fn at(&mut self, place: Place) -> Option<&mut Connection> {
+        self.slots[place.0 as usize].connection.as_mut()
+    }
+
+    /// The connection at a place, which thereby becomes the most recently changed.
+    pub(super) fn touch(&mut self, place: Place) -> Option<&mut Connection> {
+        let Place(index) = place;
         if self.newest != index {
             self.unlink(index);
             self.link_newest(index);
         }
-        self.slots[index as usize].connection.as_mut()
+        self.at(place)
     }
 
     /// The connection of a socket, left where it is in the order.
     pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Connection> {
-        let &index = self.by_socket.get(&socket)?;
-        self.slots[index as usize].connection.as_mut()
+        let place = self.find(socket)?;
+        self.at(place)
     }
 
     /// Takes a connection in as the most recently changed.
     ///
-    /// Answers the one that had to go: the longest unchanged, if the store was full. The caller
-    /// has removed what the socket's address held before.
-    pub(super) fn insert(&mut self, connection: Connection) -> Option<Connection> {
+    /// Returns where it is, and the one that had to go: the longest unchanged, if the store was
+    /// full. The caller has removed what the socket's address held before.
+    pub(super) fn insert(&mut self, connection: Connection) -> (Place, Option<Connection>) {
         debug_assert!(!self.by_socket.contains_key(&connection.socket));
         let evicted = if self.len() >= self.limit {
-            self.remove_at(self.oldest)
+            self.remove(Place(self.oldest))
         } else {
             None
         };
@@ -99,16 +113,12 @@ impl Store {
         };
         self.link_newest(index);
         self.by_socket.insert(socket, index);
-        evicted
+        (Place(index), evicted)
     }
 
-    /// Takes a connection out.
-    pub(super) fn remove(&mut self, socket: u64) -> Option<Connection> {
-        let &index = self.by_socket.get(&socket)?;
-        self.remove_at(index)
-    }
-
-    fn remove_at(&mut self, index: u32) -> Option<Connection> {
+    /// Takes the connection at a place out.
+    pub(super) fn remove(&mut self, place: Place) -> Option<Connection> {
+        let Place(index) = place;
         self.unlink(index);
         let slot = &mut self.slots[index as usize];
         let connection = slot.connection.take()?;

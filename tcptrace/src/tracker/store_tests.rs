@@ -15,7 +15,7 @@ fn connection(id: u64, socket: u64) -> Connection {
 fn store_of(limit: usize, n: u64) -> Store {
     let mut store = Store::new(limit);
     for socket in 1..=n {
-        assert!(store.insert(connection(socket, socket)).is_none());
+        assert!(store.insert(connection(socket, socket)).1.is_none());
     }
     store
 }
@@ -23,7 +23,7 @@ fn store_of(limit: usize, n: u64) -> Store {
 /// Takes in new sockets from 100 on and answers which socket goes, `n` times.
 fn evicted(store: &mut Store, n: u64) -> Vec<u64> {
     (100..100 + n)
-        .map(|socket| store.insert(connection(socket, socket)).unwrap().socket)
+        .map(|socket| store.insert(connection(socket, socket)).1.unwrap().socket)
         .collect()
 }
 
@@ -31,9 +31,9 @@ fn evicted(store: &mut Store, n: u64) -> Vec<u64> {
 fn a_connection_is_found_by_its_sockets_address_and_by_no_other() {
     let mut store = store_of(8, 3);
     assert_eq!(store.get_mut(2).unwrap().id, 2);
-    assert_eq!(store.touch(3).unwrap().id, 3);
-    assert!(store.get_mut(4).is_none() && store.touch(0).is_none());
-    assert!(store.remove(u64::MAX).is_none());
+    assert_eq!(touch(&mut store, 3).unwrap().id, 3);
+    assert!(store.get_mut(4).is_none() && touch(&mut store, 0).is_none());
+    assert!(remove(&mut store, u64::MAX).is_none());
     assert_eq!(store.len(), 3);
 }
 
@@ -48,7 +48,7 @@ fn the_longest_unchanged_goes_first() {
 fn a_touch_makes_the_most_recent_wherever_it_was() {
     for (touched, order) in [(1, [2, 3, 1]), (2, [1, 3, 2]), (3, [1, 2, 3])] {
         let mut store = store_of(3, 3);
-        assert!(store.touch(touched).is_some());
+        assert!(touch(&mut store, touched).is_some());
         assert_eq!(evicted(&mut store, 3), order, "{touched} touched");
     }
 }
@@ -64,9 +64,9 @@ fn a_look_leaves_the_order_as_it_is() {
 fn what_is_removed_leaves_the_order_of_the_rest() {
     for (removed, order) in [(1, [2, 3, 4]), (2, [1, 3, 4]), (4, [1, 2, 3])] {
         let mut store = store_of(4, 4);
-        assert_eq!(store.remove(removed).unwrap().id, removed);
+        assert_eq!(remove(&mut store, removed).unwrap().id, removed);
         assert!(store.get_mut(removed).is_none());
-        assert!(store.insert(connection(50, 50)).is_none());
+        assert!(store.insert(connection(50, 50)).1.is_none());
         assert_eq!(evicted(&mut store, 3), order, "{removed} removed");
     }
 }
@@ -75,9 +75,9 @@ fn what_is_removed_leaves_the_order_of_the_rest() {
 fn room_that_was_given_back_is_used_again() {
     let mut store = Store::new(1000);
     for socket in 0..10_000_u64 {
-        assert!(store.insert(connection(socket, socket)).is_none());
+        assert!(store.insert(connection(socket, socket)).1.is_none());
         if socket >= 3 {
-            assert!(store.remove(socket - 3).is_some());
+            assert!(remove(&mut store, socket - 3).is_some());
         }
     }
     assert_eq!(store.slots.len(), 4);
@@ -88,11 +88,11 @@ fn room_that_was_given_back_is_used_again() {
 fn a_store_that_was_emptied_is_as_new() {
     let mut store = store_of(3, 3);
     for socket in [2, 1, 3] {
-        assert!(store.remove(socket).is_some());
+        assert!(remove(&mut store, socket).is_some());
     }
     assert_eq!((store.len(), store.iter().count()), (0, 0));
     for socket in 4..=6 {
-        assert!(store.insert(connection(socket, socket)).is_none());
+        assert!(store.insert(connection(socket, socket)).1.is_none());
     }
     assert_eq!(evicted(&mut store, 3), [4, 5, 6]);
 }
@@ -101,8 +101,8 @@ fn a_store_that_was_emptied_is_as_new() {
 fn a_store_of_one_holds_the_last() {
     let mut store = store_of(1, 1);
     assert_eq!(evicted(&mut store, 3), [1, 100, 101]);
-    assert_eq!(store.touch(102).unwrap().id, 102);
-    assert_eq!(store.remove(102).unwrap().id, 102);
+    assert_eq!(touch(&mut store, 102).unwrap().id, 102);
+    assert_eq!(remove(&mut store, 102).unwrap().id, 102);
     assert_eq!(store.len(), 0);
 }
 
@@ -145,18 +145,18 @@ proptest! {
             match deed {
                 Deed::Insert(socket) => {
                     // As the tracker does: what the address held before goes out first.
-                    let before = store.remove(socket).map(|connection| connection.id);
+                    let before = remove(&mut store, socket).map(|connection| connection.id);
                     let known = place(&list, socket).map(|at| list.remove(at).1);
                     prop_assert_eq!(before, known);
                     let goes = (list.len() == limit).then(|| list.remove(0));
                     list.push((socket, id));
-                    let gone = store.insert(connection(id, socket));
+                    let (_, gone) = store.insert(connection(id, socket));
                     prop_assert_eq!(gone.map(|connection| (connection.socket, connection.id)), goes);
                 }
                 Deed::Touch(socket) => {
                     let known = place(&list, socket).map(|at| list.remove(at));
                     list.extend(known);
-                    let found = store.touch(socket).map(|connection| (connection.socket, connection.id));
+                    let found = touch(&mut store, socket).map(|connection| (connection.socket, connection.id));
                     prop_assert_eq!(found, known);
                 }
                 Deed::Look(socket) => {
@@ -165,7 +165,7 @@ proptest! {
                 }
                 Deed::Remove(socket) => {
                     let known = place(&list, socket).map(|at| list.remove(at).1);
-                    prop_assert_eq!(store.remove(socket).map(|connection| connection.id), known);
+                    prop_assert_eq!(remove(&mut store, socket).map(|connection| connection.id), known);
                 }
             }
             prop_assert_eq!(store.len(), list.len());
@@ -177,4 +177,14 @@ proptest! {
             prop_assert_eq!(held, listed);
         }
     }
+}
+
+fn touch(store: &mut Store, socket: u64) -> Option<&mut Connection> {
+    let place = store.find(socket)?;
+    store.touch(place)
+}
+
+fn remove(store: &mut Store, socket: u64) -> Option<Connection> {
+    let place = store.find(socket)?;
+    store.remove(place)
 }

@@ -9,7 +9,11 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use tcptrace_common::TcpState;
 
-use super::connection::{Connection, Ended, Moment, Process, Role};
+use super::{
+    connection::{Connection, Moment},
+    ended::Ended,
+    terms::{Process, Role},
+};
 use crate::event::Endpoints;
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.

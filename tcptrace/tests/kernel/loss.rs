@@ -1,6 +1,6 @@
 //! A tail that is held up long enough loses events: it says how many, and goes on.
 
-use std::time::Duration;
+use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Check, load::Load, namespace::Namespace, record::Records, tail::Tail, tests};
 
-tests![a_tail_says_what_it_lost_and_goes_on];
+tests![
+    a_tail_says_what_it_lost_and_goes_on,
+    a_refused_connect_is_not_unreachable_however_small_the_ring_is,
+    a_tail_says_what_it_gave_up_for_lack_of_room,
+];
 
 fn a_tail_says_what_it_lost_and_goes_on() -> Check {
     let namespace = Namespace::new()?;
@@ -60,4 +64,53 @@ fn records_whole(records: &Records, side: &Value) -> Check {
     records
         .only("connection", side)?
         .must_have(&json!({"completeness": "full", "verdict": "graceful"}))
+}
+
+/// Losses are known only after the events among which they were.
+fn a_refused_connect_is_not_unreachable_however_small_the_ring_is() -> Check {
+    const CONNECTS: usize = 20_000;
+    let namespace = Namespace::new()?;
+    // Nobody listens there any more.
+    let (_, address) = namespace.listen("127.0.0.1:0")?;
+    for ring in ["8KiB", "32KiB"] {
+        let tail = Tail::start(&namespace, &["--ring-size", ring])?;
+        namespace.run(|| {
+            for _ in 0..CONNECTS {
+                ensure!(TcpStream::connect(address).is_err(), "somebody listens");
+            }
+            Ok(())
+        })?;
+        let (records, output) = tail.interrupt()?;
+        output.must_end_with(0)?;
+        let failed = records.of("connection");
+        ensure!(!failed.is_empty(), "nothing was seen");
+        for record in failed {
+            ensure!(record.text("verdict") != Some("unreachable"), "{record}");
+        }
+    }
+    Ok(())
+}
+
+fn a_tail_says_what_it_gave_up_for_lack_of_room() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, _) = namespace.listen("127.0.0.1:0")?;
+    let tail = Tail::start(&namespace, &["--max-connections", "2"])?;
+    let pairs = (0..3)
+        .map(|_| namespace.pair(&listener))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    drop(pairs);
+    let (records, output) = tail.interrupt()?;
+    output.must_end_with(0)?;
+    ensure!(
+        output
+            .stderr
+            .contains(" connections given up (--max-connections)"),
+        "{output:?}"
+    );
+    for record in records.of("connection") {
+        let completeness = record.text("completeness");
+        let fits = matches!(completeness, Some("full" | "partial"));
+        ensure!(fits, "{record}");
+    }
+    Ok(())
 }

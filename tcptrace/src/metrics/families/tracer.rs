@@ -86,7 +86,8 @@ fn state_transitions(scrape: &Scrape) -> Family {
     let mut transitions = Family::counter(
         "tcptrace_state_transitions_total",
         &["from", "to"],
-        "Transitions of TCP sockets, counted in the kernel: right however many events were lost.",
+        "Transitions of TCP sockets, counted in the kernel: right however many events were lost, and short only by the runs \
+         that the kernel skipped (tcptrace_program_misses_total).",
     );
     let mut counts = BTreeMap::new();
     for from in TcpState::ALL {
@@ -154,10 +155,12 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     limit.add_count(&[], scrape.context.tracker.limit);
     let mut evictions = Family::counter(
         "tcptrace_tracker_evictions_total",
-        &[],
-        "Connections that the tracker gave up for lack of room, the longest unchanged first.",
+        &["kind"],
+        "Connections that the tracker gave up for lack of room, the longest unchanged first: established ones (connection) and \
+         others (attempt).",
     );
-    evictions.add_count(&[], stats.evicted + stats.evicted_pending);
+    evictions.add_count(&["attempt"], stats.evicted_pending);
+    evictions.add_count(&["connection"], stats.evicted);
     let mut gaps = Family::counter(
         "tcptrace_tracker_gaps_total",
         &[],

@@ -11,7 +11,7 @@ use crate::{
     },
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Hook, HookStatus, Source},
-    tracker::{GRACE_NS, ResetHooks, Sources, Tracker, TrackerConfig},
+    tracker::{GRACE_NS, Item, ResetHooks, Sources, Tracker, TrackerConfig},
 };
 
 pub(super) const MS: u64 = 1_000_000;
@@ -205,6 +205,12 @@ impl Host {
         self.event(socket.address, body);
     }
 
+    fn feed(&mut self, item: &Item) {
+        for update in self.tracker.take(item) {
+            self.metrics.update(&update);
+        }
+    }
+
     fn event(&mut self, socket: u64, body: Body) {
         self.now_ns += 1_000;
         let event = Event {
@@ -213,13 +219,14 @@ impl Host {
             cookie: None,
             body,
         };
-        self.tracker.on_event(&event, &mut self.metrics);
+        self.feed(&Item::Time(event.time_ns));
+        self.feed(&Item::Event(event));
     }
 
     /// Time passes.
     pub(super) fn wait(&mut self, ns: u64) {
         self.now_ns += ns;
-        self.tracker.on_tick(self.now_ns, &mut self.metrics);
+        self.feed(&Item::Time(self.now_ns));
     }
 
     /// Every record that waits is written.

@@ -166,7 +166,7 @@ fn a_seeded_connection_knows_no_more_than_its_first_transition_tells() {
 fn a_seeded_attempt_has_no_handshake_time() {
     for old in [SynSent, SynRecv] {
         let (tracker, recording) = play(&Story::client().already(old).goes(Established).events());
-        let Some(Heard::Established(connection)) = recording.heard.last() else {
+        let Some(Update::Established(connection)) = recording.heard.last() else {
             panic!("not established");
         };
         assert_eq!((connection.handshake, connection.opened), (None, None));
@@ -197,7 +197,7 @@ fn a_tracker_that_is_full_gives_up_the_longest_unchanged() {
     events.extend(Story::client().on(3).wait(4 * MS).goes(SynSent).events());
     events.extend(Story::client().on(4).wait(5 * MS).goes(SynSent).events());
     for event in &events {
-        tracker.on_event(event, &mut recording);
+        recording.event(&mut tracker, event);
     }
     let evicted: Vec<_> = recording.lines();
     let evicted: Vec<_> = evicted
@@ -216,7 +216,69 @@ fn a_tracker_that_is_full_gives_up_the_longest_unchanged() {
         .already(FinWait1)
         .wait(6 * MS)
         .goes(FinWait2);
-    tracker.on_event(&story.events()[0], &mut recording);
-    tracker.finish(&mut recording);
+    recording.event(&mut tracker, &story.events()[0]);
+    recording.finish(&mut tracker);
     assert_eq!(recording.ended().len(), 0);
+}
+
+#[test]
+fn who_was_given_up_comes_back_as_partial_and_as_nothing_else() {
+    let mut tracker = Tracker::new(TrackerConfig {
+        max_connections: 2,
+        sources: recording::sources(),
+        ..TrackerConfig::default()
+    });
+    let mut recording = Recording::default();
+    let all: Vec<Story> = (0..3)
+        .map(|n| {
+            Story::client()
+                .on(SOCKET + 64 * n)
+                .between(ends(40_000 + u16::try_from(n).unwrap(), 443))
+        })
+        .collect();
+    for story in &all {
+        for event in story.clone().through(&[SynSent, Established]).events() {
+            recording.event(&mut tracker, &event);
+        }
+    }
+    assert_eq!(
+        (tracker.stats.evicted, tracker.stats.evicted_pending),
+        (1, 0)
+    );
+    let met = all[0].clone().already(Established).wait(MS).goes(CloseWait);
+    for event in met.goes(LastAck).closes(released()).events() {
+        recording.event(&mut tracker, &event);
+    }
+    recording.finish(&mut tracker);
+    let ended = recording.ended();
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].connection.completeness, Completeness::Partial);
+    assert_eq!(tracker.stats.gaps, 0);
+}
+
+#[test]
+fn who_is_met_in_the_same_batch_as_a_loss_may_be_what_was_lost() {
+    for loss_first in [true, false] {
+        let mut tracker = tracker();
+        let mut recording = Recording::default();
+        let story = Story::client().already(Established);
+        let [event] = story.goes(CloseWait).events()[..] else {
+            panic!("one event");
+        };
+        if loss_first {
+            recording.loss(&mut tracker, 1, LossPlace::Ring);
+        }
+        recording.heard.extend(tracker.take(&Item::Event(event)));
+        if !loss_first {
+            recording.loss(&mut tracker, 1, LossPlace::Ring);
+        }
+        recording.time(&mut tracker, event.time_ns);
+        let rest = Story::client().wait(MS).already(CloseWait).goes(LastAck);
+        for event in rest.closes(released()).events() {
+            recording.event(&mut tracker, &event);
+        }
+        recording.finish(&mut tracker);
+        let ended = recording.ended();
+        assert_eq!(ended[0].connection.completeness, Completeness::Partial);
+    }
 }

@@ -51,7 +51,7 @@ fn an_active_open_is_timed_from_syn_sent_to_established() {
     let snapshot = tracker.snapshot();
     assert_eq!(snapshot.connections, [(Role::Active, Established, 1)]);
     assert_eq!((snapshot.live, snapshot.pending), (1, 0));
-    let Some(Heard::Established(connection)) = recording.heard.last() else {
+    let Some(Update::Established(connection)) = recording.heard.last() else {
         panic!("not established");
     };
     assert_eq!(
@@ -71,17 +71,18 @@ fn the_local_port_of_an_active_open_comes_with_established() {
         .heard
         .iter()
         .filter_map(|heard| match heard {
-            Heard::Transition { connection, .. } => Some(connection.endpoints?.local_port),
-            Heard::Entered(_)
-            | Heard::Established(_)
-            | Heard::Accepted(_)
-            | Heard::Released(_)
-            | Heard::SynackRetransmit(_)
-            | Heard::Ended(_)
-            | Heard::Evicted(_)
-            | Heard::Reset { .. }
-            | Heard::Listener { .. }
-            | Heard::Lost { .. } => None,
+            Update::Transition { connection, .. } => Some(connection.endpoints?.local_port),
+            Update::Entered(_)
+            | Update::Established(_)
+            | Update::Accepted(_)
+            | Update::Released(_)
+            | Update::SynackRetransmit(_)
+            | Update::Ended(_)
+            | Update::Evicted(_)
+            | Update::Reset { .. }
+            | Update::Listener { .. }
+            | Update::Stray { .. }
+            | Update::Lost { .. } => None,
         })
         .collect();
     assert_eq!(ports, [0, 40_000]);
@@ -251,7 +252,7 @@ fn a_passive_open_has_no_handshake_time_on_any_kernel() {
 fn an_old_kernels_child_is_not_identified_before_established() {
     let entered = |story: Story| {
         let (_, recording) = play(&story.events());
-        let Some(Heard::Entered(connection)) = recording.heard.first().cloned() else {
+        let Some(Update::Entered(connection)) = recording.heard.first().cloned() else {
             panic!("nothing entered");
         };
         connection.is_identified()

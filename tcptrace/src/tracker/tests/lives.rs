@@ -129,11 +129,11 @@ pub(super) fn play_without(
     let mut recording = Recording::default();
     for (n, event) in events.iter().enumerate() {
         if !lost.contains(&n) {
-            tracker.on_event(event, &mut recording);
+            recording.event(&mut tracker, event);
         } else if told {
-            tracker.on_loss(1, LossPlace::Ring, &mut recording);
+            recording.loss(&mut tracker, 1, LossPlace::Ring);
         }
     }
-    tracker.finish(&mut recording);
+    recording.finish(&mut tracker);
     (tracker, recording)
 }

@@ -24,8 +24,11 @@ mod verdicts;
 use tcptrace_common::TcpState::{self, *};
 
 use self::{
-    recording::{Heard, Recording, play, record_of, tracker},
+    recording::{Recording, play, record_of, tracker},
     story::{CLIENT, MS, SERVER, SOCKET, START, Story, closing, ends, orphan, released},
 };
+use super::lifecycle::can_lead_to;
 use super::*;
-use crate::event::{CloseFields, Endpoints, Task};
+use crate::event::{
+    Body, CloseFields, Details, Endpoints, HandshakeFields, SocketOwner, Task, Transition,
+};

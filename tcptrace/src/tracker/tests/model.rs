@@ -254,7 +254,7 @@ proptest! {
         for (n, choice, end, ns) in acts {
             model.act(n % model.sockets.len(), choice, end, ns);
             for event in model.events.drain(..) {
-                tracker.on_event(&event, &mut recording);
+                recording.event(&mut tracker, &event);
             }
             let mut live = 0;
             for socket in &model.sockets {
@@ -268,7 +268,7 @@ proptest! {
             let listening = model.sockets.iter().filter(|socket| socket.state == Listen);
             prop_assert_eq!(tracker.listeners.len(), listening.count());
         }
-        tracker.finish(&mut recording);
+        recording.finish(&mut tracker);
         prop_assert_eq!((tracker.stats.gaps, tracker.stats.anomalies), (0, 0));
         let mut told: Vec<(u64, Life)> = Vec::new();
         for ended in recording.ended() {

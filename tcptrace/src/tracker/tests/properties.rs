@@ -92,7 +92,7 @@ impl Word {
             comm: [self.flags; 16],
             kernel: self.flags & 1 != 0,
         };
-        let owner = crate::event::SocketOwner::default();
+        let owner = SocketOwner::default();
         match which % 6 {
             0 => Details::Open {
                 endpoints,
@@ -134,6 +134,7 @@ impl Run {
                 max_listeners: 2,
                 max_releases: 3,
                 sources: recording::sources(),
+                transitions: true,
             }),
             recording: Recording::default(),
             states: BTreeMap::new(),
@@ -142,7 +143,7 @@ impl Run {
     }
 
     fn take(&mut self, event: Event) {
-        self.tracker.on_event(&event, &mut self.recording);
+        self.recording.event(&mut self.tracker, &event);
     }
 
     fn does(&mut self, deed: Deed) {
@@ -187,10 +188,10 @@ impl Run {
                     body: body(story),
                 });
             }
-            Deed::Tick => self.tracker.on_tick(self.now_ns, &mut self.recording),
+            Deed::Tick => self.recording.time(&mut self.tracker, self.now_ns),
             Deed::Loss(events) => {
                 let place = LossPlace::Ring;
-                self.tracker.on_loss(events, place, &mut self.recording);
+                self.recording.loss(&mut self.tracker, events, place);
             }
         }
     }
@@ -200,17 +201,18 @@ impl Run {
         let mut fates: BTreeMap<u64, [u32; 3]> = BTreeMap::new();
         for heard in &self.recording.heard {
             let (id, fate) = match heard {
-                Heard::Entered(connection) => (connection.id, 0),
-                Heard::Ended(ended) => (ended.connection.id, 1),
-                Heard::Evicted(connection) => (connection.id, 2),
-                Heard::Transition { .. }
-                | Heard::Established(_)
-                | Heard::Accepted(_)
-                | Heard::Released(_)
-                | Heard::SynackRetransmit(_)
-                | Heard::Reset { .. }
-                | Heard::Listener { .. }
-                | Heard::Lost { .. } => continue,
+                Update::Entered(connection) => (connection.id, 0),
+                Update::Ended(ended) => (ended.connection.id, 1),
+                Update::Evicted(connection) => (connection.id, 2),
+                Update::Transition { .. }
+                | Update::Established(_)
+                | Update::Accepted(_)
+                | Update::Released(_)
+                | Update::SynackRetransmit(_)
+                | Update::Reset { .. }
+                | Update::Listener { .. }
+                | Update::Stray { .. }
+                | Update::Lost { .. } => continue,
             };
             fates.entry(id).or_default()[fate] += 1;
         }
@@ -274,7 +276,7 @@ proptest! {
             run.does(deed);
             run.check()?;
         }
-        run.tracker.finish(&mut run.recording);
+        run.recording.finish(&mut run.tracker);
         run.check()?;
         prop_assert_eq!(run.tracker.ended.len(), 0);
         prop_assert_eq!(run.tracker.next_due_ns(), None);
@@ -290,7 +292,7 @@ proptest! {
             run.does(deed);
             run.check()?;
         }
-        run.tracker.finish(&mut run.recording);
+        run.recording.finish(&mut run.tracker);
         run.check()?;
         prop_assert_eq!(run.tracker.ended.len(), 0);
     }

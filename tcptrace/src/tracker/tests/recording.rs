@@ -2,116 +2,74 @@
 
 use super::*;
 
-/// An update, outliving the call that brought it.
-#[derive(Clone, Debug)]
-pub(super) enum Heard {
-    Entered(Connection),
-    Transition {
-        connection: Connection,
-        from: TcpState,
-        to: TcpState,
-        time: Moment,
-        in_state_ns: Option<u64>,
-    },
-    Established(Connection),
-    Ended(Ended),
-    Evicted(Connection),
-    Accepted(Connection),
-    Released(Release),
-    SynackRetransmit(Endpoints),
-    Reset {
-        sent: bool,
-    },
-    Listener {
-        listener: Listener,
-        began: bool,
-    },
-    Lost {
-        events: u64,
-        place: LossPlace,
-    },
-}
-
-impl Heard {
-    /// As one line.
-    fn line(&self) -> String {
-        match self {
-            Self::Entered(connection) => format!("entered {}", connection.id),
-            Self::Transition {
-                connection,
-                from,
-                to,
-                ..
-            } => format!("{} {} {}", connection.id, from.name(), to.name()),
-            Self::Established(connection) => format!("established {}", connection.id),
-            Self::Ended(ended) => {
-                format!("ended {} {}", ended.connection.id, ended.verdict.name())
-            }
-            Self::Evicted(connection) => format!("evicted {}", connection.id),
-            Self::Accepted(connection) => format!("accepted {}", connection.id),
-            Self::Released(release) => {
-                format!("released {} {}", release.id, release.outcome.name())
-            }
-            Self::SynackRetransmit(listener) => {
-                format!("SYN-ACK retransmit {}", listener.local_port)
-            }
-            Self::Reset { sent } => {
-                format!("reset {}", if *sent { "sent" } else { "received" })
-            }
-            Self::Listener { listener, began } => {
-                let what = if *began { "began" } else { "ceased" };
-                format!("listener {} {what}", listener.id)
-            }
-            Self::Lost { events, place } => format!("lost {events} {}", place.name()),
+/// An update as one line.
+fn line(update: &Update) -> String {
+    match update {
+        Update::Entered(connection) => format!("entered {}", connection.id),
+        Update::Transition {
+            connection,
+            from,
+            to,
+            ..
+        } => format!("{} {} {}", connection.id, from.name(), to.name()),
+        Update::Established(connection) => format!("established {}", connection.id),
+        Update::Ended(ended) => {
+            format!("ended {} {}", ended.connection.id, ended.verdict.name())
         }
+        Update::Evicted(connection) => format!("evicted {}", connection.id),
+        Update::Accepted(connection) => format!("accepted {}", connection.id),
+        Update::Released(release) => {
+            format!("released {} {}", release.id, release.outcome.name())
+        }
+        Update::SynackRetransmit(listener) => {
+            format!("SYN-ACK retransmit {}", listener.local_port)
+        }
+        Update::Reset { sent, .. } => {
+            format!("reset {}", if *sent { "sent" } else { "received" })
+        }
+        Update::Listener {
+            listener, began, ..
+        } => {
+            let what = if *began { "began" } else { "ceased" };
+            format!("listener {} {what}", listener.id)
+        }
+        Update::Stray { from, to, .. } => format!("stray {} {}", from.name(), to.name()),
+        Update::Lost { events, place } => format!("lost {events} {}", place.name()),
     }
 }
 
 /// Every update in order.
 #[derive(Debug, Default)]
 pub(super) struct Recording {
-    pub(super) heard: Vec<Heard>,
-}
-
-impl Sink for Recording {
-    fn update(&mut self, update: Update<'_>) {
-        self.heard.push(match update {
-            Update::Entered(connection) => Heard::Entered(connection.clone()),
-            Update::Transition {
-                connection,
-                from,
-                to,
-                time,
-                in_state_ns,
-            } => Heard::Transition {
-                connection: connection.clone(),
-                from,
-                to,
-                time,
-                in_state_ns,
-            },
-            Update::Established(connection) => Heard::Established(connection.clone()),
-            Update::Ended(ended) => Heard::Ended(ended.clone()),
-            Update::Evicted(connection) => Heard::Evicted(connection.clone()),
-            Update::Accepted(connection) => Heard::Accepted(connection.clone()),
-            Update::Released(release) => Heard::Released(release.clone()),
-            Update::SynackRetransmit(listener) => Heard::SynackRetransmit(*listener),
-            Update::Reset { sent, .. } => Heard::Reset { sent },
-            Update::Listener {
-                listener, began, ..
-            } => Heard::Listener {
-                listener: *listener,
-                began,
-            },
-            Update::Lost { events, place } => Heard::Lost { events, place },
-        });
-    }
+    pub(super) heard: Vec<Update>,
 }
 
 impl Recording {
+    /// An event, with the time told before it: nothing is said late.
+    pub(super) fn event(&mut self, tracker: &mut Tracker, event: &Event) {
+        self.time(tracker, event.time_ns);
+        self.heard.extend(tracker.take(&Item::Event(*event)));
+    }
+
+    /// Time has passed.
+    pub(super) fn time(&mut self, tracker: &mut Tracker, now_ns: u64) {
+        self.heard.extend(tracker.take(&Item::Time(now_ns)));
+    }
+
+    /// Events were lost.
+    pub(super) fn loss(&mut self, tracker: &mut Tracker, events: u64, place: LossPlace) {
+        self.heard
+            .extend(tracker.take(&Item::Loss { events, place }));
+    }
+
+    /// The tracker stops.
+    pub(super) fn finish(&mut self, tracker: &mut Tracker) {
+        self.heard.extend(tracker.finish());
+    }
+
     /// What was said, a line each.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.heard.iter().map(Heard::line).collect()
+        self.heard.iter().map(line).collect()
     }
 
     /// The records.
@@ -119,7 +77,7 @@ impl Recording {
         self.heard
             .iter()
             .filter_map(|heard| {
-                if let Heard::Ended(ended) = heard {
+                if let Update::Ended(ended) = heard {
                     Some(ended)
                 } else {
                     None
@@ -153,9 +111,9 @@ pub(super) fn play(events: &[Event]) -> (Tracker, Recording) {
     let mut tracker = tracker();
     let mut recording = Recording::default();
     for event in events {
-        tracker.on_event(event, &mut recording);
+        recording.event(&mut tracker, event);
     }
-    tracker.finish(&mut recording);
+    recording.finish(&mut tracker);
     (tracker, recording)
 }
 

@@ -135,7 +135,7 @@ fn a_transition_tells_how_long_the_state_left_was_held() {
     let (_, recording) = play(&story.events());
     let mut held = Vec::new();
     for heard in &recording.heard {
-        if let Heard::Transition { in_state_ns, .. } = heard {
+        if let Update::Transition { in_state_ns, .. } = heard {
             held.push(in_state_ns.map(|ns| ns / MS));
         }
     }

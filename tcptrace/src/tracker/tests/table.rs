@@ -64,13 +64,13 @@ fn holding(state: TcpState) -> Tracker {
     let mut tracker = tracker();
     let mut connection = Connection::new(tracker.take_id(), SOCKET, Role::Active, state);
     connection.established = is_synchronized(state);
-    tracker.enter(connection, &mut Recording::default());
+    tracker.enter(connection);
     tracker
 }
 
 /// The state held of the socket, and how many connections wait for their record.
 fn held(tracker: &mut Tracker) -> (Option<TcpState>, usize) {
-    let waiting = tracker.ended.len();
+    let waiting = tracker.ended.iter().filter(|ended| ended.end_seen).count();
     (
         tracker
             .store
@@ -92,7 +92,7 @@ fn an_empty_tracker_takes_each_pair_of_states() {
     for (old, new, step) in pairs() {
         let mut tracker = tracker();
         let mut recording = Recording::default();
-        tracker.on_event(&event(old, new), &mut recording);
+        recording.event(&mut tracker, &event(old, new));
         let context = format!("{old:?} to {new:?}: {:?}", recording.lines());
 
         let impossible = step == Step::Impossible;
@@ -138,7 +138,7 @@ fn a_connection_that_is_held_takes_each_pair_of_states() {
     for (old, new, step) in pairs() {
         let mut tracker = holding(old);
         let mut recording = Recording::default();
-        tracker.on_event(&event(old, new), &mut recording);
+        recording.event(&mut tracker, &event(old, new));
         let context = format!("{old:?} to {new:?}: {:?}", recording.lines());
 
         let impossible = step == Step::Impossible;
@@ -165,7 +165,7 @@ fn a_connection_that_is_held_takes_each_pair_of_states() {
         // A connection in CLOSE or LISTEN there is none of: whatever follows is a gap.
         let gap = impossible || matches!(old, Close | Listen);
         assert_eq!(tracker.stats.gaps, u64::from(gap), "{context}");
-        tracker.finish(&mut recording);
+        recording.finish(&mut tracker);
         for ended in recording.ended() {
             let is_gap = ended.connection.completeness == Completeness::Gap;
             assert_eq!(is_gap, gap, "{context}");
@@ -182,7 +182,7 @@ fn a_connection_in_another_state_is_carried_on_from_what_the_event_says() {
         for state in TcpState::ALL.into_iter().filter(|&state| state != old) {
             let mut tracker = holding(state);
             let mut recording = Recording::default();
-            tracker.on_event(&event(old, new), &mut recording);
+            recording.event(&mut tracker, &event(old, new));
             let context = format!(
                 "{state:?}, then {old:?} to {new:?}: {:?}",
                 recording.lines()
@@ -195,10 +195,10 @@ fn a_connection_in_another_state_is_carried_on_from_what_the_event_says() {
             );
             assert!(tracker.stats.gaps >= 1, "{context}");
             assert_eq!(tracker.stats.anomalies, 0, "{context}");
-            if let Some(Heard::Transition { in_state_ns, .. }) = recording
+            if let Some(Update::Transition { in_state_ns, .. }) = recording
                 .heard
                 .iter()
-                .rfind(|heard| matches!(heard, Heard::Transition { .. }))
+                .rfind(|heard| matches!(heard, Update::Transition { .. }))
             {
                 assert_eq!(*in_state_ns, None, "{context}");
             }

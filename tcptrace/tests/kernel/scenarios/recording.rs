@@ -219,7 +219,7 @@ impl Whole {
                         .losses
                         .push(last.map_or(0, |(event, _)| event.time_ns));
                 }
-                Block::Header(_) | Block::Clock(_) | Block::End { .. } => {}
+                Block::Header(_) | Block::Clock(_) | Block::Time { .. } | Block::End { .. } => {}
             }
         }
         Ok(whole)

@@ -1,0 +1,517 @@
+//! What each event does to what is held.
+
+use tcptrace_common::TcpState;
+
+use super::{
+    Tracker, Update,
+    connection::{Connection, Moment},
+    ended::Ended,
+    handshake,
+    lifecycle::{Step, can_lead_to, is_synchronized},
+    listeners::Listener,
+    store::Place,
+    terms::{Completeness, Process, ProcessSource, Role},
+    timewait::{Allocation, Looked, Lookup, Outcome, TimeWaitSource, Waiting},
+};
+use crate::event::{
+    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, TimewaitArrival,
+    Transition,
+};
+
+/// Which socket an event speaks of, and when.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) socket: u64,
+    cookie: Option<u64>,
+    pub(super) time: Moment,
+}
+
+impl Tracker {
+    pub(super) fn on_event(&mut self, event: &Event) {
+        let at = At {
+            socket: event.socket,
+            cookie: event.cookie,
+            time: Moment::new(event.time_ns).unwrap_or(Moment::MIN),
+        };
+        match &event.body {
+            Body::Transition(transition) => {
+                self.stats.transitions += 1;
+                self.on_transition(at, transition);
+            }
+            Body::ResetReceived(endpoints) => {
+                if let Some(connection) = self.store.get_mut(at.socket)
+                    && !connection.has_another_peer_than(endpoints)
+                {
+                    connection.reset_received = true;
+                }
+                self.updates.push(Update::Reset {
+                    sent: false,
+                    reason: None,
+                });
+            }
+            Body::ResetSent { endpoints, reason } => self.on_reset_sent(at, endpoints, *reason),
+            Body::Accept {
+                endpoints, task, ..
+            } => self.on_accept(at, endpoints, task),
+            &Body::Timewait {
+                timewait,
+                awaits_fin,
+            } => {
+                if let Some(connection) = self.store.get_mut(at.socket) {
+                    connection.timewait = Some(Allocation {
+                        timewait,
+                        awaits_fin,
+                    });
+                }
+            }
+            &Body::TimewaitStep { arrived, .. } => self.on_timewait(at, arrived),
+            Body::SynackRetransmit(listener) => {
+                self.updates.push(Update::SynackRetransmit(*listener));
+            }
+            Body::Seed {
+                state,
+                endpoints,
+                owner,
+            } => self.on_seed(at, *state, endpoints, owner),
+        }
+    }
+
+    fn on_reset_sent(&mut self, at: At, endpoints: &Endpoints, reason: Option<u32>) {
+        let connection = if let Some(connection) = self.store.get_mut(at.socket) {
+            connection.reset_sent |= !connection.has_another_peer_than(endpoints);
+            Some(connection)
+        } else if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
+            ended.reset_after |= !ended.connection.has_another_peer_than(endpoints);
+            Some(&mut ended.connection)
+        } else {
+            None
+        };
+        if let Some(connection) = connection
+            && !connection.has_another_peer_than(endpoints)
+        {
+            connection.reset_reason = connection.reset_reason.or(reason);
+        }
+        self.updates.push(Update::Reset { sent: true, reason });
+    }
+
+    fn on_transition(&mut self, at: At, transition: &Transition) {
+        match Step::of(transition.old, transition.new) {
+            Step::ActiveOpen => self.begin(at, Role::Active, transition),
+            Step::PassiveOpen => self.begin(at, Role::Passive, transition),
+            Step::Listen => self.listen(at, &transition.details),
+            Step::StopListening => self.stop_listening(at, &transition.details),
+            Step::Impossible => {
+                self.stats.anomalies += 1;
+                // The kernel is right about where it is; what is held of it is not.
+                match self.store.find(at.socket) {
+                    Some(place) => {
+                        if let Some(connection) = self.store.at(place) {
+                            self.stats.gaps += connection.mark_gap();
+                        }
+                        self.advance(at, place, Step::Impossible, transition);
+                    }
+                    None => self.stray(at, transition),
+                }
+            }
+            step @ (Step::SynsCrossed
+            | Step::Established
+            | Step::LocalFin
+            | Step::RemoteFin
+            | Step::FinAcknowledged
+            | Step::FinsCrossed
+            | Step::SecondFin
+            | Step::Close
+            | Step::Again) => {
+                let place = self.hold(at, transition);
+                self.advance(at, place, step, transition);
+            }
+        }
+    }
+
+    fn listen(&mut self, at: At, details: &Details) {
+        self.give_up_previous(at);
+        let Details::Open {
+            endpoints, task, ..
+        } = details
+        else {
+            return;
+        };
+        let listener = Listener {
+            id: self.take_id(),
+            socket: at.socket,
+            endpoints: *endpoints,
+            process: Process::new(task, ProcessSource::Listen),
+            since: Some(at.time),
+        };
+        self.updates.push(Update::Listener {
+            listener,
+            began: true,
+            time: at.time,
+        });
+        if !self.listeners.insert(listener) {
+            self.stats.listeners_refused += 1;
+        }
+    }
+
+    fn stop_listening(&mut self, at: At, details: &Details) {
+        self.give_up_previous(at);
+        let listener = match (self.listeners.remove(at.socket), details.endpoints()) {
+            (Some(listener), _) => listener,
+            // It listened before we looked.
+            (None, Some(endpoints)) => Listener {
+                id: self.take_id(),
+                socket: at.socket,
+                endpoints: *endpoints,
+                process: None,
+                since: None,
+            },
+            (None, None) => return,
+        };
+        self.updates.push(Update::Listener {
+            listener,
+            began: false,
+            time: at.time,
+        });
+    }
+
+    fn stray(&mut self, at: At, transition: &Transition) {
+        let id = self.take_id();
+        let mut connection = Connection::new(id, at.socket, Role::Unknown, transition.new);
+        connection.completeness = Completeness::Gap;
+        connection.learn(&transition.details, &self.listeners);
+        self.updates.push(Update::Stray {
+            connection,
+            from: transition.old,
+            to: transition.new,
+            time: at.time,
+        });
+    }
+
+    fn begin(&mut self, at: At, role: Role, transition: &Transition) {
+        self.give_up_previous(at);
+        let mut connection = Connection::new(self.take_id(), at.socket, role, transition.new);
+        connection.opened = Some(at.time);
+        connection.state_since = Some(at.time);
+        connection.touched = at.time;
+        connection.lost_before = self.stats.lost;
+        connection.learn(&transition.details, &self.listeners);
+        let place = self.enter(connection);
+        self.report(place, transition, at.time, None);
+    }
+
+    /// A socket that begins anew cannot still hold what it held: the end of that was lost.
+    pub(super) fn give_up_previous(&mut self, at: At) {
+        self.ended.supersede(at.socket);
+        if let Some(place) = self.store.find(at.socket) {
+            self.give_up(place, at.time);
+        }
+    }
+
+    /// The end of a connection was lost.
+    pub(super) fn give_up(&mut self, place: Place, time: Moment) {
+        if let Some(mut connection) = self.store.remove(place) {
+            self.stats.gaps += connection.mark_gap();
+            let socket = connection.socket;
+            let mut ended = Ended::new(connection, time, None);
+            ended.end_seen = false;
+            self.ended.push(ended);
+            // What comes now is not about it.
+            self.ended.supersede(socket);
+        }
+    }
+
+    /// Sees to it that what is held of a socket is the connection that the event speaks of.
+    fn hold(&mut self, at: At, transition: &Transition) -> Place {
+        let Some(place) = self.store.find(at.socket) else {
+            return self.meet(at, transition, false);
+        };
+        let follows = self.store.at(place).is_some_and(|held| {
+            let is_another = transition
+                .details
+                .endpoints()
+                .is_some_and(|ends| held.has_another_peer_than(ends));
+            !is_another && can_lead_to(held.state, transition.old)
+        });
+        if follows {
+            return place;
+        }
+        // Both the end of the one and the beginning of the other were lost.
+        self.give_up(place, at.time);
+        self.meet(at, transition, true)
+    }
+
+    /// A connection is met in mid-life: its beginning was lost for certain, or nobody knows.
+    fn meet(&mut self, at: At, transition: &Transition, lost: bool) -> Place {
+        self.ended.supersede(at.socket);
+        let role = if transition.old == TcpState::SynSent {
+            // Only connect() leads there.
+            Role::Active
+        } else {
+            Role::Unknown
+        };
+        let mut connection = Connection::new(self.take_id(), at.socket, role, transition.old);
+        if lost {
+            self.stats.gaps += connection.mark_gap();
+        } else {
+            connection.completeness = Completeness::Seeded;
+            connection.met_in = self.settled;
+        }
+        connection.lost_before = u64::MAX;
+        connection.established = is_synchronized(transition.old);
+        connection.learn_closer(transition.old);
+        connection.learn(&transition.details, &self.listeners);
+        self.enter(connection)
+    }
+
+    pub(super) fn enter(&mut self, connection: Connection) -> Place {
+        // If it listened, LISTEN→CLOSE was lost.
+        self.listeners.remove(connection.socket);
+        if connection.established {
+            self.stats.seeded += 1;
+        } else {
+            self.stats.attempts += 1;
+        }
+        self.updates.push(Update::Entered(connection.clone()));
+        let (place, evicted) = self.store.insert(connection);
+        if let Some(evicted) = evicted {
+            self.broken_in.get_or_insert(self.settled);
+            if evicted.established {
+                self.stats.evicted += 1;
+            } else {
+                self.stats.evicted_pending += 1;
+            }
+            self.updates.push(Update::Evicted(evicted));
+        }
+        place
+    }
+
+    /// A connection that is held moves on.
+    fn advance(&mut self, at: At, place: Place, step: Step, transition: &Transition) {
+        let Some(connection) = self.store.touch(place) else {
+            return;
+        };
+        let time = at.time;
+        connection.touched = time;
+        let (old, new) = (transition.old, transition.new);
+        if connection.state != old {
+            self.stats.gaps += connection.mark_gap();
+            connection.state_since = None;
+            connection.lost_before = u64::MAX;
+            connection.learn_closer(old);
+            if old == TcpState::SynRecv && connection.role == Role::Active {
+                // Either the SYNs crossed, or it is the child of a listener and another one.
+                connection.role = Role::Unknown;
+            }
+        }
+        let in_state_ns = connection
+            .state_since
+            .map(|since| time.get().saturating_sub(since.get()));
+        connection.learn(&transition.details, &self.listeners);
+        connection.learn_step(step, time);
+        if step == Step::Established {
+            let fields = handshake_fields(&transition.details);
+            let syns_seen = self.config.sources.syns;
+            connection.handshake = handshake::measure(connection, time, fields, syns_seen);
+        }
+        connection.learn_closer(new);
+        let established = (is_synchronized(old) || is_synchronized(new)) && !connection.established;
+        connection.established |= established;
+        self.stats.established += u64::from(established);
+        if new == TcpState::Close {
+            // The record's phases are cut by the state that was left.
+            connection.state = old;
+            if established {
+                self.updates.push(Update::Established(connection.clone()));
+            }
+            self.report(place, transition, time, in_state_ns);
+            self.end(at, place, &transition.details);
+            return;
+        }
+        connection.state = new;
+        if new != old {
+            connection.state_since = Some(time);
+        }
+        connection.lost_before = self.stats.lost;
+        let opened = established.then(|| connection.clone());
+        self.report(place, transition, time, in_state_ns);
+        if let Some(opened) = opened {
+            // accept() came first.
+            let accepted = opened.accept_wait_ns().map(|_| opened.clone());
+            self.updates.push(Update::Established(opened));
+            self.updates.extend(accepted.map(Update::Accepted));
+        }
+    }
+
+    fn report(
+        &mut self,
+        place: Place,
+        transition: &Transition,
+        time: Moment,
+        in_state_ns: Option<u64>,
+    ) {
+        if self.config.transitions
+            && let Some(connection) = self.store.at(place)
+        {
+            self.updates.push(Update::Transition {
+                connection: connection.clone(),
+                from: transition.old,
+                to: transition.new,
+                time,
+                in_state_ns,
+            });
+        }
+    }
+
+    fn end(&mut self, at: At, place: Place, details: &Details) {
+        let Some(connection) = self.store.remove(place) else {
+            return;
+        };
+        let ended = Ended::new(connection, at.time, close_fields(details));
+        self.follow(&ended, at);
+        self.ended.push(ended);
+    }
+
+    /// A connection that waits for the peer's FIN on a timewait socket is followed there.
+    fn follow(&mut self, ended: &Ended, at: At) {
+        let connection = &ended.connection;
+        let sources = self.config.sources;
+        let timewait = match connection.timewait {
+            Some(Allocation {
+                timewait: Some(timewait),
+                awaits_fin: true,
+            }) => sources.timewait_process.then_some(timewait),
+            Some(_) => return,
+            None if sources.timewait && connection.lost_before == self.stats.lost => return,
+            None if ended
+                .fields
+                .is_some_and(|fields| !fields.peer_fin && ended.may_be_swapped(&fields)) =>
+            {
+                None
+            }
+            None => return,
+        };
+        // Whoever had this address is gone, and the kernel did not tell how.
+        let _forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
+        self.releases.insert(Waiting::new(
+            connection,
+            at.time,
+            at.cookie,
+            timewait,
+            self.stats.lost,
+        ));
+    }
+
+    fn on_accept(&mut self, at: At, endpoints: &Endpoints, task: &Task) {
+        let connection = match self.store.get_mut(at.socket) {
+            Some(connection) => connection,
+            None => match self.ended.get_mut(at.socket, at.time) {
+                Some(ended) => &mut ended.connection,
+                None => return,
+            },
+        };
+        if connection.has_another_peer_than(endpoints) || connection.accepted_at.is_some() {
+            return;
+        }
+        connection.accepted_at = Some(at.time);
+        if connection.role == Role::Unknown {
+            // Nothing else comes out of accept().
+            connection.role = Role::Passive;
+        }
+        if !task.kernel
+            && let Some(process) = Process::new(task, ProcessSource::Accept)
+        {
+            connection.process = Some(process);
+        }
+        if connection.accept_wait_ns().is_some() {
+            self.updates.push(Update::Accepted(connection.clone()));
+        }
+    }
+
+    /// Something came to a timewait socket in FIN_WAIT2.
+    fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
+        let Some(waiting) = self.releases.take_timewait(at.socket) else {
+            return;
+        };
+        let (outcome, peer_fin) = match arrived {
+            TimewaitArrival::Fin => (Outcome::TimeWait, Some(at.time)),
+            TimewaitArrival::Refused => (Outcome::Refused, None),
+        };
+        let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
+        match self.ended.get_mut(waiting.socket, at.time) {
+            // Its record is not written yet: it can say it itself, or comes first.
+            Some(ended) if ended.connection.id == waiting.id => match arrived {
+                TimewaitArrival::Fin => ended.late_fin = Some(at.time),
+                TimewaitArrival::Refused => ended.refused = Some(release),
+            },
+            Some(_) | None => self.updates.push(Update::Released(release)),
+        }
+    }
+
+    /// What would have been seen by now, had it come, has not.
+    pub(super) fn expire_releases(&mut self, now_ns: u64) {
+        while let Some((waiting, certain)) = self.releases.pop_expired(now_ns, self.stats.lost) {
+            if certain && self.config.sources.timewait_process {
+                let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+                let source = TimeWaitSource::TwskAlloc;
+                let release = waiting.released(time, Outcome::NoFin, None, source);
+                self.updates.push(Update::Released(release));
+            }
+        }
+    }
+
+    /// The next connection to be looked up in the kernel's table by now, for its timewait socket
+    /// tells nothing of itself; the answer goes to [`Self::on_lookup`].
+    pub fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
+        self.releases.next_lookup(now_ns)
+    }
+
+    /// What the kernel's table says of a connection. Returns what is to be said of it.
+    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked) -> Option<Update> {
+        let (outcome, since_ns) = match looked {
+            Looked::FinWait2 | Looked::Unknown => {
+                self.releases.look_again(id);
+                return None;
+            }
+            Looked::TimeWait { since_ns } => (Outcome::TimeWait, since_ns),
+            Looked::Gone => (Outcome::Gone, None),
+        };
+        let waiting = self.releases.take(id)?;
+        let peer_fin = since_ns
+            .and_then(|since| Moment::new(now_ns.saturating_sub(since)))
+            // The kernel tells it in jiffies.
+            .map(|fin| fin.max(waiting.closed_at()));
+        let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+        let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
+        Some(Update::Released(release))
+    }
+}
+
+/// What a finished handshake left, where the transition is one.
+const fn handshake_fields(details: &Details) -> Option<&HandshakeFields> {
+    match details {
+        Details::Established {
+            handshake: Some(fields),
+            ..
+        } => Some(fields),
+        Details::Established {
+            handshake: None, ..
+        }
+        | Details::Open { .. }
+        | Details::PassiveOpen { .. }
+        | Details::Step
+        | Details::Release { .. }
+        | Details::Close { .. } => None,
+    }
+}
+
+/// The socket's last word, where the transition is to CLOSE.
+const fn close_fields(details: &Details) -> Option<CloseFields> {
+    match details {
+        Details::Close { fields, .. } => *fields,
+        Details::Open { .. }
+        | Details::PassiveOpen { .. }
+        | Details::Established { .. }
+        | Details::Step
+        | Details::Release { .. } => None,
+    }
+}

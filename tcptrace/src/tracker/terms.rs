@@ -1,0 +1,191 @@
+//! The words for what is known of a connection: role, source, completeness.
+
+use crate::event::{Endpoints, Task};
+
+/// Which side opened the connection, seen from this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// connect() here.
+    Active,
+    /// listen() here.
+    Passive,
+    /// Both at once (RFC 9293 §3.5, figure 7).
+    Simultaneous,
+    /// It was open before we looked, or the event that would tell was lost.
+    Unknown,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [
+        Self::Active,
+        Self::Passive,
+        Self::Simultaneous,
+        Self::Unknown,
+    ];
+
+    pub(super) const fn index(self) -> usize {
+        match self {
+            Self::Active => 0,
+            Self::Passive => 1,
+            Self::Simultaneous => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    /// The port that the service is known by: ours for a passive open, the peer's for an active.
+    pub(super) fn service_port(self, ends: Option<&Endpoints>) -> Option<u16> {
+        let ends = ends?;
+        let port = match self {
+            Self::Active => ends.remote_port,
+            Self::Passive => ends.local_port,
+            Self::Simultaneous | Self::Unknown => 0,
+        };
+        (port != 0).then_some(port)
+    }
+
+    /// As printed and as a label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::Simultaneous => "simultaneous",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Whose FIN (or RST) came first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ClosedBy {
+    /// This host's.
+    Local,
+    /// The peer's.
+    Remote,
+    /// The FINs crossed.
+    Simultaneous,
+}
+
+impl ClosedBy {
+    /// As printed and as a label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Simultaneous => "simultaneous",
+        }
+    }
+}
+
+/// How much of the connection was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// From its first transition on, without a hole.
+    Full,
+    /// It was there before we looked.
+    Seeded,
+    /// Events of it were lost.
+    Gap,
+    /// It was met in mid-life, when events had been lost or connections given up: it may be older
+    /// than the trace, or one of those.
+    Partial,
+}
+
+impl Completeness {
+    /// As printed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Seeded => "seeded",
+            Self::Gap => "gap",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// How we know whose connection it is, from the strongest to the weakest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessSource {
+    /// It called connect().
+    Connect,
+    /// It called accept().
+    Accept,
+    /// It called listen() on the socket that the connection came in by.
+    Listen,
+    /// It closed the connection.
+    Close,
+}
+
+impl ProcessSource {
+    /// As printed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Accept => "accept",
+            Self::Listen => "listen",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The thread group, in the initial pid namespace.
+    pub pid: u32,
+    /// NUL-padded.
+    pub comm: [u8; 16],
+    /// How we know.
+    pub source: ProcessSource,
+}
+
+impl Process {
+    /// The task of an event, unless it is the idle task.
+    pub(super) fn new(task: &Task, source: ProcessSource) -> Option<Self> {
+        (task.pid != 0).then_some(Self {
+            pid: task.pid,
+            comm: task.comm,
+            source,
+        })
+    }
+
+    /// The name, with what is not UTF-8 replaced.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let end = self.comm.iter().position(|&byte| byte == 0);
+        String::from_utf8_lossy(&self.comm[..end.unwrap_or(self.comm.len())]).into_owned()
+    }
+}
+
+/// Where a handshake's time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeSource {
+    /// SYN_SENT→ESTABLISHED: connect() to the SYN-ACK.
+    SynSent,
+    /// The first SYN-ACK, by the kernel's own time stamp, to its ACK.
+    Synack,
+    /// The SYN, as sock_ops saw it, to the SYN-ACK's ACK.
+    SockOps,
+    /// The kernel's first sample of the round trip, where it is that of the handshake.
+    Srtt,
+}
+
+impl HandshakeSource {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::SynSent, Self::Synack, Self::SockOps, Self::Srtt];
+
+    /// As printed and as a label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "syn_sent",
+            Self::Synack => "synack",
+            Self::SockOps => "sock_ops",
+            Self::Srtt => "srtt",
+        }
+    }
+}
