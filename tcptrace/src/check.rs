@@ -139,8 +139,13 @@ impl Report {
             // Before it was split, and still, CAP_SYS_ADMIN stands for both.
             let (verdict, text) = if has(capability) {
                 (Verdict::Good, purpose.to_owned())
-            } else if has(Capability::CAP_SYS_ADMIN) || loaded {
+            } else if has(Capability::CAP_SYS_ADMIN) {
                 (Verdict::Good, format!("{purpose} (through CAP_SYS_ADMIN)"))
+            } else if loaded {
+                (
+                    Verdict::Good,
+                    format!("{purpose}: not held, and this kernel does not ask for it"),
+                )
             } else {
                 (
                     Verdict::Bad,

@@ -22,6 +22,8 @@ use crate::{
 
 /// Rows that may wait for their connection to be judged.
 const WAITING: usize = 1 << 16;
+/// Rows that may pile up before a slow reader, beside the batches under way.
+const UNWRITTEN: usize = 1 << 15;
 
 /// Which records are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +47,10 @@ pub struct Counts {
     pub lost: u64,
     /// Connections given up for lack of room (`--max-connections`).
     pub evicted: u64,
-    /// Rows dropped: the reader was too slow, or too many rows waited to be judged.
+    /// Rows dropped: the reader was too slow.
     pub rows_dropped: u64,
+    /// Rows dropped: too many waited for their connection to be judged by the filter.
+    pub rows_unjudged: u64,
 }
 
 /// Losses for which there was no room in the output yet.
@@ -54,7 +58,10 @@ pub struct Counts {
 struct Unsaid {
     /// Events, by [`LossPlace::ALL`].
     events: [u64; LossPlace::ALL.len()],
+    /// Rows that the output had no room for.
     rows: u64,
+    /// Rows that could not wait for their connection to be judged.
+    unjudged: u64,
 }
 
 impl Unsaid {
@@ -65,7 +72,11 @@ impl Unsaid {
 
     /// A record for each, which from now on are said.
     fn take(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
-        let Self { events, rows } = std::mem::take(self);
+        let Self {
+            events,
+            rows,
+            unjudged,
+        } = std::mem::take(self);
         let places = LossPlace::ALL.into_iter().zip(events);
         let mut records: Vec<_> = places
             .filter(|&(_, events)| events > 0)
@@ -73,6 +84,9 @@ impl Unsaid {
             .collect();
         if rows > 0 {
             records.push(recorder.output_loss(rows, now_ns));
+        }
+        if unjudged > 0 {
+            records.push(recorder.filter_loss(unjudged, now_ns));
         }
         records
     }
@@ -85,8 +99,7 @@ pub struct Tail {
     now_ns: u64,
     filter: Filter,
     shown: Shown,
-    renderer: Renderer,
-    writer: Option<Writer>,
+    writer: Option<Writer<Record>>,
     /// Rows of connections that cannot be judged yet.
     waiting: HashMap<u64, Vec<Record>>,
     waiting_rows: usize,
@@ -97,19 +110,23 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Writes a row, or counts that there was no room. Answers whether it was written.
-    fn put(&mut self, record: &Record) -> bool {
-        let Some(room) = self.writer.as_mut().and_then(Writer::room) else {
-            self.counts.rows_dropped += 1;
-            self.unsaid.rows += 1;
-            return false;
-        };
-        self.renderer.record(record, room);
-        true
+    /// Writes a row, or counts that there was no room. Returns whether it was written.
+    fn put(&mut self, record: Record) -> bool {
+        match &mut self.writer {
+            Some(writer) if writer.has_room() => {
+                writer.put(record);
+                true
+            }
+            Some(_) | None => {
+                self.counts.rows_dropped += 1;
+                self.unsaid.rows += 1;
+                false
+            }
+        }
     }
 
     /// Writes a row that was asked for, unless enough were written.
-    fn show(&mut self, record: &Record) {
+    fn show(&mut self, record: Record) {
         match self.rows_left {
             Some(0) => {}
             Some(left) => {
@@ -129,12 +146,12 @@ impl Tail {
             Decision::Show => {
                 if let Some(rows) = self.waiting.remove(&id) {
                     self.waiting_rows -= rows.len();
-                    for row in &rows {
+                    for row in rows {
                         self.show(row);
                     }
                 }
                 if let Some(record) = record {
-                    self.show(&record);
+                    self.show(record);
                 }
             }
             Decision::Hide => {
@@ -150,8 +167,8 @@ impl Tail {
                     self.waiting_rows += 1;
                     self.waiting.entry(id).or_default().push(record);
                 } else {
-                    self.counts.rows_dropped += 1;
-                    self.unsaid.rows += 1;
+                    self.counts.rows_unjudged += 1;
+                    self.unsaid.unjudged += 1;
                 }
             }
         }
@@ -160,32 +177,61 @@ impl Tail {
     /// Says what was lost, if there is room. Whatever the filter, and not one of the rows asked
     /// for.
     fn say_losses(&mut self) {
-        if let Some(room) = self.writer.as_mut().and_then(Writer::room) {
+        if let Some(writer) = &mut self.writer
+            && writer.has_room()
+        {
             for record in self.unsaid.take(&self.recorder, self.now_ns) {
-                self.renderer.record(&record, room);
+                writer.put(record);
             }
         }
     }
 
-    /// A tail that shows what `view` says.
-    #[must_use]
-    pub fn new(recorder: Recorder, view: ViewConfig, mut writer: Writer, now_ns: u64) -> Self {
+    /// A tail that shows what `view` says, on standard output.
+    ///
+    /// # Errors
+    ///
+    /// When the writer's thread cannot be started.
+    pub fn start(
+        recorder: Recorder,
+        view: ViewConfig,
+        patience: Patience,
+        now_ns: u64,
+    ) -> anyhow::Result<Self> {
         let mut renderer = Renderer::new(view.format, view.style);
-        if let Some(room) = writer.room() {
-            renderer.begin(room);
-        }
+        let mut head = Vec::new();
+        renderer.begin(&mut head);
+        let render = move |record: &Record, out: &mut Vec<u8>| renderer.record(record, out);
+        let writer = Writer::start(std::io::stdout(), head, render, UNWRITTEN, patience)
+            .context("starting the writer's thread")?;
+        Ok(Self::new(
+            recorder,
+            view.filter,
+            view.shown,
+            view.count,
+            writer,
+            now_ns,
+        ))
+    }
+
+    fn new(
+        recorder: Recorder,
+        filter: Filter,
+        shown: Shown,
+        count: Option<u64>,
+        writer: Writer<Record>,
+        now_ns: u64,
+    ) -> Self {
         Self {
             recorder,
             now_ns,
-            filter: view.filter,
-            shown: view.shown,
-            renderer,
+            filter,
+            shown,
             writer: Some(writer),
             waiting: HashMap::new(),
             waiting_rows: 0,
             counts: Counts::default(),
             unsaid: Unsaid::default(),
-            rows_left: view.count,
+            rows_left: count,
             ended: None,
         }
     }
@@ -208,7 +254,7 @@ impl Tail {
         if let Some(writer) = &mut self.writer {
             // A few rows, for which there is room beyond the bound.
             for record in self.unsaid.take(&self.recorder, self.now_ns) {
-                self.renderer.record(&record, writer.room_at_the_end());
+                writer.put(record);
             }
         }
         match (self.ended.take(), self.writer.take()) {
@@ -261,7 +307,7 @@ impl Consumer for Tail {
                     let record = self
                         .recorder
                         .transition(connection, (*from, *to), *time, None);
-                    self.show(&record);
+                    self.show(record);
                 }
             }
             Update::Established(connection) => {
@@ -341,15 +387,13 @@ pub fn run(config: TailConfig) -> anyhow::Result<()> {
     let probe = Probe::load(&config.probe)?;
     startup::say_what_is_missing(&probe)?;
     stop.begin_tracing();
-    let writer =
-        Writer::start(std::io::stdout(), Patience::None).context("starting the writer's thread")?;
     let now = ClockReading::now();
     let recorder = Recorder::new(
         &Host::this(now.monotonic_ns),
         WallClock::new(now),
         probe.reset_reasons().clone(),
     );
-    let tail = Tail::new(recorder, config.view, writer, now.monotonic_ns);
+    let tail = Tail::start(recorder, config.view, Patience::None, now.monotonic_ns)?;
     let tracker = TrackerConfig {
         max_connections: config.max_connections,
         transitions: tail.shows_transitions(),
@@ -383,6 +427,7 @@ impl fmt::Display for Counts {
             lost,
             evicted,
             rows_dropped,
+            rows_unjudged,
         } = self;
         write!(
             f,
@@ -392,7 +437,16 @@ impl fmt::Display for Counts {
             write!(f, ", {evicted} connections given up (--max-connections)")?;
         }
         if *rows_dropped > 0 {
-            write!(f, ", {rows_dropped} rows not written")?;
+            write!(
+                f,
+                ", {rows_dropped} rows not written: the reader was too slow"
+            )?;
+        }
+        if *rows_unjudged > 0 {
+            write!(
+                f,
+                ", {rows_unjudged} rows not written: more than {WAITING} waited for what the filter asks"
+            )?;
         }
         Ok(())
     }

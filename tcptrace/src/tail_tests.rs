@@ -9,11 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::{
-    filter::Filter,
-    output::{Format, Patience, TableStyle},
-    tracker::TrackerConfig,
-};
+use crate::tracker::TrackerConfig;
 
 /// Takes nothing until it is let.
 struct Stuck(Receiver<()>, Arc<Mutex<Vec<u8>>>);
@@ -34,26 +30,24 @@ impl Write for Stuck {
 fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
     let (let_go, gate) = channel();
     let written = Arc::default();
-    let writer = Writer::start(Stuck(gate, Arc::clone(&written)), Patience::None).unwrap();
+    let render = |record: &Record, out: &mut Vec<u8>| Renderer::Json.record(record, out);
+    let stuck = Stuck(gate, Arc::clone(&written));
+    let writer = Writer::start(stuck, Vec::new(), render, 100, Patience::None).unwrap();
     let now = ClockReading::now();
     let recorder = Recorder::new(
         &Host::this(now.monotonic_ns),
         WallClock::new(now),
         std::collections::BTreeMap::new(),
     );
-    let view = ViewConfig {
-        filter: Filter::default(),
-        shown: Shown::default(),
-        format: Format::Json,
-        style: TableStyle {
-            color: false,
-            ascii: true,
-            zone: jiff::tz::TimeZone::UTC,
-            transitions: false,
-        },
-        count: None,
-    };
-    let mut tail = Tail::new(recorder, view, writer, now.monotonic_ns);
+    let shown = Shown::default();
+    let mut tail = Tail::new(
+        recorder,
+        Filter::default(),
+        shown,
+        None,
+        writer,
+        now.monotonic_ns,
+    );
     let mut said = 0;
     let mut expected = 0;
     // Until there is no room any more, and a few more.
@@ -61,7 +55,7 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
         let place = LossPlace::ALL[said % 2];
         tail.update(&Update::Lost { events: 7, place });
         expected += 7;
-        said += usize::from(tail.writer.as_mut().unwrap().room().is_none());
+        said += usize::from(!tail.writer.as_ref().unwrap().has_room());
     }
     assert_eq!(tail.counts().lost, expected);
     drop(let_go);

@@ -34,12 +34,14 @@ use crate::{
 
 /// Bytes of events put into one block.
 const BLOCK: usize = 1 << 18;
+/// Blocks that may wait to be written.
+const WAITING: usize = 128;
 
 /// Writes what the probe hands out.
 struct Capture {
     probe: Probe,
     clock: WallClock,
-    writer: Option<Writer>,
+    writer: Option<Writer<Vec<u8>>>,
     block: Vec<u8>,
     ended: Option<WriterState>,
     events: u64,
@@ -56,12 +58,8 @@ impl Capture {
         if self.block.is_empty() {
             return;
         }
-        if let Some(room) = self.writer.as_mut().and_then(Writer::room) {
-            if self.dropped > 0 {
-                write_loss(LossKind::Output, self.dropped, room);
-                self.dropped = 0;
-            }
-            write_events(&self.block, room);
+        if self.has_room() {
+            self.note(|file, block| write_events(block, file));
             self.events += events;
         } else {
             self.dropped += events;
@@ -70,25 +68,40 @@ impl Capture {
         self.block.clear();
     }
 
-    /// Writes something small, if there is room.
-    fn note(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(room) = self.writer.as_mut().and_then(Writer::room) {
-            write(room);
+    fn has_room(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::has_room)
+    }
+
+    /// Writes something, which may be the block.
+    fn note(&mut self, write: impl FnOnce(&mut Vec<u8>, &[u8])) {
+        if let Some(writer) = &mut self.writer {
+            let mut bytes = Vec::new();
+            write(&mut bytes, &self.block);
+            writer.put(bytes);
         }
     }
 
-    /// Notes what the ring had no room for, and what the kernel skipped, since the last time.
-    fn note_losses(&mut self) {
+    /// Notes what was lost since the last time, and that all is told up to a moment. Without room
+    /// it is noted later.
+    fn note_time(&mut self, known_ns: u64) {
+        if !self.has_room() {
+            return;
+        }
         let (lost, skipped) = (self.probe.counters().lost(), self.probe.runs_skipped());
-        for (kind, events) in [
+        let losses = [
+            (LossKind::Output, std::mem::take(&mut self.dropped)),
             (LossKind::Ring, lost - self.lost),
             (LossKind::Kernel, skipped.saturating_sub(self.skipped)),
-        ] {
-            if events > 0 {
-                self.note(|room| write_loss(kind, events, room));
-            }
-        }
+        ];
         (self.lost, self.skipped) = (lost, skipped);
+        self.note(|file, _| {
+            for (kind, events) in losses {
+                if events > 0 {
+                    write_loss(kind, events, file);
+                }
+            }
+            write_time(known_ns, file);
+        });
     }
 
     fn pass_on(&mut self) -> ControlFlow<()> {
@@ -111,7 +124,7 @@ impl Drain for Capture {
         let now = ClockReading::now();
         let mut last_ns = 0;
         if self.clock.learn(now) {
-            self.note(|room| write_clock(now, room));
+            self.note(|file, _| write_clock(now, file));
         }
         let mut total = 0;
         loop {
@@ -128,14 +141,13 @@ impl Drain for Capture {
                 break;
             }
         }
-        self.note_losses();
         // Of an empty ring all that happened before it was looked at is known.
         let known_ns = if total < BATCH {
             now.monotonic_ns
         } else {
             last_ns
         };
-        self.note(|room| write_time(known_ns, room));
+        self.note_time(known_ns);
         self.probe.flush_log();
         (total, self.pass_on())
     }
@@ -157,11 +169,11 @@ impl Drain for Capture {
             return;
         }
         let dropped = std::mem::take(&mut self.dropped);
-        self.note(|room| {
+        self.note(|file, _| {
             if dropped > 0 {
-                write_loss(LossKind::Output, dropped, room);
+                write_loss(LossKind::Output, dropped, file);
             }
-            write_end(clock::monotonic_ns(), room);
+            write_end(clock::monotonic_ns(), file);
         });
         self.ended = self.writer.take().map(Writer::finish);
     }
@@ -185,11 +197,9 @@ pub fn run(config: &CaptureConfig) -> anyhow::Result<()> {
     write_clock(first, &mut start);
     let name = destination.name();
     let (output, rest) = destination.begin(start)?;
-    let mut writer =
-        Writer::start(output, Patience::None).context("starting the writer's thread")?;
-    if let Some(room) = writer.room() {
-        room.extend(rest);
-    }
+    let copy = |block: &Vec<u8>, out: &mut Vec<u8>| out.extend_from_slice(block);
+    let writer = Writer::start(output, rest, copy, WAITING, Patience::None)
+        .context("starting the writer's thread")?;
     let mut capture = Capture {
         probe,
         clock: WallClock::new(first),

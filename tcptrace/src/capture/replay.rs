@@ -13,7 +13,7 @@ use crate::{
     config::ReplayConfig,
     decode::decode,
     host::Host,
-    output::{Patience, Writer, WriterState},
+    output::{Patience, WriterState},
     probe::Source,
     record::Recorder,
     say,
@@ -38,9 +38,6 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         }
         None => ("standard input".to_owned(), Box::new(io::stdin().lock())),
     };
-    // No ring waits to be drained, and what is shown is all that the file holds.
-    let writer =
-        Writer::start(io::stdout(), Patience::Endless).context("starting the writer's thread")?;
     let (mut replay, header) = Replay::open(input).with_context(|| name.clone())?;
     let host = Host {
         name: header.host.clone(),
@@ -52,7 +49,9 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         WallClock::new(replay.clock),
         header.reset_reasons.clone(),
     );
-    let mut tail = Tail::new(recorder, config.view, writer, replay.clock.monotonic_ns);
+    // No ring waits to be drained, and what is shown is all that the file holds.
+    let start_ns = replay.clock.monotonic_ns;
+    let mut tail = Tail::start(recorder, config.view, Patience::Endless, start_ns)?;
     let mut tracker = Tracker::new(TrackerConfig {
         max_connections: config.max_connections,
         sources: sources(&header),

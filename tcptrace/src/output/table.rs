@@ -97,7 +97,11 @@ impl Table {
                 took: String::new(),
                 notes: vec![match body.place {
                     "output" => format!(
-                        "{} rows were not written: whoever reads this is too slow",
+                        "{} rows were not written: the reader is too slow",
+                        body.lost
+                    ),
+                    "filter" => format!(
+                        "{} rows were not written: too many waited for what the filter asks",
                         body.lost
                     ),
                     place => format!(

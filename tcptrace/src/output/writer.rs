@@ -1,7 +1,9 @@
 //! Writing on a thread of its own.
 //!
-//! When the reader is slow, rows pile up to a bound. Past it a tracer goes on: rows are dropped
-//! and counted, and the output itself says so. A replay has no ring to protect: it waits.
+//! What is to be written goes there as it is, a record or bytes, and is rendered there too: neither
+//! a slow reader nor rendering holds up the tracer. When the thread does not keep up, things pile
+//! up to a bound. Past it a tracer goes on: they are dropped and counted, and the output itself
+//! says so. A replay has no ring to protect: it waits.
 
 use std::{
     io::{self, Write},
@@ -12,10 +14,10 @@ use std::{
 
 /// Batches on their way to the writing thread.
 const BATCHES: usize = 8;
-/// Bytes that may pile up beside them.
-const PENDING: usize = 16 << 20;
 /// Looks at a slow reader before the end is given up, 5 ms apart.
 const LAST_LOOKS: u32 = 400;
+/// Bytes rendered before they are written.
+const RENDERED: usize = 1 << 18;
 
 /// What became of the output.
 #[derive(Debug)]
@@ -33,59 +35,80 @@ pub enum WriterState {
 /// What to do about a reader that is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Drop rows.
+    /// Drop what finds no room.
     None,
     /// Wait, for as long as it takes.
     Endless,
 }
 
-/// Hands bytes to a thread that writes them.
-pub struct Writer {
+/// Hands things to a thread that writes them.
+pub struct Writer<T> {
     patience: Patience,
-    batches: Option<SyncSender<Vec<u8>>>,
+    /// How many may pile up beside the batches under way.
+    most: usize,
+    batches: Option<SyncSender<Vec<T>>>,
     thread: Option<JoinHandle<io::Result<()>>>,
-    pending: Vec<u8>,
+    pending: Vec<T>,
 }
 
-impl Writer {
-    /// Starts the thread.
+impl<T: Send + 'static> Writer<T> {
+    /// Starts the thread, which writes `head` to `output` and then renders each thing. When the
+    /// reader is slow, `most` things pile up.
     ///
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn start(mut output: impl Write + Send + 'static, patience: Patience) -> io::Result<Self> {
-        let (batches, receiver): (_, Receiver<Vec<u8>>) = sync_channel(BATCHES);
+    pub fn start(
+        mut output: impl Write + Send + 'static,
+        head: Vec<u8>,
+        mut render: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
+        most: usize,
+        patience: Patience,
+    ) -> io::Result<Self> {
+        let (batches, receiver): (_, Receiver<Vec<T>>) = sync_channel(BATCHES);
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
+                output.write_all(&head)?;
+                output.flush()?;
+                let mut rendered = head;
+                rendered.clear();
                 for batch in receiver {
-                    output.write_all(&batch)?;
+                    for thing in &batch {
+                        render(thing, &mut rendered);
+                        if rendered.len() >= RENDERED {
+                            output.write_all(&rendered)?;
+                            rendered.clear();
+                        }
+                    }
+                    output.write_all(&rendered)?;
+                    rendered.clear();
                     output.flush()?;
                 }
                 Ok(())
             })?;
         Ok(Self {
             patience,
+            most,
             batches: Some(batches),
             thread: Some(thread),
             pending: Vec::new(),
         })
     }
 
-    /// Room to append rows to; `None` when too much waits already, and the row is to be dropped.
-    /// With endless patience there is always room: [`pass_on`](Self::pass_on) makes it.
-    pub fn room(&mut self) -> Option<&mut Vec<u8>> {
-        (self.patience == Patience::Endless || self.pending.len() < PENDING)
-            .then_some(&mut self.pending)
+    /// There is room for one more. With endless patience there always is:
+    /// [`pass_on`](Self::pass_on) makes it.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.patience == Patience::Endless || self.pending.len() < self.most
     }
 
-    /// Room for the few last rows, whatever waits already.
-    pub fn room_at_the_end(&mut self) -> &mut Vec<u8> {
-        &mut self.pending
+    /// Takes something to be written, whether there is room or not.
+    pub fn put(&mut self, thing: T) {
+        self.pending.push(thing);
     }
 
-    /// Passes on what was appended and returns how the output is. Waits only with endless
-    /// patience.
+    /// Passes on what was taken and returns how the output is. Waits only with endless patience.
     pub fn pass_on(&mut self) -> WriterState {
         if self.pending.is_empty() {
             return WriterState::Open;

@@ -31,12 +31,13 @@ impl Write for Failing {
     }
 }
 
-/// Takes nothing until it is let.
-struct Stuck(Receiver<()>);
+/// Takes nothing until it is let, and then counts bytes.
+struct Stuck(Receiver<()>, Arc<Mutex<usize>>);
 
 impl Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert!(self.0.recv().is_err(), "nothing is ever sent");
+        *self.1.lock().unwrap() += bytes.len();
         Ok(bytes.len())
     }
 
@@ -45,12 +46,21 @@ impl Write for Stuck {
     }
 }
 
+/// Lines of bytes.
+fn start(output: impl Write + Send + 'static, patience: Patience) -> Writer<Vec<u8>> {
+    let render = |row: &Vec<u8>, out: &mut Vec<u8>| out.extend_from_slice(row);
+    Writer::start(output, Vec::new(), render, MOST, patience).unwrap()
+}
+
+const MOST: usize = 16;
+
 #[test]
-fn what_was_appended_is_written_in_order() {
+fn what_was_put_is_written_in_order() {
     let shared = Shared::default();
-    let mut writer = Writer::start(shared.clone(), Patience::None).unwrap();
+    let mut writer = start(shared.clone(), Patience::None);
     for row in 0..1000 {
-        writeln!(writer.room().unwrap(), "{row}").unwrap();
+        // More than has room is taken when it must be.
+        writer.put(format!("{row}\n").into_bytes());
         assert!(matches!(writer.pass_on(), WriterState::Open));
     }
     assert!(matches!(writer.finish(), WriterState::Done));
@@ -67,8 +77,8 @@ fn a_closed_pipe_is_an_end_and_another_error_is_a_failure() {
         (io::ErrorKind::BrokenPipe, true),
         (io::ErrorKind::StorageFull, false),
     ] {
-        let mut writer = Writer::start(Failing(kind), Patience::None).unwrap();
-        writer.room().unwrap().extend_from_slice(b"row\n");
+        let mut writer = start(Failing(kind), Patience::None);
+        writer.put(b"row\n".to_vec());
         let state = writer.finish();
         assert_eq!(
             matches!(state, WriterState::ReaderGone),
@@ -82,19 +92,16 @@ fn a_closed_pipe_is_an_end_and_another_error_is_a_failure() {
 #[test]
 fn a_reader_that_does_not_read_costs_rows_and_never_time() {
     let (let_go, gate) = std::sync::mpsc::channel();
-    let mut writer = Writer::start(Stuck(gate), Patience::None).unwrap();
-    let row = vec![b'x'; 1 << 20];
-    // One batch is being written, some wait, and what piles up beside them is bounded, each of
-    // them by PENDING.
-    let most = (1 + BATCHES + 1) * (PENDING / row.len() + 1);
+    let mut writer = start(Stuck(gate, Arc::default()), Patience::None);
+    // One batch is being written, some wait, and what piles up beside them is bounded.
+    let most = (1 + BATCHES + 1) * (MOST + 1);
     let taken = (0..=most).find(|_| {
         assert!(matches!(writer.pass_on(), WriterState::Open));
-        match writer.room() {
-            Some(room) => {
-                room.extend_from_slice(&row);
-                false
-            }
-            None => true,
+        if writer.has_room() {
+            writer.put(b"row\n".to_vec());
+            false
+        } else {
+            true
         }
     });
     assert!(taken.is_some(), "more than {most} rows found room");
@@ -105,36 +112,22 @@ fn a_reader_that_does_not_read_costs_rows_and_never_time() {
 
 #[test]
 fn with_endless_patience_a_slow_reader_gets_all_of_it() {
-    const ROW: usize = 1 << 20;
+    const ROW: usize = 1 << 10;
     // Far more than may pile up without patience.
-    let rows = 4 * (PENDING / ROW + BATCHES);
+    let rows = 100 * (MOST + BATCHES);
     let (let_go, gate) = std::sync::mpsc::channel();
-    let shared = Arc::new(Mutex::new(0));
-    let sink = Counting(gate, Arc::clone(&shared));
+    let written = Arc::<Mutex<usize>>::default();
+    let sink = Stuck(gate, Arc::clone(&written));
     let producer = std::thread::spawn(move || {
-        let mut writer = Writer::start(sink, Patience::Endless).unwrap();
+        let mut writer = start(sink, Patience::Endless);
         for _ in 0..rows {
-            writer.room().expect("room").extend(vec![b'x'; ROW]);
+            assert!(writer.has_room());
+            writer.put(vec![b'x'; ROW]);
             assert!(matches!(writer.pass_on(), WriterState::Open));
         }
         writer.finish()
     });
     drop(let_go);
     assert!(matches!(producer.join().unwrap(), WriterState::Done));
-    assert_eq!(*shared.lock().unwrap(), rows * ROW);
-}
-
-/// Takes nothing until it is let, and then counts bytes.
-struct Counting(Receiver<()>, Arc<Mutex<usize>>);
-
-impl Write for Counting {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        assert!(self.0.recv().is_err(), "nothing is ever sent");
-        *self.1.lock().unwrap() += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    assert_eq!(*written.lock().unwrap(), rows * ROW);
 }

@@ -291,7 +291,8 @@ pub struct ReleaseRecord {
 pub struct LossRecord {
     /// How many events, or rows of output.
     pub lost: u64,
-    /// `ring`, `decode` or `output`.
+    /// `ring`, `kernel`, `decode`, `capture`, `output` (the reader was too slow) or `filter` (too
+    /// many rows waited for what it asks).
     #[serde(rename = "where")]
     pub place: &'static str,
 }

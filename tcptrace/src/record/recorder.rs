@@ -237,6 +237,12 @@ impl Recorder {
         self.loss_at(lost, "output", now_ns)
     }
 
+    /// Rows of output could not wait for the filter.
+    #[must_use]
+    pub fn filter_loss(&self, lost: u64, now_ns: u64) -> Record {
+        self.loss_at(lost, "filter", now_ns)
+    }
+
     fn loss_at(&self, lost: u64, place: &'static str, now_ns: u64) -> Record {
         self.record(
             self.clock.wall(now_ns),
