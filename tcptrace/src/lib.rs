@@ -1,34 +1,26 @@
 //! tcptrace: an eBPF tracer of the TCP connection lifecycle.
 //!
-//! One path, no way back: the ring's bytes are [`decode`]d into [`event`]s, the [`tracker`] makes
-//! connections of them, and what it says goes to a [`tail`]'s [`output`] or to the metrics of
-//! a [`daemon`]. Only [`probe`] knows aya; only [`clock`] reads one.
+//! One path, no way back: a [`feed`] hands items to the [`tracker`], which makes connections of
+//! them. What it says goes through a [`record`], a [`view`] and a [`render`]ing to a [`sink`], or
+//! to the [`metrics`] of the daemon's [`web`] server. Only [`probe`] knows aya; only [`clock`]
+//! reads one.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod capture;
-pub mod cgroup;
-pub mod check;
 pub mod cli;
 pub mod clock;
-pub mod config;
-pub mod daemon;
-pub mod decode;
-pub mod diag;
-pub mod event;
-pub mod filter;
+pub mod command;
+pub mod feed;
 pub mod host;
-pub mod lookups;
 pub mod metrics;
-pub mod output;
 pub mod probe;
-pub mod pump;
 pub mod record;
+pub mod render;
 pub mod say;
-mod startup;
+pub mod sink;
 pub mod stop;
 pub mod survey;
-pub mod tail;
 pub mod tracer;
 pub mod tracker;
+pub mod view;
 pub mod web;

@@ -11,10 +11,13 @@ use std::{
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tcptrace::{
-    capture, check,
-    cli::{Cli, Command, LogLevel},
-    config::{CaptureConfig, ConfigError, DaemonConfig, ReplayConfig, TailConfig},
-    daemon, say, tail,
+    cli::{
+        Cli, Command, LogLevel,
+        config::{CaptureConfig, ConfigError, DaemonConfig, ReplayConfig, TailConfig},
+    },
+    command::{capture, check, daemon, replay, tail},
+    say,
+    stop::Stop,
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -55,19 +58,21 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Tail(args) => {
             log_to_stderr(args.probe.log_level.unwrap_or(LogLevel::Warn));
-            tail::run(TailConfig::new(*args)?)?;
+            tail::run(TailConfig::new(*args)?, &Stop::on_signals()?)?;
         }
         Command::Daemon(args) => {
             log_to_stderr(args.probe.log_level.unwrap_or(LogLevel::Info));
-            daemon::run(DaemonConfig::new(args)?)?;
+            daemon::run(DaemonConfig::new(args)?, &Stop::on_signals()?)?;
         }
         Command::Capture(args) => {
             log_to_stderr(args.probe.log_level.unwrap_or(LogLevel::Warn));
-            capture::run(&CaptureConfig::new(args)?)?;
+            capture::run(&CaptureConfig::new(args)?, &Stop::on_signals()?)?;
         }
         Command::Replay(args) => {
             log_to_stderr(LogLevel::Warn);
-            capture::replay::run(ReplayConfig::new(*args))?;
+            // A signal ends it at once: nothing is traced.
+            let _stop = Stop::on_signals()?;
+            replay::run(ReplayConfig::new(*args))?;
         }
         Command::Check(args) => return check::run(args.strict),
     }

@@ -8,10 +8,10 @@ use std::{
 
 use crate::{
     clock::{self, ClockReading},
-    decode::decode,
-    lookups::Lookups,
+    feed::decode::decode,
+    feed::pump::{BATCH, Drain, IDLE, REST},
     probe::{Hook, Probe, Source},
-    pump::{BATCH, Drain, IDLE, REST},
+    survey::lookups::Lookups,
     survey::{self, Survey},
     tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update},
 };

@@ -17,18 +17,18 @@ use std::{
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use tcptrace::{
-    capture::{
+    clock::{ClockReading, WallClock},
+    feed::decode::decode,
+    feed::file::{
         format::{
             Block, FormatError, LossKind, Reader, events, push_event, write_end, write_events,
             write_loss, write_start, write_time,
         },
         replay::{Replay, sources},
     },
-    clock::{ClockReading, WallClock},
-    decode::decode,
     host::Host,
-    output::Renderer,
     record::{Record, Recorder},
+    render::Renderer,
     tracer::Consumer,
     tracker::{Item, LossPlace, Tracker, TrackerConfig, Update},
 };

@@ -229,7 +229,7 @@ impl Attacher<'_> {
     /// The program is run for the sockets of every cgroup below the one it is attached to, beside
     /// those that others have attached.
     fn sock_ops(&mut self) -> Result<(), String> {
-        let place = crate::cgroup::hierarchy()
+        let place = crate::host::cgroup::hierarchy()
             .ok_or_else(|| "the cgroup v2 hierarchy is not mounted".to_owned())?;
         let cgroup = File::open(&place).map_err(|error| format!("{}: {error}", place.display()))?;
         let program: &mut SockOps = self.program(PROGRAM_SYN)?;

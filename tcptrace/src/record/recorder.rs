@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{ClockReading, WallClock},
-    event::Endpoints,
+    feed::event::Endpoints,
     host::Host,
     tracker::{
         Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, is_synchronized,

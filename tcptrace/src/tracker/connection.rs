@@ -10,7 +10,7 @@ use super::{
     terms::{ClosedBy, Completeness, HandshakeSource, Process, ProcessSource, Role},
     timewait::Allocation,
 };
-use crate::event::{Details, Endpoints, Request, SocketOwner};
+use crate::feed::event::{Details, Endpoints, Request, SocketOwner};
 
 /// A moment: CLOCK_MONOTONIC, nanoseconds. Its absence takes no room.
 pub type Moment = NonZeroU64;

@@ -12,7 +12,7 @@ use super::{
     timewait::{Release, TimeWaitSource},
     verdict::Verdict,
 };
-use crate::event::CloseFields;
+use crate::feed::event::CloseFields;
 
 /// A connection that is over.
 #[derive(Clone, Debug)]

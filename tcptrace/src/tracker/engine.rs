@@ -13,7 +13,7 @@ use super::{
     terms::{Completeness, Process, ProcessSource, Role},
     timewait::{Allocation, Looked, Lookup, Outcome, TimeWaitSource, Waiting},
 };
-use crate::event::{
+use crate::feed::event::{
     Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, TimewaitArrival,
     Transition,
 };

@@ -5,7 +5,7 @@ use super::{
     connection::{Connection, Moment},
     terms::{Completeness, HandshakeSource, Role},
 };
-use crate::event::HandshakeFields;
+use crate::feed::event::HandshakeFields;
 
 /// Nanoseconds and source of a handshake that is over at `time`; `None` when it cannot be known.
 ///

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashMap;
 
 use super::{connection::Moment, terms::Process};
-use crate::event::Endpoints;
+use crate::feed::event::Endpoints;
 
 /// Namespace, port and address.
 type Place = (Option<u32>, u16, IpAddr);

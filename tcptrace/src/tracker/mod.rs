@@ -40,7 +40,7 @@ pub use self::{
 use self::{
     ended::EndedQueue, listeners::Listeners, resync::Resync, store::Store, timewait::Releases,
 };
-use crate::event::Event;
+use crate::feed::event::Event;
 
 /// How long a connection that is over waits for what may still be said of it, nanoseconds of
 /// event time. `tcp_send_reset` follows →CLOSE by microseconds.

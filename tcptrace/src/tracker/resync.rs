@@ -18,7 +18,7 @@ use super::{
     listeners::Listener,
     terms::{Completeness, Role},
 };
-use crate::event::{Endpoints, SocketOwner};
+use crate::feed::event::{Endpoints, SocketOwner};
 
 /// A socket whose last event is younger than this is not judged by a walk: one that was just made
 /// may not be listed yet, and before Linux 6.1 the walk does not wait for a transition under way.

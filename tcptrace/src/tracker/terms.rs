@@ -1,6 +1,6 @@
 //! The words for what is known of a connection: role, source, completeness.
 
-use crate::event::{Endpoints, Task};
+use crate::feed::event::{Endpoints, Task};
 
 /// Which side opened the connection, seen from this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

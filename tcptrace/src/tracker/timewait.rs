@@ -14,7 +14,7 @@ use super::{
     ended::Ended,
     terms::{Process, Role},
 };
-use crate::event::Endpoints;
+use crate::feed::event::Endpoints;
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::{
     listeners::Listener,
     timewait::Release,
 };
-use crate::event::Endpoints;
+use crate::feed::event::Endpoints;
 
 /// What the tracker has to say of an item that it took.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 use tcptrace_common::TcpState;
 
 use super::connection::Connection;
-use crate::event::CloseFields;
+use crate::feed::event::CloseFields;
 
 /// Linux errno values that →CLOSE shows.
 pub mod errno {

@@ -9,7 +9,7 @@ use super::{
     host::{Host, LOOPBACK, NETWORK, Socket},
 };
 use crate::{
-    event::CloseFields,
+    feed::event::CloseFields,
     tracker::{Role, Verdict},
 };
 

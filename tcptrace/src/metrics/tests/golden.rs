@@ -8,7 +8,7 @@ use tcptrace_common::TcpState::*;
 
 use super::host::{Host, LOOPBACK, MS, NETWORK, source};
 use crate::{
-    event::CloseFields,
+    feed::event::CloseFields,
     metrics::families::encode_scrape,
     probe::{Hook, KernelCounts, Source},
     tracker::Drift,

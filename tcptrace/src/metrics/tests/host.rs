@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use tcptrace_common::TcpState::{self, *};
 
 use crate::{
-    event::{
+    feed::event::{
         Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, SocketOwner, Task,
         Transition,
     },

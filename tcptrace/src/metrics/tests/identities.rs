@@ -6,7 +6,7 @@ use super::{
     exposition::Exposition,
     host::{Host, LOOPBACK, NETWORK, Socket},
 };
-use crate::event::CloseFields;
+use crate::feed::event::CloseFields;
 
 /// Numbers that look random and are the same in every run (Numerical Recipes' LCG).
 struct Random(u32);

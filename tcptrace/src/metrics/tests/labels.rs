@@ -7,7 +7,7 @@ use super::{
     host::{Host, LOOPBACK, MS, NETWORK, source},
 };
 use crate::{
-    event::CloseFields,
+    feed::event::CloseFields,
     metrics::{Metrics, MetricsConfig, families::encode_scrape},
     probe::{Hook, Source},
 };

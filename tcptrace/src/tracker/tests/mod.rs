@@ -29,6 +29,6 @@ use self::{
 };
 use super::lifecycle::can_lead_to;
 use super::*;
-use crate::event::{
+use crate::feed::event::{
     Body, CloseFields, Details, Endpoints, HandshakeFields, SocketOwner, Task, Transition,
 };

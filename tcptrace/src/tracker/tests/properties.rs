@@ -102,7 +102,7 @@ impl Word {
             1 => Details::PassiveOpen {
                 endpoints,
                 owner,
-                request: crate::event::Request::default(),
+                request: crate::feed::event::Request::default(),
             },
             2 => Details::Established {
                 endpoints,

@@ -5,7 +5,7 @@ use tcptrace_common::{
 };
 
 use super::*;
-use crate::event::{Request, SocketOwner};
+use crate::feed::event::{Request, SocketOwner};
 
 /// A millisecond: events of a story are that far apart.
 pub(super) const MS: u64 = 1_000_000;

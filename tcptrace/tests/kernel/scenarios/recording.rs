@@ -18,13 +18,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use tcptrace::{
-    capture::format::{
+    clock::{ClockReading, monotonic_ns},
+    feed::decode::decode,
+    feed::event::{Body, Details, Endpoints, Event},
+    feed::file::format::{
         Block, Header, Reader, events, push_event, write_clock, write_end, write_events,
         write_start,
     },
-    clock::{ClockReading, monotonic_ns},
-    decode::decode,
-    event::{Body, Details, Endpoints, Event},
 };
 use tcptrace_common::TcpState;
 

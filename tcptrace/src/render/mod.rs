@@ -4,12 +4,10 @@ mod csv;
 mod json;
 mod table;
 mod units;
-mod writer;
 
 pub use self::{
     table::{Table, TableStyle},
     units::{bytes, duration},
-    writer::{Patience, Writer, WriterState},
 };
 use crate::record::Record;
 

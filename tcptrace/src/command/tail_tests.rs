@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::*;
-use crate::tracker::TrackerConfig;
+use crate::{
+    tracker::{LossPlace, TrackerConfig},
+    view::{Shown, filter::Filter},
+};
 
 /// Takes nothing until it is let.
 struct Stuck(Receiver<()>, Arc<Mutex<Vec<u8>>>);
@@ -39,15 +42,8 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
         WallClock::new(now),
         std::collections::BTreeMap::new(),
     );
-    let shown = Shown::default();
-    let mut tail = Tail::new(
-        recorder,
-        Filter::default(),
-        shown,
-        None,
-        writer,
-        now.monotonic_ns,
-    );
+    let view = View::new(Filter::default(), Shown::default());
+    let mut tail = Tail::new(recorder, view, writer, now.monotonic_ns);
     let mut said = 0;
     let mut expected = 0;
     // Until there is no room any more, and a few more.

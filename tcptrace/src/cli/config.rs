@@ -9,10 +9,10 @@ use crate::{
         CaptureArgs, ColorChoice, DaemonArgs, FilterArgs, LogLevel, ProbeArgs, ReplayArgs, Show,
         TailArgs, ViewArgs,
     },
-    filter::{Family, Filter},
-    output::{Format, TableStyle},
     probe::ProbeConfig,
-    tail::Shown,
+    render::{Format, TableStyle},
+    view::Shown,
+    view::filter::{Family, Filter},
 };
 
 /// What cannot be meant.

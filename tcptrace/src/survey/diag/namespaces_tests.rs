@@ -8,7 +8,7 @@ use nix::{
 };
 
 use super::*;
-use crate::diag::socket::tests::in_fresh_namespace;
+use crate::survey::diag::socket::tests::in_fresh_namespace;
 
 #[test]
 fn a_name_is_a_number_in_brackets() {

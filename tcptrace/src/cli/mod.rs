@@ -1,14 +1,16 @@
-//! The command line, as typed. What it means is for [`config`](crate::config) to say.
+//! The command line, as typed. What it means is for [`config`] to say.
+
+pub mod config;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    filter::{Cidr, Ports, Terms},
-    output::Format,
     probe::{AttachMode, Exclusion},
+    render::Format,
     tracker::Role,
+    view::filter::{Cidr, Ports, Terms},
 };
 
 /// An eBPF tracer of the TCP connection lifecycle.

@@ -4,6 +4,9 @@
 //! The walk runs on a thread of its own while the ring is being drained: its sockets come through
 //! the ring like any other event.
 
+pub mod diag;
+pub mod lookups;
+
 use std::{
     collections::BTreeSet,
     sync::mpsc::{Receiver, Sender, TryRecvError, channel},
@@ -14,8 +17,8 @@ use std::{
 use hashbrown::HashSet;
 
 use crate::{
-    diag::namespaces::{self, Namespace},
     probe::{Hook, Probe, SocketWalk},
+    survey::diag::namespaces::{self, Namespace},
     tracker::WalkEnd,
 };
 

@@ -1,5 +1,7 @@
 //! This host: its name, this boot of it, its kernel.
 
+pub mod cgroup;
+
 use std::ffi::OsString;
 
 /// What every record carries, so that a file of them from many hosts can be poured into one

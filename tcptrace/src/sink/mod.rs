@@ -178,5 +178,4 @@ impl<T: Send + 'static> Writer<T> {
 }
 
 #[cfg(test)]
-#[path = "writer_tests.rs"]
 mod tests;

@@ -1,75 +1,15 @@
-//! `tcptrace replay`: a captured stream through the same decoding, tracker and output.
+//! A captured stream back through the same decoding and tracker.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read},
-};
-
-use anyhow::Context;
+use std::io::Read;
 
 use super::format::{Block, FormatError, Header, LossKind, Reader, events};
 use crate::{
-    clock::{ClockReading, WallClock},
-    config::ReplayConfig,
-    decode::decode,
-    host::Host,
-    output::{Patience, WriterState},
+    clock::ClockReading,
+    feed::decode::decode,
     probe::Source,
-    record::Recorder,
-    say,
-    stop::Stop,
-    tail::Tail,
     tracer::{self, COMPLAINTS, Consumer, feed},
-    tracker::{Item, LossPlace, Sources, Tracker, TrackerConfig},
+    tracker::{Item, LossPlace, Sources, Tracker},
 };
-
-/// Replays a file and shows it.
-///
-/// # Errors
-///
-/// When the file cannot be read or is damaged; what comes before the damage is shown.
-pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
-    let _stop = Stop::on_signals()?;
-    let (name, input): (String, Box<dyn Read>) = match &config.file {
-        Some(path) => {
-            let name = path.display().to_string();
-            let file = File::open(path).with_context(|| format!("opening {name}"))?;
-            (name, Box::new(BufReader::new(file)))
-        }
-        None => ("standard input".to_owned(), Box::new(io::stdin().lock())),
-    };
-    let (mut replay, header) = Replay::open(input).with_context(|| name.clone())?;
-    let host = Host {
-        name: header.host.clone(),
-        boot_id: header.boot_id.clone(),
-        run: header.run.clone(),
-    };
-    let recorder = Recorder::new(
-        &host,
-        WallClock::new(replay.clock),
-        header.reset_reasons.clone(),
-    );
-    // No ring waits to be drained, and what is shown is all that the file holds.
-    let start_ns = replay.clock.monotonic_ns;
-    let mut tail = Tail::start(recorder, config.view, Patience::Endless, start_ns)?;
-    let mut tracker = Tracker::new(TrackerConfig {
-        max_connections: config.max_connections,
-        sources: sources(&header),
-        transitions: tail.shows_transitions(),
-        ..TrackerConfig::default()
-    });
-    let outcome = replay.play(&mut tracker, &mut tail);
-    let state = tail.finish(&tracker);
-    // What was read is shown first, then what was wrong with the rest.
-    match (state, outcome) {
-        (WriterState::Failed(error), _) => Err(error).context("writing to standard output"),
-        (WriterState::ReaderGone, _) => Ok(()),
-        (WriterState::Done | WriterState::Open, outcome) => {
-            say::line(tail.counts())?;
-            outcome.with_context(|| name.clone())
-        }
-    }
-}
 
 /// What the capture could have seen.
 #[must_use]

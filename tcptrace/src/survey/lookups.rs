@@ -11,7 +11,7 @@ use tcptrace_common::TcpState;
 
 use crate::{
     clock,
-    diag::{
+    survey::diag::{
         Diag, Tuple,
         namespaces::{self, Namespace},
     },

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// An answer as the kernel writes one.
-pub(in crate::diag) struct Sample {
+pub(in crate::survey::diag) struct Sample {
     family: u8,
     state: u8,
     timer: u8,
@@ -26,7 +26,7 @@ impl Default for Sample {
 }
 
 impl Sample {
-    pub(in crate::diag) fn body(&self) -> Vec<u8> {
+    pub(in crate::survey::diag) fn body(&self) -> Vec<u8> {
         let mut body = vec![self.family, self.state, self.timer, 0];
         body.extend(80_u16.to_be_bytes());
         body.extend(40_000_u16.to_be_bytes());
@@ -49,7 +49,7 @@ impl Sample {
         body
     }
 
-    pub(in crate::diag) fn parse(&self) -> Result<DiagSocket, Malformed> {
+    pub(in crate::survey::diag) fn parse(&self) -> Result<DiagSocket, Malformed> {
         DiagSocket::parse(&self.body())
     }
 }

@@ -17,7 +17,7 @@ use super::*;
 const ALL: u32 = u32::MAX;
 
 /// Runs `test` on a thread in a namespace of its own with lo up, or says why not.
-pub(in crate::diag) fn in_fresh_namespace(test: impl FnOnce(&Namespace) + Send) {
+pub(in crate::survey::diag) fn in_fresh_namespace(test: impl FnOnce(&Namespace) + Send) {
     thread::scope(|scope| {
         scope.spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
             Ok(()) => {

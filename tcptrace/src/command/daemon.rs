@@ -6,12 +6,12 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::{
+    cli::config::DaemonConfig,
     clock::ClockReading,
-    config::DaemonConfig,
+    command::startup,
+    feed::pump::{pump, runtime},
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::Probe,
-    pump::{pump, runtime},
-    startup,
     stop::Stop,
     tracer::{Consumer, Tracer},
     tracker::{TrackerConfig, Update},
@@ -35,8 +35,7 @@ impl Consumer for Metrics {
 /// # Errors
 ///
 /// When nothing can be traced, or an address cannot be listened on.
-pub fn run(config: DaemonConfig) -> anyhow::Result<()> {
-    let stop = Stop::on_signals()?;
+pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = web::bind(&config.listen_addresses)?;

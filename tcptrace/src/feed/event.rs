@@ -1,7 +1,7 @@
 //! Events as user space knows them: what the kernel sent, checked.
 //!
 //! The wire structs of `tcptrace-common` hold raw integers; these hold states, addresses and
-//! options. [`decode`](crate::decode::decode) makes one out of the other and is the only way.
+//! options. [`decode`](crate::feed::decode::decode) makes one out of the other and is the only way.
 
 use std::net::IpAddr;
 

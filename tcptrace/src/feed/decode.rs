@@ -17,7 +17,7 @@ use tcptrace_common::{
     TimewaitStepEvent, kind_of_transition,
 };
 
-use crate::event::{
+use crate::feed::event::{
     Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, RequestFields,
     SocketOwner, Task, TimewaitArrival, Transition,
 };

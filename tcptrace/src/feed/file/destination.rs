@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use tempfile::Builder;
 
 /// Where a capture goes, before anything is written.
-pub(super) enum Destination {
+pub enum Destination {
     /// Standard output.
     Stdout,
     /// Something that is no file of its own, such as a FIFO, open.
@@ -30,7 +30,11 @@ pub(super) enum Destination {
 
 impl Destination {
     /// Looks at what is there. Waits for the reader of a FIFO.
-    pub(super) fn find(path: Option<&Path>, force: bool) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When a file is there that is not to be replaced, or nothing can be written there.
+    pub fn find(path: Option<&Path>, force: bool) -> anyhow::Result<Self> {
         let Some(path) = path else {
             if io::stdout().is_terminal() {
                 bail!("a capture is not for a terminal: name a file, or pipe it");
@@ -62,7 +66,8 @@ impl Destination {
     }
 
     /// For messages.
-    pub(super) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         match self {
             Self::Stdout => "standard output".to_owned(),
             Self::Stream(_, path) | Self::File { path, .. } => path.display().to_string(),
@@ -71,7 +76,11 @@ impl Destination {
 
     /// Gives a file its name, with the beginning in it. Returns where to go on, and what is still
     /// to be written there first.
-    pub(super) fn begin(self, start: Vec<u8>) -> anyhow::Result<(Box<dyn Write + Send>, Vec<u8>)> {
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made, or one appeared in its place.
+    pub fn begin(self, start: Vec<u8>) -> anyhow::Result<(Box<dyn Write + Send>, Vec<u8>)> {
         let name = self.name();
         match self {
             Self::Stdout => Ok((Box::new(io::stdout()), start)),

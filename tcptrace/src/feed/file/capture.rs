@@ -1,9 +1,4 @@
-//! `tcptrace capture` and `tcptrace replay`: the raw event stream to a file, and back through the
-//! same decoding, tracker and output.
-
-mod destination;
-pub mod format;
-pub mod replay;
+//! The raw event stream to a file.
 
 use std::{
     ops::ControlFlow,
@@ -11,34 +6,24 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-
-use self::{
-    destination::Destination,
-    format::{
-        Header, HookEntry, LossKind, push_event, write_clock, write_end, write_events, write_loss,
-        write_start, write_time,
-    },
+use super::format::{
+    LossKind, push_event, write_clock, write_end, write_events, write_loss, write_time,
 };
 use crate::{
     clock::{self, ClockReading, WallClock},
-    config::CaptureConfig,
-    decode::time_of,
-    host::{self, Host},
-    output::{Patience, Writer, WriterState},
+    feed::{
+        decode::time_of,
+        pump::{BATCH, Drain, IDLE},
+    },
     probe::Probe,
-    pump::{BATCH, Drain, IDLE, pump, runtime},
-    say, startup,
-    stop::Stop,
+    sink::{Writer, WriterState},
 };
 
 /// Bytes of events put into one block.
 const BLOCK: usize = 1 << 18;
-/// Blocks that may wait to be written.
-const WAITING: usize = 128;
 
 /// Writes what the probe hands out.
-struct Capture {
+pub struct Capture {
     probe: Probe,
     clock: WallClock,
     writer: Option<Writer<Vec<u8>>>,
@@ -53,6 +38,37 @@ struct Capture {
 }
 
 impl Capture {
+    /// A capture that goes on where `writer` is, past the beginning of the file that says `first`.
+    #[must_use]
+    pub fn new(probe: Probe, first: ClockReading, writer: Writer<Vec<u8>>) -> Self {
+        Self {
+            probe,
+            clock: WallClock::new(first),
+            writer: Some(writer),
+            block: Vec::with_capacity(BLOCK),
+            ended: None,
+            events: 0,
+            lost: 0,
+            skipped: 0,
+            dropped: 0,
+            dropped_total: 0,
+        }
+    }
+
+    /// How it ended, and in words what it counted.
+    pub fn outcome(&mut self) -> (WriterState, String) {
+        let lost = self.lost + self.skipped;
+        let mut summary = format!("{} events captured, {lost} lost", self.events);
+        if self.dropped_total > 0 {
+            summary += &format!(
+                ", {} not written: the output was too slow",
+                self.dropped_total
+            );
+        }
+        let state = self.ended.take().unwrap_or(WriterState::Done);
+        (state, summary)
+    }
+
     /// Writes the block that is being filled, of `events` events, or counts them as dropped.
     fn close_block(&mut self, events: u64) {
         if self.block.is_empty() {
@@ -176,88 +192,5 @@ impl Drain for Capture {
             write_end(clock::monotonic_ns(), file);
         });
         self.ended = self.writer.take().map(Writer::finish);
-    }
-}
-
-/// Captures until it is interrupted or its time is over.
-///
-/// # Errors
-///
-/// When nothing can be traced, or the file cannot be written.
-pub fn run(config: &CaptureConfig) -> anyhow::Result<()> {
-    let stop = Stop::on_signals()?;
-    let runtime = runtime()?;
-    let destination = Destination::find(config.file.as_deref(), config.force)?;
-    let probe = Probe::load(&config.probe)?;
-    startup::say_what_is_missing(&probe)?;
-    stop.begin_tracing();
-    let first = ClockReading::now();
-    let mut start = Vec::new();
-    write_start(&header(&probe, first.monotonic_ns), &mut start);
-    write_clock(first, &mut start);
-    let name = destination.name();
-    let (output, rest) = destination.begin(start)?;
-    let copy = |block: &Vec<u8>, out: &mut Vec<u8>| out.extend_from_slice(block);
-    let writer = Writer::start(output, rest, copy, WAITING, Patience::None)
-        .context("starting the writer's thread")?;
-    let mut capture = Capture {
-        probe,
-        clock: WallClock::new(first),
-        writer: Some(writer),
-        block: Vec::with_capacity(BLOCK),
-        ended: None,
-        events: 0,
-        lost: 0,
-        skipped: 0,
-        dropped: 0,
-        dropped_total: 0,
-    };
-    runtime.block_on(async {
-        stop.after(config.duration);
-        let nobody = std::future::pending::<Option<()>>;
-        pump(&mut capture, stop.requested(), nobody, |_, ()| {})
-            .await
-            .context("waiting for the ring buffer")
-    })?;
-    match capture.ended {
-        Some(WriterState::Failed(error)) => Err(error)
-            .with_context(|| format!("writing {name}; what was written before can be replayed")),
-        Some(WriterState::ReaderGone) => Ok(()),
-        Some(WriterState::Done | WriterState::Open) | None => {
-            let lost = capture.lost + capture.skipped;
-            let mut summary = format!("{} events captured, {lost} lost", capture.events);
-            if capture.dropped_total > 0 {
-                summary += &format!(
-                    ", {} not written, for {name} was too slow",
-                    capture.dropped_total
-                );
-            }
-            say::line(summary)
-        }
-    }
-}
-
-fn header(probe: &Probe, start_ns: u64) -> Header {
-    let host = Host::this(start_ns);
-    Header {
-        tcptrace: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel_release: host::kernel_release(),
-        host: host.name,
-        boot_id: host.boot_id,
-        run: host.run,
-        hooks: probe
-            .hooks()
-            .iter()
-            .map(|status| HookEntry {
-                hook: status.hook.name().to_owned(),
-                source: status
-                    .attached
-                    .as_ref()
-                    .ok()
-                    .map(|source| source.name().to_owned()),
-                error: status.attached.as_ref().err().cloned(),
-            })
-            .collect(),
-        reset_reasons: probe.reset_reasons().clone(),
     }
 }

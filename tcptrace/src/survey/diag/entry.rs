@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tcptrace_common::TcpState;
 
-use crate::event::Endpoints;
+use crate::feed::event::Endpoints;
 
 /// `struct inet_diag_msg`.
 const ANSWER: usize = 72;

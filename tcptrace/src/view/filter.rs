@@ -9,7 +9,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
 use ipnet::IpNet;
 
 use crate::{
-    event::Endpoints,
+    feed::event::Endpoints,
     tracker::{Connection, Listener, Process, Release, Role},
 };
 

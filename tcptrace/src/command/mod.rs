@@ -1,0 +1,8 @@
+//! The commands. Each runs with its configuration until it is over or told to stop.
+
+pub mod capture;
+pub mod check;
+pub mod daemon;
+pub mod replay;
+mod startup;
+pub mod tail;

@@ -1,0 +1,67 @@
+//! `tcptrace replay`: what a capture holds, shown as a tail would have shown it.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+};
+
+use anyhow::Context;
+
+use super::tail::Tail;
+use crate::{
+    cli::config::ReplayConfig,
+    clock::WallClock,
+    feed::file::replay::{Replay, sources},
+    host::Host,
+    record::Recorder,
+    say,
+    sink::{Patience, WriterState},
+    tracker::{Tracker, TrackerConfig},
+};
+
+/// Replays a file and shows it.
+///
+/// # Errors
+///
+/// When the file cannot be read or is damaged; what comes before the damage is shown.
+pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
+    let (name, input): (String, Box<dyn Read>) = match &config.file {
+        Some(path) => {
+            let name = path.display().to_string();
+            let file = File::open(path).with_context(|| format!("opening {name}"))?;
+            (name, Box::new(BufReader::new(file)))
+        }
+        None => ("standard input".to_owned(), Box::new(io::stdin().lock())),
+    };
+    let (mut replay, header) = Replay::open(input).with_context(|| name.clone())?;
+    let host = Host {
+        name: header.host.clone(),
+        boot_id: header.boot_id.clone(),
+        run: header.run.clone(),
+    };
+    let recorder = Recorder::new(
+        &host,
+        WallClock::new(replay.clock()),
+        header.reset_reasons.clone(),
+    );
+    // No ring waits to be drained, and what is shown is all that the file holds.
+    let start_ns = replay.clock().monotonic_ns;
+    let mut tail = Tail::start(recorder, config.view, Patience::Endless, start_ns)?;
+    let mut tracker = Tracker::new(TrackerConfig {
+        max_connections: config.max_connections,
+        sources: sources(&header),
+        transitions: tail.shows_transitions(),
+        ..TrackerConfig::default()
+    });
+    let outcome = replay.play(&mut tracker, &mut tail);
+    let state = tail.finish(&tracker);
+    // What was read is shown first, then what was wrong with the rest.
+    match (state, outcome) {
+        (WriterState::Failed(error), _) => Err(error).context("writing to standard output"),
+        (WriterState::ReaderGone, _) => Ok(()),
+        (WriterState::Done | WriterState::Open, outcome) => {
+            say::line(tail.counts())?;
+            outcome.with_context(|| name.clone())
+        }
+    }
+}

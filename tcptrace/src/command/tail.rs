@@ -1,0 +1,195 @@
+//! `tcptrace tail`: connections as they open and close, in a terminal or a pipe.
+
+use std::ops::ControlFlow;
+
+use anyhow::Context;
+
+use super::startup;
+use crate::{
+    cli::config::{TailConfig, ViewConfig},
+    clock::{ClockReading, WallClock},
+    feed::pump::{pump, runtime},
+    host::Host,
+    probe::Probe,
+    record::{Record, Recorder},
+    render::Renderer,
+    say,
+    sink::{Patience, Writer, WriterState},
+    stop::Stop,
+    tracer::{Consumer, Tracer},
+    tracker::{Tracker, TrackerConfig, Update},
+    view::{Counts, View},
+};
+
+/// Rows that may pile up before a slow reader, beside the batches under way.
+const UNWRITTEN: usize = 1 << 15;
+
+/// Shows what the tracker says.
+pub struct Tail {
+    recorder: Recorder,
+    /// The events' clock at the beginning of the batch.
+    now_ns: u64,
+    view: View,
+    writer: Option<Writer<Record>>,
+    rows_left: Option<u64>,
+    ended: Option<WriterState>,
+}
+
+impl Tail {
+    /// A tail that shows what `config` says, on standard output.
+    ///
+    /// # Errors
+    ///
+    /// When the writer's thread cannot be started.
+    pub fn start(
+        recorder: Recorder,
+        config: ViewConfig,
+        patience: Patience,
+        now_ns: u64,
+    ) -> anyhow::Result<Self> {
+        let mut renderer = Renderer::new(config.format, config.style);
+        let mut head = Vec::new();
+        renderer.begin(&mut head);
+        let render = move |record: &Record, out: &mut Vec<u8>| renderer.record(record, out);
+        let writer = Writer::start(std::io::stdout(), head, render, UNWRITTEN, patience)
+            .context("starting the writer's thread")?;
+        let view = View::new(config.filter, config.shown);
+        Ok(Self {
+            rows_left: config.count,
+            ..Self::new(recorder, view, writer, now_ns)
+        })
+    }
+
+    fn new(recorder: Recorder, view: View, writer: Writer<Record>, now_ns: u64) -> Self {
+        Self {
+            recorder,
+            now_ns,
+            view,
+            writer: Some(writer),
+            rows_left: None,
+            ended: None,
+        }
+    }
+
+    /// Every transition is shown.
+    #[must_use]
+    pub const fn shows_transitions(&self) -> bool {
+        self.view.shows_transitions()
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.view.counts
+    }
+
+    /// Says what was lost, if there is room, or at the end. Whatever the filter, and not one of the
+    /// rows asked for.
+    fn say_losses(&mut self, at_the_end: bool) {
+        if let Some(writer) = &mut self.writer
+            && (at_the_end || writer.has_room())
+        {
+            let unsaid = self.view.unsaid.take(&self.recorder, self.now_ns);
+            unsaid.into_iter().for_each(|record| writer.put(record));
+        }
+    }
+
+    /// Writes what waits, counts what is still open, and returns how the output ended.
+    pub fn finish(&mut self, tracker: &Tracker) -> WriterState {
+        self.view.count_open(tracker.connections());
+        self.say_losses(true);
+        match (self.ended.take(), self.writer.take()) {
+            (Some(ended), _) => ended,
+            (None, Some(writer)) => writer.finish(),
+            (None, None) => WriterState::Done,
+        }
+    }
+}
+
+impl Consumer for Tail {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+        self.recorder.learn_clock(now);
+    }
+
+    fn update(&mut self, update: &Update) {
+        let mut dropped = 0;
+        for row in self.view.take(update, &self.recorder) {
+            if self.rows_left == Some(0) {
+                continue;
+            }
+            match &mut self.writer {
+                Some(writer) if writer.has_room() => {
+                    writer.put(row);
+                    self.rows_left = self.rows_left.map(|left| left - 1);
+                }
+                Some(_) | None => dropped += 1,
+            }
+        }
+        self.view.drop_rows(dropped);
+        if matches!(update, Update::Lost { .. }) {
+            self.say_losses(false);
+        }
+    }
+
+    fn end_batch(&mut self) -> ControlFlow<()> {
+        if self.ended.is_some() {
+            return ControlFlow::Break(());
+        }
+        self.say_losses(false);
+        match self.writer.as_mut().map(Writer::pass_on) {
+            Some(WriterState::Open) if self.rows_left != Some(0) => ControlFlow::Continue(()),
+            Some(WriterState::Open) | None => ControlFlow::Break(()),
+            Some(ended) => {
+                self.ended = Some(ended);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// Runs a tail until it is told to stop, has shown enough, or nobody reads it any more.
+///
+/// # Errors
+///
+/// When nothing can be traced, or the output cannot be written. A closed pipe is no error.
+pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    let probe = Probe::load(&config.probe)?;
+    startup::say_what_is_missing(&probe)?;
+    stop.begin_tracing();
+    let now = ClockReading::now();
+    let recorder = Recorder::new(
+        &Host::this(now.monotonic_ns),
+        WallClock::new(now),
+        probe.reset_reasons().clone(),
+    );
+    let tail = Tail::start(recorder, config.view, Patience::None, now.monotonic_ns)?;
+    let tracker = TrackerConfig {
+        max_connections: config.max_connections,
+        transitions: tail.shows_transitions(),
+        ..TrackerConfig::default()
+    };
+    let mut tracer = Tracer::new(probe, tracker, config.resync, tail);
+    runtime.block_on(async {
+        stop.after(config.duration);
+        pump(
+            &mut tracer,
+            stop.requested(),
+            std::future::pending::<Option<()>>,
+            |_, ()| {},
+        )
+        .await
+        .context("waiting for the ring buffer")
+    })?;
+    match tracer.consumer.finish(&tracer.tracker) {
+        WriterState::Failed(error) => Err(error).context("writing to standard output"),
+        // `tail | head` wants no last words.
+        WriterState::ReaderGone => Ok(()),
+        WriterState::Done | WriterState::Open => say::line(tracer.consumer.counts()),
+    }
+}
+
+#[cfg(test)]
+#[path = "tail_tests.rs"]
+mod tests;

@@ -1,0 +1,6 @@
+//! The event stream as a file: a feed to it, and back from it.
+
+pub mod capture;
+pub mod destination;
+pub mod format;
+pub mod replay;

@@ -1,0 +1,257 @@
+//! Who sees what: the rows of an output, from what the tracker says. Pure; it neither renders nor
+//! writes.
+
+pub mod filter;
+mod unsaid;
+
+use std::fmt;
+
+use hashbrown::HashMap;
+
+use self::filter::{Decision, Filter};
+pub use self::unsaid::Unsaid;
+use crate::{
+    record::{Record, Recorder},
+    tracker::{Connection, Update},
+};
+
+/// Rows that may wait for their connection to be judged.
+const WAITING: usize = 1 << 16;
+
+/// Which records are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Every state transition.
+    pub transitions: bool,
+    /// Connections as they are established.
+    pub handshakes: bool,
+    /// Connections as they end.
+    pub connections: bool,
+}
+
+/// What a view counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that passed the filter.
+    pub seen: u64,
+    /// Of those, never established.
+    pub failed: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Connections given up for lack of room (`--max-connections`).
+    pub evicted: u64,
+    /// Rows dropped: the reader was too slow.
+    pub rows_dropped: u64,
+    /// Rows dropped: too many waited for their connection to be judged by the filter.
+    pub rows_unjudged: u64,
+}
+
+/// The rows of one output.
+pub struct View {
+    filter: Filter,
+    shown: Shown,
+    /// Rows of connections that cannot be judged yet.
+    waiting: HashMap<u64, Vec<Record>>,
+    waiting_rows: usize,
+    /// What it counted.
+    pub counts: Counts,
+    /// What was lost and not said yet.
+    pub unsaid: Unsaid,
+    /// Rows to be shown.
+    rows: Vec<Record>,
+}
+
+impl View {
+    /// Of the connections that pass `filter`, the records that are `shown`.
+    #[must_use]
+    pub fn new(filter: Filter, shown: Shown) -> Self {
+        Self {
+            filter,
+            shown,
+            waiting: HashMap::new(),
+            waiting_rows: 0,
+            counts: Counts::default(),
+            unsaid: Unsaid::default(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Every transition is shown.
+    #[must_use]
+    pub const fn shows_transitions(&self) -> bool {
+        self.shown.transitions
+    }
+
+    /// The rows that follow from what the tracker says.
+    pub fn take(
+        &mut self,
+        update: &Update,
+        recorder: &Recorder,
+    ) -> impl Iterator<Item = Record> + use<'_> {
+        self.see(update, recorder);
+        self.rows.drain(..)
+    }
+
+    fn see(&mut self, update: &Update, recorder: &Recorder) {
+        match update {
+            Update::Transition {
+                connection,
+                from,
+                to,
+                time,
+                in_state_ns,
+            } => {
+                let decision = self.filter.connection(connection, false);
+                let wanted = self.shown.transitions;
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.transition(connection, (*from, *to), *time, *in_state_ns)
+                });
+            }
+            Update::Stray {
+                connection,
+                from,
+                to,
+                time,
+            } => {
+                let decision = self.filter.connection(connection, true);
+                let wanted = self.shown.transitions;
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.transition(connection, (*from, *to), *time, None)
+                });
+            }
+            Update::Established(connection) => {
+                let decision = self.filter.connection(connection, false);
+                let wanted = self.shown.handshakes;
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.handshake(connection)
+                });
+            }
+            Update::Ended(ended) => {
+                let connection = &ended.connection;
+                let decision = self.filter.connection(connection, true);
+                if decision == Decision::Show {
+                    self.counts.seen += 1;
+                    self.counts.failed += u64::from(!connection.established);
+                }
+                let wanted = self.shown.connections;
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.connection(ended)
+                });
+            }
+            Update::Released(release) => {
+                let decision = self.filter.release(release);
+                let wanted = self.shown.connections;
+                self.judge(release.id, decision, wanted, || recorder.release(release));
+            }
+            Update::Listener {
+                listener,
+                began,
+                time,
+            } => {
+                let decision = self.filter.listener(listener);
+                let wanted = self.shown.transitions;
+                self.judge(listener.id, decision, wanted, || {
+                    recorder.listener(listener, *began, *time)
+                });
+            }
+            Update::Evicted(connection) => {
+                self.counts.evicted += 1;
+                self.forget(connection.id);
+            }
+            Update::Lost { events, place } => {
+                self.counts.lost = self.counts.lost.saturating_add(*events);
+                self.unsaid.events(*events, *place);
+            }
+            // Its process is known now: rows may have waited for that.
+            Update::Accepted(connection) => {
+                let decision = self.filter.connection(connection, false);
+                self.judge(connection.id, decision, false, || {
+                    recorder.handshake(connection)
+                });
+            }
+            Update::Entered(_) | Update::Reset { .. } | Update::SynackRetransmit(_) => {}
+        }
+    }
+
+    /// Shows a record of a connection, if it is wanted, now or when the connection can be judged.
+    fn judge(
+        &mut self,
+        id: u64,
+        decision: Decision,
+        wanted: bool,
+        record: impl FnOnce() -> Record,
+    ) {
+        match decision {
+            Decision::Show => {
+                if let Some(rows) = self.waiting.remove(&id) {
+                    self.waiting_rows -= rows.len();
+                    self.rows.extend(rows);
+                }
+                self.rows.extend(wanted.then(record));
+            }
+            Decision::Hide => self.forget(id),
+            Decision::Later if !wanted => {}
+            Decision::Later if self.waiting_rows < WAITING => {
+                self.waiting_rows += 1;
+                self.waiting.entry(id).or_default().push(record());
+            }
+            Decision::Later => {
+                self.counts.rows_unjudged += 1;
+                self.unsaid.unjudged += 1;
+            }
+        }
+    }
+
+    /// No row of a connection is shown.
+    fn forget(&mut self, id: u64) {
+        if let Some(rows) = self.waiting.remove(&id) {
+            self.waiting_rows -= rows.len();
+        }
+    }
+
+    /// Rows found no room in the output.
+    pub const fn drop_rows(&mut self, rows: u64) {
+        self.counts.rows_dropped += rows;
+        self.unsaid.rows += rows;
+    }
+
+    /// Counts the connections that are still open at the end.
+    pub fn count_open<'a>(&mut self, connections: impl Iterator<Item = &'a Connection>) {
+        let open = connections
+            .filter(|connection| self.filter.connection(connection, true) == Decision::Show);
+        self.counts.seen += open.count() as u64;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seen,
+            failed,
+            lost,
+            evicted,
+            rows_dropped,
+            rows_unjudged,
+        } = self;
+        write!(
+            f,
+            "{seen} connections seen, {failed} failed, {lost} events lost"
+        )?;
+        if *evicted > 0 {
+            write!(f, ", {evicted} connections given up (--max-connections)")?;
+        }
+        if *rows_dropped > 0 {
+            write!(
+                f,
+                ", {rows_dropped} rows not written: the reader was too slow"
+            )?;
+        }
+        if *rows_unjudged > 0 {
+            write!(
+                f,
+                ", {rows_unjudged} rows not written: more than {WAITING} waited for what the filter asks"
+            )?;
+        }
+        Ok(())
+    }
+}
