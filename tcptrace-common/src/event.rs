@@ -58,8 +58,8 @@ pub const fn kind_of_transition(old: u8, new: u8) -> u8 {
     }
 }
 
-/// `fields`: the socket's own fields could be read (`struct sock`).
-pub const FIELDS_SOCK: u8 = 1;
+/// `fields`: the socket's user could be read (`sk_uid`).
+pub const FIELDS_USER: u8 = 1;
 /// `fields`: the socket's TCP fields could be read (`struct tcp_sock`).
 pub const FIELDS_TCP: u8 = 2;
 /// `fields`: the current task's thread group leader could be read, so `comm` is the process's;
@@ -68,7 +68,7 @@ pub const FIELDS_TASK: u8 = 4;
 /// `fields`: the current task is a kernel thread (`PF_KTHREAD`).
 pub const FIELDS_KTHREAD: u8 = 8;
 /// Every `fields` bit there is.
-pub const FIELDS_ALL: u8 = FIELDS_SOCK | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD;
+pub const FIELDS_ALL: u8 = FIELDS_USER | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD;
 
 /// `AF_INET`.
 pub const FAMILY_INET: u16 = 2;

@@ -3,12 +3,27 @@
 //! The map behind it is frozen before the programs are loaded, so the verifier knows every value
 //! as a constant: an offset makes a plain load, and a branch on a flag that is 0 is dead code.
 
+/// `groups`: a socket can be told to be TCP's, and its local port. Without it BTF is of no use.
+pub const LAYOUT_SOCKET: u32 = 1;
+/// `groups`: what a handshake and a closing socket tell of themselves.
+pub const LAYOUT_TCP: u32 = 2;
+/// `groups`: the user that a socket belongs to.
+pub const LAYOUT_USER: u32 = 4;
+/// `groups`: the cgroup that a socket belongs to.
+pub const LAYOUT_CGROUP: u32 = 8;
+/// `groups`: the network namespace that a socket is in.
+pub const LAYOUT_NETNS: u32 = 16;
+/// `groups`: the thread group's name, and whether a task is the kernel's own.
+pub const LAYOUT_TASK: u32 = 32;
+/// `groups`: whether a listener has TCP_DEFER_ACCEPT.
+pub const LAYOUT_DEFER: u32 = 64;
+
 /// The read-only data of the programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Layout {
-    /// 1 when BTF gave the offsets below, 0 when there is none to be had.
-    pub resolved: u32,
+    /// `LAYOUT_*` bits: which of the offsets below BTF gave. A renamed field costs its group.
+    pub groups: u32,
     /// Offsets in `struct sock` and what it points to.
     pub sock: SockLayout,
     /// Offsets in `struct tcp_sock`.

@@ -4,10 +4,10 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcptrace_common::{
-    AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, FIELDS_SOCK, FIELDS_TCP,
-    KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
-    KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_RESET,
-    LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent,
+    AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, KIND_ACCEPT, KIND_CLOSE,
+    KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_SEED,
+    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_RESET, LOST_SEED,
+    LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent,
     ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
     TimewaitStepEvent, kind_of_transition,
 };
@@ -74,7 +74,7 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
         kind,
         old,
         new,
-        fields: FIELDS_SOCK | FIELDS_TCP,
+        fields: Socket::<A>::known_fields(),
         family: socket.family(),
     };
     // SAFETY (all arms): each pointer is reserved room for the whole event.
@@ -202,7 +202,7 @@ fn standing<A: Access>(socket: &Socket<A>, kind: u8) -> Head {
         kind,
         old: state,
         new: state,
-        fields: if full { FIELDS_SOCK } else { 0 },
+        fields: if full { Socket::<A>::known_fields() } else { 0 },
         family: socket.family(),
     }
 }

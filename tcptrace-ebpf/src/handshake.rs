@@ -7,14 +7,14 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use tcptrace_common::{
-    FAMILY_INET6, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, OPEN_DEFER_KNOWN, OPEN_DEFERRED,
-    OPEN_FAST, OPEN_REQUEST_SEEN, PassiveOpenEvent, SynKey,
+    FAMILY_INET6, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, LAYOUT_DEFER, OPEN_DEFER_KNOWN,
+    OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, PassiveOpenEvent, SynKey,
     sock_common::{SKC_V6_DADDR, SKC_V6_RCV_SADDR},
 };
 
 use crate::{
     access::{Access, Probe},
-    maps::{SYNS, layout, scratch},
+    maps::{SYNS, has, layout, scratch},
     socket::{Socket, Tcp},
 };
 
@@ -37,7 +37,10 @@ pub fn leave_request<A: Access>(listener: &Tcp<A>, request: *const u8, segment: 
             Probe::read(segment, layout!(request.skb_transport_header) as usize, 0);
         let flags_at = head.wrapping_add(u64::from(transport) + TCP_FLAGS_AT);
         let flags: u8 = Probe::read(flags_at as *const u8, 0, 0);
-        let mut open_flags = OPEN_REQUEST_SEEN | OPEN_DEFER_KNOWN;
+        let mut open_flags = OPEN_REQUEST_SEEN;
+        if has(LAYOUT_DEFER) {
+            open_flags |= OPEN_DEFER_KNOWN;
+        }
         if flags & TCP_FLAG_SYN != 0 {
             open_flags |= OPEN_FAST;
         }
@@ -70,7 +73,7 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
         }
     }
     // Up to Linux 6.14 the child has its listener's accept queue until later, and no peer yet.
-    if to.open_flags == 0 && to.endpoints.remote_port == 0 {
+    if has(LAYOUT_DEFER) && to.open_flags == 0 && to.endpoints.remote_port == 0 {
         to.open_flags = OPEN_DEFER_KNOWN;
         if tcp.is_deferred() {
             to.open_flags |= OPEN_DEFERRED;

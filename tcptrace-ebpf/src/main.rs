@@ -22,11 +22,11 @@ use aya_ebpf::{
     },
 };
 use aya_log_ebpf::{debug, warn};
-use tcptrace_common::{KIND_RESET_RECEIVED, KIND_RESET_SENT, REASON_NONE, TcpState};
+use tcptrace_common::{KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE, TcpState};
 
 use crate::{
     access::{Direct, Probe},
-    maps::{layout, scratch},
+    maps::{has, layout, scratch},
     socket::{Record, Socket},
 };
 
@@ -64,7 +64,7 @@ pub fn set_state_classic(ctx: TracePointContext) -> u32 {
     if !record.is_tcp() {
         return 0;
     }
-    if layout!(resolved) != 0 {
+    if has(LAYOUT_SOCKET) {
         let socket = Socket::<Probe>::new(record.socket());
         emit::transition(&socket, &socket.as_tcp(), record.old(), record.new());
     } else {

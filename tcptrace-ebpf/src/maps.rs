@@ -33,7 +33,7 @@ pub static SYNS: LruHashMap<SynKey, u64> = LruHashMap::with_max_entries(16384, 0
 /// Filled in before loading, frozen, and then constant to the verifier.
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout {
-    resolved: 0,
+    groups: 0,
     sock: SockLayout {
         sk_protocol: 0,
         sk_err: 0,
@@ -143,6 +143,12 @@ pub fn count_loss(kind: usize) {
         // SAFETY: `kind` is a constant below LOST_KINDS.
         unsafe { add_one(&raw mut (*counters).lost[kind]) };
     }
+}
+
+/// BTF gave a group of offsets; to the verifier a constant.
+#[inline(always)]
+pub fn has(group: u32) -> bool {
+    layout!(groups) & group != 0
 }
 
 /// This CPU's scratch.

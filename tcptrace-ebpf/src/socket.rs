@@ -1,17 +1,18 @@
 //! Reading a socket: `struct sock`, `struct tcp_sock`, or the classic tracepoint's record.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
 use tcptrace_common::{
-    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, HANDSHAKE_FASTOPEN_CONNECT,
-    HANDSHAKE_SYN_DATA, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER,
+    HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_SYN_DATA, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
+    LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
     sock_common::*,
 };
 
 use crate::{
     access::{Access, Direct, Probe},
-    maps::layout,
+    maps::{has, layout},
 };
 
 const IPPROTO_TCP: u16 = 6;
@@ -83,14 +84,34 @@ impl<A: Access> Socket<A> {
         self.read(SKC_COOKIE, 0)
     }
 
+    /// The user; 0 where it cannot be read, which [`known_fields`](Self::known_fields) tells.
     #[inline(always)]
     pub fn uid(&self) -> u32 {
+        if !has(LAYOUT_USER) {
+            return 0;
+        }
         self.field(layout!(sock.sk_uid), 0)
+    }
+
+    /// `FIELDS_*` bits of a full socket.
+    #[inline(always)]
+    pub fn known_fields() -> u8 {
+        let mut fields = 0;
+        if has(LAYOUT_USER) {
+            fields |= FIELDS_USER;
+        }
+        if has(LAYOUT_TCP) {
+            fields |= FIELDS_TCP;
+        }
+        fields
     }
 
     /// The cgroup's id; 0 where the pointer is none (before 5.15 bit 0 marks other contents).
     #[inline(always)]
     pub fn cgroup(&self) -> u64 {
+        if !has(LAYOUT_CGROUP) {
+            return 0;
+        }
         // SAFETY: probe reads take any address; a plain load would give a pointer, whose bits
         // the verifier does not let anybody look at.
         unsafe {
@@ -103,8 +124,12 @@ impl<A: Access> Socket<A> {
         }
     }
 
+    /// The namespace's inode number; 0 where it cannot be read.
     #[inline(always)]
     pub fn netns(&self) -> u32 {
+        if !has(LAYOUT_NETNS) {
+            return 0;
+        }
         let net: u64 = self.read(SKC_NET, 0);
         // SAFETY: probe reads take any address.
         unsafe { Probe::read(net as *const u8, layout!(sock.net_ns_inum) as usize, 0) }
@@ -211,18 +236,25 @@ impl<A: Access> Tcp<A> {
     /// Smoothed round trip, microseconds.
     #[inline(always)]
     pub fn srtt_us(&self) -> u32 {
+        if !has(LAYOUT_TCP) {
+            return 0;
+        }
         self.0.field(layout!(tcp.srtt_us), 0_u32) >> 3
     }
 
     #[inline(always)]
     pub fn retransmits(&self) -> u32 {
+        if !has(LAYOUT_TCP) {
+            return 0;
+        }
         self.0.field(layout!(tcp.total_retrans), 0)
     }
 
-    /// `TCP_DEFER_ACCEPT` of a listener, or of a child that still has its listener's.
+    /// `TCP_DEFER_ACCEPT` of a listener, or of a child that still has its listener's. Only to be
+    /// asked with [`LAYOUT_DEFER`].
     #[inline(always)]
     pub fn is_deferred(&self) -> bool {
-        self.0.field(layout!(tcp.rskq_defer_accept), 0_u8) != 0
+        has(LAYOUT_DEFER) && self.0.field(layout!(tcp.rskq_defer_accept), 0_u8) != 0
     }
 
     /// `HANDSHAKE_*` bits.
@@ -249,6 +281,13 @@ impl<A: Access> Tcp<A> {
     /// All that a closing socket tells about its life and its end.
     #[inline(always)]
     pub fn write_close(&self, to: &mut CloseEvent) {
+        if !has(LAYOUT_TCP) {
+            const FIELDS_AT: usize = core::mem::offset_of!(CloseEvent, bytes_sent);
+            let fields = (&raw mut to.bytes_sent).cast::<u8>();
+            // SAFETY: what follows the endpoints, to the end; zero is a value of every field.
+            unsafe { ptr::write_bytes(fields, 0, size_of::<CloseEvent>() - FIELDS_AT) };
+            return;
+        }
         let sk = &self.0;
         to.bytes_sent = sk.field(layout!(tcp.bytes_sent), 0);
         to.bytes_retransmitted = sk.field(layout!(tcp.bytes_retrans), 0);

@@ -1,11 +1,11 @@
 //! Reading the current task: its process, not its thread.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
-use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, Task};
+use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, LAYOUT_TASK, Task};
 
 use crate::{
     access::{Access, Probe},
-    maps::layout,
+    maps::{has, layout},
 };
 
 /// `PF_KTHREAD` (`include/linux/sched.h`).
@@ -16,7 +16,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 pub fn write_current(to: &mut Task) -> u8 {
     to.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     to.reserved = 0;
-    if layout!(resolved) == 0 {
+    if !has(LAYOUT_TASK) {
         to.comm = bpf_get_current_comm().unwrap_or([0; 16]);
         return 0;
     }

@@ -71,7 +71,13 @@ impl Report {
         report.kernel(probed.as_ref().err());
         let btf = kernel_types();
         match &btf {
-            Ok(_) => report.add("BTF", Verdict::Good, KERNEL_BTF.to_owned()),
+            Ok(types) => {
+                report.add("BTF", Verdict::Good, KERNEL_BTF.to_owned());
+                for group in types.missing() {
+                    let text = format!("{}: {} ({})", group.what, group.consequence, group.why);
+                    report.add("BTF", Verdict::Missing, text);
+                }
+            }
             Err(error) => report.add(
                 "BTF",
                 Verdict::Missing,

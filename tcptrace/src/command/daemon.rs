@@ -46,7 +46,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         .context("finding out where the web server listens")?;
     let telemetry_path = config.telemetry_path.clone();
     let probe = Probe::load(&config.probe)?;
-    for line in startup::missing(probe.hooks(), probe.btf()) {
+    for line in startup::missing(probe.hooks(), probe.btf(), probe.missing_fields()) {
         tracing::warn!("{line}");
     }
     let (scraper, mut requests) = web::scrape_channel();
@@ -112,6 +112,7 @@ fn scrape(tracer: &mut Tracer<Metrics>) -> Scrape {
         hooks: tracer.probe.hooks().to_vec(),
         reset_reasons: tracer.probe.reset_reasons().clone(),
         malformed: tracer.malformed,
+        lacks_tcp_fields: tracer.probe.lacks_tcp_fields(),
     };
     tracer.consumer.scrape(context)
 }

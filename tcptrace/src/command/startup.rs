@@ -1,14 +1,21 @@
 //! What is said at the start: which measurements this kernel and these privileges do not allow.
 
 use crate::{
-    probe::{Hook, HookStatus, Probe, Source},
+    probe::{Hook, HookStatus, MissingGroup, Probe, Source},
     say,
 };
 
 /// One line for each hook that is missing or weaker than it could be, with what follows.
 #[must_use]
-pub(crate) fn missing(hooks: &[HookStatus], btf: Result<(), &str>) -> Vec<String> {
-    let mut lines = Vec::new();
+pub(crate) fn missing(
+    hooks: &[HookStatus],
+    btf: Result<(), &str>,
+    fields: &[MissingGroup],
+) -> Vec<String> {
+    let mut lines: Vec<String> = fields
+        .iter()
+        .map(|group| format!("no {}: {} ({})", group.what, group.consequence, group.why))
+        .collect();
     for status in hooks {
         match &status.attached {
             Ok(Source::TracepointOnly) => lines.push(format!(
@@ -35,7 +42,7 @@ pub(crate) fn missing(hooks: &[HookStatus], btf: Result<(), &str>) -> Vec<String
 
 /// Says it on standard error.
 pub(crate) fn say_what_is_missing(probe: &Probe) -> anyhow::Result<()> {
-    for line in missing(probe.hooks(), probe.btf()) {
+    for line in missing(probe.hooks(), probe.btf(), probe.missing_fields()) {
         say::line(format_args!("tcptrace: {line}"))?;
     }
     Ok(())
@@ -56,7 +63,7 @@ mod tests {
     #[test]
     fn nothing_is_said_when_everything_is_there() {
         let hooks = Hook::ALL.map(|hook| status(hook, Ok(Source::TpBtf)));
-        assert!(missing(&hooks, Ok(())).is_empty());
+        assert!(missing(&hooks, Ok(()), &[]).is_empty());
     }
 
     #[test]
@@ -65,7 +72,7 @@ mod tests {
             status(Hook::SetState, Ok(Source::TpBtf)),
             status(Hook::SendReset, Err("refused")),
         ];
-        let lines = missing(&hooks, Ok(()));
+        let lines = missing(&hooks, Ok(()), &[]);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("tcp_send_reset"), "{lines:?}");
         assert!(
@@ -82,7 +89,7 @@ mod tests {
             status(Hook::ReceiveReset, Err("no BTF")),
             status(Hook::SendReset, Err("no BTF")),
         ];
-        let lines = missing(&hooks, Err("no such file"));
+        let lines = missing(&hooks, Err("no such file"), &[]);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("no such file"), "{lines:?}");
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tcptrace_common::{
     AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
-    FIELDS_KTHREAD, FIELDS_SOCK, FIELDS_TCP, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL,
+    FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL,
     HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_SYN_DATA, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED,
     KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED,
     KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OPEN_ALL,
@@ -320,7 +320,7 @@ fn read_endpoints(raw: Raw<'_>, family: u16) -> Endpoints {
 
 fn read_owner(raw: Raw<'_>, header: &Header) -> SocketOwner {
     SocketOwner {
-        uid: header.has(FIELDS_SOCK).then(|| raw.u32(80)),
+        uid: header.has(FIELDS_USER).then(|| raw.u32(80)),
         cgroup: Some(raw.u64(72)).filter(|&cgroup| cgroup != 0),
     }
 }

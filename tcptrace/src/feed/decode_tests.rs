@@ -241,7 +241,7 @@ fn without_btf_what_could_not_be_read_is_absent() {
     );
 
     let mut close = close();
-    for fields in [0, FIELDS_SOCK] {
+    for fields in [0, FIELDS_USER] {
         close.header.fields = fields;
         assert_eq!(close_fields(&close), None);
     }

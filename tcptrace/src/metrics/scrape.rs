@@ -23,6 +23,8 @@ pub struct ScrapeContext {
     pub reset_reasons: BTreeMap<u32, String>,
     /// Events that could not be decoded.
     pub malformed: u64,
+    /// A closing socket's fields cannot be read on this kernel.
+    pub lacks_tcp_fields: bool,
 }
 
 /// Everything that is shown, of one moment. Plain data: it can cross threads.
@@ -56,7 +58,7 @@ impl Scrape {
     /// Transitions come with what the socket says; without, no zero may be shown for it.
     pub(super) fn reads_sockets(&self) -> bool {
         match self.source(Hook::SetState) {
-            Some(Source::TpBtf | Source::Tracepoint) => true,
+            Some(Source::TpBtf | Source::Tracepoint) => !self.context.lacks_tcp_fields,
             Some(
                 Source::TracepointOnly
                 | Source::Fentry

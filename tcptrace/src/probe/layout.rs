@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use tcptrace_common::{
-    FileLayout, FunctionLayout, Layout, RequestLayout, SockLayout, TaskLayout, TcpLayout,
+    FileLayout, FunctionLayout, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS, LAYOUT_SOCKET,
+    LAYOUT_TASK, LAYOUT_TCP, LAYOUT_USER, Layout, RequestLayout, TaskLayout, TcpLayout,
     sock_common,
 };
 
@@ -46,6 +47,19 @@ fn typedef(tracepoint: &str) -> String {
     format!("btf_trace_{tracepoint}")
 }
 
+/// Fields that this kernel does not have where they could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingGroup {
+    /// Its `LAYOUT_*` bit.
+    pub bit: u32,
+    /// What they tell.
+    pub what: &'static str,
+    /// What is missing without them.
+    pub consequence: &'static str,
+    /// Why they cannot be read.
+    pub why: String,
+}
+
 /// What BTF told: the layout, and the tracepoints and functions that there are.
 pub struct KernelTypes {
     /// With no record layout yet: that one comes from tracefs.
@@ -54,6 +68,8 @@ pub struct KernelTypes {
     named: Vec<Named>,
     /// Names of `enum sk_rst_reason`, without what all begin with.
     reset_reasons: BTreeMap<u32, String>,
+    /// The groups of fields that cannot be read.
+    missing: Vec<MissingGroup>,
     /// Why the fields of a request cannot be read.
     request: Result<(), String>,
     /// Why a timewait socket's state cannot be read.
@@ -67,8 +83,8 @@ impl KernelTypes {
     ///
     /// # Errors
     ///
-    /// When there is no BTF, or a field that every kernel has is not where it can be read; the
-    /// error names it. What only some measurements need may be missing.
+    /// When there is no BTF, or a socket's own kind, ends or state are not where they can be read;
+    /// the error names the field. Of everything else a group of fields may be missing.
     pub fn read(path: &Path, tracepoints: &[&str], functions: &[&str]) -> Result<Self, BtfError> {
         let typedefs: Vec<String> = tracepoints.iter().map(|name| typedef(name)).collect();
         let mut wanted: Vec<&str> = TYPES.to_vec();
@@ -76,7 +92,7 @@ impl KernelTypes {
         wanted.extend(functions);
         let btf = Btf::read(path, &wanted)?;
         confirm_sock_common(&btf)?;
-        let mut layout = resolve(&btf)?;
+        let (mut layout, missing) = resolve(&btf)?;
         let take = |resolved: Result<(), BtfError>| resolved.map_err(|error| error.to_string());
         let request = take(resolve_request(&btf).map(|request| layout.request = request));
         let timewait = take(
@@ -98,7 +114,8 @@ impl KernelTypes {
         Ok(Self {
             layout,
             named: typedefs.chain(functions).collect(),
-            reset_reasons: reset_reasons(&btf)?,
+            reset_reasons: reset_reasons(&btf).unwrap_or_default(),
+            missing,
             request,
             timewait,
             file,
@@ -124,6 +141,12 @@ impl KernelTypes {
     #[must_use]
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
+    }
+
+    /// The groups of fields that cannot be read.
+    #[must_use]
+    pub fn missing(&self) -> &[MissingGroup] {
+        &self.missing
     }
 
     /// What a request knows can be read.
@@ -206,58 +229,133 @@ fn confirm_sock_common(btf: &Btf) -> Result<(), BtfError> {
     Ok(())
 }
 
-fn resolve(btf: &Btf) -> Result<Layout, BtfError> {
-    let sock = |field, size| btf.offset("sock", field, size);
+/// Where the fields lie, and which groups of them do not: a field that a kernel renamed costs what
+/// it is for, and no more.
+fn resolve(btf: &Btf) -> Result<(Layout, Vec<MissingGroup>), BtfError> {
+    let mut layout = Layout {
+        groups: LAYOUT_SOCKET,
+        ..Layout::default()
+    };
+    layout.sock.sk_protocol = btf.offset("sock", "sk_protocol", 2)?;
+    layout.sock.inet_sport = btf.offset("inet_sock", "inet_sport", 2)?;
+    let mut missing = Vec::new();
+    for group in GROUPS {
+        let mut with = layout;
+        match (group.resolve)(btf, &mut with) {
+            Ok(()) => {
+                layout = with;
+                layout.groups |= group.bit;
+            }
+            Err(error) => missing.push(MissingGroup {
+                bit: group.bit,
+                what: group.what,
+                consequence: group.consequence,
+                why: error.to_string(),
+            }),
+        }
+    }
+    Ok((layout, missing))
+}
+
+/// Fields that are of use together only.
+struct Group {
+    bit: u32,
+    what: &'static str,
+    consequence: &'static str,
+    resolve: fn(&Btf, &mut Layout) -> Result<(), BtfError>,
+}
+
+const GROUPS: [Group; 6] = [
+    Group {
+        bit: LAYOUT_TCP,
+        what: "the fields of a closing socket",
+        consequence: "no verdicts, bytes, segments, retransmits or round trips",
+        resolve: resolve_tcp,
+    },
+    Group {
+        bit: LAYOUT_USER,
+        what: "a socket's user",
+        consequence: "no uid",
+        resolve: |btf, layout| {
+            layout.sock.sk_uid = btf.offset("sock", "sk_uid", 4)?;
+            Ok(())
+        },
+    },
+    Group {
+        bit: LAYOUT_CGROUP,
+        what: "a socket's cgroup",
+        consequence: "no cgroup_id",
+        resolve: |btf, layout| {
+            layout.sock.sk_cgrp_data = cgroup_pointer(btf)?;
+            layout.sock.cgroup_kn = btf.offset("cgroup", "kn", 8)?;
+            layout.sock.kernfs_node_id = btf.offset("kernfs_node", "id", 8)?;
+            Ok(())
+        },
+    },
+    Group {
+        bit: LAYOUT_NETNS,
+        what: "a socket's network namespace",
+        consequence: "no netns: equal connections of two namespaces look alike",
+        resolve: |btf, layout| {
+            layout.sock.net_ns_inum = btf.offset("net", "ns.inum", 4)?;
+            Ok(())
+        },
+    },
+    Group {
+        bit: LAYOUT_TASK,
+        what: "a task's process",
+        consequence: "comm is the thread's name",
+        resolve: |btf, layout| {
+            layout.task = TaskLayout {
+                flags: btf.offset("task_struct", "flags", 4)?,
+                group_leader: btf.offset("task_struct", "group_leader", 8)?,
+                comm: btf.offset("task_struct", "comm", 16)?,
+            };
+            Ok(())
+        },
+    },
+    Group {
+        bit: LAYOUT_DEFER,
+        what: "a listener's TCP_DEFER_ACCEPT",
+        consequence: "passive handshakes are timed only where no data came with the ACK",
+        resolve: |btf, layout| {
+            let field = "icsk_accept_queue.rskq_defer_accept";
+            layout.tcp.rskq_defer_accept = btf.offset("inet_connection_sock", field, 1)?;
+            Ok(())
+        },
+    },
+];
+
+fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
     let tcp = |field, size| btf.offset("tcp_sock", field, size);
     let bit = |field| btf.bit("tcp_sock", field).unwrap_or((0, 0));
     let fastopen_connect = bit("fastopen_connect");
     let syn_data_acked = bit("syn_data_acked");
-    Ok(Layout {
-        resolved: 1,
-        sock: SockLayout {
-            sk_protocol: sock("sk_protocol", 2)?,
-            sk_err: sock("sk_err", 4)?,
-            sk_shutdown: sock("sk_shutdown", 1)?,
-            sk_socket: sock("sk_socket", 8)?,
-            sk_uid: sock("sk_uid", 4)?,
-            sk_cgrp_data: cgroup_pointer(btf)?,
-            inet_sport: btf.offset("inet_sock", "inet_sport", 2)?,
-            net_ns_inum: btf.offset("net", "ns.inum", 4)?,
-            cgroup_kn: btf.offset("cgroup", "kn", 8)?,
-            kernfs_node_id: btf.offset("kernfs_node", "id", 8)?,
-        },
-        tcp: TcpLayout {
-            bytes_sent: tcp("bytes_sent", 8)?,
-            bytes_retrans: tcp("bytes_retrans", 8)?,
-            bytes_received: tcp("bytes_received", 8)?,
-            segs_out: tcp("segs_out", 4)?,
-            segs_in: tcp("segs_in", 4)?,
-            total_retrans: tcp("total_retrans", 4)?,
-            srtt_us: tcp("srtt_us", 4)?,
-            rcv_nxt: tcp("rcv_nxt", 4)?,
-            copied_seq: tcp("copied_seq", 4)?,
-            write_seq: tcp("write_seq", 4)?,
-            snd_una: tcp("snd_una", 4)?,
-            snd_wnd: tcp("snd_wnd", 4)?,
-            linger2: tcp("linger2", 4)?,
-            icsk_probes_out: btf.offset("inet_connection_sock", "icsk_probes_out", 1)?,
-            rskq_defer_accept: btf.offset(
-                "inet_connection_sock",
-                "icsk_accept_queue.rskq_defer_accept",
-                1,
-            )?,
-            fastopen_connect: fastopen_connect.0,
-            fastopen_connect_mask: fastopen_connect.1,
-            syn_data_acked: syn_data_acked.0,
-            syn_data_acked_mask: syn_data_acked.1,
-        },
-        task: TaskLayout {
-            flags: btf.offset("task_struct", "flags", 4)?,
-            group_leader: btf.offset("task_struct", "group_leader", 8)?,
-            comm: btf.offset("task_struct", "comm", 16)?,
-        },
-        ..Layout::default()
-    })
+    layout.sock.sk_err = btf.offset("sock", "sk_err", 4)?;
+    layout.sock.sk_shutdown = btf.offset("sock", "sk_shutdown", 1)?;
+    layout.sock.sk_socket = btf.offset("sock", "sk_socket", 8)?;
+    layout.tcp = TcpLayout {
+        bytes_sent: tcp("bytes_sent", 8)?,
+        bytes_retrans: tcp("bytes_retrans", 8)?,
+        bytes_received: tcp("bytes_received", 8)?,
+        segs_out: tcp("segs_out", 4)?,
+        segs_in: tcp("segs_in", 4)?,
+        total_retrans: tcp("total_retrans", 4)?,
+        srtt_us: tcp("srtt_us", 4)?,
+        rcv_nxt: tcp("rcv_nxt", 4)?,
+        copied_seq: tcp("copied_seq", 4)?,
+        write_seq: tcp("write_seq", 4)?,
+        snd_una: tcp("snd_una", 4)?,
+        snd_wnd: tcp("snd_wnd", 4)?,
+        linger2: tcp("linger2", 4)?,
+        icsk_probes_out: btf.offset("inet_connection_sock", "icsk_probes_out", 1)?,
+        fastopen_connect: fastopen_connect.0,
+        fastopen_connect_mask: fastopen_connect.1,
+        syn_data_acked: syn_data_acked.0,
+        syn_data_acked_mask: syn_data_acked.1,
+        ..layout.tcp
+    };
+    Ok(())
 }
 
 /// `sk_cgrp_data` holds a pointer named `cgroup`, before 5.15 a word named `val`.

@@ -37,7 +37,7 @@ use self::attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all};
 pub use self::{
     counters::{Counters, KernelCounts, LOST_EVENTS, state_name},
     hooks::{Exclusion, Hook, HookStatus, Source},
-    layout::{KERNEL_BTF, KernelTypes},
+    layout::{KERNEL_BTF, KernelTypes, MissingGroup},
     tracefs::mounted as tracefs_mounted,
 };
 
@@ -118,6 +118,7 @@ pub struct Probe {
     hooks: Vec<HookStatus>,
     reset_reasons: BTreeMap<u32, String>,
     btf: Result<(), String>,
+    missing_fields: Vec<MissingGroup>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// What the kernel tells of each program that is loaded.
     programs: Vec<ProgramInfo>,
@@ -213,6 +214,10 @@ impl Probe {
                 .as_ref()
                 .map(|types| types.reset_reasons().clone())
                 .unwrap_or_default(),
+            missing_fields: types
+                .as_ref()
+                .map(|types| types.missing().to_vec())
+                .unwrap_or_default(),
             btf: types.map(drop),
             logger,
             programs,
@@ -254,6 +259,19 @@ impl Probe {
             Ok(()) => Ok(()),
             Err(why) => Err(why),
         }
+    }
+
+    /// Fields that this kernel does not have where they could be read, by what they tell.
+    #[must_use]
+    pub fn missing_fields(&self) -> &[MissingGroup] {
+        &self.missing_fields
+    }
+
+    /// What a closing socket tells of itself cannot be read.
+    #[must_use]
+    pub fn lacks_tcp_fields(&self) -> bool {
+        let bit = tcptrace_common::LAYOUT_TCP;
+        self.missing_fields.iter().any(|group| group.bit == bit)
     }
 
     /// A hook is attached.

@@ -1,16 +1,17 @@
 //! The ways to the transitions, and what is said when they are narrow or closed.
 
 use std::{
+    fs,
     net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Check,
+    Check, ignored,
     namespace::Namespace,
     program::{Output, Running, tcptrace, tcptrace_as_nobody},
     record::path,
@@ -35,6 +36,7 @@ tests![
     tp_btf_alone_fails_without_btf,
     nobody_may_trace_and_is_told_who_may,
     connects_refused_while_it_starts_are_never_said_to_be_unreachable,
+    a_field_that_was_renamed_costs_what_it_is_for_and_no_more,
 ];
 
 const EVERYTHING: Surroundings = Surroundings {
@@ -275,4 +277,67 @@ fn connects_refused_while_it_starts_are_never_said_to_be_unreachable() -> Check 
         let refused = refused.join().map_err(|_| anyhow!("a thread panicked"))?;
         outcome.and(refused)
     })
+}
+
+/// A kernel to come renames a field: what it is for is absent and said to be, and all else is as
+/// it was.
+fn a_field_that_was_renamed_costs_what_it_is_for_and_no_more() -> Check {
+    let directory = tempfile::tempdir()?;
+    let types = fs::read("/sys/kernel/btf/vmlinux")
+        .map_err(|why| ignored(format!("this kernel has no BTF: {why}")))?;
+    for (field, said, absent) in [
+        ("sk_uid", "a socket's user", &["uid"][..]),
+        ("sk_cgrp_data", "a socket's cgroup", &["cgroup_id"]),
+        (
+            "snd_wnd",
+            "the fields of a closing socket",
+            &[
+                "bytes_sent",
+                "segments_sent",
+                "retransmits",
+                "srtt_us",
+                "peer_fin",
+            ],
+        ),
+        ("group_leader", "a task's process", &[]),
+    ] {
+        let name = format!("\0{field}\0");
+        let at = types
+            .windows(name.len())
+            .position(|window| window == name.as_bytes())
+            .with_context(|| format!("no {field} in BTF"))?;
+        let mut renamed = types.clone();
+        renamed[at + 1] = b'X';
+        let path = directory.path().join(field);
+        fs::write(&path, renamed)?;
+
+        let namespace = Namespace::new()?;
+        let (listener, _) = namespace.listen("127.0.0.1:0")?;
+        let inode = namespace.inode().to_string();
+        let mut command = tcptrace(&["tail", "--format", "json", "--netns", &inode]);
+        let running = EVERYTHING.run_with_types(&path, || Running::start(&mut command))?;
+        let tail = Tail::attach(&namespace, running)?;
+        let pair = namespace.pair(&listener)?;
+        drop(pair);
+        let (records, output) = tail.interrupt()?;
+        output.must_end_with(0)?;
+        output.must_complain(said)?;
+        for role in ["active", "passive"] {
+            let record = records.only("connection", &json!({"role": role}))?;
+            record.must_lack(absent)?;
+            let all = [
+                "uid",
+                "cgroup_id",
+                "bytes_sent",
+                "segments_sent",
+                "srtt_us",
+                "comm",
+                "pid",
+            ];
+            for kept in all.iter().filter(|kept| !absent.contains(kept)) {
+                ensure!(record.get(kept).is_some(), "without {field}, no {kept} in {record}");
+            }
+        }
+    }
+    Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) fn header(kind: u8, old: TcpState, new: TcpState) -> EventHeader {
         kind,
         old_state: old.raw(),
         new_state: new.raw(),
-        fields: FIELDS_SOCK | FIELDS_TCP,
+        fields: FIELDS_USER | FIELDS_TCP,
         family: FAMILY_INET,
         reserved: 0,
     }

@@ -20,7 +20,7 @@ fn this_kernel_has_every_field_and_sock_common_where_it_is_compiled_in() {
         "no_such_tracepoint",
     ];
     let types = KernelTypes::read(path, &tracepoints, &["inet_csk_accept"]).unwrap();
-    assert_eq!(types.layout.resolved, 1);
+    assert_eq!(types.missing(), []);
     assert!(types.has_tracepoint("inet_sock_set_state"));
     assert!(types.has_tracepoint("tcp_receive_reset"));
     assert!(!types.has_tracepoint("no_such_tracepoint"));
@@ -100,4 +100,36 @@ fn a_kernel_that_lacks_a_struct_is_refused_by_its_name() {
     let file = TemporaryFile::new("lacks", &kernel_with_moved("").bytes());
     let error = KernelTypes::read(&file.0, &[], &[]).err().unwrap();
     assert_eq!(error.to_string(), "the kernel has no struct sock");
+}
+
+#[test]
+fn a_renamed_field_costs_its_group_and_no_more() {
+    let Ok(bytes) = std::fs::read(KERNEL_BTF) else {
+        println!("skipped: this kernel has no {KERNEL_BTF}");
+        return;
+    };
+    for (field, what) in [
+        ("sk_uid", "a socket's user"),
+        ("sk_cgrp_data", "a socket's cgroup"),
+        ("group_leader", "a task's process"),
+        ("snd_wnd", "the fields of a closing socket"),
+        ("rskq_defer_accept", "a listener's TCP_DEFER_ACCEPT"),
+    ] {
+        let file = TemporaryFile::new(field, &renamed(&bytes, field));
+        let types = KernelTypes::read(&file.0, &[], &[]).unwrap();
+        let missing: Vec<_> = types.missing().iter().map(|group| group.what).collect();
+        assert_eq!(missing, [what], "without {field}");
+    }
+}
+
+/// The same types with another name for a field.
+fn renamed(btf: &[u8], field: &str) -> Vec<u8> {
+    let name = format!("\0{field}\0");
+    let at = btf
+        .windows(name.len())
+        .position(|window| window == name.as_bytes())
+        .expect("a field of that name");
+    let mut btf = btf.to_vec();
+    btf[at + 1] = b'X';
+    btf
 }

@@ -42,6 +42,27 @@ impl Surroundings {
         })
     }
 
+    /// The same, but that the kernel's types are those of a file.
+    pub(crate) fn run_with_types<T: Send>(
+        self,
+        types: &Path,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        in_thread(|| {
+            self.enter()?;
+            let place = Path::new(BTF).join("vmlinux");
+            mount(
+                Some(types),
+                &place,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+            .with_context(|| format!("putting {} in its place", types.display()))?;
+            work()
+        })
+    }
+
     fn enter(self) -> anyhow::Result<()> {
         match unshare(CloneFlags::CLONE_NEWNS) {
             Ok(()) => {}
