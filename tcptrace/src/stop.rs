@@ -1,4 +1,4 @@
-//! When to stop: SIGINT, SIGTERM and SIGHUP, a time that is over, or whoever holds a [`Stop`].
+//! When to stop: SIGINT, SIGTERM and SIGHUP, a time that is over, or anyone who holds a [`Stop`].
 //!
 //! Signals are taken by a thread of their own, so that they count at every moment: while the
 //! program starts (it may hang in an open() or read BTF), while it works through a full ring, and

@@ -15,14 +15,16 @@ use crate::{
     view::filter::{Family, Filter},
 };
 
-/// What cannot be meant.
+/// Invalid arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The ring's size is none that the kernel takes.
+    /// The kernel does not take a ring of this size.
     #[error("--ring-size {0}: the kernel takes a power of two from {1} to 1073741824 bytes")]
     RingSize(u64, u64),
-    /// The path of the metrics is none.
-    #[error("--web.telemetry-path {0}: a path begins with / and is not / itself or under /-/")]
+    /// Not a valid metrics path.
+    #[error(
+        "--web.telemetry-path {0}: not a valid path: it must begin with / and must not be / or begin with /-/"
+    )]
     TelemetryPath(String),
     /// More fixed ports than labels.
     #[error("--metrics.ports names {0} ports: 1024 are allowed")]
@@ -129,7 +131,7 @@ impl TailConfig {
     ///
     /// # Errors
     ///
-    /// When something cannot be meant.
+    /// When an argument is invalid.
     pub fn new(args: TailArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
@@ -146,7 +148,7 @@ impl CaptureConfig {
     ///
     /// # Errors
     ///
-    /// When something cannot be meant.
+    /// When an argument is invalid.
     pub fn new(args: CaptureArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
@@ -179,7 +181,7 @@ impl DaemonConfig {
     ///
     /// # Errors
     ///
-    /// When something cannot be meant.
+    /// When an argument is invalid.
     pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
         let path = args.telemetry_path;
         let graphic = path.bytes().all(|byte| byte.is_ascii_graphic());

@@ -33,18 +33,18 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Show what a capture holds, as `tail` would have.
     Replay(Box<ReplayArgs>),
-    /// Tell what this kernel and these privileges allow.
+    /// Show what this kernel and these privileges allow.
     Check(CheckArgs),
 }
 
 /// How the kernel side is set up.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    /// How transitions are taken.
+    /// How to trace transitions.
     #[arg(long, value_enum, default_value_t = AttachMode::Auto, help_heading = "Tracing")]
     pub attach: AttachMode,
 
-    /// What not to use though it might be there: hooks (inet_csk_accept, …) or ways to attach the
+    /// Hooks not to use even where they are available: hooks (inet_csk_accept, …) or ways to attach the
     /// optional ones (fentry, fexit, sock_ops, …). `tcptrace check` names those in use.
     #[arg(
         long,
@@ -58,12 +58,12 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, help_heading = "Tracing")]
     pub ring_size: u64,
 
-    /// Connections tracked at most; the longest unchanged one is given up first.
+    /// The most connections to track; past that the one unchanged for longest is given up.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Tracing")]
     pub max_connections: u32,
 
-    /// How often what is tracked is compared with the kernel's own list of sockets, and mended;
-    /// off is never, but for the first time.
+    /// How often to compare the tracked connections with the kernel's list of sockets, and correct
+    /// them; with off, only once at the start.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_interval, help_heading = "Tracing")]
     pub resync: Interval,
 
@@ -71,7 +71,7 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Tracing")]
     pub log_level: Option<LogLevel>,
 
-    /// Diagnostics of the eBPF programs, passed on to the log; free when off.
+    /// Log messages of the eBPF programs; they cost nothing when off.
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, help_heading = "Tracing")]
     pub ebpf_log_level: LogLevel,
 }
@@ -92,7 +92,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Which connections are meant. Each takes a comma list; a leading `!` means none of these.
+/// Which connections to show. Each takes a comma list; a leading `!` means none of these.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Filters (a comma list; a leading ! means none of these)")]
 pub struct FilterArgs {
@@ -158,7 +158,7 @@ pub struct ViewArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
 
-    /// End after so many rows.
+    /// End after N rows.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
@@ -181,7 +181,7 @@ pub struct TailArgs {
     #[expect(missing_docs, reason = "a flattened group")]
     pub view: ViewArgs,
 
-    /// End after so long: 30s, 5m.
+    /// End after this time, such as 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
@@ -233,7 +233,7 @@ pub struct DaemonArgs {
     #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_ports: u16,
 
-    /// Just these ports get a label, a comma list.
+    /// Only these ports get a label, a comma list.
     #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub ports: Vec<u16>,
 
@@ -248,14 +248,14 @@ pub struct DaemonArgs {
 The file holds the events as the kernel sent them, in blocks with a checksum each: what was
 written before a crash or a full disk can be read. `tcptrace replay FILE` shows it.")]
 pub struct CaptureArgs {
-    /// Where to; - is standard output.
+    /// The file to write; - is standard output.
     pub file: PathBuf,
 
     /// Replace the file if there is one.
     #[arg(long)]
     pub force: bool,
 
-    /// End after so long: 30s, 5m.
+    /// End after this time, such as 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
@@ -274,7 +274,7 @@ pub struct ReplayArgs {
     #[expect(missing_docs, reason = "a flattened group")]
     pub view: ViewArgs,
 
-    /// Connections tracked at most; the longest unchanged one is given up first.
+    /// The most connections to track; past that the one unchanged for longest is given up.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_connections: u32,
 }
@@ -282,7 +282,7 @@ pub struct ReplayArgs {
 /// `tcptrace check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// Fail unless every hook can be had, not just the needed one.
+    /// Fail unless every hook is available, not only the needed one.
     #[arg(long)]
     pub strict: bool,
 }
@@ -298,13 +298,13 @@ fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
     let number: u64 = digits
         .parse()
-        .map_err(|_| "a number of bytes is meant, as 65536, 64KiB or 8MiB".to_owned())?;
+        .map_err(|_| "expected a number of bytes such as 65536, 64KiB or 8MiB".to_owned())?;
     let factor = match &text[digits.len()..] {
         "" => 1,
         "K" | "k" | "KiB" => 1 << 10,
         "M" | "m" | "MiB" => 1 << 20,
         "G" | "g" | "GiB" => 1 << 30,
-        unit => return Err(format!("the unit {unit:?} is none of KiB, MiB, GiB")),
+        unit => return Err(format!("the unit {unit:?} is not KiB, MiB or GiB")),
     };
     number
         .checked_mul(factor)
@@ -317,17 +317,17 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
     }
     match parse_duration(text)? {
         interval if interval >= Duration::from_secs(1) => Ok(Interval(Some(interval))),
-        _ => Err("at least 1s, or off".to_owned()),
+        _ => Err("expected at least 1s, or off".to_owned()),
     }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text
         .parse()
-        .map_err(|_| "a time is meant, as 30s, 5m or 1h".to_owned())?;
+        .map_err(|_| "expected a duration such as 30s, 5m or 1h".to_owned())?;
     match Duration::try_from(duration) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) | Err(_) => Err("the time must be longer than nothing".to_owned()),
+        Ok(_) | Err(_) => Err("expected a duration longer than 0".to_owned()),
     }
 }
 

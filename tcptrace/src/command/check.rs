@@ -168,7 +168,8 @@ impl Report {
             let (verdict, text) = match &status.attached {
                 Ok(Source::TracepointOnly) => (
                     Verdict::Missing,
-                    "as the classic tracepoint, transitions only for want of BTF".to_owned(),
+                    "as the classic tracepoint, transitions only because there is no BTF"
+                        .to_owned(),
                 ),
                 Ok(source) => match hook.weakness(*source) {
                     None => (

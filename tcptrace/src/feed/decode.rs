@@ -1,7 +1,7 @@
 //! Bytes of the ring into events: every field checked, no byte sequence panics.
 //!
 //! It refuses to guess: an event with anything out of range is an error that names the field,
-//! and is counted as lost by whoever reads.
+//! and the reader counts it as lost.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -28,8 +28,7 @@ pub trait Drain {
     /// The ring's descriptor, readable when events wait.
     fn ring(&self) -> BorrowedFd<'_>;
 
-    /// Takes what waits, [`BATCH`] at the most, and answers how many events that were. `Break`
-    /// ends it all.
+    /// Takes up to [`BATCH`] waiting events and returns how many. `Break` ends the trace.
     fn drain(&mut self) -> (usize, ControlFlow<()>);
 
     /// Stops whatever fills the ring.
@@ -38,10 +37,10 @@ pub trait Drain {
     /// How many events the ring can hold at most.
     fn most_waiting(&self) -> usize;
 
-    /// How long nothing need be done, [`IDLE`] at the most.
+    /// How long it can sleep, at most [`IDLE`].
     fn idle(&self) -> Duration;
 
-    /// The end: whatever waits is brought to one.
+    /// Flushes what is pending at shutdown.
     fn finish(&mut self);
 }
 
@@ -60,7 +59,7 @@ pub async fn pump<D: Drain, R>(
     mut answer: impl FnMut(&mut D, R),
 ) -> io::Result<()> {
     let ring: OwnedFd = drain.ring().try_clone_to_owned()?;
-    // SAFETY: an OwnedFd answers with the one descriptor it keeps open until it is dropped.
+    // SAFETY: an OwnedFd returns the one descriptor that it keeps open until it is dropped.
     let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE)? };
     let mut asked = true;
     while !*stop.borrow() {

@@ -2,7 +2,7 @@
 //!
 //! [`Metrics`] listens to the tracker on the tracer's own thread: an update indexes cells by
 //! small integers and adds, it neither allocates nor locks nor knows a metric's name. A scrape
-//! copies the cells into a [`Scrape`] in one pass; whoever asked for it spells it out with
+//! copies the cells into a [`Scrape`] in one pass; the one who asked for it encodes it with
 //! [`encode`], on a thread of its own.
 //!
 //! # Ports
@@ -181,7 +181,7 @@ impl Metrics {
         }
     }
 
-    /// An attempt is over that was never established. Answers where it is counted.
+    /// An attempt is over that was never established. Returns where it is counted.
     fn unestablished(&mut self, connection: &Connection) -> Slot {
         let port = connection.service_port();
         let slot = self.ports.slot(port);

@@ -69,14 +69,14 @@ impl Attacher<'_> {
             AttachMode::Auto | AttachMode::TpBtf => {
                 self.tp_btf(PROGRAM_SET_STATE_BTF, Hook::SetState)
             }
-            AttachMode::Tracepoint => Err("not asked for (--attach tracepoint)".to_owned()),
+            AttachMode::Tracepoint => Err("excluded by --attach tracepoint".to_owned()),
         };
         let source = match (first, self.config.attach) {
             (Ok(()), _) => Source::TpBtf,
             (Err(tp_btf), AttachMode::TpBtf) => {
                 return Err(ProbeError::NoTransitions {
                     tp_btf,
-                    tracepoint: "not asked for (--attach tp_btf)".to_owned(),
+                    tracepoint: "excluded by --attach tp_btf".to_owned(),
                 });
             }
             (Err(tp_btf), AttachMode::Auto | AttachMode::Tracepoint) => {
@@ -135,7 +135,7 @@ impl Attacher<'_> {
             **exclusion == Exclusion::Hook(hook) || **exclusion == Exclusion::Source(source)
         });
         if let Some(exclusion) = excluded {
-            return Err(format!("not wanted (--without {exclusion})"));
+            return Err(format!("excluded by --without {exclusion}"));
         }
         let types = self.kernel.types.map_err(|why| format!("no BTF: {why}"))?;
         match (hook, source) {
@@ -167,7 +167,11 @@ impl Attacher<'_> {
             (Hook::SendReset, Source::TpBtf) => self.tp_btf(PROGRAM_SEND_RESET, hook),
             (Hook::RetransmitSynack, Source::TpBtf) => self.tp_btf(PROGRAM_RETRANSMIT_SYNACK, hook),
             (Hook::Sockets, Source::Iter) => self.load_iter(),
-            (hook, source) => Err(format!("{} is not had by {}", hook.name(), source.name())),
+            (hook, source) => Err(format!(
+                "{} is not available as {}",
+                hook.name(),
+                source.name()
+            )),
         }
     }
 

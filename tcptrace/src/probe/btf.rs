@@ -38,12 +38,12 @@ const ANONYMOUS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Read {
         /// Which.
         path: String,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// It is not BTF, or cut short.
     #[error("not valid BTF at byte {at}: {what}")]
@@ -113,9 +113,9 @@ impl Btf {
     ///
     /// When the file cannot be read or is not valid BTF.
     pub fn read(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
-        let data = std::fs::read(path).map_err(|source| BtfError::Read {
+        let data = std::fs::read(path).map_err(|error| BtfError::Read {
             path: path.display().to_string(),
-            source,
+            error,
         })?;
         Self::parse(data, wanted)
     }

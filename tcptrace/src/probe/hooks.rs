@@ -61,13 +61,13 @@ impl Hook {
         match self {
             Self::SetState => "every state transition",
             Self::CreateChild => "when passive handshakes began",
-            Self::RetransmitSynack => "SYN-ACKs that are sent again, by listener",
+            Self::RetransmitSynack => "SYN-ACK retransmits, by listener",
             Self::Accept => "how long connections wait for accept(), and who accepts them",
             Self::ReceiveReset => "RSTs that came in",
             Self::SendReset => "RSTs that went out",
             Self::Timewait => "the entry into TIME_WAIT",
-            Self::TimewaitProcess => "FINs that come late, after FIN_WAIT2 or into it",
-            Self::Sockets => "connections that were there before",
+            Self::TimewaitProcess => "FINs that arrive late, during FIN_WAIT2 or after it",
+            Self::Sockets => "connections that existed before",
         }
     }
 
@@ -90,12 +90,14 @@ impl Hook {
                 "data after close cannot be told from a RST (verdict unknown where it matters)"
             }
             Self::Timewait => {
-                "TIME_WAIT is told by the socket's last flags (time_wait_source sock_done)"
+                "TIME_WAIT is known from the socket's last flags only (time_wait_source sock_done)"
             }
             Self::TimewaitProcess => {
                 "the peer's late FIN is looked up by sock_diag, for a bounded number of connections (time_wait_source sock_diag)"
             }
-            Self::Sockets => "connections that were there before are met at their next transition",
+            Self::Sockets => {
+                "connections that existed before are seen only at their next transition"
+            }
         }
     }
 
@@ -107,7 +109,7 @@ impl Hook {
                 "passive handshakes are timed from the SYN instead (handshake_source sock_ops)",
             ),
             (Self::Accept, Source::Tracepoint) => Some(
-                "accepts are taken at the end of the system call, those by io_uring not at all",
+                "accepts are seen when the system call returns; those by io_uring are not seen",
             ),
             _ => None,
         }
@@ -219,7 +221,10 @@ impl std::str::FromStr for Exclusion {
             .find(|exclusion| exclusion.name() == text)
             .ok_or_else(|| {
                 let names: Vec<_> = Self::all().map(Self::name).collect();
-                format!("no such hook or source; there are {}", names.join(", "))
+                format!(
+                    "not a hook or a source; expected one of {}",
+                    names.join(", ")
+                )
             })
     }
 }

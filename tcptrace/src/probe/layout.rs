@@ -173,7 +173,7 @@ impl KernelTypes {
         }
     }
 
-    /// What accept() answers inside the kernel can be read.
+    /// The value that accept() returns inside the kernel can be read.
     ///
     /// # Errors
     ///

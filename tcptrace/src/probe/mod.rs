@@ -67,7 +67,7 @@ pub enum AttachMode {
 pub struct ProbeConfig {
     /// Bytes of the ring; a power of two and a multiple of the page size.
     pub ring_bytes: u32,
-    /// How transitions are taken.
+    /// How to trace transitions.
     pub attach: AttachMode,
     /// What is not to be used.
     pub without: Vec<Exclusion>,
@@ -88,7 +88,7 @@ pub enum ProbeError {
     NotPermitted(String),
     /// Neither way to the transitions can be had.
     #[error(
-        "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` tells what this kernel allows"
+        "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` shows what this kernel allows"
     )]
     NoTransitions {
         /// Why not as tp_btf.
@@ -310,8 +310,8 @@ impl Probe {
         Ok(SocketWalk(link))
     }
 
-    /// Hands every event that waits to `take`, `limit` at the most, and answers how many. The
-    /// bytes lie in the ring itself and are given back after the call.
+    /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the ring
+    /// itself; they are released after the call.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         for taken in 0..limit {
             match self.events.next() {
@@ -322,7 +322,7 @@ impl Probe {
         limit
     }
 
-    /// Passes the programs' own diagnostics on to the log.
+    /// Passes the programs' log messages on to the log.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -456,7 +456,7 @@ fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, ProbeError> {
 fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
     let map = take_map(ebpf, MAP_COUNTERS)?;
     let aya::maps::Map::Array(data) = &map else {
-        return Err(ProbeError::Load(format!("{MAP_COUNTERS} is no array")));
+        return Err(ProbeError::Load(format!("{MAP_COUNTERS} is not an array")));
     };
     Counters::map(data.fd().as_fd(), possible_cpus()? as usize)
         .map_err(|error| ProbeError::Load(format!("mapping {MAP_COUNTERS}: {error}")))

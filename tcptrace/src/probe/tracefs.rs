@@ -19,12 +19,12 @@ pub(super) enum FormatError {
     )]
     NotMounted,
     /// The tracepoint's format cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Read {
         /// Which.
         path: String,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A field is missing or has another size.
     #[error("the record of {tracepoint} has no {field} of {expected} bytes")]
@@ -60,7 +60,7 @@ pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
     parse(&text)
 }
 
-/// Reads where `syscalls:sys_exit_accept` has what the call answers; that of accept4 has it there
+/// Reads where `syscalls:sys_exit_accept` has the call's return value; that of accept4 has it there
 /// too, for all system calls share one layout.
 ///
 /// # Errors
@@ -86,9 +86,9 @@ pub(super) fn parse_exit_ret(text: &str) -> Result<u32, FormatError> {
 }
 
 fn read(path: &Path) -> Result<String, FormatError> {
-    std::fs::read_to_string(path).map_err(|source| FormatError::Read {
+    std::fs::read_to_string(path).map_err(|error| FormatError::Read {
         path: path.display().to_string(),
-        source,
+        error,
     })
 }
 

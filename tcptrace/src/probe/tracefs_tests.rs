@@ -252,7 +252,7 @@ fn this_kernels_record_is_found_where_tracefs_is_mounted() {
     }
     match read_record_layout() {
         Ok(layout) => assert!(layout.skaddr >= 8 && layout.newstate == layout.oldstate + 4),
-        Err(FormatError::Read { path, source }) => println!("skipped: {path}: {source}"),
+        Err(FormatError::Read { path, error }) => println!("skipped: {path}: {error}"),
         Err(error @ (FormatError::NotMounted | FormatError::Field { .. })) => panic!("{error}"),
     }
 }

@@ -26,7 +26,7 @@ pub enum WriterState {
     Open,
     /// Everything was written.
     Done,
-    /// Whoever read it is gone: the end of a tail, and no failure.
+    /// The reader is gone: the end of a tail, not a failure.
     ReaderGone,
     /// It cannot be written.
     Failed(io::Error),

@@ -18,7 +18,7 @@ use crate::{
     tracker::{Looked, Lookup},
 };
 
-/// Lookups a second at the most: each is about ten microseconds of the kernel's.
+/// At most this many lookups a second: each is about ten microseconds of the kernel's.
 pub const PER_SECOND: usize = 500;
 /// Other namespaces are not looked for more often than so many times as long as that takes.
 const FIND_REST: u64 = 100;

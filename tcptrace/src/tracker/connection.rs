@@ -218,7 +218,7 @@ impl Connection {
         }
     }
 
-    /// Events of it were lost. Answers 1 when that is new, for the count.
+    /// Events of it were lost. Returns 1 when that is new, for the count.
     pub(super) fn mark_gap(&mut self) -> u64 {
         let new = self.completeness != Completeness::Gap;
         self.completeness = Completeness::Gap;

@@ -104,7 +104,7 @@ pub enum Outcome {
     TimeWait,
     /// The peer sent data, or a SYN, and got a RST.
     Refused,
-    /// No FIN came for as long as the kernel waits at the most.
+    /// No FIN came within the longest time that the kernel waits.
     NoFin,
     /// The socket was gone when it was looked up: a RST, data, or a new connection ended it.
     Gone,

@@ -62,8 +62,7 @@ where
             .split(',')
             .map(|term| {
                 let term = term.trim();
-                term.parse()
-                    .map_err(|error| format!("{term:?} is not understood: {error}"))
+                term.parse().map_err(|error| format!("{term:?}: {error}"))
             })
             .collect::<Result<Vec<T>, String>>()?;
         Ok(Self { negated, values })
@@ -80,7 +79,7 @@ impl FromStr for Ports {
     fn from_str(text: &str) -> Result<Self, String> {
         let port = |text: &str| match text.trim().parse::<u16>() {
             Ok(port) if port != 0 => Ok(port),
-            Ok(_) | Err(_) => Err("a port is a number from 1 to 65535".to_owned()),
+            Ok(_) | Err(_) => Err("expected a port from 1 to 65535".to_owned()),
         };
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (port(first)?, port(last)?),
@@ -107,7 +106,7 @@ impl FromStr for Cidr {
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
             .map(Self)
             .map_err(|_| {
-                "an address or a network is meant, as 10.0.0.0/8 or 2001:db8::1".to_owned()
+                "expected an address or a network such as 10.0.0.0/8 or 2001:db8::1".to_owned()
             })
     }
 }
@@ -119,7 +118,7 @@ impl FromStr for Role {
         Self::ALL
             .into_iter()
             .find(|role| role.name() == text)
-            .ok_or_else(|| "the roles are active, passive, simultaneous and unknown".to_owned())
+            .ok_or_else(|| "expected active, passive, simultaneous or unknown".to_owned())
     }
 }
 

@@ -28,7 +28,7 @@ use self::{places::Places, routes::Site};
 /// How long accept() rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a client can ask for at the most.
+/// The bounds on what a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at a time, over all listeners. For one more, the one that has been idle longest

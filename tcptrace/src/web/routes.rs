@@ -1,4 +1,4 @@
-//! Which page answers which request.
+//! Which page is returned for which request.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Site {
         self.config.limits
     }
 
-    /// Answers one request.
+    /// Returns the response to one request.
     pub(super) async fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
         let path = request.uri.path();
         let is_telemetry = path == self.config.telemetry_path;

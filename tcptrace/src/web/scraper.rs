@@ -34,7 +34,7 @@ pub(super) enum ScrapeError {
 }
 
 impl ScrapeHandle {
-    /// Asks for a scrape and waits for it, `limit` at the most.
+    /// Asks for a scrape and waits for it, at most `limit`.
     pub(super) async fn scrape(&self, limit: Duration) -> Result<Scrape, ScrapeError> {
         let asked = async {
             let (answer, answered) = oneshot::channel();
@@ -75,7 +75,7 @@ impl ScrapeRequest {
         !self.answer.is_closed()
     }
 
-    /// Answers it.
+    /// Returns it.
     pub fn answer(self, scrape: Scrape) {
         // Who no longer waits has given up by its own time limit, and said so.
         drop(self.answer.send(scrape));

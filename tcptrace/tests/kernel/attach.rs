@@ -335,7 +335,10 @@ fn a_field_that_was_renamed_costs_what_it_is_for_and_no_more() -> Check {
                 "pid",
             ];
             for kept in all.iter().filter(|kept| !absent.contains(kept)) {
-                ensure!(record.get(kept).is_some(), "without {field}, no {kept} in {record}");
+                ensure!(
+                    record.get(kept).is_some(),
+                    "without {field}, no {kept} in {record}"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Where a capture goes.
 //!
-//! A file appears under its name only with the beginning of a capture in it: whoever cannot trace
+//! A file appears under its name only with the beginning of a capture in it: a capture that cannot trace
 //! leaves everything as it was.
 
 use std::{
@@ -37,7 +37,7 @@ impl Destination {
     pub fn find(path: Option<&Path>, force: bool) -> anyhow::Result<Self> {
         let Some(path) = path else {
             if io::stdout().is_terminal() {
-                bail!("a capture is not for a terminal: name a file, or pipe it");
+                bail!("a capture is binary and not for a terminal: name a file, or pipe it");
             }
             return Ok(Self::Stdout);
         };

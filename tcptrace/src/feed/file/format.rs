@@ -129,7 +129,7 @@ pub enum FormatError {
         source: io::Error,
     },
     /// It is something else.
-    #[error("this is no capture of tcptrace: it does not begin with \"tcptrace\"")]
+    #[error("this is not a tcptrace capture: it does not begin with \"tcptrace\"")]
     Foreign,
     /// A later tcptrace wrote it.
     #[error(
@@ -214,7 +214,7 @@ pub fn write_end(monotonic_ns: u64, out: &mut Vec<u8>) {
 
 /// Adds one event to a block's payload.
 pub fn push_event(bytes: &[u8], payload: &mut Vec<u8>) {
-    // An event has 136 bytes at the most; one that does not fit would be no event.
+    // An event has at most 136 bytes; one that does not fit would be no event.
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&length.to_le_bytes());
     payload.extend_from_slice(&bytes[..usize::from(length)]);
@@ -368,7 +368,7 @@ impl<R: Read> Reader<R> {
             .map_err(|what| FormatError::Damaged { at, what })
     }
 
-    /// Reads until the buffer is full or the file ends, and answers how much that was.
+    /// Reads until the buffer is full or the file ends, and returns how much was read.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FormatError> {
         let mut filled = 0;
         while filled < buffer.len() {

@@ -27,19 +27,19 @@ use super::{
 /// The kernel's own limit for what one recv() of a dump gives is half of it.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The kernel answers within the call normally: who waits this long waits in vain.
+/// The kernel normally answers within the call: a longer wait is in vain.
 const TIMEOUT_SECONDS: i64 = 1;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
     /// The namespace cannot be entered.
-    #[error("cannot enter the network namespace {inode} (it takes CAP_SYS_ADMIN): {source}")]
+    #[error("cannot enter the network namespace {inode} (it takes CAP_SYS_ADMIN): {error}")]
     Enter {
         /// Its number.
         inode: u32,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// No netlink socket.
     #[error("cannot open a netlink socket for sock_diag: {0}")]
@@ -71,9 +71,9 @@ pub struct DumpOutcome {
     pub sockets: u64,
     /// The kernel says that its table changed meanwhile: some may be missing or come twice.
     pub interrupted: bool,
-    /// Answers were lost for lack of memory (ENOBUFS): some are missing.
+    /// Returns were lost for lack of memory (ENOBUFS): some are missing.
     pub overrun: bool,
-    /// Answers that could not be understood.
+    /// Returns that could not be understood.
     pub malformed: u64,
 }
 
@@ -104,9 +104,9 @@ impl Diag {
         // A socket stays in the namespace it was made in.
         namespace
             .enter(Self::here)
-            .map_err(|source| DiagError::Enter {
+            .map_err(|error| DiagError::Enter {
                 inode: namespace.inode,
-                source,
+                error,
             })?
     }
 

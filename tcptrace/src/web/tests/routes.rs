@@ -1,4 +1,4 @@
-//! Which page answers which request.
+//! Which page is returned for which request.
 
 use std::{io::Write, net::TcpListener, sync::atomic::Ordering, time::Duration};
 
