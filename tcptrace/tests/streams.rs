@@ -69,11 +69,14 @@ struct Lines {
     renderer: Renderer,
     now_ns: u64,
     out: Vec<u8>,
+    /// The same as CSV.
+    csv: Vec<u8>,
 }
 
 impl Lines {
     fn put(&mut self, record: &Record) {
         self.renderer.record(record, &mut self.out);
+        Renderer::Csv.record(record, &mut self.csv);
     }
 }
 
@@ -124,9 +127,19 @@ impl Consumer for Lines {
 
 /// What is said of a stream, and what is wrong with it.
 fn replay(stream: &[u8]) -> (String, Result<(), FormatError>) {
+    let (lines, outcome) = replay_lines(stream);
+    (
+        lines.map_or(String::new(), |lines| {
+            String::from_utf8(lines.out).expect("UTF-8")
+        }),
+        outcome,
+    )
+}
+
+fn replay_lines(stream: &[u8]) -> (Option<Lines>, Result<(), FormatError>) {
     let (mut replay, header) = match Replay::open(stream) {
         Ok(opened) => opened,
-        Err(error) => return (String::new(), Err(error)),
+        Err(error) => return (None, Err(error)),
     };
     let mut tracker = Tracker::new(TrackerConfig {
         sources: sources(&header),
@@ -142,10 +155,10 @@ fn replay(stream: &[u8]) -> (String, Result<(), FormatError>) {
         renderer: Renderer::Json,
         now_ns: 0,
         out: Vec::new(),
+        csv: Vec::new(),
     };
     let outcome = replay.play(&mut tracker, &mut lines);
-    let said = String::from_utf8(lines.out).expect("JSON is UTF-8");
-    (said, outcome)
+    (Some(lines), outcome)
 }
 
 fn replay_whole(path: &Path) -> String {
@@ -238,6 +251,35 @@ fn a_stream_that_is_cut_anywhere_is_an_error_and_says_no_more() {
             "{length} bytes say more than all"
         );
         assert!(outcome.is_err(), "{length} bytes are taken for all");
+    }
+}
+
+#[test]
+fn a_record_has_the_same_fields_in_csv_as_in_json() {
+    let mut head = Vec::new();
+    Renderer::Csv.begin(&mut head);
+    for path in streams() {
+        let (lines, _) = replay_lines(&fs::read(&path).expect("a stream"));
+        let lines = lines.expect("a stream");
+        let csv = [&head[..], &lines.csv].concat();
+        let mut csv = csv::Reader::from_reader(&csv[..]);
+        let columns = csv.headers().expect("a header").clone();
+        let json = String::from_utf8(lines.out).expect("UTF-8");
+        for (json, row) in json
+            .lines()
+            .zip(csv.records().map(|row| row.expect("a row")))
+        {
+            let mut record: Map<String, Value> = serde_json::from_str(json).expect("JSON");
+            for (column, text) in columns.iter().zip(&row) {
+                let expected = match record.remove(column) {
+                    None => String::new(),
+                    Some(Value::String(text)) => text,
+                    Some(other) => other.to_string(),
+                };
+                assert_eq!(text, expected, "{}: {column} of {json}", name(&path));
+            }
+            assert!(record.is_empty(), "no column for {record:?}");
+        }
     }
 }
 

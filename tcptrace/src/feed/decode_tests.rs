@@ -5,10 +5,20 @@ mod refused;
 #[path = "decode_tests/samples.rs"]
 mod samples;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
+use tcptrace_common::{
+    FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL,
+    HANDSHAKE_SYN_DATA, OPEN_ALL, OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN,
+    SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+};
 
 use self::samples::*;
 use super::*;
+use crate::feed::event::{
+    CloseFields, Endpoints, HandshakeFields, Request, RequestFields, SocketOwner, Task,
+};
 
 /// The event that `samples()` should become.
 fn expected(old: TcpState, new: TcpState, details: Details) -> Event {

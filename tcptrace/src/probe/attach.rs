@@ -17,7 +17,8 @@ use tcptrace_common::{
 };
 
 use super::{
-    AttachMode, ProbeConfig, ProbeError, brief, chain,
+    AttachMode, ProbeConfig, ProbeError,
+    error::{brief, chain},
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::KernelTypes,
 };

@@ -4,7 +4,16 @@
 //! most of the start-up time; one pass that notes where each type begins takes neither.
 //! Format: Documentation/bpf/btf.rst.
 
+mod bytes;
+mod named;
+
 use std::{collections::HashMap, path::Path};
+
+use self::bytes::{read_u16, read_u32};
+pub use self::{
+    bytes::BtfError,
+    named::{Named, NamedKind, only_named},
+};
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_INT: u8 = 1;
@@ -33,46 +42,6 @@ const TYPE_SIZE: usize = 12;
 const DEPTH: usize = 32;
 /// Structs and unions looked through for one field. The kernel's largest have some dozens.
 const ANONYMOUS: usize = 1024;
-
-/// Why BTF does not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum BtfError {
-    /// The file cannot be read.
-    #[error("{path}: {error}")]
-    Read {
-        /// Which.
-        path: String,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// It is not BTF, or cut short.
-    #[error("not valid BTF at byte {at}: {what}")]
-    Invalid {
-        /// Where.
-        at: usize,
-        /// What is wrong there.
-        what: &'static str,
-    },
-    /// This kernel has no such type.
-    #[error("the kernel has no {0}")]
-    NoType(String),
-    /// This kernel's type has no such field.
-    #[error("the kernel's struct {0} has no field {1}")]
-    NoField(String, String),
-    /// This kernel has no such function, or does not let it be traced.
-    #[error("the kernel has no function {0}")]
-    NoFunction(String),
-    /// The field is not as wide as it is read.
-    #[error("the kernel's {name} has {actual} bytes, not {expected}")]
-    Size {
-        /// struct.field
-        name: String,
-        /// Bytes.
-        expected: u32,
-        /// Bytes.
-        actual: u32,
-    },
-}
 
 /// The kernel's BTF.
 pub struct Btf {
@@ -447,74 +416,6 @@ impl Btf {
         let end = rest.iter().position(|&byte| byte == 0).unwrap_or(0);
         std::str::from_utf8(&rest[..end]).unwrap_or_default()
     }
-}
-
-fn read_u16(data: &[u8], at: usize) -> Result<u16, BtfError> {
-    read(data, at).map(u16::from_ne_bytes)
-}
-
-fn read_u32(data: &[u8], at: usize) -> Result<u32, BtfError> {
-    read(data, at).map(u32::from_ne_bytes)
-}
-
-fn read<const N: usize>(data: &[u8], at: usize) -> Result<[u8; N], BtfError> {
-    data.get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .ok_or(BtfError::Invalid {
-            at,
-            what: "cut short",
-        })
-}
-
-/// What the loader looks for by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamedKind {
-    /// Of a tracepoint.
-    Typedef,
-    /// Of a function or an iterator.
-    Function,
-}
-
-/// A type's number, kind and name.
-pub type Named = (u32, NamedKind, String);
-
-/// BTF with just the given types at the given numbers and nothing else, in the bytes that the
-/// loader's own parser takes: it asks for a type's number and for no more.
-#[must_use]
-pub fn only_named(named: &[Named]) -> Vec<u8> {
-    let mut strings = vec![0_u8];
-    let mut entries = HashMap::new();
-    for (id, kind, name) in named {
-        let kind = match kind {
-            NamedKind::Typedef => KIND_TYPEDEF,
-            NamedKind::Function => KIND_FUNC,
-        };
-        entries.insert(*id, (u32::try_from(strings.len()).unwrap_or(0), kind));
-        strings.extend_from_slice(name.as_bytes());
-        strings.push(0);
-    }
-    let last = named.iter().map(|(id, ..)| *id).max().unwrap_or(0);
-    let mut types = Vec::with_capacity(last as usize * TYPE_SIZE);
-    for id in 1..=last {
-        let (name, kind) = entries.get(&id).copied().unwrap_or((0, KIND_FWD));
-        types.extend_from_slice(&name.to_ne_bytes());
-        types.extend_from_slice(&(u32::from(kind) << 24).to_ne_bytes());
-        types.extend_from_slice(&0_u32.to_ne_bytes());
-    }
-    let (types_len, strings_len) = (
-        u32::try_from(types.len()).unwrap_or(0),
-        u32::try_from(strings.len()).unwrap_or(0),
-    );
-    let mut out = Vec::with_capacity(24 + types.len() + strings.len());
-    out.extend_from_slice(&MAGIC.to_ne_bytes());
-    out.extend_from_slice(&[1, 0]);
-    for word in [24, 0, types_len, types_len, strings_len] {
-        out.extend_from_slice(&word.to_ne_bytes());
-    }
-    out.extend_from_slice(&types);
-    out.extend_from_slice(&strings);
-    out
 }
 
 #[cfg(test)]

@@ -6,43 +6,41 @@
 mod attach;
 pub mod btf;
 mod counters;
+mod error;
 mod hooks;
 mod layout;
+mod load;
+mod program;
 mod tracefs;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{ErrorKind, Read as _},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
 use aya::{
-    Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, Pod,
+    Btf as AyaBtf, Ebpf, Endianness,
     maps::{MapData, RingBuf},
-    programs::{Iter, Program, iter::IterLink},
-    util::KernelVersion,
+    programs::{Iter, iter::IterLink},
 };
 use aya_log::EbpfLogger;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use tcptrace_common::{
-    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, PROGRAM_SEED, StepEvent,
-};
+use tcptrace_common::{Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
 
-use self::attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all};
+use self::{
+    attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
+    error::chain,
+    load::{load_object, map_counters, raise_memlock, require_kernel, take_map},
+    program::ProgramInfo,
+};
 pub use self::{
     counters::{Counters, KernelCounts, LOST_EVENTS, state_name},
+    error::ProbeError,
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes, MissingGroup},
     tracefs::mounted as tracefs_mounted,
 };
-
-/// The programs, as `build.rs` embeds them.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRACE_EBPF_OBJECT"));
 
 /// Bytes of the smallest event in the ring, the kernel's own header included.
 const SMALLEST_RECORD: usize = size_of::<StepEvent>() + 8;
@@ -75,40 +73,6 @@ pub struct ProbeConfig {
     pub log_level: u8,
 }
 
-/// Why nothing can be traced.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The kernel lacks what the programs need.
-    #[error("Linux {0} is too old: tcptrace needs {major}.{minor} or newer", major = OLDEST_KERNEL.0, minor = OLDEST_KERNEL.1)]
-    KernelTooOld(String),
-    /// The kernel refuses us.
-    #[error(
-        "not permitted to load eBPF programs: run as root (sudo tcptrace …), or give the process CAP_BPF and CAP_PERFMON ({0})"
-    )]
-    NotPermitted(String),
-    /// Neither way to the transitions can be had.
-    #[error(
-        "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` shows what this kernel allows"
-    )]
-    NoTransitions {
-        /// Why not as tp_btf.
-        tp_btf: String,
-        /// Why not as a classic tracepoint.
-        tracepoint: String,
-    },
-    /// The object cannot be loaded.
-    #[error("cannot load the eBPF object: {0}")]
-    Load(String),
-}
-
-/// The layout as the loader takes it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct LayoutBytes(Layout);
-
-// SAFETY: a repr(C) struct of u32 without padding (its size is asserted where it is defined).
-unsafe impl Pod for LayoutBytes {}
-
 /// The programs, loaded and attached. Dropping it detaches them.
 pub struct Probe {
     /// The programs; none once they are detached.
@@ -123,33 +87,6 @@ pub struct Probe {
     /// What the kernel tells of each program that is loaded.
     programs: Vec<ProgramInfo>,
     ring_bytes: u32,
-}
-
-/// What the kernel tells of a program, kept open to be read often. It outlives the program's
-/// being detached.
-struct ProgramInfo {
-    name: String,
-    info: File,
-    _program: OwnedFd,
-}
-
-impl ProgramInfo {
-    fn open(name: &str, program: &Program) -> Option<Self> {
-        let program = program.fd().ok()?.as_fd().try_clone_to_owned().ok()?;
-        let info = File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
-        Some(Self {
-            name: name.to_owned(),
-            info,
-            _program: program,
-        })
-    }
-
-    /// Runs that the kernel skipped; `None` where it does not count them (before 5.12).
-    fn misses(&self) -> Option<u64> {
-        let mut text = [0; 512];
-        let length = self.info.read_at(&mut text, 0).ok()?;
-        recursion_misses(str::from_utf8(&text[..length]).ok()?)
-    }
 }
 
 impl Probe {
@@ -393,122 +330,4 @@ impl AsFd for Probe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
-}
-
-/// `bpf_prog_show_fdinfo` has it since 5.12.
-fn recursion_misses(info: &str) -> Option<u64> {
-    let misses = info
-        .lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
-    misses.trim().parse().ok()
-}
-
-fn require_kernel() -> Result<(), ProbeError> {
-    let (major, minor) = OLDEST_KERNEL;
-    match KernelVersion::current() {
-        Ok(version) if version < KernelVersion::new(major, minor, 0) => {
-            Err(ProbeError::KernelTooOld(crate::host::kernel_release()))
-        }
-        // A version that cannot be read is no reason to refuse: loading will tell.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// Kernels before 5.11 charge maps to this limit. Elsewhere it does not matter, so that a refusal
-/// is no error.
-fn raise_memlock() {
-    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
-        tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
-    }
-}
-
-fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, ProbeError> {
-    let cpus = possible_cpus()?;
-    let layout = LayoutBytes(layout);
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global(GLOBAL_LAYOUT, &layout, true)
-        .override_global(aya_log::LEVEL, &config.log_level, true)
-        .map_max_entries(MAP_EVENTS, config.ring_bytes)
-        .map_max_entries(MAP_COUNTERS, cpus)
-        .map_max_entries(MAP_SCRATCH, cpus);
-    loader.load(OBJECT).map_err(|error| {
-        let why = chain(&error);
-        if is_permission(&error) {
-            ProbeError::NotPermitted(why)
-        } else {
-            ProbeError::Load(why)
-        }
-    })
-}
-
-fn possible_cpus() -> Result<u32, ProbeError> {
-    let cpus = aya::util::nr_cpus()
-        .map_err(|(path, error)| ProbeError::Load(format!("{path}: {error}")))?;
-    u32::try_from(cpus).map_err(|error| ProbeError::Load(error.to_string()))
-}
-
-fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, ProbeError> {
-    ebpf.take_map(name)
-        .ok_or_else(|| ProbeError::Load(format!("the object has no map {name}")))
-}
-
-fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
-    let map = take_map(ebpf, MAP_COUNTERS)?;
-    let aya::maps::Map::Array(data) = &map else {
-        return Err(ProbeError::Load(format!("{MAP_COUNTERS} is not an array")));
-    };
-    Counters::map(data.fd().as_fd(), possible_cpus()? as usize)
-        .map_err(|error| ProbeError::Load(format!("mapping {MAP_COUNTERS}: {error}")))
-}
-
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// As [`chain`], with the verifier's log cut down to what it objects to.
-fn brief(error: &dyn std::error::Error) -> String {
-    let text = chain(error);
-    let Some((before, log)) = text.split_once("Verifier output:") else {
-        return text;
-    };
-    let statistics = [
-        "verification time",
-        "stack depth",
-        "processed ",
-        "mark_precise",
-    ];
-    let objection = log
-        .lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
-    match objection {
-        Some(objection) => format!("{} The verifier says: {objection}", before.trim_end()),
-        None => before.trim_end().to_owned(),
-    }
-}
-
-/// Somewhere down its causes the error is EPERM or EACCES.
-fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io.kind() == ErrorKind::PermissionDenied
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

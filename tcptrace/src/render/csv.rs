@@ -1,6 +1,9 @@
 //! Comma-separated values: one header, one line a record, empty where a record has no such field.
 
-use serde_json::Value;
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter, Serializer};
 
 use crate::record::Record;
 
@@ -69,19 +72,102 @@ pub(super) fn header(out: &mut Vec<u8>) {
     write(COLUMNS.iter(), out);
 }
 
-/// Appends a record's line. The JSON of a record is its one shape, and this follows it.
+/// Appends a record's line: its fields as JSON has them, each in its column.
 pub(super) fn row(record: &Record, out: &mut Vec<u8>) {
-    let value = serde_json::to_value(record).unwrap_or_default();
-    write(
-        COLUMNS.iter().map(|column| match &value[column] {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                other.to_string()
-            }
-        }),
-        out,
-    );
+    let mut fields = Fields::default();
+    let mut serializer = Serializer::with_formatter(&mut fields, Plain);
+    if let Err(error) = record.serialize(&mut serializer) {
+        tracing::error!("a record could not be written as CSV: {error}");
+        return;
+    }
+    let mut row = [""; COLUMNS.len()];
+    for (name, value) in fields.iter() {
+        if let Some(at) = COLUMNS.iter().position(|column| *column == name) {
+            row[at] = value;
+        }
+    }
+    write(row.iter(), out);
+}
+
+/// The names and values of a flat JSON object, one after the other, and where each ends.
+#[derive(Default)]
+struct Fields {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Fields {
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let mut parts = starts
+            .zip(&self.ends)
+            .map(|(start, &end)| str::from_utf8(&self.text[start..end]).unwrap_or_default());
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    }
+}
+
+/// What is written is text; what is flushed is the end of a name or a value.
+impl io::Write for Fields {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+}
+
+/// Writes nothing of JSON's own: no braces, no quotation marks, no escapes.
+struct Plain;
+
+impl Formatter for Plain {
+    fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, _: &mut W, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        to.flush()
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        to.flush()
+    }
+
+    fn begin_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        to.write_all(&[match escape {
+            CharEscape::Quote => b'"',
+            CharEscape::ReverseSolidus => b'\\',
+            CharEscape::Solidus => b'/',
+            CharEscape::Backspace => 8,
+            CharEscape::FormFeed => 12,
+            CharEscape::LineFeed => b'\n',
+            CharEscape::CarriageReturn => b'\r',
+            CharEscape::Tab => b'\t',
+            CharEscape::AsciiControl(byte) => byte,
+        }])
+    }
 }
 
 fn write(fields: impl Iterator<Item = impl AsRef<[u8]>>, out: &mut Vec<u8>) {

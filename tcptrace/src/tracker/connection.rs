@@ -1,19 +1,16 @@
 //! One connection: what is known of it, and nothing else.
 
-use std::{net::IpAddr, num::NonZeroU64};
+use std::net::IpAddr;
 
 use tcptrace_common::TcpState;
 
 use super::{
     lifecycle::Step,
     listeners::Listeners,
-    terms::{ClosedBy, Completeness, HandshakeSource, Process, ProcessSource, Role},
-    timewait::Allocation,
+    release::Allocation,
+    terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::event::{Details, Endpoints, Request, SocketOwner};
-
-/// A moment: CLOCK_MONOTONIC, nanoseconds. Its absence takes no room.
-pub type Moment = NonZeroU64;
 
 /// What is known of a connection while it lives.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use tcptrace_common::TcpState;
 
 use super::{
     GRACE_NS,
-    connection::{Connection, Moment},
-    terms::ClosedBy,
-    timewait::{Release, TimeWaitSource},
+    connection::Connection,
+    release::{Release, TimeWaitSource},
+    terms::{ClosedBy, Moment},
     verdict::Verdict,
 };
 use crate::feed::event::CloseFields;

@@ -4,25 +4,24 @@ use tcptrace_common::TcpState;
 
 use super::{
     Tracker, Update,
-    connection::{Connection, Moment},
+    connection::Connection,
     ended::Ended,
     handshake,
     lifecycle::{Step, can_lead_to, is_synchronized},
     listeners::Listener,
+    release::Allocation,
     store::Place,
-    terms::{Completeness, Process, ProcessSource, Role},
-    timewait::{Allocation, Looked, Lookup, Outcome, TimeWaitSource, Waiting},
+    terms::{Completeness, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::event::{
-    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, TimewaitArrival,
-    Transition,
+    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, Transition,
 };
 
 /// Which socket an event speaks of, and when.
 #[derive(Clone, Copy)]
 pub(super) struct At {
     pub(super) socket: u64,
-    cookie: Option<u64>,
+    pub(super) cookie: Option<u64>,
     pub(super) time: Moment,
 }
 
@@ -371,36 +370,6 @@ impl Tracker {
         self.ended.push(ended);
     }
 
-    /// A connection that waits for the peer's FIN on a timewait socket is followed there.
-    fn follow(&mut self, ended: &Ended, at: At) {
-        let connection = &ended.connection;
-        let sources = self.config.sources;
-        let timewait = match connection.timewait {
-            Some(Allocation {
-                timewait: Some(timewait),
-                awaits_fin: true,
-            }) => sources.timewait_process.then_some(timewait),
-            Some(_) => return,
-            None if sources.timewait && connection.lost_before == self.stats.lost => return,
-            None if ended
-                .fields
-                .is_some_and(|fields| !fields.peer_fin && ended.may_be_swapped(&fields)) =>
-            {
-                None
-            }
-            None => return,
-        };
-        // Whoever had this address is gone, and the kernel did not tell how.
-        let _forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
-        self.releases.insert(Waiting::new(
-            connection,
-            at.time,
-            at.cookie,
-            timewait,
-            self.stats.lost,
-        ));
-    }
-
     fn on_accept(&mut self, at: At, endpoints: &Endpoints, task: &Task) {
         let connection = match self.store.get_mut(at.socket) {
             Some(connection) => connection,
@@ -425,64 +394,6 @@ impl Tracker {
         if connection.accept_wait_ns().is_some() {
             self.updates.push(Update::Accepted(connection.clone()));
         }
-    }
-
-    /// Something came to a timewait socket in FIN_WAIT2.
-    fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
-        let Some(waiting) = self.releases.take_timewait(at.socket) else {
-            return;
-        };
-        let (outcome, peer_fin) = match arrived {
-            TimewaitArrival::Fin => (Outcome::TimeWait, Some(at.time)),
-            TimewaitArrival::Refused => (Outcome::Refused, None),
-        };
-        let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
-        match self.ended.get_mut(waiting.socket, at.time) {
-            // Its record is not written yet: it can say it itself, or comes first.
-            Some(ended) if ended.connection.id == waiting.id => match arrived {
-                TimewaitArrival::Fin => ended.late_fin = Some(at.time),
-                TimewaitArrival::Refused => ended.refused = Some(release),
-            },
-            Some(_) | None => self.updates.push(Update::Released(release)),
-        }
-    }
-
-    /// What would have been seen by now, had it come, has not.
-    pub(super) fn expire_releases(&mut self, now_ns: u64) {
-        while let Some((waiting, certain)) = self.releases.pop_expired(now_ns, self.stats.lost) {
-            if certain && self.config.sources.timewait_process {
-                let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
-                let source = TimeWaitSource::TwskAlloc;
-                let release = waiting.released(time, Outcome::NoFin, None, source);
-                self.updates.push(Update::Released(release));
-            }
-        }
-    }
-
-    /// The next connection to be looked up in the kernel's table by now, for its timewait socket
-    /// tells nothing of itself; the answer goes to [`Self::on_lookup`].
-    pub fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
-        self.releases.next_lookup(now_ns)
-    }
-
-    /// What the kernel's table says of a connection. Returns what is to be said of it.
-    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked) -> Option<Update> {
-        let (outcome, since_ns) = match looked {
-            Looked::FinWait2 | Looked::Unknown => {
-                self.releases.look_again(id);
-                return None;
-            }
-            Looked::TimeWait { since_ns } => (Outcome::TimeWait, since_ns),
-            Looked::Gone => (Outcome::Gone, None),
-        };
-        let waiting = self.releases.take(id)?;
-        let peer_fin = since_ns
-            .and_then(|since| Moment::new(now_ns.saturating_sub(since)))
-            // The kernel tells it in jiffies.
-            .map(|fin| fin.max(waiting.closed_at()));
-        let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
-        let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
-        Some(Update::Released(release))
     }
 }
 

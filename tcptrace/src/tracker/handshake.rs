@@ -2,8 +2,8 @@
 //! none where no source is.
 
 use super::{
-    connection::{Connection, Moment},
-    terms::{Completeness, HandshakeSource, Role},
+    connection::Connection,
+    terms::{Completeness, HandshakeSource, Moment, Role},
 };
 use crate::feed::event::HandshakeFields;
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 
-use super::{connection::Moment, terms::Process};
+use super::terms::{Moment, Process};
 use crate::feed::event::Endpoints;
 
 /// Namespace, port and address.

@@ -15,6 +15,8 @@ mod engine;
 mod handshake;
 mod lifecycle;
 mod listeners;
+mod release;
+mod releases;
 mod resync;
 mod stats;
 mod store;
@@ -27,18 +29,19 @@ use std::vec::Drain;
 
 pub use self::lifecycle::{Step, is_synchronized};
 pub use self::{
-    connection::{Connection, Moment},
+    connection::Connection,
     ended::Ended,
     listeners::Listener,
+    release::{Outcome, Release, TimeWaitSource},
+    releases::{Looked, Lookup},
     resync::{Drift, WalkEnd},
     stats::{Snapshot, TrackerStats},
-    terms::{ClosedBy, Completeness, HandshakeSource, Process, ProcessSource, Role},
-    timewait::{Looked, Lookup, Outcome, Release, TimeWaitSource},
+    terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
     update::{LossPlace, Update},
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
-    ended::EndedQueue, listeners::Listeners, resync::Resync, store::Store, timewait::Releases,
+    ended::EndedQueue, listeners::Listeners, releases::Releases, resync::Resync, store::Store,
 };
 use crate::feed::event::Event;
 

@@ -12,11 +12,11 @@ use tcptrace_common::TcpState;
 
 use super::{
     Tracker, Update,
-    connection::{Connection, Moment},
+    connection::Connection,
     engine::At,
     lifecycle::is_synchronized,
     listeners::Listener,
-    terms::{Completeness, Role},
+    terms::{Completeness, Moment, Role},
 };
 use crate::feed::event::{Endpoints, SocketOwner};
 

@@ -1,6 +1,11 @@
-//! The words for what is known of a connection: role, source, completeness.
+//! The words for what is known of a connection: moment, role, source, completeness.
+
+use std::num::NonZeroU64;
 
 use crate::feed::event::{Endpoints, Task};
+
+/// A moment: CLOCK_MONOTONIC, nanoseconds. Its absence takes no room.
+pub type Moment = NonZeroU64;
 
 /// Which side opened the connection, seen from this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

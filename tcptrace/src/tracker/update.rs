@@ -3,10 +3,7 @@
 use tcptrace_common::TcpState;
 
 use super::{
-    connection::{Connection, Moment},
-    ended::Ended,
-    listeners::Listener,
-    timewait::Release,
+    connection::Connection, ended::Ended, listeners::Listener, release::Release, terms::Moment,
 };
 use crate::feed::event::Endpoints;
 

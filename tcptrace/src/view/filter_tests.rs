@@ -181,7 +181,10 @@ fn bad_terms_are_refused_with_the_reason() {
         assert!(error.contains(reason), "{text:?}: {error}");
     }
     let error = "10.0.0.0/33".parse::<Terms<Cidr>>().unwrap_err();
-    assert!(error.contains("expected an address or a network"), "{error}");
+    assert!(
+        error.contains("expected an address or a network"),
+        "{error}"
+    );
     let error = "server".parse::<Terms<Role>>().unwrap_err();
     assert!(error.contains("expected active"), "{error}");
 }

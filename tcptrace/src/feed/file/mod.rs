@@ -3,4 +3,5 @@
 pub mod capture;
 pub mod destination;
 pub mod format;
+mod reader;
 pub mod replay;

@@ -130,6 +130,14 @@ fn an_empty_tracker_takes_each_pair_of_states() {
             assert_eq!(connection.opened.is_some(), begins, "{context}");
         }
         assert_eq!(tracker.stats.gaps, 0, "{context}");
+        // Every transition is told, whatever it means.
+        let told = recording.heard.iter().any(|update| {
+            matches!(
+                update,
+                Update::Transition { .. } | Update::Stray { .. } | Update::Listener { .. }
+            )
+        });
+        assert!(told || step == Step::Listen, "{context}");
     }
 }
 

@@ -1,0 +1,249 @@
+//! Reading a capture file, block by block.
+
+use std::io::{self, Read};
+
+use super::format::{
+    BLOCK_HEAD, Block, Header, KIND_CLOCK, KIND_END, KIND_EVENTS, KIND_HEADER, KIND_LOSS,
+    KIND_TIME, LossKind, MAGIC, MAX_PAYLOAD, VERSION, checksum,
+};
+use crate::clock::ClockReading;
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// It cannot be read.
+    #[error("reading failed at byte {at}")]
+    Read {
+        /// Where.
+        at: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("this is not a tcptrace capture: it does not begin with \"tcptrace\"")]
+    Foreign,
+    /// A later tcptrace wrote it.
+    #[error(
+        "this capture has format version {0}; this tcptrace reads up to {VERSION}: use a newer one"
+    )]
+    Newer(u32),
+    /// An earlier tcptrace wrote it.
+    #[error(
+        "this capture has format version {0}, whose events lack what this tcptrace needs; it reads version {VERSION}: replay it with the tcptrace that wrote it"
+    )]
+    Older(u32),
+    /// It ends where a capture that goes on would.
+    #[error(
+        "the capture has no end: it was cut off, or still goes on. What came before was read; the rest is unknown"
+    )]
+    NoEnd,
+    /// It ends within something.
+    #[error("the file is cut short at byte {at}: it ends within {what}. What came before was read")]
+    Truncated {
+        /// Where the thing that is cut begins.
+        at: u64,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A block is not what was written.
+    #[error("the file is damaged: the block at byte {at} {what}. What came before was read")]
+    Damaged {
+        /// Where the block begins.
+        at: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// Reads a file, block by block.
+pub struct Reader<R> {
+    input: R,
+    at: u64,
+}
+
+impl<R: Read> Reader<R> {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    ///
+    /// When it is no capture, a newer one, or does not get as far as its header.
+    pub fn open(input: R) -> Result<(Self, Header), FormatError> {
+        let mut reader = Self { input, at: 0 };
+        let mut start = [0; 12];
+        let read = reader.fill(&mut start)?;
+        if !MAGIC.starts_with(&start[..read.min(8)]) || read == 0 {
+            return Err(FormatError::Foreign);
+        }
+        if read < start.len() {
+            return Err(FormatError::Truncated {
+                at: 0,
+                what: "its beginning",
+            });
+        }
+        let [.., a, b, c, d] = start;
+        let version = u32::from_le_bytes([a, b, c, d]);
+        match version.cmp(&VERSION) {
+            std::cmp::Ordering::Less if version == 0 => {
+                return Err(FormatError::Damaged {
+                    at: 8,
+                    what: "has the format version 0, which never was".to_owned(),
+                });
+            }
+            std::cmp::Ordering::Less => return Err(FormatError::Older(version)),
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => return Err(FormatError::Newer(version)),
+        }
+        reader.at = start.len() as u64;
+        match reader.next()? {
+            Some(Block::Header(header)) => Ok((reader, header)),
+            Some(
+                Block::Clock(_)
+                | Block::Events(_)
+                | Block::Loss { .. }
+                | Block::Time { .. }
+                | Block::End { .. },
+            ) => Err(FormatError::Damaged {
+                at: 12,
+                what: "is not the header".to_owned(),
+            }),
+            None => Err(FormatError::Truncated {
+                at: 12,
+                what: "its header",
+            }),
+        }
+    }
+
+    /// How far it has read, in bytes.
+    #[must_use]
+    pub const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The next block; `None` at the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// When the file ends within a block, or the block is not what was written.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an error ends it, and it is asked once"
+    )]
+    pub fn next(&mut self) -> Result<Option<Block>, FormatError> {
+        let at = self.at;
+        let damaged = |what: &str| FormatError::Damaged {
+            at,
+            what: what.to_owned(),
+        };
+        let mut head = [0; BLOCK_HEAD];
+        match self.fill(&mut head)? {
+            0 => return Ok(None),
+            BLOCK_HEAD => {}
+            _ => {
+                return Err(FormatError::Truncated {
+                    at,
+                    what: "the head of a block",
+                });
+            }
+        }
+        let word = |index: usize| {
+            let mut bytes = [0; 4];
+            bytes.copy_from_slice(&head[index * 4..index * 4 + 4]);
+            u32::from_le_bytes(bytes)
+        };
+        let (kind, length, expected) = (word(0), word(1), word(2));
+        if length as usize > MAX_PAYLOAD {
+            return Err(damaged("says it is larger than any block is"));
+        }
+        let mut payload = vec![0; length as usize];
+        if self.fill(&mut payload)? < payload.len() {
+            return Err(FormatError::Truncated {
+                at,
+                what: "a block",
+            });
+        }
+        if checksum(kind, length, &payload) != expected {
+            return Err(damaged("does not have the checksum it was written with"));
+        }
+        self.at = at + (BLOCK_HEAD + payload.len()) as u64;
+        parse(kind, payload)
+            .map(Some)
+            .map_err(|what| FormatError::Damaged { at, what })
+    }
+
+    /// Reads until the buffer is full or the file ends, and returns how much was read.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FormatError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.input.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    return Err(FormatError::Read {
+                        at: self.at + filled as u64,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
+    let size = |expected: usize| {
+        if payload.len() == expected {
+            Ok(())
+        } else {
+            Err(format!("has {} bytes, not {expected}", payload.len()))
+        }
+    };
+    let word = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&payload[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    match kind {
+        KIND_HEADER => serde_json::from_slice(&payload)
+            .map(Block::Header)
+            .map_err(|error| format!("is a header that cannot be read: {error}")),
+        KIND_CLOCK => {
+            size(16)?;
+            Ok(Block::Clock(ClockReading {
+                monotonic_ns: word(0),
+                offset_ns: word(8).cast_signed(),
+            }))
+        }
+        KIND_EVENTS => Ok(Block::Events(payload)),
+        KIND_LOSS => {
+            size(12)?;
+            let place = match payload[0] {
+                0 => LossKind::Ring,
+                1 => LossKind::Output,
+                2 => LossKind::Kernel,
+                other => {
+                    return Err(format!(
+                        "tells of a loss at a place {other}, not known here"
+                    ));
+                }
+            };
+            Ok(Block::Loss {
+                place,
+                events: word(4),
+            })
+        }
+        KIND_TIME => {
+            size(8)?;
+            Ok(Block::Time {
+                monotonic_ns: word(0),
+            })
+        }
+        KIND_END => {
+            size(8)?;
+            Ok(Block::End {
+                monotonic_ns: word(0),
+            })
+        }
+        other => Err(format!("is of kind {other}, not known here")),
+    }
+}

@@ -1,0 +1,82 @@
+//! Why nothing can be traced, and errors on one line.
+
+use std::io::ErrorKind;
+
+use super::OLDEST_KERNEL;
+
+/// Why nothing can be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel lacks what the programs need.
+    #[error("Linux {0} is too old: tcptrace needs {major}.{minor} or newer", major = OLDEST_KERNEL.0, minor = OLDEST_KERNEL.1)]
+    KernelTooOld(String),
+    /// The kernel refuses us.
+    #[error(
+        "not permitted to load eBPF programs: run as root (sudo tcptrace …), or give the process CAP_BPF and CAP_PERFMON ({0})"
+    )]
+    NotPermitted(String),
+    /// Neither way to the transitions can be had.
+    #[error(
+        "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` shows what this kernel allows"
+    )]
+    NoTransitions {
+        /// Why not as tp_btf.
+        tp_btf: String,
+        /// Why not as a classic tracepoint.
+        tracepoint: String,
+    },
+    /// The object cannot be loaded.
+    #[error("cannot load the eBPF object: {0}")]
+    Load(String),
+}
+
+/// An error with all its causes on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// As [`chain`], with the verifier's log cut down to what it objects to.
+pub(super) fn brief(error: &dyn std::error::Error) -> String {
+    let text = chain(error);
+    let Some((before, log)) = text.split_once("Verifier output:") else {
+        return text;
+    };
+    let statistics = [
+        "verification time",
+        "stack depth",
+        "processed ",
+        "mark_precise",
+    ];
+    let objection = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
+    match objection {
+        Some(objection) => format!("{} The verifier says: {objection}", before.trim_end()),
+        None => before.trim_end().to_owned(),
+    }
+}
+
+/// Somewhere down its causes the error is EPERM or EACCES.
+pub(super) fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.kind() == ErrorKind::PermissionDenied
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

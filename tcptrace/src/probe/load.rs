@@ -1,0 +1,82 @@
+//! Loading the object, and taking its maps.
+
+use std::os::fd::AsFd as _;
+
+use aya::{Ebpf, EbpfLoader, Pod, maps::Map, util::KernelVersion};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use tcptrace_common::{GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH};
+
+use super::{
+    Counters, OLDEST_KERNEL, ProbeConfig, ProbeError,
+    error::{chain, is_permission},
+};
+
+/// The programs, as `build.rs` embeds them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRACE_EBPF_OBJECT"));
+
+/// The layout as the loader takes it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct LayoutBytes(Layout);
+
+// SAFETY: a repr(C) struct of u32 without padding (its size is asserted where it is defined).
+unsafe impl Pod for LayoutBytes {}
+
+pub(super) fn require_kernel() -> Result<(), ProbeError> {
+    let (major, minor) = OLDEST_KERNEL;
+    match KernelVersion::current() {
+        Ok(version) if version < KernelVersion::new(major, minor, 0) => {
+            Err(ProbeError::KernelTooOld(crate::host::kernel_release()))
+        }
+        // A version that cannot be read is no reason to refuse: loading will tell.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Kernels before 5.11 charge maps to this limit. Elsewhere it does not matter, so that a refusal
+/// is no error.
+pub(super) fn raise_memlock() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
+    }
+}
+
+pub(super) fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, ProbeError> {
+    let cpus = possible_cpus()?;
+    let layout = LayoutBytes(layout);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(GLOBAL_LAYOUT, &layout, true)
+        .override_global(aya_log::LEVEL, &config.log_level, true)
+        .map_max_entries(MAP_EVENTS, config.ring_bytes)
+        .map_max_entries(MAP_COUNTERS, cpus)
+        .map_max_entries(MAP_SCRATCH, cpus);
+    loader.load(OBJECT).map_err(|error| {
+        let why = chain(&error);
+        if is_permission(&error) {
+            ProbeError::NotPermitted(why)
+        } else {
+            ProbeError::Load(why)
+        }
+    })
+}
+
+fn possible_cpus() -> Result<u32, ProbeError> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, error)| ProbeError::Load(format!("{path}: {error}")))?;
+    u32::try_from(cpus).map_err(|error| ProbeError::Load(error.to_string()))
+}
+
+pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, ProbeError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| ProbeError::Load(format!("the object has no map {name}")))
+}
+
+pub(super) fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
+    let map = take_map(ebpf, MAP_COUNTERS)?;
+    let Map::Array(data) = &map else {
+        return Err(ProbeError::Load(format!("{MAP_COUNTERS} is not an array")));
+    };
+    Counters::map(data.fd().as_fd(), possible_cpus()? as usize)
+        .map_err(|error| ProbeError::Load(format!("mapping {MAP_COUNTERS}: {error}")))
+}

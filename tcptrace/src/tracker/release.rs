@@ -1,0 +1,93 @@
+//! What is learnt of a connection on its timewait socket, some of it after its record.
+
+use super::terms::{Moment, Process, Role};
+use crate::feed::event::Endpoints;
+
+/// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeWaitSource {
+    /// The timewait socket's allocation was seen, or would have been (`inet_twsk_alloc`).
+    TwskAlloc,
+    /// The kernel's table of sockets told.
+    SockDiag,
+    /// The full socket's last flags: what the kernel meant to do. The allocation can fail.
+    SockDone,
+}
+
+impl TimeWaitSource {
+    /// As printed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TwskAlloc => "twsk_alloc",
+            Self::SockDiag => "sock_diag",
+            Self::SockDone => "sock_done",
+        }
+    }
+}
+
+/// A timewait socket was to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allocation {
+    /// Its address; `None` when there was no room for it.
+    pub(super) timewait: Option<u64>,
+    /// It begins in FIN_WAIT2.
+    pub(super) awaits_fin: bool,
+}
+
+/// How FIN_WAIT2 on a timewait socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The peer's FIN came.
+    TimeWait,
+    /// The peer sent data, or a SYN, and got a RST.
+    Refused,
+    /// No FIN came within the longest time that the kernel waits.
+    NoFin,
+    /// The socket was gone when it was looked up: a RST, data, or a new connection ended it.
+    Gone,
+}
+
+impl Outcome {
+    /// As printed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TimeWait => "time_wait",
+            Self::Refused => "refused",
+            Self::NoFin => "no_fin",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What was learnt of a connection after its record.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// The connection's.
+    pub id: u64,
+    /// The connection's.
+    pub role: Role,
+    /// The connection's.
+    pub endpoints: Option<Endpoints>,
+    /// The connection's.
+    pub process: Option<Process>,
+    /// When it was learnt.
+    pub time: Moment,
+    /// The peer's FIN came.
+    pub peer_fin: Option<Moment>,
+    /// How long FIN_WAIT2 lasted, nanoseconds; `None` when its beginning or end was not seen.
+    pub fin_wait2_ns: Option<u64>,
+    /// It entered TIME_WAIT, or did not, and how we know.
+    pub time_wait: Option<(bool, TimeWaitSource)>,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+impl Release {
+    /// The port that the service is known by, as a connection has it.
+    #[must_use]
+    pub fn service_port(&self) -> Option<u16> {
+        self.role.service_port(self.endpoints.as_ref())
+    }
+}

@@ -1,0 +1,349 @@
+//! The connections that wait for the peer's FIN on a timewait socket.
+//!
+//! Where functions can be traced, what comes to a timewait socket is seen; elsewhere the kernel's
+//! table is asked for it a few times, and what becomes of it is known as far as that tells.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::{
+    Tracker, Update,
+    connection::Connection,
+    ended::Ended,
+    engine::At,
+    release::{Allocation, Outcome, Release, TimeWaitSource},
+    terms::{Moment, Process, Role},
+};
+use crate::feed::event::{Endpoints, TimewaitArrival};
+
+/// A connection whose record is written or about to be, and which still waits for the peer's FIN.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// The full socket it had.
+    pub(super) socket: u64,
+    pub(super) id: u64,
+    role: Role,
+    endpoints: Option<Endpoints>,
+    process: Option<Process>,
+    fin_acked: Option<Moment>,
+    closed_at: Moment,
+    cookie: Option<u64>,
+    /// The timewait socket's address, where its allocation was seen.
+    timewait: Option<u64>,
+    /// How many events had been lost when it began to wait.
+    lost_before: u64,
+    /// Looked up so often.
+    looked: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(
+        connection: &Connection,
+        closed_at: Moment,
+        cookie: Option<u64>,
+        timewait: Option<u64>,
+        lost_before: u64,
+    ) -> Self {
+        Self {
+            socket: connection.socket,
+            id: connection.id,
+            role: connection.role,
+            endpoints: connection.endpoints,
+            process: connection.process,
+            fin_acked: connection.fin_acked,
+            closed_at,
+            cookie,
+            timewait,
+            lost_before,
+            looked: 0,
+        }
+    }
+
+    pub(super) const fn closed_at(&self) -> Moment {
+        self.closed_at
+    }
+
+    /// What became of it.
+    pub(super) fn released(
+        &self,
+        time: Moment,
+        outcome: Outcome,
+        peer_fin: Option<Moment>,
+        source: TimeWaitSource,
+    ) -> Release {
+        let time_wait = match outcome {
+            Outcome::TimeWait => Some((true, source)),
+            Outcome::Refused | Outcome::NoFin => Some((false, source)),
+            Outcome::Gone => None,
+        };
+        Release {
+            id: self.id,
+            role: self.role,
+            endpoints: self.endpoints,
+            process: self.process,
+            time,
+            peer_fin,
+            fin_wait2_ns: self
+                .fin_acked
+                .zip(peer_fin)
+                .map(|(since, end)| end.get().saturating_sub(since.get())),
+            time_wait,
+            outcome,
+        }
+    }
+}
+
+/// The kernel's longest wait for the peer's FIN (`TCP_FIN_TIMEOUT_MAX`, 120 s), and some more.
+const LONGEST_NS: u64 = 125_000_000_000;
+/// How long after →CLOSE the kernel's table is looked into, and again. TIME_WAIT lasts 60 s, so
+/// that no FIN can come and go unseen between two of them.
+const LOOKS_NS: [u64; 4] = [
+    1_000_000_000,
+    10_000_000_000,
+    60_000_000_000,
+    110_000_000_000,
+];
+
+/// A socket to be looked up in the kernel's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Whose.
+    pub id: u64,
+    /// Both ends.
+    pub endpoints: Endpoints,
+    /// What the full socket had, and the timewait socket has.
+    pub cookie: Option<u64>,
+}
+
+/// What the kernel's table says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// It is in FIN_WAIT2 still.
+    FinWait2,
+    /// It is in TIME_WAIT, and has been for so long, nanoseconds.
+    TimeWait {
+        /// Where the kernel told how long it stays.
+        since_ns: Option<u64>,
+    },
+    /// It is not there.
+    Gone,
+    /// It could not be asked: nothing is known.
+    Unknown,
+}
+
+/// The connections that wait for the peer's FIN on a timewait socket. Bounded: what finds no room
+/// is counted, and never told of.
+pub(super) struct Releases {
+    by_id: HashMap<u64, Waiting>,
+    by_timewait: HashMap<u64, u64>,
+    /// In the order of →CLOSE, for those whose FIN would be seen.
+    expiring: VecDeque<(u64, u64)>,
+    /// When whom to look up next; one queue for each of [`LOOKS_NS`], each in the order of time.
+    looks: [VecDeque<(u64, u64)>; LOOKS_NS.len()],
+    limit: usize,
+    /// Not followed for want of room.
+    pub(super) refused: u64,
+}
+
+impl Releases {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            by_id: HashMap::new(),
+            by_timewait: HashMap::new(),
+            expiring: VecDeque::new(),
+            looks: std::array::from_fn(|_| VecDeque::new()),
+            limit,
+            refused: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Takes one in. Without a timewait socket's address it is to be looked up.
+    pub(super) fn insert(&mut self, waiting: Waiting) {
+        if self.by_id.len() >= self.limit {
+            self.refused += 1;
+            return;
+        }
+        // Those that were told of early leave their place in the queues until it is due.
+        if self.expiring.len() > 2 * self.limit {
+            self.expiring.retain(|(_, id)| self.by_id.contains_key(id));
+        }
+        let (id, closed) = (waiting.id, waiting.closed_at.get());
+        match waiting.timewait {
+            Some(timewait) => {
+                self.by_timewait.insert(timewait, id);
+                self.expiring
+                    .push_back((closed.saturating_add(LONGEST_NS), id));
+            }
+            None => self.looks[0].push_back((closed.saturating_add(LOOKS_NS[0]), id)),
+        }
+        self.by_id.insert(id, waiting);
+    }
+
+    /// Who waits under a timewait socket's address; it waits no longer.
+    pub(super) fn take_timewait(&mut self, timewait: u64) -> Option<Waiting> {
+        let id = self.by_timewait.remove(&timewait)?;
+        self.by_id.remove(&id)
+    }
+
+    /// Who waits under a connection's number; it waits no longer.
+    pub(super) fn take(&mut self, id: u64) -> Option<Waiting> {
+        let waiting = self.by_id.remove(&id)?;
+        if let Some(timewait) = waiting.timewait
+            && self.by_timewait.get(&timewait) == Some(&id)
+        {
+            self.by_timewait.remove(&timewait);
+        }
+        Some(waiting)
+    }
+
+    /// The next one whose FIN would have been seen by now, had it come, and which waits no
+    /// longer; whether nothing was lost meanwhile, `lost` events having been by now.
+    pub(super) fn pop_expired(&mut self, now_ns: u64, lost: u64) -> Option<(Waiting, bool)> {
+        while self.expiring.front().is_some_and(|(due, _)| *due <= now_ns) {
+            let (_, id) = self.expiring.pop_front()?;
+            if let Some(waiting) = self.take(id) {
+                let certain = waiting.lost_before == lost;
+                return Some((waiting, certain));
+            }
+        }
+        None
+    }
+
+    /// The next one to be looked up by now. Its answer comes by [`Self::looked`].
+    pub(super) fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
+        for round in 0..self.looks.len() {
+            while let Some(&(due, id)) = self.looks[round].front() {
+                if due > now_ns {
+                    break;
+                }
+                self.looks[round].pop_front();
+                let Some(waiting) = self.by_id.get(&id) else {
+                    continue;
+                };
+                let Some(endpoints) = waiting.endpoints else {
+                    self.by_id.remove(&id);
+                    continue;
+                };
+                return Some(Lookup {
+                    id,
+                    endpoints,
+                    cookie: waiting.cookie,
+                });
+            }
+        }
+        None
+    }
+
+    /// It is still in FIN_WAIT2, or could not be asked for: it is looked up again later, or never
+    /// told of.
+    pub(super) fn look_again(&mut self, id: u64) {
+        let Some(waiting) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        waiting.looked += 1;
+        match LOOKS_NS.get(waiting.looked) {
+            Some(after) => {
+                let due = waiting.closed_at.get().saturating_add(*after);
+                self.looks[waiting.looked].push_back((due, id));
+            }
+            None => {
+                self.by_id.remove(&id);
+            }
+        }
+    }
+}
+
+impl Tracker {
+    /// A connection that waits for the peer's FIN on a timewait socket is followed there.
+    pub(super) fn follow(&mut self, ended: &Ended, at: At) {
+        let connection = &ended.connection;
+        let sources = self.config.sources;
+        let timewait = match connection.timewait {
+            Some(Allocation {
+                timewait: Some(timewait),
+                awaits_fin: true,
+            }) => sources.timewait_process.then_some(timewait),
+            Some(_) => return,
+            None if sources.timewait && connection.lost_before == self.stats.lost => return,
+            None if ended
+                .fields
+                .is_some_and(|fields| !fields.peer_fin && ended.may_be_swapped(&fields)) =>
+            {
+                None
+            }
+            None => return,
+        };
+        // Whoever had this address is gone, and the kernel did not tell how.
+        let _forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
+        self.releases.insert(Waiting::new(
+            connection,
+            at.time,
+            at.cookie,
+            timewait,
+            self.stats.lost,
+        ));
+    }
+
+    /// Something came to a timewait socket in FIN_WAIT2.
+    pub(super) fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
+        let Some(waiting) = self.releases.take_timewait(at.socket) else {
+            return;
+        };
+        let (outcome, peer_fin) = match arrived {
+            TimewaitArrival::Fin => (Outcome::TimeWait, Some(at.time)),
+            TimewaitArrival::Refused => (Outcome::Refused, None),
+        };
+        let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
+        match self.ended.get_mut(waiting.socket, at.time) {
+            // Its record is not written yet: it can say it itself, or comes first.
+            Some(ended) if ended.connection.id == waiting.id => match arrived {
+                TimewaitArrival::Fin => ended.late_fin = Some(at.time),
+                TimewaitArrival::Refused => ended.refused = Some(release),
+            },
+            Some(_) | None => self.updates.push(Update::Released(release)),
+        }
+    }
+
+    /// What would have been seen by now, had it come, has not.
+    pub(super) fn expire_releases(&mut self, now_ns: u64) {
+        while let Some((waiting, certain)) = self.releases.pop_expired(now_ns, self.stats.lost) {
+            if certain && self.config.sources.timewait_process {
+                let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+                let source = TimeWaitSource::TwskAlloc;
+                let release = waiting.released(time, Outcome::NoFin, None, source);
+                self.updates.push(Update::Released(release));
+            }
+        }
+    }
+
+    /// The next connection to be looked up in the kernel's table by now, for its timewait socket
+    /// tells nothing of itself; the answer goes to [`Self::on_lookup`].
+    pub fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
+        self.releases.next_lookup(now_ns)
+    }
+
+    /// What the kernel's table says of a connection. Returns what is to be said of it.
+    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked) -> Option<Update> {
+        let (outcome, since_ns) = match looked {
+            Looked::FinWait2 | Looked::Unknown => {
+                self.releases.look_again(id);
+                return None;
+            }
+            Looked::TimeWait { since_ns } => (Outcome::TimeWait, since_ns),
+            Looked::Gone => (Outcome::Gone, None),
+        };
+        let waiting = self.releases.take(id)?;
+        let peer_fin = since_ns
+            .and_then(|since| Moment::new(now_ns.saturating_sub(since)))
+            // The kernel tells it in jiffies.
+            .map(|fin| fin.max(waiting.closed_at()));
+        let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+        let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
+        Some(Update::Released(release))
+    }
+}
