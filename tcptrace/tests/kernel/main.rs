@@ -10,20 +10,16 @@ mod captures;
 mod check;
 mod connections;
 mod daemon;
-mod deaths;
 mod endings;
 mod filters;
-mod handshakes;
 mod load;
 mod loss;
 mod namespaces;
-mod odd_peers;
 mod peer;
 mod programs;
 mod rate;
 mod scenarios;
 mod support;
-mod transitions;
 
 use std::process::ExitCode;
 
@@ -46,19 +42,15 @@ fn main() -> ExitCode {
         check::tests(),
         connections::tests(),
         daemon::tests(),
-        deaths::tests(),
         endings::tests(),
         filters::tests(),
-        handshakes::tests(),
         load::tests(),
         loss::tests(),
         namespaces::tests(),
-        odd_peers::tests(),
         peer::tests(),
         programs::tests(),
         rate::tests(),
         scenarios::tests(),
-        transitions::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

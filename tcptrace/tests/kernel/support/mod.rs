@@ -10,7 +10,6 @@ mod guest_streams;
 pub(crate) mod hooks;
 pub(crate) mod load;
 pub(crate) mod namespace;
-pub(crate) mod packet;
 pub(crate) mod program;
 pub(crate) mod puppet;
 pub(crate) mod record;
@@ -20,7 +19,6 @@ pub(crate) mod sockets;
 pub(crate) mod surroundings;
 pub(crate) mod tail;
 pub(crate) mod talk;
-pub(crate) mod wire;
 
 pub(crate) use self::required::functions_can_be_traced;
 

@@ -1,15 +1,15 @@
 //! What the standard library cannot do with a socket.
 
 use std::{
-    io::{self, Read},
+    io,
     mem::MaybeUninit,
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
 
 use anyhow::Context;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::wait_for;
 
@@ -116,44 +116,4 @@ pub(crate) fn wait_state(socket: &impl AsFd, wanted: u8) -> anyhow::Result<()> {
     wait_for(&format!("a socket to be in state {wanted}"), || {
         Ok((state(socket)? == wanted).then_some(()))
     })
-}
-
-/// What `ss -K` does: asks sock_diag to abort a connection of the current thread's namespace.
-/// Answers the kernel's error, if it has one.
-pub(crate) fn kill(from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Option<io::Error>> {
-    const NETLINK_SOCK_DIAG: libc::c_int = 4;
-    const SOCK_DESTROY: u16 = 21;
-    const HEADER: usize = 16;
-    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK).map_err(io::Error::other)?;
-    let mut id = Vec::new();
-    for port in [from.port(), to.port()] {
-        id.extend(port.to_be_bytes());
-    }
-    for address in [from.ip(), to.ip()] {
-        id.extend(address.octets());
-        id.extend([0; 12]);
-    }
-    id.extend([0; 4]);
-    // INET_DIAG_NOCOOKIE, twice.
-    id.extend([0xff; 8]);
-    let tcp_over_ipv4 = [2, 6, 0, 0, 0xff, 0xff, 0xff, 0xff];
-    let length =
-        u32::try_from(HEADER + tcp_over_ipv4.len() + id.len()).map_err(io::Error::other)?;
-    let mut request = length.to_ne_bytes().to_vec();
-    request.extend(SOCK_DESTROY.to_ne_bytes());
-    request.extend(flags.to_ne_bytes());
-    request.extend([0; 8]);
-    request.extend(tcp_over_ipv4);
-    request.extend(id);
-    let protocol = Some(Protocol::from(NETLINK_SOCK_DIAG));
-    let mut netlink = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, protocol)?;
-    netlink.send(&request)?;
-    let mut answer = [0; 1024];
-    let length = netlink.read(&mut answer)?;
-    let error: [u8; 4] = answer[..length]
-        .get(HEADER..HEADER + 4)
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| io::Error::other("sock_diag answers with less than an error"))?;
-    let error = i32::from_ne_bytes(error);
-    Ok((error != 0).then(|| io::Error::from_raw_os_error(-error)))
 }
