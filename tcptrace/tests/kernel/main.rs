@@ -19,6 +19,7 @@ mod peer;
 mod programs;
 mod rate;
 mod scenarios;
+mod sock_diag;
 mod support;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         programs::tests(),
         rate::tests(),
         scenarios::tests(),
+        sock_diag::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

@@ -1,14 +1,6 @@
 //! Namespaces are found, entered and told apart; what holds none is passed over.
 
-use std::{process::Command, sync::mpsc::channel};
-
-use nix::{
-    mount::{MsFlags, mount},
-    sched::unshare,
-};
-
 use super::*;
-use crate::survey::diag::socket::tests::in_fresh_namespace;
 
 #[test]
 fn a_name_is_a_number_in_brackets() {
@@ -68,25 +60,6 @@ fn the_own_namespace_can_be_entered_without_rights() {
 }
 
 #[test]
-fn work_runs_inside_and_the_caller_stays_outside() {
-    let (give, take) = channel();
-    in_fresh_namespace(move |fresh| {
-        let file = fresh.file.try_clone().unwrap();
-        give.send(Namespace {
-            inode: fresh.inode,
-            file,
-        })
-        .unwrap();
-    });
-    let Ok(fresh) = take.recv() else { return };
-    let outside = Namespace::own().unwrap().inode;
-    let inside = fresh.enter(|| Namespace::own().unwrap().inode).unwrap();
-    assert_eq!(inside, fresh.inode);
-    assert_ne!(inside, outside);
-    assert_eq!(Namespace::own().unwrap().inode, outside);
-}
-
-#[test]
 fn what_is_no_namespace_is_not_taken() {
     let mut search = Search {
         device: Namespace::own().unwrap().file.metadata().unwrap().dev(),
@@ -110,43 +83,4 @@ fn what_is_no_namespace_is_not_taken() {
     search.take(9, Path::new(OWN));
     search.take(search.found.namespaces[0].inode, Path::new(OWN));
     assert_eq!(search.found.namespaces.len(), 1);
-}
-
-#[test]
-fn what_a_process_holds_is_found_and_once() {
-    let (give, take) = channel();
-    in_fresh_namespace(move |fresh| {
-        // Two of them: it is to be found once.
-        let children = [(); 2].map(|()| Command::new("sleep").arg("60").spawn().unwrap());
-        give.send((fresh.inode, children)).unwrap();
-    });
-    let Ok((inode, children)) = take.recv() else {
-        return;
-    };
-    let found = find();
-    for mut child in children {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    let found = found.unwrap().namespaces;
-    assert_eq!(found.iter().filter(|one| one.inode == inode).count(), 1);
-    assert_ne!(found[0].inode, inode);
-}
-
-#[test]
-fn what_a_mount_holds_is_found() {
-    in_fresh_namespace(|fresh| {
-        let none = None::<&str>;
-        // A mount namespace of this thread's own: nothing has to be undone.
-        unshare(CloneFlags::CLONE_NEWNS).unwrap();
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-        mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        let place = Path::new("/mnt/a name");
-        File::create(place).unwrap();
-        mount(Some(OWN), place, none, MsFlags::MS_BIND, none).unwrap();
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let found = find().unwrap().namespaces;
-        assert_ne!(found[0].inode, fresh.inode);
-        assert!(found.iter().any(|one| one.inode == fresh.inode));
-    });
 }

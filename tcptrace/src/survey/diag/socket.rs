@@ -283,4 +283,4 @@ fn connected() -> Result<OwnedFd, Errno> {
 
 #[cfg(test)]
 #[path = "socket_tests.rs"]
-pub(super) mod tests;
+mod tests;

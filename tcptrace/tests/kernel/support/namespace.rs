@@ -123,7 +123,7 @@ pub(super) fn lacks_family(error: &io::Error) -> bool {
 }
 
 /// Runs in a thread that ends with the work: what it unshares or enters ends with it too.
-pub(super) fn in_thread<T: Send>(
+pub(crate) fn in_thread<T: Send>(
     work: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
     thread::scope(|scope| {
@@ -134,7 +134,7 @@ pub(super) fn in_thread<T: Send>(
     })
 }
 
-pub(super) fn bring_lo_up() -> io::Result<()> {
+pub(crate) fn bring_lo_up() -> io::Result<()> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     // SAFETY: zeros are a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
