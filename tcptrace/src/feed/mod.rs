@@ -3,4 +3,5 @@
 pub mod decode;
 pub mod event;
 pub mod file;
+pub mod item;
 pub mod pump;

@@ -37,13 +37,13 @@ pub use self::{
     resync::{Drift, WalkEnd},
     stats::{Snapshot, TrackerStats},
     terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
-    update::{LossPlace, Update},
+    update::Update,
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
     ended::EndedQueue, listeners::Listeners, releases::Releases, resync::Resync, store::Store,
 };
-use crate::feed::event::Event;
+pub use crate::feed::item::{Item, LossPlace};
 
 /// How long a connection that is over waits for what may still be said of it, nanoseconds of
 /// event time. `tcp_send_reset` follows →CLOSE by microseconds.
@@ -87,23 +87,6 @@ impl Default for TrackerConfig {
             transitions: true,
         }
     }
-}
-
-/// What the tracker is fed with, in true order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// Something happened.
-    Event(Event),
-    /// Events were lost, somewhere since the last [`Item::Time`].
-    Loss {
-        /// How many.
-        events: u64,
-        /// Where.
-        place: LossPlace,
-    },
-    /// Everything that happened before this moment of the events' clock, nanoseconds, has been
-    /// told, and what was lost of it too.
-    Time(u64),
 }
 
 /// The tracker.

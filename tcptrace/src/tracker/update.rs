@@ -5,7 +5,7 @@ use tcptrace_common::TcpState;
 use super::{
     connection::Connection, ended::Ended, listeners::Listener, release::Release, terms::Moment,
 };
-use crate::feed::event::Endpoints;
+use crate::feed::{event::Endpoints, item::LossPlace};
 
 /// What the tracker has to say of an item that it took.
 #[derive(Clone, Debug)]
@@ -72,33 +72,4 @@ pub enum Update {
         /// Where.
         place: LossPlace,
     },
-}
-
-/// Where events are lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossPlace {
-    /// The ring was full.
-    Ring,
-    /// The kernel skipped the program.
-    Kernel,
-    /// What the ring held was no event.
-    Decode,
-    /// A capture could not be written as fast as they came.
-    Capture,
-}
-
-impl LossPlace {
-    /// Every place, in their order.
-    pub const ALL: [Self; 4] = [Self::Ring, Self::Kernel, Self::Decode, Self::Capture];
-
-    /// As printed.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ring => "ring",
-            Self::Kernel => "kernel",
-            Self::Decode => "decode",
-            Self::Capture => "capture",
-        }
-    }
 }

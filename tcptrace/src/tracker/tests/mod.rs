@@ -30,5 +30,5 @@ use self::{
 use super::lifecycle::can_lead_to;
 use super::*;
 use crate::feed::event::{
-    Body, CloseFields, Details, Endpoints, HandshakeFields, SocketOwner, Task, Transition,
+    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, SocketOwner, Task, Transition,
 };
