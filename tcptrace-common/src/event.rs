@@ -105,9 +105,14 @@ pub const HANDSHAKE_SYN_DATA: u32 = 2;
 pub const HANDSHAKE_ACK_SEEN: u32 = 4;
 /// `handshake_flags`: that segment carried data, so that it may have waited for it.
 pub const HANDSHAKE_ACK_DATA: u32 = 8;
+/// `handshake_flags`: TCP_REPAIR restored the socket: no SYN was sent.
+pub const HANDSHAKE_REPAIR: u32 = 16;
 /// Every `handshake_flags` bit there is.
-pub const HANDSHAKE_ALL: u32 =
-    HANDSHAKE_FASTOPEN_CONNECT | HANDSHAKE_SYN_DATA | HANDSHAKE_ACK_SEEN | HANDSHAKE_ACK_DATA;
+pub const HANDSHAKE_ALL: u32 = HANDSHAKE_FASTOPEN_CONNECT
+    | HANDSHAKE_SYN_DATA
+    | HANDSHAKE_ACK_SEEN
+    | HANDSHAKE_ACK_DATA
+    | HANDSHAKE_REPAIR;
 
 /// `reason`: the kernel gives none (before Linux 6.10).
 pub const REASON_NONE: u32 = u32::MAX;
@@ -203,6 +208,8 @@ pub struct PassiveOpenEvent {
     pub synack_retransmits: u32,
     /// Zero.
     pub reserved: u32,
+    /// The kernel's address of the listener; 0 when it is not known.
+    pub listener: u64,
 }
 
 /// The handshake is over.
@@ -383,9 +390,9 @@ layout! {
     Endpoints = 40 { local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36 }
     Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
     OpenEvent = 112 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84, task @ 88 }
-    PassiveOpenEvent = 104 {
+    PassiveOpenEvent = 112 {
         header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, open_flags @ 84, synack_us @ 88,
-        synack_retransmits @ 96, reserved @ 100,
+        synack_retransmits @ 96, reserved @ 100, listener @ 104,
     }
     EstablishedEvent = 96 {
         header @ 0, endpoints @ 32, srtt_us @ 72, retransmits @ 76, syn_ns @ 80,

@@ -108,6 +108,10 @@ pub struct TcpLayout {
     pub syn_data_acked: u32,
     /// The bit in that byte; 0 when there is no such field.
     pub syn_data_acked_mask: u32,
+    /// The byte that has the bit `repair`.
+    pub repair: u32,
+    /// The bit in that byte; 0 when there is no such field.
+    pub repair_mask: u32,
 }
 
 /// Byte offsets in `struct tcp_request_sock`, `struct inet_timewait_sock` and `struct sk_buff`.
@@ -246,4 +250,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 19 + 3 + 6 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 21 + 3 + 6 + 8 + 3 + 12));

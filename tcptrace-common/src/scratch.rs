@@ -20,10 +20,12 @@ pub struct Scratch {
     pub handshake_flags: u32,
     /// Zero.
     pub reserved: u32,
+    /// The listener's address.
+    pub listener: u64,
     /// The timewait socket whose turn it is, if it is in FIN_WAIT2; else 0.
     pub timewait: u64,
     /// A cache line, so that CPUs do not share one.
-    pub padding: [u64; 4],
+    pub padding: [u64; 3],
 }
 
 const _: () = assert!(size_of::<Scratch>() == 64);

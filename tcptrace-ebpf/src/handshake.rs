@@ -50,6 +50,7 @@ pub fn leave_request<A: Access>(listener: &Tcp<A>, request: *const u8, segment: 
         (*scratch).synack_us = Probe::read(request, layout!(request.snt_synack) as usize, 0);
         let again: u8 = Probe::read(request, layout!(request.num_retrans) as usize, 0);
         (*scratch).synack_retransmits = u32::from(again);
+        (*scratch).listener = listener.socket().address();
         (*scratch).open_flags = open_flags;
     }
 }
@@ -61,6 +62,7 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
     to.synack_us = 0;
     to.synack_retransmits = 0;
     to.reserved = 0;
+    to.listener = 0;
     if let Some(scratch) = scratch() {
         // SAFETY: `scratch` is a map's value, and this CPU's.
         unsafe {
@@ -68,6 +70,7 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
                 to.open_flags = (*scratch).open_flags;
                 to.synack_us = (*scratch).synack_us;
                 to.synack_retransmits = (*scratch).synack_retransmits;
+                to.listener = (*scratch).listener;
                 (*scratch).open_flags = 0;
             }
         }

@@ -66,6 +66,8 @@ pub static LAYOUT: Layout = Layout {
         fastopen_connect_mask: 0,
         syn_data_acked: 0,
         syn_data_acked_mask: 0,
+        repair: 0,
+        repair_mask: 0,
     },
     task: TaskLayout {
         flags: 0,

@@ -5,9 +5,9 @@ use core::{marker::PhantomData, ptr};
 use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
 use tcptrace_common::{
     CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER,
-    HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_SYN_DATA, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
-    LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
-    sock_common::*,
+    HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, LAYOUT_CGROUP, LAYOUT_DEFER,
+    LAYOUT_NETNS, LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET,
+    SOCK_LINGER2_NEGATIVE, sock_common::*,
 };
 
 use crate::{
@@ -274,6 +274,9 @@ impl<A: Access> Tcp<A> {
             layout!(tcp.syn_data_acked_mask),
         ) {
             flags |= HANDSHAKE_SYN_DATA;
+        }
+        if bit(layout!(tcp.repair), layout!(tcp.repair_mask)) {
+            flags |= HANDSHAKE_REPAIR;
         }
         flags
     }

@@ -59,6 +59,7 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
             syn_ns: Some(999_600_001),
             fastopen_connect: false,
             syn_data: true,
+            repair: false,
             last_ack_data: Some(false),
         }),
     };
@@ -193,6 +194,7 @@ fn a_request_says_what_it_knows() {
         let event = PassiveOpenEvent {
             open_flags,
             synack_us,
+            listener: 0,
             ..passive_open()
         };
         let Details::PassiveOpen { request, .. } = transition(&bytes_of(&event)).details else {

@@ -208,6 +208,8 @@ pub struct Request {
     pub seen: Option<RequestFields>,
     /// The listener has `TCP_DEFER_ACCEPT`; `None` when that is not known.
     pub deferred: Option<bool>,
+    /// The kernel's address of the listener.
+    pub listener: Option<u64>,
 }
 
 /// The fields of a request at its end.
@@ -235,6 +237,8 @@ pub struct HandshakeFields {
     pub fastopen_connect: bool,
     /// Data in the SYN was acknowledged by the SYN-ACK, or taken from the SYN.
     pub syn_data: bool,
+    /// TCP_REPAIR restored the socket: no SYN was sent.
+    pub repair: bool,
     /// The segment that completed a passive handshake carried data; `None` when it was not seen.
     pub last_ack_data: Option<bool>,
 }

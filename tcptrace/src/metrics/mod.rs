@@ -31,8 +31,6 @@ mod histogram;
 mod ports;
 mod scrape;
 
-use tcptrace_common::TcpState;
-
 use self::{
     cells::{
         Cells, RECEIVED, SENT, WideCell, closer_index, role_index, scope_index, side_index,
@@ -173,12 +171,8 @@ impl Metrics {
         self.cells
             .at_wide(slot, connection.role, WideCell::Failure(verdict))
             .failures[verdict] += 1;
-        // All that a socket in SYN_SENT can have sent again is its SYN.
-        if connection.state == TcpState::SynSent
-            && let Some(fields) = ended.fields
-        {
-            self.cells.at(slot, connection.role).syn_retransmits += u64::from(fields.retransmits);
-        }
+        let retransmits = connection.syn_retransmits.unwrap_or(0);
+        self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
     }
 
     /// An attempt is over that was never established. Returns where it is counted.

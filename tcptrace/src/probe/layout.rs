@@ -331,6 +331,7 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
     let bit = |field| btf.bit("tcp_sock", field).unwrap_or((0, 0));
     let fastopen_connect = bit("fastopen_connect");
     let syn_data_acked = bit("syn_data_acked");
+    let repair = bit("repair");
     layout.sock.sk_err = btf.offset("sock", "sk_err", 4)?;
     layout.sock.sk_shutdown = btf.offset("sock", "sk_shutdown", 1)?;
     layout.sock.sk_socket = btf.offset("sock", "sk_socket", 8)?;
@@ -353,6 +354,8 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
         fastopen_connect_mask: fastopen_connect.1,
         syn_data_acked: syn_data_acked.0,
         syn_data_acked_mask: syn_data_acked.1,
+        repair: repair.0,
+        repair_mask: repair.1,
         ..layout.tcp
     };
     Ok(())

@@ -279,7 +279,10 @@ impl Connection {
                             self.fast_open = Some(true);
                         }
                         if self.accepted_at.is_none() {
-                            self.process = listeners.process_at(endpoints);
+                            self.process = match self.request.listener {
+                                Some(listener) => listeners.process_of(listener),
+                                None => listeners.process_at(endpoints),
+                            };
                         }
                     }
                     Role::Active | Role::Simultaneous => {

@@ -313,7 +313,15 @@ impl Tracker {
             connection.handshake = handshake::measure(connection, time, fields, syns_seen);
         }
         connection.learn_closer(new);
-        let established = (is_synchronized(old) || is_synchronized(new)) && !connection.established;
+        // A Fast Open child is served in SYN_RECV: it opened, though its last ACK never came.
+        let served = old == TcpState::SynRecv
+            && connection.role == Role::Passive
+            && (connection.fast_open == Some(true) || connection.accepted_at.is_some());
+        if served && new != TcpState::Established {
+            connection.fast_open = Some(true);
+        }
+        let synchronized = is_synchronized(old) || is_synchronized(new);
+        let established = (synchronized || served) && !connection.established;
         connection.established |= established;
         self.stats.established += u64::from(established);
         if new == TcpState::Close {

@@ -23,6 +23,10 @@ pub(super) fn measure(
         let opened = connection.opened?;
         Some(time.get().saturating_sub(opened.get()))
     };
+    if fields.is_some_and(|fields| fields.repair) {
+        // TCP_REPAIR restores a connection whose handshake was elsewhere.
+        return None;
+    }
     match connection.role {
         // TCP_FASTOPEN_CONNECT: SYN_SENT begins at connect(), the SYN leaves at the first send.
         Role::Active if fields.is_some_and(|fields| fields.fastopen_connect) => round_trip(fields),
@@ -54,7 +58,8 @@ fn passive(
     if let Some(seen) = request.seen {
         // Without a time it was a SYN cookie's.
         let began = seen.synack_us?.saturating_mul(1000);
-        return Some((time.get().saturating_sub(began), HandshakeSource::Synack));
+        let took = time.get().checked_sub(began)?;
+        return Some((took, HandshakeSource::Synack));
     }
     // Where the listener's TCP_DEFER_ACCEPT cannot be read, an ACK that carries data may have
     // waited for it.
@@ -66,7 +71,8 @@ fn passive(
     }
     // Without a SYN it was a SYN cookie's, or one from before we looked.
     let began = fields?.syn_ns?;
-    Some((time.get().saturating_sub(began), HandshakeSource::SockOps))
+    let took = time.get().checked_sub(began)?;
+    Some((took, HandshakeSource::SockOps))
 }
 
 /// The first sample of the round trip, where it is the handshake's: when nothing was sent again,

@@ -109,6 +109,11 @@ impl Listeners {
         Some(listener)
     }
 
+    /// The process of a listener.
+    pub(super) fn process_of(&self, socket: u64) -> Option<Process> {
+        self.sockets.get(&socket)?.process
+    }
+
     /// The process that listens where a connection came in, if there is just one.
     pub(super) fn process_at(&self, ends: &Endpoints) -> Option<Process> {
         let local = ends.local_address;

@@ -27,6 +27,8 @@ mod verdict;
 
 use std::vec::Drain;
 
+use tcptrace_common::TcpState;
+
 pub use self::lifecycle::{Step, is_synchronized};
 pub use self::{
     connection::Connection,
@@ -195,6 +197,10 @@ impl Tracker {
             .is_none_or(|broken_in| connection.met_in < broken_in);
         if connection.completeness == Completeness::Seeded && !older {
             connection.completeness = Completeness::Partial;
+        }
+        if let (TcpState::SynSent, Some(fields)) = (connection.state, ended.fields) {
+            // All that a socket in SYN_SENT can have sent again is its SYN.
+            connection.syn_retransmits = Some(fields.retransmits);
         }
         ended.verdict = verdict(&Evidence {
             connection: &ended.connection,

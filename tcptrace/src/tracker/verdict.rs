@@ -150,8 +150,10 @@ pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
     }
     match evidence.connection.state {
         TcpState::SynSent => of_syn_sent(evidence, &fields),
-        TcpState::SynRecv => Verdict::HandshakeFailed,
-        TcpState::Established
+        TcpState::SynRecv if !evidence.connection.established => Verdict::HandshakeFailed,
+        // TCP Fast Open: it was served already.
+        TcpState::SynRecv
+        | TcpState::Established
         | TcpState::CloseWait
         | TcpState::FinWait1
         | TcpState::FinWait2
@@ -242,6 +244,7 @@ fn of_timeout(fields: &CloseFields) -> Verdict {
 fn without_error(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     match evidence.connection.state {
         TcpState::Established | TcpState::CloseWait => of_abort(fields),
+        TcpState::SynRecv if evidence.connection.established => of_abort(fields),
         TcpState::LastAck | TcpState::Closing if fields.unacknowledged == 0 => Verdict::Graceful,
         TcpState::LastAck | TcpState::Closing => Verdict::Unknown,
         // The peer's FIN came: tcp_fin goes on to tcp_time_wait.

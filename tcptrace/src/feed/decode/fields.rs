@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tcptrace_common::{
     FAMILY_INET, FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN,
-    HANDSHAKE_ALL, HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_SYN_DATA, OPEN_ALL, OPEN_DEFER_KNOWN,
-    OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL,
-    SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    HANDSHAKE_ALL, HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, OPEN_ALL,
+    OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, SOCK_DEAD, SOCK_DONE,
+    SOCK_FLAGS_ALL, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
 };
 
 use super::{DecodeError, Header, out_of_range, zero};
@@ -59,6 +59,7 @@ pub(super) fn read_request(raw: Raw<'_>) -> Result<Request, DecodeError> {
             fast_open: has(OPEN_FAST),
         }),
         deferred: has(OPEN_DEFER_KNOWN).then(|| has(OPEN_DEFERRED)),
+        listener: Some(raw.u64(104)).filter(|&listener| listener != 0),
     })
 }
 
@@ -81,6 +82,7 @@ pub(super) fn read_handshake(
         syn_ns: Some(raw.u64(80)).filter(|&time| time != 0),
         fastopen_connect: flags & HANDSHAKE_FASTOPEN_CONNECT != 0,
         syn_data: flags & HANDSHAKE_SYN_DATA != 0,
+        repair: flags & HANDSHAKE_REPAIR != 0,
         last_ack_data: (flags & HANDSHAKE_ACK_SEEN != 0).then_some(flags & HANDSHAKE_ACK_DATA != 0),
     }))
 }

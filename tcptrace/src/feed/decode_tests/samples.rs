@@ -104,6 +104,7 @@ pub(super) fn passive_open() -> PassiveOpenEvent {
         synack_us: 999_700,
         synack_retransmits: 1,
         reserved: 0,
+        listener: 0xffff_8880_0000_2000,
     }
 }
 
@@ -114,6 +115,7 @@ pub(super) const REQUEST: Request = Request {
         fast_open: false,
     }),
     deferred: Some(false),
+    listener: Some(0xffff_8880_0000_2000),
 };
 
 pub(super) fn established() -> EstablishedEvent {

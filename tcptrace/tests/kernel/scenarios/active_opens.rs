@@ -210,7 +210,7 @@ fn syn_timeout(stage: &Stage) -> Check {
         &life,
         &json!({
             "verdict": "handshake_timeout", "errno": "ETIMEDOUT", "errno_number": 110,
-            "retransmits": 1, "segments_sent": 2, "segments_received": 0,
+            "retransmits": 1, "syn_retransmits": 1, "segments_sent": 2, "segments_received": 0,
         }),
     )?;
     at_least(

@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    mem::offset_of,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -26,7 +27,7 @@ use tcptrace::{
         write_start,
     },
 };
-use tcptrace_common::TcpState;
+use tcptrace_common::{EstablishedEvent, PassiveOpenEvent, TcpState, TimewaitEvent};
 
 use super::{kernel::Kernel, watch::RING_SIZE};
 use crate::support::{
@@ -102,7 +103,8 @@ impl Recorder {
         Recording {
             recorder: self,
             namespace: namespace.clone(),
-            from_ns: monotonic_ns(),
+            // Whole microseconds, so that times in those keep their distance.
+            from_ns: monotonic_ns() / 1_000 * 1_000,
         }
     }
 
@@ -152,7 +154,7 @@ impl Recording<'_> {
 
     /// The file of the scenario's own events.
     fn file(&self, whole: &Whole, until_ns: u64) -> Vec<u8> {
-        let since = |time_ns: u64| START_NS + (time_ns - self.from_ns);
+        let since = |time_ns: u64| (START_NS + time_ns).saturating_sub(self.from_ns);
         let mut mine = HashSet::new();
         let mut numbers = HashMap::new();
         let mut payload = Vec::new();
@@ -172,6 +174,21 @@ impl Recording<'_> {
             let mut bytes = bytes.clone();
             bytes[TIME_AT..][..8].copy_from_slice(&since(event.time_ns).to_le_bytes());
             bytes[SOCKET_AT..][..8].copy_from_slice(&socket.to_le_bytes());
+            for (at, kind) in inside(&event.body) {
+                let field = &mut bytes[at..][..8];
+                let mut value = [0; 8];
+                value.copy_from_slice(field);
+                let value = match (kind, u64::from_le_bytes(value)) {
+                    (_, 0) => 0,
+                    (Inside::Nanoseconds, time) => since(time),
+                    (Inside::Microseconds, time) => since(time * 1_000) / 1_000,
+                    (Inside::Socket, socket) => {
+                        let next = FIRST_SOCKET + SOCKET_SIZE * numbers.len() as u64;
+                        *numbers.entry(socket).or_insert(next)
+                    }
+                };
+                field.copy_from_slice(&value.to_le_bytes());
+            }
             push_event(&bytes, &mut payload);
         }
         let mut file = Vec::new();
@@ -184,6 +201,45 @@ impl Recording<'_> {
         write_events(&payload, &mut file);
         write_end(since(until_ns), &mut file);
         file
+    }
+}
+
+/// What an event holds besides its own time and socket.
+enum Inside {
+    /// A time of the events' clock.
+    Nanoseconds,
+    /// The same in microseconds.
+    Microseconds,
+    /// Another socket's address.
+    Socket,
+}
+
+/// Times and addresses in an event's body, and where they are.
+fn inside(body: &Body) -> Vec<(usize, Inside)> {
+    match body {
+        Body::Transition(transition) => match transition.details {
+            Details::PassiveOpen { .. } => vec![
+                (
+                    offset_of!(PassiveOpenEvent, synack_us),
+                    Inside::Microseconds,
+                ),
+                (offset_of!(PassiveOpenEvent, listener), Inside::Socket),
+            ],
+            Details::Established { .. } => {
+                vec![(offset_of!(EstablishedEvent, syn_ns), Inside::Nanoseconds)]
+            }
+            Details::Open { .. }
+            | Details::Step
+            | Details::Release { .. }
+            | Details::Close { .. } => Vec::new(),
+        },
+        Body::Timewait { .. } => vec![(offset_of!(TimewaitEvent, timewait), Inside::Socket)],
+        Body::ResetReceived(_)
+        | Body::ResetSent { .. }
+        | Body::Accept { .. }
+        | Body::TimewaitStep { .. }
+        | Body::SynackRetransmit(_)
+        | Body::Seed { .. } => Vec::new(),
     }
 }
 
