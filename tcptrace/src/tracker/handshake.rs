@@ -21,7 +21,7 @@ pub(super) fn measure(
     }
     let since_opened = || {
         let opened = connection.opened?;
-        Some(time.get().saturating_sub(opened.get()))
+        time.get().checked_sub(opened.get())
     };
     if fields.is_some_and(|fields| fields.repair) {
         // TCP_REPAIR restores a connection whose handshake was elsewhere.

@@ -1,7 +1,10 @@
 //! How connections begin: KERNEL-FACTS §1, row by row, up to ESTABLISHED or to the failure.
 
 use super::*;
-use crate::tracker::errno;
+use crate::{
+    feed::event::{Request, RequestFields},
+    tracker::errno,
+};
 
 /// SYN_SENT→CLOSE with an error.
 fn failed(error: u16) -> CloseFields {
@@ -246,6 +249,83 @@ fn a_passive_open_has_no_handshake_time_on_any_kernel() {
         assert_eq!(connection.endpoints, Some(ends(443, 50_000)));
         assert_eq!(connection.service_port(), Some(443));
     }
+}
+
+/// The handshake of a child that is made at `START`, established a millisecond later.
+fn handshake_of_child(request: Request, fields: HandshakeFields) -> Option<(u64, HandshakeSource)> {
+    let story = Story::child()
+        .asked(request)
+        .through(&[SynRecv, Established])
+        .but(|details| {
+            if let Details::Established { handshake, .. } = details {
+                *handshake = Some(fields);
+            }
+        })
+        .goes(Close);
+    record_of(story).connection.handshake
+}
+
+#[test]
+fn a_passive_opens_handshake_begins_with_the_syn_ack() {
+    let at_us = |synack_us| Request {
+        seen: Some(RequestFields {
+            synack_us,
+            ..RequestFields::default()
+        }),
+        ..Request::default()
+    };
+    let round_trip = HandshakeFields {
+        srtt_us: 250,
+        last_ack_data: Some(false),
+        ..HandshakeFields::default()
+    };
+    let established_us = (START + MS) / 1_000;
+    for (request, took_us) in [
+        (at_us(Some(established_us - 40_000)), Some(40_000)),
+        (at_us(Some(established_us)), Some(0)),
+        // A SYN cookie's, and a time that has not come yet: no other source steps in.
+        (at_us(None), None),
+        (at_us(Some(established_us + 1)), None),
+        (at_us(Some(u64::MAX)), None),
+        (
+            Request {
+                deferred: Some(true),
+                ..at_us(Some(established_us - 40_000))
+            },
+            None,
+        ),
+    ] {
+        assert_eq!(
+            handshake_of_child(request, round_trip),
+            took_us.map(|took| (took * 1_000, HandshakeSource::Synack)),
+            "{request:?}"
+        );
+    }
+    let restored = HandshakeFields {
+        repair: true,
+        ..round_trip
+    };
+    let request = at_us(Some(established_us - 40_000));
+    assert_eq!(handshake_of_child(request, restored), None);
+    assert_eq!(
+        handshake_of_child(Request::default(), round_trip),
+        Some((250_000, HandshakeSource::Srtt))
+    );
+}
+
+#[test]
+fn a_restored_socket_shook_no_hands_here() {
+    let story = connecting().goes(Established).but(|details| {
+        if let Details::Established { handshake, .. } = details {
+            *handshake = Some(HandshakeFields {
+                repair: true,
+                ..HandshakeFields::default()
+            });
+        }
+    });
+    let connection = record_of(story.goes(Close)).connection;
+    assert!(connection.established);
+    assert_eq!(connection.handshake, None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Listening sockets, and whose a connection is that came in by one.
 
 use super::*;
+use crate::feed::event::Request;
 
 const WILDCARD: [u8; 4] = [0, 0, 0, 0];
 
@@ -30,13 +31,12 @@ fn process_of_child(listeners: &[Vec<Event>]) -> Option<u32> {
 }
 
 fn process_of_child_at(listeners: &[Vec<Event>], ends: Endpoints) -> Option<u32> {
+    process_of(listeners, Story::child().between(ends))
+}
+
+fn process_of(listeners: &[Vec<Event>], child: Story) -> Option<u32> {
     let mut events = listeners.concat();
-    events.extend(
-        Story::child()
-            .between(ends)
-            .through(&[SynRecv, Established])
-            .events(),
-    );
+    events.extend(child.through(&[SynRecv, Established]).events());
     let (_, recording) = play(&events);
     let Some(Update::Established(connection)) = recording.heard.last() else {
         panic!("not established");
@@ -133,6 +133,24 @@ fn listeners_that_share_a_port_name_their_process_if_it_is_one() {
     assert_eq!(process_of_child(&share(OTHER)), None);
     let nobody = Task { pid: 0, ..SERVER };
     assert_eq!(process_of_child(&share(nobody)), None);
+}
+
+#[test]
+fn a_request_tells_which_of_those_that_share_a_port_it_was() {
+    let share = [listens(1, WILDCARD, SERVER), listens(2, WILDCARD, OTHER)];
+    let made_by = |n| {
+        process_of(
+            &share,
+            Story::child().asked(Request {
+                listener: Some(at(n)),
+                ..Request::default()
+            }),
+        )
+    };
+    assert_eq!(made_by(1), Some(200));
+    assert_eq!(made_by(2), Some(300));
+    // One that was not seen to listen: whoever shares its place did not take this connection.
+    assert_eq!(made_by(3), None);
 }
 
 #[test]

@@ -79,6 +79,7 @@ pub(super) struct Story {
     state: TcpState,
     ends: Endpoints,
     task: Task,
+    request: Request,
     events: Vec<Event>,
 }
 
@@ -91,6 +92,7 @@ impl Story {
             state: Close,
             ends: ends(40_000, 443),
             task: CLIENT,
+            request: Request::default(),
             events: Vec::new(),
         }
     }
@@ -103,6 +105,11 @@ impl Story {
             task: SERVER,
             ..Self::client()
         }
+    }
+
+    /// What its request said.
+    pub(super) fn asked(self, request: Request) -> Self {
+        Self { request, ..self }
     }
 
     /// A socket that is about to listen on the port that `child` came in by.
@@ -206,7 +213,7 @@ impl Story {
             KIND_PASSIVE_OPEN => Details::PassiveOpen {
                 endpoints,
                 owner,
-                request: Request::default(),
+                request: self.request,
             },
             KIND_ESTABLISHED => Details::Established {
                 endpoints,
