@@ -8,7 +8,6 @@ use super::{
     ended::Ended,
     handshake,
     lifecycle::{Step, can_lead_to, is_synchronized},
-    listeners::Listener,
     release::Allocation,
     store::Place,
     terms::{Completeness, Moment, Process, ProcessSource, Role},
@@ -125,52 +124,6 @@ impl Tracker {
                 self.advance(at, place, step, transition);
             }
         }
-    }
-
-    fn listen(&mut self, at: At, details: &Details) {
-        self.give_up_previous(at);
-        let Details::Open {
-            endpoints, task, ..
-        } = details
-        else {
-            return;
-        };
-        let listener = Listener {
-            id: self.take_id(),
-            socket: at.socket,
-            endpoints: *endpoints,
-            process: Process::new(task, ProcessSource::Listen),
-            since: Some(at.time),
-        };
-        self.updates.push(Update::Listener {
-            listener,
-            began: true,
-            time: at.time,
-        });
-        if !self.listeners.insert(listener) {
-            self.stats.listeners_refused += 1;
-        }
-    }
-
-    fn stop_listening(&mut self, at: At, details: &Details) {
-        self.give_up_previous(at);
-        let listener = match (self.listeners.remove(at.socket), details.endpoints()) {
-            (Some(listener), _) => listener,
-            // It listened before we looked.
-            (None, Some(endpoints)) => Listener {
-                id: self.take_id(),
-                socket: at.socket,
-                endpoints: *endpoints,
-                process: None,
-                since: None,
-            },
-            (None, None) => return,
-        };
-        self.updates.push(Update::Listener {
-            listener,
-            began: false,
-            time: at.time,
-        });
     }
 
     fn stray(&mut self, at: At, transition: &Transition) {

@@ -1,8 +1,9 @@
 //! The listening sockets, so that a passive connection can be given its listener's process.
 //!
-//! A child socket does not name its listener. It is found by namespace, port and address as the
-//! kernel finds it (`__inet_lookup_listener`: the bound address before the wildcard), and only
-//! when all that match belong to one process; otherwise nobody is named.
+//! The request that a child is made of names its listener, where fentry can be had
+//! (`tcp_create_openreq_child`). Elsewhere it is found by namespace, port and address as the kernel
+//! finds it (`__inet_lookup_listener`: the bound address before the wildcard), and only when all
+//! that match belong to one process; otherwise nobody is named.
 //!
 //! Any user can listen on thousands of addresses of one port, or thousands of times on one address
 //! (SO_REUSEPORT). So nothing here walks over the sockets of a place.
@@ -11,8 +12,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 
-use super::terms::{Moment, Process};
-use crate::feed::event::Endpoints;
+use super::{
+    Tracker, Update,
+    engine::At,
+    terms::{Moment, Process, ProcessSource},
+};
+use crate::feed::event::{Details, Endpoints};
 
 /// Namespace, port and address.
 type Place = (Option<u32>, u16, IpAddr);
@@ -36,6 +41,56 @@ impl Listener {
     const fn place(&self) -> Place {
         let ends = &self.endpoints;
         (ends.netns, ends.local_port, ends.local_address)
+    }
+}
+
+impl Tracker {
+    /// CLOSE→LISTEN.
+    pub(super) fn listen(&mut self, at: At, details: &Details) {
+        self.give_up_previous(at);
+        let Details::Open {
+            endpoints, task, ..
+        } = details
+        else {
+            return;
+        };
+        let listener = Listener {
+            id: self.take_id(),
+            socket: at.socket,
+            endpoints: *endpoints,
+            process: Process::new(task, ProcessSource::Listen),
+            since: Some(at.time),
+        };
+        self.updates.push(Update::Listener {
+            listener,
+            began: true,
+            time: at.time,
+        });
+        if !self.listeners.insert(listener) {
+            self.stats.listeners_refused += 1;
+        }
+    }
+
+    /// LISTEN→CLOSE.
+    pub(super) fn stop_listening(&mut self, at: At, details: &Details) {
+        self.give_up_previous(at);
+        let listener = match (self.listeners.remove(at.socket), details.endpoints()) {
+            (Some(listener), _) => listener,
+            // It listened before we looked.
+            (None, Some(endpoints)) => Listener {
+                id: self.take_id(),
+                socket: at.socket,
+                endpoints: *endpoints,
+                process: None,
+                since: None,
+            },
+            (None, None) => return,
+        };
+        self.updates.push(Update::Listener {
+            listener,
+            began: false,
+            time: at.time,
+        });
     }
 }
 

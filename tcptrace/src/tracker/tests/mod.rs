@@ -12,6 +12,7 @@ mod listeners;
 mod lives;
 mod loss;
 mod model;
+mod passive_opens;
 mod properties;
 mod recording;
 mod releases;

@@ -68,7 +68,7 @@ struct Model {
     events: Vec<Event>,
 }
 
-/// What the kernel can do next, written by hand from KERNEL-FACTS §1; `Listen` from CLOSE stands
+/// What the kernel can do next, written by hand from what kernels emit; `Listen` from CLOSE stands
 /// for both listen() and a child of a listener.
 fn moves(state: TcpState) -> &'static [TcpState] {
     match state {

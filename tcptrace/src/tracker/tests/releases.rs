@@ -1,4 +1,4 @@
-//! How connections end: KERNEL-FACTS §1, row by row, from ESTABLISHED on.
+//! How connections end, row by row, from ESTABLISHED on.
 
 use super::*;
 use crate::tracker::errno;
