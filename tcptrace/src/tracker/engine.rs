@@ -10,19 +10,11 @@ use super::{
     lifecycle::{Step, can_lead_to, is_synchronized},
     release::Allocation,
     store::Place,
-    terms::{Completeness, Moment, Process, ProcessSource, Role},
+    terms::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::event::{
     Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, Transition,
 };
-
-/// Which socket an event speaks of, and when.
-#[derive(Clone, Copy)]
-pub(super) struct At {
-    pub(super) socket: u64,
-    pub(super) cookie: Option<u64>,
-    pub(super) time: Moment,
-}
 
 impl Tracker {
     pub(super) fn on_event(&mut self, event: &Event) {

@@ -14,8 +14,7 @@ use hashbrown::HashMap;
 
 use super::{
     Tracker, Update,
-    engine::At,
-    terms::{Moment, Process, ProcessSource},
+    terms::{At, Moment, Process, ProcessSource},
 };
 use crate::feed::event::{Details, Endpoints};
 

@@ -11,9 +11,8 @@ use super::{
     Tracker, Update,
     connection::Connection,
     ended::Ended,
-    engine::At,
     release::{Allocation, Outcome, Release, TimeWaitSource},
-    terms::{Moment, Process, Role},
+    terms::{At, Moment, Process, Role},
 };
 use crate::feed::event::{Endpoints, TimewaitArrival};
 

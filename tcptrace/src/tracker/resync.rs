@@ -13,10 +13,9 @@ use tcptrace_common::TcpState;
 use super::{
     Tracker, Update,
     connection::Connection,
-    engine::At,
     lifecycle::is_synchronized,
     listeners::Listener,
-    terms::{Completeness, Moment, Role},
+    terms::{At, Completeness, Moment, Role},
 };
 use crate::feed::event::{Endpoints, SocketOwner};
 

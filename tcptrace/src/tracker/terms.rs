@@ -194,3 +194,11 @@ impl HandshakeSource {
         }
     }
 }
+
+/// Which socket an event speaks of, and when.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) socket: u64,
+    pub(super) cookie: Option<u64>,
+    pub(super) time: Moment,
+}
