@@ -19,17 +19,17 @@ use serde_json::{Map, Value};
 use tcptrace::{
     clock::{ClockReading, WallClock},
     feed::decode::decode,
-    feed::file::{
-        format::{
-            Block, FormatError, LossKind, Reader, events, push_event, write_end, write_events,
-            write_loss, write_start, write_time,
-        },
-        replay::{Replay, sources},
+    feed::file::format::{
+        Block, FormatError, LossKind, Reader, events, push_event, write_end, write_events,
+        write_loss, write_start, write_time,
     },
     host::Host,
     record::{Record, Recorder},
     render::Renderer,
-    tracer::Consumer,
+    tracer::{
+        Consumer,
+        replay::{Replay, sources},
+    },
     tracker::{Item, LossPlace, Tracker, TrackerConfig, Update},
 };
 

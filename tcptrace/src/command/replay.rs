@@ -11,11 +11,11 @@ use super::tail::Tail;
 use crate::{
     cli::config::ReplayConfig,
     clock::WallClock,
-    feed::file::replay::{Replay, sources},
     host::Host,
     record::Recorder,
     say,
     sink::{Patience, WriterState},
+    tracer::replay::{Replay, sources},
     tracker::{Tracker, TrackerConfig},
 };
 

@@ -1,7 +1,6 @@
-//! The event stream as a file: a feed to it, and back from it.
+//! The event stream as a file.
 
 pub mod capture;
 pub mod destination;
 pub mod format;
 mod reader;
-pub mod replay;

@@ -2,19 +2,21 @@
 
 use std::io::Read;
 
-use super::format::{Block, FormatError, Header, LossKind, Reader, events};
+use super::{COMPLAINTS, Consumer, feed};
 use crate::{
     clock::ClockReading,
-    feed::decode::decode,
+    feed::{
+        decode::decode,
+        file::format::{Block, FormatError, Header, LossKind, Reader, events},
+    },
     probe::Source,
-    tracer::{self, COMPLAINTS, Consumer, feed},
     tracker::{Item, LossPlace, Sources, Tracker},
 };
 
 /// What the capture could have seen.
 #[must_use]
 pub fn sources(header: &Header) -> Sources {
-    tracer::sources(|hook| {
+    super::sources(|hook| {
         let entry = header
             .hooks
             .iter()

@@ -1,4 +1,7 @@
 //! The one task that owns the probe and the tracker: ring → decode → tracker → consumer.
+//! [`replay`] is the same from a file.
+
+pub mod replay;
 
 use std::{
     ops::ControlFlow,
