@@ -31,7 +31,11 @@ pub struct CpuCounters {
     pub transitions: [u64; STATE_SLOTS * STATE_SLOTS],
     /// Events lost, by `LOST_*`.
     pub lost: [u64; LOST_KINDS],
+    /// SYNs forgotten for newer ones before their handshakes were over.
+    pub syns_evicted: u64,
+    /// Zero.
+    pub padding: [u64; 7],
 }
 
 // A multiple of a cache line, so that CPUs do not share one.
-const _: () = assert!(size_of::<CpuCounters>() == 33 * 64);
+const _: () = assert!(size_of::<CpuCounters>() == 34 * 64);

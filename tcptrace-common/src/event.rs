@@ -103,7 +103,7 @@ pub const HANDSHAKE_FASTOPEN_CONNECT: u32 = 1;
 pub const HANDSHAKE_SYN_DATA: u32 = 2;
 /// `handshake_flags`: the segment that completed a passive handshake was seen, as sock_ops has it.
 pub const HANDSHAKE_ACK_SEEN: u32 = 4;
-/// `handshake_flags`: that segment carried data, so that it may have waited for it.
+/// `handshake_flags`: that segment carried data or a FIN, so that it may have waited for it.
 pub const HANDSHAKE_ACK_DATA: u32 = 8;
 /// `handshake_flags`: TCP_REPAIR restored the socket: no SYN was sent.
 pub const HANDSHAKE_REPAIR: u32 = 16;

@@ -52,5 +52,5 @@ pub const PROGRAM_RETRANSMIT_SYNACK: &str = "retransmit_synack";
 pub const PROGRAM_SEED: &str = "seed";
 /// The per-CPU scratch, one entry a CPU.
 pub const MAP_SCRATCH: &str = "SCRATCH";
-/// When SYNs came in, by connection.
-pub const MAP_SYNS: &str = "SYNS";
+/// The memory-mapped array of SYNs by local port, [`PORTS`] words.
+pub const MAP_SYNS_BY_PORT: &str = "SYNS_BY_PORT";

@@ -6,46 +6,75 @@
 /// `tcp_create_openreq_child` has the request and makes the child; the child's LISTEN→SYN_RECV
 /// comes from within it, on the same CPU. `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB` comes just before the
 /// child's SYN_RECV→ESTABLISHED. `tcp_timewait_state_process` is seen at its beginning
-/// and at its end. Neither lets another run of itself in between.
+/// and at its end. Neither lets another run of itself in between; but a program's run may be
+/// skipped, so that each says whom it is for.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Scratch {
     /// `snt_synack` of the request, microseconds.
     pub synack_us: u64,
+    /// The listener's address.
+    pub listener: u64,
+    /// The request's `skc_net`.
+    pub net: u64,
+    /// `skc_dport` and `skc_num` of the listener: what the child has as well, up to Linux 6.14.
+    pub listener_ports: u32,
+    /// `skc_dport` and `skc_num` of the request: what the child has, from Linux 6.15 on.
+    pub request_ports: u32,
     /// `num_retrans` of the request.
     pub synack_retransmits: u32,
-    /// `OPEN_*` bits; 0 when there is nothing here.
+    /// `OPEN_*` bits; 0 when there is nothing of a request here.
     pub open_flags: u32,
-    /// `HANDSHAKE_*` bits of the segment that completes a handshake; 0 when there is nothing here.
+    /// The child whose handshake is being completed; 0 when there is nothing of one here.
+    pub child: u64,
+    /// When its SYN came in, nanoseconds; 0 when that is not known.
+    pub syn_ns: u64,
+    /// `HANDSHAKE_*` bits of the segment that completes it.
     pub handshake_flags: u32,
     /// Zero.
     pub reserved: u32,
-    /// The listener's address.
-    pub listener: u64,
     /// The timewait socket whose turn it is, if it is in FIN_WAIT2; else 0.
     pub timewait: u64,
-    /// A cache line, so that CPUs do not share one.
-    pub padding: [u64; 3],
+    /// Two cache lines, so that CPUs do not share one.
+    pub padding: [u64; 7],
 }
 
-const _: () = assert!(size_of::<Scratch>() == 64);
+const _: () = assert!(size_of::<Scratch>() == 128);
 
-/// A connection whose SYN came in, as sock_ops and the child socket both know it: a key of `SYNS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A connection whose SYN came in, as the request and the child both know it.
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct SynKey {
-    /// Network byte order; an IPv4 address, mapped or not, in the first four bytes.
-    pub local_address: [u32; 4],
+    /// Network byte order; an IPv4 address, mapped or not, in the first word alone.
+    pub local_address: [u64; 2],
     /// As `local_address`.
-    pub remote_address: [u32; 4],
-    /// `net.net_cookie`; 0 where the kernel does not tell it.
+    pub remote_address: [u64; 2],
+    /// `net.net_cookie`; 0 where the kernel does not tell it (before 5.12).
     pub net_cookie: u64,
-    /// Host byte order.
-    pub local_port: u16,
-    /// Host byte order.
-    pub remote_port: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// The local port times 65,536 and the remote one.
+    pub ports: u64,
 }
 
-const _: () = assert!(size_of::<SynKey>() == 48);
+/// One SYN: a way of a bucket of the array `SYNS`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Syn {
+    /// Whose.
+    pub key: SynKey,
+    /// When it came in, nanoseconds; 0 when there is none here.
+    pub time_ns: u64,
+    /// 1 when two handshakes may be meant, whose namespaces cannot be told apart.
+    pub ambiguous: u64,
+}
+
+const _: () = assert!(size_of::<Syn>() == 64);
+
+/// How many SYNs a bucket remembers; the oldest goes first.
+pub const SYN_WAYS: usize = 4;
+/// How many buckets there are, a power of two.
+pub const SYN_BUCKETS: u32 = 4096;
+/// A SYN that is older than this, nanoseconds, is of no handshake any more: a listener gives a
+/// request up after 63 s (`tcp_synack_retries` 5), or twice that with one more.
+pub const SYN_LIFE_NS: u64 = 127_000_000_000;
+/// One count a local port.
+pub const PORTS: usize = 1 << 16;

@@ -100,10 +100,7 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
         }),
         KIND_ESTABLISHED => {
             let (syn_ns, segment) = if old == TcpState::SynRecv.raw() {
-                (
-                    handshake::take_syn(socket, tcp.local_port()),
-                    handshake::take_last_segment(),
-                )
+                handshake::take_last_segment(socket)
             } else {
                 (0, 0)
             };

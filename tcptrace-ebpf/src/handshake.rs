@@ -8,33 +8,35 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     FAMILY_INET6, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, LAYOUT_DEFER, OPEN_DEFER_KNOWN,
-    OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, PassiveOpenEvent, SynKey,
-    sock_common::{SKC_V6_DADDR, SKC_V6_RCV_SADDR},
+    OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, PassiveOpenEvent, SYN_BUCKETS, SYN_LIFE_NS,
+    SYN_WAYS, Syn, SynKey,
 };
 
 use crate::{
-    access::{Access, Probe},
-    maps::{SYNS, has, layout, scratch},
+    access::{Access, Direct, Probe},
+    maps::{SYNS, count_eviction, count_syn, has, layout, scratch},
     socket::{Socket, Tcp},
 };
 
 /// Where a TCP header has its flags, and the SYN among them (RFC 9293 §3.1).
 const TCP_FLAGS_AT: u64 = 13;
 const TCP_FLAG_SYN: u8 = 2;
+const TCP_FLAG_FIN: u8 = 1;
 /// Where it has its own length, in words of 4 bytes, in the upper half.
 const TCP_DATA_OFFSET_AT: usize = 12;
 
 /// Leaves what the request knows for the child that is about to be made.
 #[inline(always)]
-pub fn leave_request<A: Access>(listener: &Tcp<A>, request: *const u8, segment: *const u8) {
+pub fn leave_request(listener: &Tcp<Direct>, request: *const u8, segment: *const u8) {
     let Some(scratch) = scratch() else {
         return;
     };
-    // SAFETY: probe reads take any address; `scratch` is a map's value, and this CPU's.
+    // SAFETY: the function's arguments are of types that the verifier knows, and probe reads take
+    // any address; `scratch` is a map's value, and this CPU's.
     unsafe {
         let head: u64 = Probe::read(segment, layout!(request.skb_head) as usize, 0);
         let transport: u16 =
-            Probe::read(segment, layout!(request.skb_transport_header) as usize, 0);
+            Direct::read(segment, layout!(request.skb_transport_header) as usize, 0);
         let flags_at = head.wrapping_add(u64::from(transport) + TCP_FLAGS_AT);
         let flags: u8 = Probe::read(flags_at as *const u8, 0, 0);
         let mut open_flags = OPEN_REQUEST_SEEN;
@@ -48,9 +50,13 @@ pub fn leave_request<A: Access>(listener: &Tcp<A>, request: *const u8, segment: 
             open_flags |= OPEN_DEFERRED;
         }
         (*scratch).synack_us = Probe::read(request, layout!(request.snt_synack) as usize, 0);
-        let again: u8 = Probe::read(request, layout!(request.num_retrans) as usize, 0);
+        let again: u8 = Direct::read(request, layout!(request.num_retrans) as usize, 0);
         (*scratch).synack_retransmits = u32::from(again);
         (*scratch).listener = listener.socket().address();
+        let request = Socket::<Direct>::new(request);
+        (*scratch).net = listener.socket().net();
+        (*scratch).listener_ports = listener.socket().ports();
+        (*scratch).request_ports = request.ports();
         (*scratch).open_flags = open_flags;
     }
 }
@@ -66,13 +72,17 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
     if let Some(scratch) = scratch() {
         // SAFETY: `scratch` is a map's value, and this CPU's.
         unsafe {
-            if (*scratch).open_flags != 0 {
+            let socket = tcp.socket();
+            let ports = socket.ports();
+            let is_its_own = (*scratch).net == socket.net()
+                && (ports == (*scratch).listener_ports || ports == (*scratch).request_ports);
+            if (*scratch).open_flags != 0 && is_its_own {
                 to.open_flags = (*scratch).open_flags;
                 to.synack_us = (*scratch).synack_us;
                 to.synack_retransmits = (*scratch).synack_retransmits;
                 to.listener = (*scratch).listener;
-                (*scratch).open_flags = 0;
             }
+            (*scratch).open_flags = 0;
         }
     }
     // Up to Linux 6.14 the child has its listener's accept queue until later, and no peer yet.
@@ -84,16 +94,33 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
     }
 }
 
-/// Notes whether the segment that completes a handshake carries data: the child's
-/// SYN_RECV→ESTABLISHED follows at once.
+/// A passive handshake is being completed: leaves what is known of its SYN, and of the segment that
+/// completes it, for the child's SYN_RECV→ESTABLISHED, which follows at once.
 #[inline(always)]
-pub fn note_last_segment(ctx: &SockOpsContext) {
+pub fn leave_last_segment(ctx: &SockOpsContext) {
     let ops = ctx.ops;
-    // SAFETY: the verifier checks each load of the context and of the packet.
+    // SAFETY: the verifier checks each load of the context.
     unsafe {
-        if (*ops).op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
+        // A Fast Open child is told of at its SYN.
+        if (*ops).op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
+            || (*ops).skb_tcp_flags & u32::from(TCP_FLAG_SYN) != 0
+        {
             return;
         }
+        let Some(scratch) = scratch() else {
+            return;
+        };
+        (*scratch).child = (&raw const (*ops).__bindgen_anon_2.sk).read_volatile() as u64;
+        (*scratch).syn_ns = take_syn(ops);
+        (*scratch).handshake_flags = last_segment(ops);
+    }
+}
+
+/// `HANDSHAKE_*` bits: whether the segment carries what TCP_DEFER_ACCEPT waits for, data or a FIN.
+#[inline(always)]
+unsafe fn last_segment(ops: *const bpf_sock_ops) -> u32 {
+    // SAFETY: the verifier checks each load of the context and of the packet.
+    unsafe {
         let data = (&raw const (*ops).__bindgen_anon_3.skb_data)
             .read_volatile()
             .cast::<u8>();
@@ -101,117 +128,177 @@ pub fn note_last_segment(ctx: &SockOpsContext) {
             .read_volatile()
             .cast::<u8>();
         if data.wrapping_add(TCP_DATA_OFFSET_AT + 1) > end {
-            return;
+            return 0;
         }
         let header = u32::from(*data.add(TCP_DATA_OFFSET_AT) >> 4) * 4;
         let length = (&raw const (*ops).skb_len).read_volatile();
-        if let Some(scratch) = scratch() {
-            (*scratch).handshake_flags = if length > header {
-                HANDSHAKE_ACK_SEEN | HANDSHAKE_ACK_DATA
-            } else {
-                HANDSHAKE_ACK_SEEN
-            };
+        let fin = (*ops).skb_tcp_flags & u32::from(TCP_FLAG_FIN) != 0;
+        if length > header || fin {
+            HANDSHAKE_ACK_SEEN | HANDSHAKE_ACK_DATA
+        } else {
+            HANDSHAKE_ACK_SEEN
         }
     }
 }
 
-/// What [`note_last_segment`] noted, and forgets it.
+/// What [`leave_last_segment`] left for this child, and forgets it: when the SYN came in, or 0, and
+/// `HANDSHAKE_*` bits.
 #[inline(always)]
-pub fn take_last_segment() -> u32 {
-    match scratch() {
+pub fn take_last_segment<A: Access>(child: &Socket<A>) -> (u64, u32) {
+    if let Some(scratch) = scratch() {
         // SAFETY: `scratch` is a map's value, and this CPU's.
-        Some(scratch) => unsafe { core::mem::take(&mut (*scratch).handshake_flags) },
-        None => 0,
+        unsafe {
+            if (*scratch).child == child.address() {
+                (*scratch).child = 0;
+                return ((*scratch).syn_ns, (*scratch).handshake_flags);
+            }
+        }
     }
+    (0, 0)
 }
 
-/// Remembers when a SYN came in. `BPF_SOCK_OPS_TIMEOUT_INIT` is asked once for each request, of
-/// the request itself; not for SYN cookies and Fast Open.
+/// Remembers when a SYN came in, and counts it. `BPF_SOCK_OPS_TIMEOUT_INIT` is asked once for each
+/// request, of the request itself; not for SYN cookies and Fast Open.
 #[inline(always)]
 pub fn remember_syn(ctx: &SockOpsContext) {
     let ops = ctx.ops;
-    // SAFETY: the verifier checks each load of the context.
+    // SAFETY: the verifier checks each load of the context; a bucket is a map's value. Two CPUs may
+    // write to one place at once: their times are then the same but for that moment.
     unsafe {
         if (*ops).op != BPF_SOCK_OPS_TIMEOUT_INIT || (*ops).is_fullsock != 0 {
             return;
         }
-        let mut key = SynKey {
-            local_port: (*ops).local_port as u16,
-            // In network order, as if it were of 32 bits.
-            remote_port: u32::from_be((*ops).remote_port) as u16,
-            ..SynKey::default()
+        count_syn((*ops).local_port as u16);
+        let key = syn_key(ops);
+        let Some(bucket) = bucket_of(&key) else {
+            return;
         };
-        key.local_address[0] = (*ops).local_ip4;
-        key.remote_address[0] = (*ops).remote_ip4;
-        if layout!(request.net_cookie) != 0 {
-            key.net_cookie = bpf_get_netns_cookie(ops.cast());
-        }
         let now: u64 = bpf_ktime_get_ns();
-        // An LRU map makes room; where it cannot, the time is not known.
-        let _known = SYNS.insert(&key, &now, 0);
-        if (*ops).family == u32::from(FAMILY_INET6) {
-            // The family is the listener's: the SYN may be of IPv4 all the same, and the request
-            // has only the addresses of its own. The other entry is nobody's, and goes.
-            write_v6(&mut key, ops);
-            let _known = SYNS.insert(&key, &now, 0);
+        let mut place = bucket;
+        let mut ambiguous = 0;
+        for way in 0..SYN_WAYS {
+            let syn = bucket.add(way);
+            let time = (*syn).time_ns;
+            if time != 0 && is_of(syn, &key) {
+                // Its request is gone, or another namespace has the same addresses.
+                let other = layout!(request.net_cookie) == 0 && now - time < SYN_LIFE_NS;
+                place = syn;
+                ambiguous = u64::from(other);
+                break;
+            }
+            if time < (*place).time_ns {
+                place = syn;
+            }
         }
+        let evicted = (*place).time_ns;
+        if evicted != 0 && now - evicted < SYN_LIFE_NS && !is_of(place, &key) {
+            count_eviction();
+        }
+        (*place).key = key;
+        (*place).ambiguous = ambiguous;
+        (*place).time_ns = now;
     }
 }
 
+/// When the SYN of a handshake came in, and forgets it; 0 when that is not known.
 #[inline(always)]
-unsafe fn write_v6(key: &mut SynKey, ops: *const bpf_sock_ops) {
+unsafe fn take_syn(ops: *mut bpf_sock_ops) -> u64 {
+    // SAFETY: the verifier checks each load of the context; a bucket is a map's value.
+    unsafe {
+        let key = syn_key(ops);
+        let Some(bucket) = bucket_of(&key) else {
+            return 0;
+        };
+        for way in 0..SYN_WAYS {
+            let syn = bucket.add(way);
+            let time = (*syn).time_ns;
+            if time != 0 && is_of(syn, &key) {
+                (*syn).time_ns = 0;
+                return if (*syn).ambiguous == 0 { time } else { 0 };
+            }
+        }
+        0
+    }
+}
+
+/// The connection that a context is of. The family is the listener's: of IPv4 too may be an
+/// address that is mapped, in the request as in the child.
+#[inline(always)]
+unsafe fn syn_key(ops: *mut bpf_sock_ops) -> SynKey {
     // One load each: the verifier refuses to have the context's address computed.
     // SAFETY: the verifier checks each load of the context.
     unsafe {
-        key.local_address = [
-            (&raw const (*ops).local_ip6[0]).read_volatile(),
-            (&raw const (*ops).local_ip6[1]).read_volatile(),
-            (&raw const (*ops).local_ip6[2]).read_volatile(),
-            (&raw const (*ops).local_ip6[3]).read_volatile(),
-        ];
-        key.remote_address = [
-            (&raw const (*ops).remote_ip6[0]).read_volatile(),
-            (&raw const (*ops).remote_ip6[1]).read_volatile(),
-            (&raw const (*ops).remote_ip6[2]).read_volatile(),
-            (&raw const (*ops).remote_ip6[3]).read_volatile(),
-        ];
-    }
-}
-
-/// When the SYN of a child came in, and forgets it; 0 when that is not known.
-#[inline(always)]
-pub fn take_syn<A: Access>(socket: &Socket<A>, local_port: u16) -> u64 {
-    let key = SynKey {
-        local_address: words(socket, SKC_V6_RCV_SADDR, socket.v4_local()),
-        remote_address: words(socket, SKC_V6_DADDR, socket.v4_remote()),
-        net_cookie: socket.net_cookie(),
-        local_port,
-        remote_port: socket.remote_port(),
-        reserved: 0,
-    };
-    // SAFETY: the value is copied before anybody can change it; a torn one cannot be, for nobody
-    // writes it twice.
-    match unsafe { SYNS.get(&key) } {
-        Some(&time) => {
-            let _gone = SYNS.remove(&key);
-            time
+        let mut key = SynKey {
+            // The remote port is in network order, as if it were of 32 bits.
+            ports: u64::from((*ops).local_port) << 16 | u64::from(u32::from_be((*ops).remote_port)),
+            ..SynKey::default()
+        };
+        if (*ops).family == u32::from(FAMILY_INET6) {
+            let local = [
+                (&raw const (*ops).local_ip6[0]).read_volatile(),
+                (&raw const (*ops).local_ip6[1]).read_volatile(),
+                (&raw const (*ops).local_ip6[2]).read_volatile(),
+                (&raw const (*ops).local_ip6[3]).read_volatile(),
+            ];
+            let remote = [
+                (&raw const (*ops).remote_ip6[0]).read_volatile(),
+                (&raw const (*ops).remote_ip6[1]).read_volatile(),
+                (&raw const (*ops).remote_ip6[2]).read_volatile(),
+                (&raw const (*ops).remote_ip6[3]).read_volatile(),
+            ];
+            key.local_address = words(local);
+            key.remote_address = words(remote);
+        } else {
+            key.local_address[0] = u64::from((&raw const (*ops).local_ip4).read_volatile());
+            key.remote_address[0] = u64::from((&raw const (*ops).remote_ip4).read_volatile());
         }
-        None => 0,
+        if layout!(request.net_cookie) != 0 {
+            key.net_cookie = bpf_get_netns_cookie(ops.cast());
+        }
+        key
     }
 }
 
-/// An address as [`SynKey`] has it. A child of an IPv6 listener may be an IPv4 connection: the
-/// request then is one of IPv4, and the child has a mapped address.
+/// An IPv6 address as [`SynKey`] has it.
 #[inline(always)]
-fn words<A: Access>(socket: &Socket<A>, at: usize, v4: u32) -> [u32; 4] {
-    if socket.family() != FAMILY_INET6 {
-        return [v4, 0, 0, 0];
-    }
-    // SAFETY: 16 bytes either way.
-    let words: [u32; 4] = unsafe { core::mem::transmute(socket.read_address(at)) };
-    if words[0] == 0 && words[1] == 0 && words[2] == 0xffff_u32.to_be() {
-        [words[3], 0, 0, 0]
+fn words(address: [u32; 4]) -> [u64; 2] {
+    let word = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    if address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be() {
+        [u64::from(address[3]), 0]
     } else {
-        words
+        [word(address[0], address[1]), word(address[2], address[3])]
     }
+}
+
+/// Where the SYN of a connection is remembered: [`SYN_WAYS`] places.
+#[inline(always)]
+fn bucket_of(key: &SynKey) -> Option<*mut Syn> {
+    // Any multiplier with bits all over does; this is 2^64 divided by the golden ratio.
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = key.net_cookie;
+    for word in [
+        key.local_address[0],
+        key.local_address[1],
+        key.remote_address[0],
+        key.remote_address[1],
+        key.ports,
+    ] {
+        hash = (hash ^ word).wrapping_mul(GOLDEN);
+        hash ^= hash >> 32;
+    }
+    let bucket = SYNS.get_ptr_mut(hash as u32 & (SYN_BUCKETS - 1))?;
+    Some(bucket.cast())
+}
+
+/// A place is of this connection.
+#[inline(always)]
+unsafe fn is_of(syn: *const Syn, key: &SynKey) -> bool {
+    // SAFETY: a place in a bucket.
+    let other = unsafe { (*syn).key };
+    other.ports == key.ports
+        && other.remote_address[0] == key.remote_address[0]
+        && other.remote_address[1] == key.remote_address[1]
+        && other.local_address[0] == key.local_address[0]
+        && other.local_address[1] == key.local_address[1]
+        && other.net_cookie == key.net_cookie
 }

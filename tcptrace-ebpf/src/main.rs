@@ -101,8 +101,10 @@ pub fn send_reset(ctx: BtfTracePointContext) -> i32 {
 /// A listener makes a child: the request's last moment, just before LISTEN→SYN_RECV.
 #[fentry(function = "tcp_create_openreq_child")]
 pub fn create_child(ctx: FEntryContext) -> i32 {
-    let listener = Socket::<Probe>::new(ctx.arg(0));
-    handshake::leave_request(&listener.as_tcp(), ctx.arg(1), ctx.arg(2));
+    // Neither can a listener be anything but TCP's.
+    if let Some(listener) = Socket::<Direct>::new(ctx.arg(0)).tcp() {
+        handshake::leave_request(&listener, ctx.arg(1), ctx.arg(2));
+    }
     0
 }
 
@@ -110,7 +112,7 @@ pub fn create_child(ctx: FEntryContext) -> i32 {
 #[sock_ops]
 pub fn syn(ctx: SockOpsContext) -> u32 {
     handshake::remember_syn(&ctx);
-    handshake::note_last_segment(&ctx);
+    handshake::leave_last_segment(&ctx);
     1
 }
 

@@ -6,11 +6,11 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, LruHashMap, RingBuf},
+    maps::{Array, RingBuf},
 };
 use tcptrace_common::{
-    CpuCounters, FileLayout, FunctionLayout, Layout, RecordLayout, RequestLayout, STATE_SLOTS,
-    Scratch, SockLayout, SynKey, TaskLayout, TcpLayout,
+    CpuCounters, FileLayout, FunctionLayout, Layout, PORTS, RecordLayout, RequestLayout,
+    STATE_SLOTS, SYN_BUCKETS, SYN_WAYS, Scratch, SockLayout, Syn, TaskLayout, TcpLayout,
 };
 
 /// Every event; user space chooses the size.
@@ -25,10 +25,14 @@ pub static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPA
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
-/// When SYNs came in, nanoseconds, until their handshakes are over. The longest unused go first:
-/// a SYN flood reaches it.
+/// When SYNs came in, until their handshakes are over. An array and not the kernel's LRU map:
+/// it tells what it evicts, and costs less. A SYN flood reaches it.
 #[map]
-pub static SYNS: LruHashMap<SynKey, u64> = LruHashMap::with_max_entries(16384, 0);
+pub static SYNS: Array<[Syn; SYN_WAYS]> = Array::with_max_entries(SYN_BUCKETS, 0);
+
+/// How many SYNs came in, by local port; user space maps the memory.
+#[map]
+pub static SYNS_BY_PORT: Array<u64> = Array::with_max_entries(PORTS as u32, BPF_F_MMAPABLE);
 
 /// Filled in before loading, frozen, and then constant to the verifier.
 #[unsafe(no_mangle)]
@@ -144,6 +148,24 @@ pub fn count_loss(kind: usize) {
     if let Some(counters) = this_cpu() {
         // SAFETY: `kind` is a constant below LOST_KINDS.
         unsafe { add_one(&raw mut (*counters).lost[kind]) };
+    }
+}
+
+/// Counts a SYN of a listener's port.
+#[inline(always)]
+pub fn count_syn(port: u16) {
+    if let Some(count) = SYNS_BY_PORT.get_ptr_mut(u32::from(port)) {
+        // SAFETY: a map's value.
+        unsafe { add_one(count) };
+    }
+}
+
+/// Counts a SYN that is forgotten for another, while its handshake may go on.
+#[inline(always)]
+pub fn count_eviction() {
+    if let Some(counters) = this_cpu() {
+        // SAFETY: a map's value.
+        unsafe { add_one(&raw mut (*counters).syns_evicted) };
     }
 }
 

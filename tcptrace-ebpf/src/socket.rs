@@ -130,20 +130,26 @@ impl<A: Access> Socket<A> {
         if !has(LAYOUT_NETNS) {
             return 0;
         }
-        let net: u64 = self.read(SKC_NET, 0);
         // SAFETY: probe reads take any address.
-        unsafe { Probe::read(net as *const u8, layout!(sock.net_ns_inum) as usize, 0) }
+        unsafe {
+            Probe::read(
+                self.net() as *const u8,
+                layout!(sock.net_ns_inum) as usize,
+                0,
+            )
+        }
     }
 
-    /// `net.net_cookie`, 0 where there is none.
+    /// `skc_net`.
     #[inline(always)]
-    pub fn net_cookie(&self) -> u64 {
-        if layout!(request.net_cookie) == 0 {
-            return 0;
-        }
-        let net: u64 = self.read(SKC_NET, 0);
-        // SAFETY: probe reads take any address.
-        unsafe { Probe::read(net as *const u8, layout!(request.net_cookie) as usize, 0) }
+    pub fn net(&self) -> u64 {
+        self.read(SKC_NET, 0)
+    }
+
+    /// `skc_dport` and `skc_num` in one word.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        self.read(SKC_DPORT, 0)
     }
 
     /// Both ends; `local_port` is the caller's, for it lies elsewhere in each kind of socket.
@@ -161,18 +167,6 @@ impl<A: Access> Socket<A> {
         to.netns = self.netns();
     }
 
-    /// `skc_rcv_saddr`, network order.
-    #[inline(always)]
-    pub fn v4_local(&self) -> u32 {
-        self.read(SKC_RCV_SADDR, 0)
-    }
-
-    /// `skc_daddr`, network order.
-    #[inline(always)]
-    pub fn v4_remote(&self) -> u32 {
-        self.read(SKC_DADDR, 0)
-    }
-
     /// `skc_dport`, host order.
     #[inline(always)]
     pub fn remote_port(&self) -> u16 {
@@ -186,7 +180,7 @@ impl<A: Access> Socket<A> {
     }
 
     #[inline(always)]
-    pub fn read_address(&self, offset: usize) -> [u8; 16] {
+    fn read_address(&self, offset: usize) -> [u8; 16] {
         let halves: [u64; 2] = [self.read(offset, 0), self.read(offset + 8, 0)];
         // SAFETY: 16 bytes either way.
         unsafe { core::mem::transmute(halves) }

@@ -94,6 +94,11 @@ impl Tail {
         }
     }
 
+    /// Counts SYNs of which the time was forgotten, as the kernel side told at the end.
+    pub const fn count_syns_evicted(&mut self, evicted: u64) {
+        self.view.counts.syns_evicted = evicted;
+    }
+
     /// Writes what waits, counts what is still open, and returns how the output ended.
     pub fn finish(&mut self, tracker: &Tracker) -> WriterState {
         self.view.count_open(tracker.connections());
@@ -182,6 +187,9 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
         .await
         .context("waiting for the ring buffer")
     })?;
+    if let Some(syns) = tracer.probe.counters().syns() {
+        tracer.consumer.count_syns_evicted(syns.evicted);
+    }
     match tracer.consumer.finish(&tracer.tracker) {
         WriterState::Failed(error) => Err(error).context("writing to standard output"),
         // `tail | head` wants no last words.

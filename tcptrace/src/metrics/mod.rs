@@ -30,6 +30,7 @@ mod families;
 mod histogram;
 mod ports;
 mod scrape;
+mod syns;
 
 use self::{
     cells::{
@@ -37,6 +38,7 @@ use self::{
         source_index, verdict_index,
     },
     ports::{Ports, Slot},
+    syns::Syns,
 };
 pub use self::{
     families::encode,
@@ -68,6 +70,7 @@ impl Default for MetricsConfig {
 pub struct Metrics {
     ports: Ports,
     cells: Cells,
+    syns: Syns,
 }
 
 impl Metrics {
@@ -79,7 +82,11 @@ impl Metrics {
         for _ in ports.labels() {
             cells.add_slot();
         }
-        Self { ports, cells }
+        Self {
+            ports,
+            cells,
+            syns: Syns::default(),
+        }
     }
 
     /// Copies what was counted, with what the rest of the tracer knows. Attempts shown by it stay
@@ -87,7 +94,9 @@ impl Metrics {
     #[must_use]
     pub fn scrape(&mut self, context: ScrapeContext) -> Scrape {
         self.ports.settle_attempts();
+        let syns = context.kernel.syns.as_ref();
         Scrape {
+            syns: syns.map(|counts| self.syns.show(counts, &self.ports)),
             context,
             cells: self.cells.clone(),
             labels: self.ports.labels().to_vec(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cells::Cells;
+use super::{cells::Cells, syns::ShownSyns};
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, Source},
     tracker::Snapshot,
@@ -35,6 +35,8 @@ pub struct Scrape {
     /// The labelled ports, in the order of their slots.
     pub(super) labels: Vec<u16>,
     pub(super) ports_folded: u64,
+    /// Where they are seen.
+    pub(super) syns: Option<ShownSyns>,
     /// Set by the web server, which alone knows.
     pub(super) web_connections: Option<WebConnections>,
 }

@@ -11,13 +11,15 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use tcptrace_common::{
     CpuCounters, LOST_ACCEPT, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT,
-    LOST_TRANSITION, STATE_SLOTS, TcpState,
+    LOST_TRANSITION, PORTS, STATE_SLOTS, TcpState,
 };
 
 /// The mapped counters.
 pub struct Counters {
     memory: MmapRaw,
     cpus: usize,
+    /// SYNs by local port, where they are seen.
+    syns: Option<MmapRaw>,
 }
 
 /// Sums over all CPUs.
@@ -28,6 +30,19 @@ pub struct KernelCounts {
     pub transitions: Vec<(u8, u8, u64)>,
     /// Events that found the ring full, by [`LOST_EVENTS`].
     pub lost_events: [u64; LOST_EVENTS.len()],
+    /// What is seen of SYNs, where they are.
+    pub syns: Option<SynCounts>,
+}
+
+/// What is known of SYNs that came in for listeners; those of SYN cookies and Fast Open are not
+/// among them, nor is one that comes again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SynCounts {
+    /// How many, by the listener's port; those that had any.
+    pub by_port: Vec<(u16, u64)>,
+    /// Of how many the time was forgotten, to remember newer ones', before their handshakes were
+    /// over.
+    pub evicted: u64,
 }
 
 /// What is lost when the ring is full: where it is counted, and its name.
@@ -64,7 +79,38 @@ impl Counters {
         let memory = MmapOptions::new()
             .len(cpus * size_of::<CpuCounters>())
             .map_raw_read_only(map.as_raw_fd())?;
-        Ok(Self { memory, cpus })
+        Ok(Self {
+            memory,
+            cpus,
+            syns: None,
+        })
+    }
+
+    /// Maps the array behind `map`, SYNs by local port.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to map it.
+    pub fn map_syns(&mut self, map: BorrowedFd<'_>) -> std::io::Result<()> {
+        let memory = MmapOptions::new()
+            .len(PORTS * size_of::<u64>())
+            .map_raw_read_only(map.as_raw_fd())?;
+        self.syns = Some(memory);
+        Ok(())
+    }
+
+    /// What is seen of SYNs; `None` where they are not.
+    #[must_use]
+    pub fn syns(&self) -> Option<SynCounts> {
+        let memory = self.syns.as_ref()?;
+        let by_port = (0..=u16::MAX)
+            .map(|port| (port, word(memory, usize::from(port) * size_of::<u64>())))
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        Some(SynCounts {
+            by_port,
+            evicted: self.sum(std::mem::offset_of!(CpuCounters, syns_evicted)),
+        })
     }
 
     /// Events lost so far.
@@ -96,22 +142,25 @@ impl Counters {
         KernelCounts {
             transitions,
             lost_events: self.lost_events(),
+            syns: self.syns(),
         }
     }
 
     /// The sum over CPUs of the word at a byte offset of each entry.
     fn sum(&self, offset: usize) -> u64 {
-        debug_assert!(offset.is_multiple_of(8) && offset + 8 <= size_of::<CpuCounters>());
         (0..self.cpus)
-            .map(|cpu| {
-                let at = cpu * size_of::<CpuCounters>() + offset;
-                // SAFETY: `at` is within the mapping (its length is cpus entries), aligned to 8;
-                // the kernel writes these words atomically and nobody here does.
-                let word = unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().add(at).cast()) };
-                word.load(Ordering::Relaxed)
-            })
+            .map(|cpu| word(&self.memory, cpu * size_of::<CpuCounters>() + offset))
             .sum()
     }
+}
+
+/// The word at a byte offset of a mapping.
+fn word(memory: &MmapRaw, at: usize) -> u64 {
+    assert!(at.is_multiple_of(8) && at + 8 <= memory.len());
+    // SAFETY: within the mapping, and aligned to 8; the kernel writes these words atomically and
+    // nobody here does.
+    let word = unsafe { AtomicU64::from_ptr(memory.as_mut_ptr().add(at).cast()) };
+    word.load(Ordering::Relaxed)
 }
 
 /// A state's name, or its number where it has none here.

@@ -1,10 +1,12 @@
 //! Loading the object, and taking its maps.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::{Ebpf, EbpfLoader, Pod, maps::Map, util::KernelVersion};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use tcptrace_common::{GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH};
+use tcptrace_common::{
+    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, MAP_SYNS_BY_PORT,
+};
 
 use super::{
     Counters, OLDEST_KERNEL, ProbeConfig, ProbeError,
@@ -73,10 +75,23 @@ pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, ProbeError> {
 }
 
 pub(super) fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
-    let map = take_map(ebpf, MAP_COUNTERS)?;
+    let cpus = possible_cpus()? as usize;
+    map_array(ebpf, MAP_COUNTERS, |map| Counters::map(map, cpus))
+}
+
+pub(super) fn map_syns(ebpf: &mut Ebpf, counters: &mut Counters) -> Result<(), ProbeError> {
+    map_array(ebpf, MAP_SYNS_BY_PORT, |map| counters.map_syns(map))
+}
+
+fn map_array<T>(
+    ebpf: &mut Ebpf,
+    name: &str,
+    to_memory: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<T>,
+) -> Result<T, ProbeError> {
+    let map = take_map(ebpf, name)?;
     let Map::Array(data) = &map else {
-        return Err(ProbeError::Load(format!("{MAP_COUNTERS} is not an array")));
+        return Err(ProbeError::Load(format!("{name} is not an array")));
     };
-    Counters::map(data.fd().as_fd(), possible_cpus()? as usize)
-        .map_err(|error| ProbeError::Load(format!("mapping {MAP_COUNTERS}: {error}")))
+    to_memory(data.fd().as_fd())
+        .map_err(|error| ProbeError::Load(format!("mapping {name}: {error}")))
 }

@@ -31,11 +31,11 @@ use tcptrace_common::{Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
 use self::{
     attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
     error::chain,
-    load::{load_object, map_counters, raise_memlock, require_kernel, take_map},
+    load::{load_object, map_counters, map_syns, raise_memlock, require_kernel, take_map},
     program::ProgramInfo,
 };
 pub use self::{
-    counters::{Counters, KernelCounts, LOST_EVENTS, state_name},
+    counters::{Counters, KernelCounts, LOST_EVENTS, SynCounts, state_name},
     error::ProbeError,
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes, MissingGroup},
@@ -137,7 +137,13 @@ impl Probe {
         };
         let events = RingBuf::try_from(take_map(&mut ebpf, MAP_EVENTS)?)
             .map_err(|error| ProbeError::Load(chain(&error)))?;
-        let counters = map_counters(&mut ebpf)?;
+        let mut counters = map_counters(&mut ebpf)?;
+        let sees_syns = |status: &HookStatus| {
+            status.hook == Hook::CreateChild && status.attached == Ok(Source::SockOps)
+        };
+        if hooks.iter().any(sees_syns) {
+            map_syns(&mut ebpf, &mut counters)?;
+        }
         let programs = ebpf
             .programs()
             .filter_map(|(name, program)| ProgramInfo::open(name, program))

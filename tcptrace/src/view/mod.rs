@@ -40,6 +40,8 @@ pub struct Counts {
     pub lost: u64,
     /// Connections given up for lack of room (`--max-connections`).
     pub evicted: u64,
+    /// SYNs of which the time was forgotten before their handshakes were over; set at the end.
+    pub syns_evicted: u64,
     /// Rows dropped: the reader was too slow.
     pub rows_dropped: u64,
     /// Rows dropped: too many waited for their connection to be judged by the filter.
@@ -230,6 +232,7 @@ impl fmt::Display for Counts {
             failed,
             lost,
             evicted,
+            syns_evicted,
             rows_dropped,
             rows_unjudged,
         } = self;
@@ -239,6 +242,12 @@ impl fmt::Display for Counts {
         )?;
         if *evicted > 0 {
             write!(f, ", {evicted} connections given up (--max-connections)")?;
+        }
+        if *syns_evicted > 0 {
+            write!(
+                f,
+                ", {syns_evicted} SYNs forgotten: there were too many at once to time their handshakes"
+            )?;
         }
         if *rows_dropped > 0 {
             write!(

@@ -12,6 +12,7 @@ mod connections;
 mod daemon;
 mod endings;
 mod filters;
+mod handshakes;
 mod load;
 mod loss;
 mod namespaces;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         daemon::tests(),
         endings::tests(),
         filters::tests(),
+        handshakes::tests(),
         load::tests(),
         loss::tests(),
         namespaces::tests(),

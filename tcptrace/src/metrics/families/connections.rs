@@ -48,6 +48,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
         families.push(time_waits(scrape));
     }
     families.push(resets(scrape));
+    families.extend(syns(scrape));
     families
 }
 
@@ -185,6 +186,32 @@ fn carried(scrape: &Scrape) -> Vec<Family> {
         retransmits.add_count(&labels, at.cells.retransmits);
     });
     vec![bytes, segments, retransmits]
+}
+
+/// What is seen of SYNs, where they are: more of them than connections are established means
+/// handshakes that hang.
+fn syns(scrape: &Scrape) -> Vec<Family> {
+    let Some(seen) = &scrape.syns else {
+        return Vec::new();
+    };
+    let mut received = Family::counter(
+        "tcptrace_syns_received_total",
+        &["port"],
+        "SYNs with which a listener began a handshake; a SYN sent again, SYN cookies and Fast Open are not counted. \
+         What exceeds tcptrace_connections_established_total{role=\"passive\"} was not completed, or is not yet.",
+    );
+    for &(port, count) in &seen.labelled {
+        received.add_count(&[&port.to_string()], count);
+    }
+    received.add_count(&["other"], seen.other);
+    let mut evicted = Family::counter(
+        "tcptrace_syns_evicted_total",
+        &[],
+        "SYNs of which the time was forgotten, to remember newer ones', before their handshakes were over or two minutes had passed: \
+         those handshakes are not measured.",
+    );
+    evicted.add_count(&[], seen.evicted);
+    vec![received, evicted]
 }
 
 fn resets(scrape: &Scrape) -> Family {

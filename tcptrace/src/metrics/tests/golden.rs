@@ -10,7 +10,7 @@ use super::host::{Host, LOOPBACK, MS, NETWORK, source};
 use crate::{
     feed::event::CloseFields,
     metrics::families::encode_scrape,
-    probe::{Hook, KernelCounts, Source},
+    probe::{Hook, KernelCounts, Source, SynCounts},
     tracker::Drift,
 };
 
@@ -142,6 +142,10 @@ fn the_exposition_of_a_day_is_as_reviewed() {
     context.kernel = KernelCounts {
         transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
         lost_events: [4, 1, 0, 2, 0, 0],
+        syns: Some(SynCounts {
+            by_port: vec![(22, 3), (8080, 21), (9999, 4)],
+            evicted: 2,
+        }),
     };
     context.reset_reasons = BTreeMap::from([(8, "ABORT_ON_DATA".to_owned())]);
     context.tracker.drift = Some(Drift {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     feed::event::CloseFields,
     metrics::{Metrics, MetricsConfig, families::encode_scrape},
-    probe::{Hook, Source},
+    probe::{Hook, Source, SynCounts},
 };
 
 const ATTEMPTS: &str = "tcptrace_connection_attempts_total";
@@ -275,4 +275,28 @@ fn every_loss_is_shown_and_the_kernels_transitions_are_right_nevertheless() {
     assert_eq!(shown.value(unknown_to_us), Some(1.0));
     let never = "tcptrace_state_transitions_total{from=\"FIN_WAIT1\",to=\"CLOSING\"}";
     assert_eq!(shown.value(never), Some(0.0));
+}
+
+#[test]
+fn syns_that_were_shown_as_other_stay_there() {
+    let mut host = Host::new();
+    let mut seen = |host: &mut Host, by_port: &[(u16, u64)]| {
+        let mut context = host.context();
+        context.kernel.syns = Some(SynCounts {
+            by_port: by_port.to_vec(),
+            evicted: 0,
+        });
+        let shown = Exposition::read(&encode_scrape(&host.metrics.scrape(context)));
+        ["22", "80", "other"]
+            .map(|port| shown.value(&format!("tcptrace_syns_received_total{{port=\"{port}\"}}")))
+    };
+    assert_eq!(seen(&mut host, &[(22, 3)]), [None, None, Some(3.0)]);
+    for port in [22, 80] {
+        let mut socket = host.passive(NETWORK, port);
+        host.establish(&mut socket, 0);
+    }
+    let shown = seen(&mut host, &[(22, 5), (80, 1)]);
+    assert_eq!(shown, [Some(2.0), Some(1.0), Some(3.0)]);
+    let shown = seen(&mut host, &[(22, 5), (80, 4), (9999, 1)]);
+    assert_eq!(shown, [Some(2.0), Some(4.0), Some(4.0)]);
 }

@@ -1,6 +1,6 @@
 //! What comes over the device, told apart by flow, each with the time at which it was heard.
 
-use std::{cell::RefCell, collections::VecDeque, ops::Deref};
+use std::{cell::RefCell, collections::VecDeque, ops::Deref, time::Duration};
 
 use tcptrace::clock::monotonic_ns;
 
@@ -51,6 +51,12 @@ impl Link {
         let now = monotonic_ns();
         self.device.send(packet)?;
         Ok(now)
+    }
+
+    /// Takes all that has come, for nobody.
+    pub(super) fn discard(&self) -> anyhow::Result<()> {
+        while self.device.receive(Duration::ZERO)?.is_some() {}
+        Ok(())
     }
 
     /// The next segment that is wanted; `None` when the deadline is over first. Others wait for

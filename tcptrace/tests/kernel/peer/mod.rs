@@ -95,6 +95,23 @@ impl Peer {
         self.connect_from(PEER_V6.into(), self.here_v6(port))
     }
 
+    /// Sends so many SYNs to a port here, each from a place of its own and taken back at once.
+    pub(crate) fn flood(&self, port: u16, count: u32) -> anyhow::Result<()> {
+        /// Of each address.
+        const PORTS: u32 = 50_000;
+        for number in 0..count {
+            let from = u32::from(PEER) + 1 + number / PORTS;
+            let place = (Ipv4Addr::from(from), u16::try_from(1_024 + number % PORTS)?);
+            let here = Some(self.here(port));
+            let mut flow = Flow::new(Rc::clone(&self.link), here, place.into());
+            flow.send_syn()?;
+            flow.send_rst()?;
+            // The answers would fill the device's queue.
+            self.link.discard()?;
+        }
+        Ok(())
+    }
+
     fn connect_from(&self, peer: IpAddr, here: SocketAddr) -> Flow {
         let from = SocketAddr::new(peer, self.next_port.get());
         self.next_port.set(self.next_port.get() + 1);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket};
 
 use super::{
-    life::{Life, at_least},
+    life::Life,
     stage::{SERVICE, Stage},
     suite::scenarios,
 };
@@ -18,6 +18,7 @@ use crate::{
     peer::{Flow, Unreachable},
     support::{
         Check,
+        record::at_least,
         sockets::{begin_connect, bound, disconnect, local},
     },
 };

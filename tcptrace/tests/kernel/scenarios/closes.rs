@@ -10,7 +10,6 @@ use serde_json::json;
 use tcptrace::clock::monotonic_ns;
 
 use super::{
-    life::at_least,
     owners::alone,
     stage::{Accepted, SERVICE, Stage},
     suite::scenarios,
@@ -19,7 +18,7 @@ use crate::support::{
     Check,
     hooks::{time_wait, traces_functions},
     puppet::Puppet,
-    record::Record,
+    record::{Record, at_least},
     sockets::{CLOSE_WAIT, FIN_WAIT2, wait_state},
 };
 

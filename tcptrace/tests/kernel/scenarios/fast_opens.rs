@@ -9,7 +9,6 @@ use std::{
 use serde_json::json;
 
 use super::{
-    life::at_least,
     stage::{HOME, SERVICE, Stage, accept},
     suite::scenarios,
 };
@@ -18,6 +17,7 @@ use crate::{
     support::{
         Check,
         hooks::accepted_by,
+        record::at_least,
         sockets::{ESTABLISHED, set_tcp_option, wait_state},
     },
 };

@@ -225,32 +225,6 @@ impl Life {
     }
 }
 
-/// A number of a record is no less than what the peer measured.
-pub(crate) fn at_least(record: &Record, name: &str, least_ns: u64) -> Check {
-    let number = record
-        .number(name)
-        .with_context(|| format!("no {name} in {record}"))?;
-    // Both are rounded down.
-    ensure!(
-        number + 1 >= least_ns / 1_000,
-        "{name} is {number}, and the peer measured {} at the least: {record}",
-        least_ns / 1_000
-    );
-    Ok(())
-}
-
-/// A number of a record is between what the peer measured at the least and at the most.
-pub(crate) fn between(record: &Record, name: &str, least_ns: u64, most_ns: u64) -> Check {
-    at_least(record, name, least_ns)?;
-    let number = record.number(name).unwrap_or(0);
-    ensure!(
-        number <= most_ns / 1_000 + 1,
-        "{name} is {number}, and the peer measured {} at the most: {record}",
-        most_ns / 1_000
-    );
-    Ok(())
-}
-
 fn must_be_a_listeners(record: &Record) -> Check {
     let step = record.step();
     ensure!(

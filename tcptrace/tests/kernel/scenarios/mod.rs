@@ -11,7 +11,7 @@ mod closes;
 mod crossed_opens;
 mod destroy;
 mod fast_opens;
-mod kernel;
+pub(crate) mod kernel;
 mod late_data;
 mod life;
 mod listeners;

@@ -13,7 +13,7 @@ use tcptrace::clock::monotonic_ns;
 
 use super::{
     kernel::Kernel,
-    life::{Life, at_least, between},
+    life::Life,
     stage::{Accepted, HOME, Stage, accept},
     suite::scenarios,
 };
@@ -22,7 +22,7 @@ use crate::{
     support::{
         Check,
         hooks::{accepted_by, handshake_source, sees_accept, traces_functions},
-        record::Record,
+        record::{Record, at_least, between},
         sockets::{CLOSE, CLOSE_WAIT, bound, set_tcp_option, wait_state},
     },
 };

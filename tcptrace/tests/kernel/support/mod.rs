@@ -3,6 +3,7 @@
 //! Nothing here asserts a time. A test waits for a condition, for as long as a slow machine may
 //! need, and what cannot run here is ignored with its reason, never passed.
 
+pub(crate) mod bpf;
 pub(crate) mod daemon;
 pub(crate) mod exposition;
 pub(crate) mod guest_init;

@@ -4,7 +4,7 @@
 use std::{io, sync::OnceLock};
 
 use super::{
-    ignored,
+    bpf, ignored,
     namespace::Namespace,
     program::{Running, tcptrace},
 };
@@ -62,46 +62,7 @@ fn missing() -> Option<String> {
     Namespace::new().err().map(|error| format!("{error:#}"))
 }
 
-/// The beginning of `union bpf_attr` for BPF_PROG_LOAD.
-#[repr(C)]
-#[derive(Default)]
-struct ProgLoad {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-}
-
 /// Loads `r0 = 0; exit` as a tracepoint's program and lets it go.
 fn load_trivial_program() -> io::Result<()> {
-    const BPF_PROG_LOAD: libc::c_int = 5;
-    const BPF_PROG_TYPE_TRACEPOINT: u32 = 5;
-    let instructions: [u64; 2] = [0xb7, 0x95];
-    let license = c"GPL";
-    let attributes = ProgLoad {
-        prog_type: BPF_PROG_TYPE_TRACEPOINT,
-        insn_cnt: 2,
-        insns: instructions.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        ..ProgLoad::default()
-    };
-    // SAFETY: bpf(2) reads the attributes and what they point to, all of which outlive the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_LOAD,
-            &raw const attributes,
-            size_of::<ProgLoad>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    nix::unistd::close(i32::try_from(fd).map_err(io::Error::other)?)?;
-    Ok(())
+    bpf::load(bpf::TRACEPOINT, &[0xb7, 0x95]).map(drop)
 }

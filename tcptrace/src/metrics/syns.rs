@@ -1,0 +1,46 @@
+//! SYNs by port label.
+
+use std::collections::HashMap;
+
+use super::ports::{Ports, Slot};
+use crate::probe::SynCounts;
+
+/// SYNs as a scrape shows them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ShownSyns {
+    /// Of the labelled ports that had any.
+    pub(super) labelled: Vec<(u16, u64)>,
+    /// Of all others.
+    pub(super) other: u64,
+    /// As in [`SynCounts`].
+    pub(super) evicted: u64,
+}
+
+/// What was shown of them: the kernel side counts by port, and a label comes later.
+#[derive(Default)]
+pub(super) struct Syns {
+    /// By port, what a scrape showed as `other`; it stays there, for a counter that was shown
+    /// cannot fall.
+    as_other: HashMap<u16, u64>,
+}
+
+impl Syns {
+    /// What a scrape shows.
+    pub(super) fn show(&mut self, counts: &SynCounts, ports: &Ports) -> ShownSyns {
+        let mut shown = ShownSyns {
+            evicted: counts.evicted,
+            ..ShownSyns::default()
+        };
+        for &(port, count) in &counts.by_port {
+            if ports.slot(Some(port)) == Slot::OTHER {
+                self.as_other.insert(port, count);
+                shown.other += count;
+            } else {
+                let before = self.as_other.get(&port).copied().unwrap_or(0);
+                shown.other += before;
+                shown.labelled.push((port, count.saturating_sub(before)));
+            }
+        }
+        shown
+    }
+}
