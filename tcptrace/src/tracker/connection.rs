@@ -10,7 +10,7 @@ use super::{
     release::Allocation,
     terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
 };
-use crate::feed::event::{Details, Endpoints, Request, SocketOwner};
+use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Transition};
 
 /// What is known of a connection while it lives.
 #[derive(Clone, Debug)]
@@ -240,6 +240,32 @@ impl Connection {
         }
     }
 
+    /// It is a child of Fast Open (RFC 7413), which opens in SYN_RECV, though its last ACK never comes:
+    /// known from its SYN, or because no other is accepted, closed or has data there
+    /// (`tcp_fastopen_add_skb`).
+    pub(super) fn was_served_in_syn_recv(&self, transition: &Transition) -> bool {
+        let data = match &transition.details {
+            Details::Close { fields, .. } => fields.is_some_and(|fields| fields.bytes_received > 0),
+            Details::Release { .. } => true,
+            Details::Open { .. }
+            | Details::PassiveOpen { .. }
+            | Details::Established { .. }
+            | Details::Step => false,
+        };
+        self.role == Role::Passive
+            && (self.fast_open == Some(true) || self.accepted_at.is_some() || data)
+    }
+
+    /// Until it is accepted it is its listener's.
+    fn learn_listener(&mut self, endpoints: &Endpoints, listeners: &Listeners) {
+        if self.accepted_at.is_none() {
+            self.process = match self.request.listener {
+                Some(listener) => listeners.process_of(listener),
+                None => listeners.process_at(endpoints),
+            };
+        }
+    }
+
     /// What came with a transition: identity, process, what the handshake left.
     pub(super) fn learn(&mut self, details: &Details, listeners: &Listeners) {
         match details {
@@ -261,6 +287,7 @@ impl Connection {
                 self.owner = *owner;
                 self.request = *request;
                 self.fast_open = request.seen.map(|seen| seen.fast_open);
+                self.learn_listener(endpoints, listeners);
             }
             Details::Established {
                 endpoints,
@@ -278,12 +305,7 @@ impl Connection {
                         if handshake.is_some_and(|fields| fields.syn_data) {
                             self.fast_open = Some(true);
                         }
-                        if self.accepted_at.is_none() {
-                            self.process = match self.request.listener {
-                                Some(listener) => listeners.process_of(listener),
-                                None => listeners.process_at(endpoints),
-                            };
-                        }
+                        self.learn_listener(endpoints, listeners);
                     }
                     Role::Active | Role::Simultaneous => {
                         self.fast_open = handshake.map(|fields| fields.syn_data);
@@ -293,8 +315,13 @@ impl Connection {
             }
             Details::Step => {}
             Details::Release { task } => {
-                if self.process.is_none() && !task.kernel {
-                    self.process = Process::new(task, ProcessSource::Close);
+                // Whoever closes has the socket; who listens at its address need not have had it.
+                let is_known = self.process.is_some_and(|process| {
+                    process.source != ProcessSource::Listen || self.request.listener.is_some()
+                });
+                if !is_known && !task.kernel {
+                    let closer = Process::new(task, ProcessSource::Close);
+                    self.process = closer.or(self.process);
                 }
             }
             Details::Close { endpoints, .. } => self.learn_endpoints(endpoints),

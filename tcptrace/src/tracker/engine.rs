@@ -258,11 +258,10 @@ impl Tracker {
             connection.handshake = handshake::measure(connection, time, fields, syns_seen);
         }
         connection.learn_closer(new);
-        // A Fast Open child is served in SYN_RECV: it opened, though its last ACK never came.
         let served = old == TcpState::SynRecv
-            && connection.role == Role::Passive
-            && (connection.fast_open == Some(true) || connection.accepted_at.is_some());
-        if served && new != TcpState::Established {
+            && new != TcpState::Established
+            && connection.was_served_in_syn_recv(transition);
+        if served {
             connection.fast_open = Some(true);
         }
         let synchronized = is_synchronized(old) || is_synchronized(new);

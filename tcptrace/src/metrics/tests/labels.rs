@@ -280,7 +280,7 @@ fn every_loss_is_shown_and_the_kernels_transitions_are_right_nevertheless() {
 #[test]
 fn syns_that_were_shown_as_other_stay_there() {
     let mut host = Host::new();
-    let mut seen = |host: &mut Host, by_port: &[(u16, u64)]| {
+    let seen = |host: &mut Host, by_port: &[(u16, u64)]| {
         let mut context = host.context();
         context.kernel.syns = Some(SynCounts {
             by_port: by_port.to_vec(),

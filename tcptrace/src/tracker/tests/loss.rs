@@ -53,7 +53,9 @@ fn assert_nothing_invented(told: &Ended, truth: &Ended, context: &str) {
     let process = one
         .process
         .filter(|process| process.source != ProcessSource::Close);
-    same("process", process, other.process, context);
+    // Without the event of a stronger source there is the weaker one.
+    let pid = |process: Process| process.pid;
+    same("pid", process.map(pid), other.process.map(pid), context);
     let role = Some(one.role).filter(|&role| role != Role::Unknown);
     same("role", role, Some(other.role), context);
     let verdict = Some(told.verdict).filter(|&verdict| verdict != Verdict::Unknown);

@@ -26,7 +26,7 @@ use tcptrace_common::TcpState::{self, *};
 
 use self::{
     recording::{Recording, play, record_of, tracker},
-    story::{CLIENT, MS, SERVER, SOCKET, START, Story, closing, ends, orphan, released},
+    story::{CLIENT, MS, SERVER, SOCKET, START, Story, closing, ends, orphan, released, unserved},
 };
 use super::lifecycle::can_lead_to;
 use super::*;

@@ -88,7 +88,12 @@ fn moves(state: TcpState) -> &'static [TcpState] {
 
 /// The socket's last word, and what should be made of it.
 fn last_word(state: TcpState, end: End) -> (CloseFields, Verdict) {
-    let with = |error| CloseFields { error, ..closing() };
+    let without = if state == SynRecv {
+        unserved()
+    } else {
+        closing()
+    };
+    let with = |error| CloseFields { error, ..without };
     match (end, state) {
         (End::Killed, _) => (with(errno::ECONNABORTED), Verdict::Killed),
         (_, SynRecv) => (with(0), Verdict::HandshakeFailed),
@@ -134,7 +139,12 @@ impl Model {
     fn open(&mut self, n: usize, role: Role) {
         self.ids += 1;
         self.ports += 1;
-        let process = (role == Role::Active).then_some((CLIENT.pid, ProcessSource::Connect));
+        let process = if role == Role::Active {
+            Some((CLIENT.pid, ProcessSource::Connect))
+        } else {
+            self.listening()
+                .then_some((SERVER.pid, ProcessSource::Listen))
+        };
         let life = Life {
             role,
             opened: self.now_ns,
@@ -168,7 +178,9 @@ impl Model {
             (Established | SynRecv, FinWait1) => {
                 life.fins.0 = Some(now);
                 life.closed_by = Some(ClosedBy::Local);
-                life.process = life.process.or(Some((CLIENT.pid, ProcessSource::Close)));
+                if life.role == Role::Passive {
+                    life.process = Some((CLIENT.pid, ProcessSource::Close));
+                }
             }
             (Established, CloseWait) => {
                 life.fins.0 = Some(now);
@@ -180,7 +192,9 @@ impl Model {
             }
             (CloseWait, LastAck) => {
                 life.fins.1 = Some(now);
-                life.process = life.process.or(Some((CLIENT.pid, ProcessSource::Close)));
+                if life.role == Role::Passive {
+                    life.process = Some((CLIENT.pid, ProcessSource::Close));
+                }
             }
             _ => {}
         }

@@ -144,6 +144,16 @@ fn a_fast_open_child_may_be_closed_before_it_is_established() {
 }
 
 #[test]
+fn a_child_with_data_before_it_is_established_is_one_of_fast_open() {
+    let child = Story::child().goes(SynRecv);
+    let ended = record_of(child.goes_with(Close, closing()));
+    assert!(ended.connection.established);
+    assert_eq!(ended.connection.established_at, None);
+    assert_eq!(ended.connection.fast_open, Some(true));
+    assert_eq!(ended.connection.handshake, None);
+}
+
+#[test]
 fn a_failed_child_was_never_established() {
     let ended = assert_failed(
         Story::child().goes(SynRecv).goes(Close),

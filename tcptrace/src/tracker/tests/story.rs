@@ -51,6 +51,15 @@ pub(super) fn closing() -> CloseFields {
     }
 }
 
+/// As `closing`, but there never was data.
+pub(super) fn unserved() -> CloseFields {
+    CloseFields {
+        bytes_sent: 0,
+        bytes_received: 0,
+        ..closing()
+    }
+}
+
 /// As `closing`, after close(): the application is done with the socket.
 pub(super) fn orphan() -> CloseFields {
     CloseFields {
@@ -168,7 +177,8 @@ impl Story {
     pub(super) fn goes(self, new: TcpState) -> Self {
         let fields = match self.state {
             FinWait2 | Closing | LastAck => released(),
-            Established | SynSent | SynRecv | FinWait1 | TimeWait | Close | CloseWait | Listen
+            SynRecv => unserved(),
+            Established | SynSent | FinWait1 | TimeWait | Close | CloseWait | Listen
             | NewSynRecv => closing(),
         };
         self.goes_with(new, fields)
@@ -184,7 +194,7 @@ impl Story {
         self.goes_with(Close, fields)
     }
 
-    fn goes_with(mut self, new: TcpState, fields: CloseFields) -> Self {
+    pub(super) fn goes_with(mut self, new: TcpState, fields: CloseFields) -> Self {
         let old = std::mem::replace(&mut self.state, new);
         let details = self.details(old, new, fields);
         self.happens(Body::Transition(Transition { old, new, details }))

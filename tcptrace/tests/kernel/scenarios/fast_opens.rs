@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::json;
+use tcptrace::clock::monotonic_ns;
 
 use super::{
     stage::{HOME, SERVICE, Stage, accept},
@@ -17,7 +18,7 @@ use crate::{
     support::{
         Check,
         hooks::accepted_by,
-        record::at_least,
+        record::between,
         sockets::{ESTABLISHED, set_tcp_option, wait_state},
     },
 };
@@ -26,6 +27,7 @@ scenarios![
     fast_open_server,
     fast_open_server_closed_before_the_ack,
     fast_open_server_reset_before_the_ack,
+    fast_open_server_never_accepted,
     fast_open_client,
     fast_open_client_with_cookie,
 ];
@@ -48,7 +50,8 @@ struct Opened {
     _listener: TcpListener,
     socket: TcpStream,
     flow: Flow,
-    /// When the SYN had been answered.
+    /// When the SYN was sent, and when its answer was heard.
+    syn_ns: u64,
     answered_ns: u64,
 }
 
@@ -58,6 +61,7 @@ fn accepted(stage: &Stage) -> anyhow::Result<Opened> {
     let listener = stage.listen()?;
     let mut flow = stage.peer.connect(HOME);
     flow.send_syn_with_data(b"hello")?;
+    let syn_ns = flow.sent_at_ns();
     let answered_ns = flow.expect_syn_ack()?.at_ns;
     let mut socket = accept(&listener, &flow)?;
     socket.read_exact(&mut [0; 5])?;
@@ -65,6 +69,7 @@ fn accepted(stage: &Stage) -> anyhow::Result<Opened> {
         _listener: listener,
         socket,
         flow,
+        syn_ns,
         answered_ns,
     })
 }
@@ -73,6 +78,7 @@ fn fast_open_server(stage: &Stage) -> Check {
     let Opened {
         socket,
         mut flow,
+        syn_ns,
         answered_ns,
         ..
     } = accepted(stage)?;
@@ -82,13 +88,17 @@ fn fast_open_server(stage: &Stage) -> Check {
     flow.send_ack()?;
     let took = flow.sent_at_ns() - answered_ns;
     wait_state(&socket, ESTABLISHED)?;
+    let most = monotonic_ns() - syn_ns;
     flow.send_rst()?;
     let [life] = stage.lives()?;
     life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
     // Here it is the round trip.
     let established = life.entered("ESTABLISHED")?;
-    at_least(established, "in_state_us", took)?;
-    life.shook_hands(&json!({"role": "passive", "syn_retransmits": 0}))?;
+    between(established, "in_state_us", took, most)?;
+    let handshake = life.shook_hands(&json!({
+        "role": "passive", "syn_retransmits": 0, "fast_open": true, "handshake_source": "synack",
+    }))?;
+    between(handshake, "handshake_us", took, most)?;
     life.ended(&json!({
         "role": "passive", "verdict": "reset_received", "errno": "ECONNRESET",
         "bytes_received": 5,
@@ -110,6 +120,7 @@ fn fast_open_server_closed_before_the_ack(stage: &Stage) -> Check {
     life.went("LISTEN SYN_RECV FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "graceful", "closed_by": "local", "bytes_received": 5,
+        "fast_open": true,
     }))?;
     Ok(())
 }
@@ -130,6 +141,27 @@ fn fast_open_server_reset_before_the_ack(stage: &Stage) -> Check {
     Ok(())
 }
 
+/// Its listener closes before accept(): it had data all the same.
+fn fast_open_server_never_accepted(stage: &Stage) -> Check {
+    switch_on(stage, SERVER | SERVER_WITHOUT_COOKIE | EVERY_LISTENER)?;
+    let listener = stage.listen()?;
+    let mut flow = stage.peer.connect(HOME);
+    flow.send_syn_with_data(b"hello")?;
+    flow.expect_syn_ack()?;
+    drop(listener);
+    flow.expect_rst()?;
+    let [life] = stage.lives()?;
+    life.went("LISTEN SYN_RECV CLOSE")?;
+    life.shook_hands(&json!({"role": "passive", "fast_open": true}))?
+        .must_lack(&["handshake_us"])?;
+    life.ended(&json!({
+        "role": "passive", "established": true, "verdict": "not_accepted",
+        "closed_by": "local", "fast_open": true, "bytes_received": 5,
+        "pid": std::process::id(), "pid_source": "listen",
+    }))?;
+    Ok(())
+}
+
 /// connect() returns at once, and the SYN waits for the first data.
 fn fast_open_client(stage: &Stage) -> Check {
     switch_on(stage, CLIENT | CLIENT_WITHOUT_COOKIE)?;
@@ -142,16 +174,21 @@ fn fast_open_client(stage: &Stage) -> Check {
     flow.expect_silence(Duration::from_millis(100))?;
     let lives = stage.so_far()?;
     lives[0].went("CLOSE SYN_SENT")?;
+    let sends_ns = monotonic_ns();
     socket.write_all(b"hello")?;
     let syn = flow.expect_syn_with_data(b"hello")?;
     flow.send_syn_ack()?;
     flow.expect_ack()?;
     let took = flow.sent_at_ns() - syn.at_ns;
+    let most = monotonic_ns() - sends_ns;
     flow.send_rst()?;
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
-    let handshake = life.shook_hands(&json!({"role": "active", "syn_retransmits": 0}))?;
-    at_least(handshake, "handshake_us", took)?;
+    // The application's idle time between connect() and the first data is no part of it.
+    let handshake = life.shook_hands(&json!({
+        "role": "active", "syn_retransmits": 0, "handshake_source": "srtt",
+    }))?;
+    between(handshake, "handshake_us", took, most)?;
     life.ended(&json!({
         "role": "active", "verdict": "reset_received", "errno": "ECONNRESET", "bytes_sent": 5,
     }))?;

@@ -47,11 +47,7 @@ struct Attach {
 /// Loads a program; each instruction as the kernel lays it out, little end first.
 pub(crate) fn load(kind: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     // Before Linux 5.11 programs are charged to it; elsewhere a refusal does not matter.
-    drop(setrlimit(
-        Resource::RLIMIT_MEMLOCK,
-        RLIM_INFINITY,
-        RLIM_INFINITY,
-    ));
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).ok();
     let license = c"GPL";
     let attributes = Load {
         prog_type: kind,
