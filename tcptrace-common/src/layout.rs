@@ -128,8 +128,10 @@ pub struct RequestLayout {
     pub skb_transport_header: u32,
     /// `inet_timewait_sock.tw_substate`, 1 byte.
     pub tw_substate: u32,
-    /// `net.net_cookie`; 0 when there is no such field (before 5.12).
-    pub net_cookie: u32,
+    /// 1 when sock_ops programs can ask for a namespace's cookie (from Linux 5.15 on).
+    pub netns_cookie: u32,
+    /// Any number: the seed of a hash.
+    pub syn_seed: u32,
 }
 
 /// Byte offsets in `struct file`, `struct socket` and what leads there.
@@ -250,4 +252,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 21 + 3 + 6 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 21 + 3 + 7 + 8 + 3 + 12));

@@ -41,36 +41,26 @@ pub struct Scratch {
 
 const _: () = assert!(size_of::<Scratch>() == 128);
 
-/// A connection whose SYN came in, as the request and the child both know it.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct SynKey {
-    /// Network byte order; an IPv4 address, mapped or not, in the first word alone.
-    pub local_address: [u64; 2],
-    /// As `local_address`.
-    pub remote_address: [u64; 2],
-    /// `net.net_cookie`; 0 where the kernel does not tell it (before 5.12).
-    pub net_cookie: u64,
-    /// The local port times 65,536 and the remote one.
-    pub ports: u64,
-}
-
-/// One SYN: a way of a bucket of the array `SYNS`.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct Syn {
-    /// Whose.
-    pub key: SynKey,
-    /// When it came in, nanoseconds; 0 when there is none here.
-    pub time_ns: u64,
-    /// 1 when two handshakes may be meant, whose namespaces cannot be told apart.
-    pub ambiguous: u64,
-}
-
-const _: () = assert!(size_of::<Syn>() == 64);
-
 /// How many SYNs a bucket remembers; the oldest goes first.
 pub const SYN_WAYS: usize = 4;
+
+/// SYNs that came in: an entry of the array `SYNS`, and a cache line, for that is what it costs.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SynBucket {
+    /// When each came in, nanoseconds; 0 when there is none. The lowest bit is
+    /// [`SYN_AMBIGUOUS`].
+    pub time_ns: [u64; SYN_WAYS],
+    /// Of whom: 64 bits of a hash with a secret seed over addresses, ports and namespace. Two of
+    /// one bucket are the same in one case of 2^52.
+    pub tag: [u64; SYN_WAYS],
+}
+
+/// Two handshakes may be meant, whose namespaces cannot be told apart.
+pub const SYN_AMBIGUOUS: u64 = 1;
+
+const _: () = assert!(size_of::<SynBucket>() == 64);
+
 /// How many buckets there are, a power of two.
 pub const SYN_BUCKETS: u32 = 4096;
 /// A SYN that is older than this, nanoseconds, is of no handshake any more: a listener gives a

@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     FAMILY_INET6, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, LAYOUT_DEFER, OPEN_DEFER_KNOWN,
-    OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, PassiveOpenEvent, SYN_BUCKETS, SYN_LIFE_NS,
-    SYN_WAYS, Syn, SynKey,
+    OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, PassiveOpenEvent, SYN_AMBIGUOUS, SYN_BUCKETS,
+    SYN_LIFE_NS, SYN_WAYS, SynBucket,
 };
 
 use crate::{
@@ -169,34 +169,34 @@ pub fn remember_syn(ctx: &SockOpsContext) {
             return;
         }
         count_syn((*ops).local_port as u16);
-        let key = syn_key(ops);
-        let Some(bucket) = bucket_of(&key) else {
+        let tag = syn_tag(ops);
+        let Some(bucket) = bucket_of(tag) else {
             return;
         };
-        let now: u64 = bpf_ktime_get_ns();
-        let mut place = bucket;
-        let mut ambiguous = 0;
-        for way in 0..SYN_WAYS {
-            let syn = bucket.add(way);
-            let time = (*syn).time_ns;
-            if time != 0 && is_of(syn, &key) {
-                // Its request is gone, or another namespace has the same addresses.
-                let other = layout!(request.net_cookie) == 0 && now - time < SYN_LIFE_NS;
-                place = syn;
-                ambiguous = u64::from(other);
+        let mut now = bpf_ktime_get_ns() & !SYN_AMBIGUOUS;
+        let mut way = 0;
+        let mut before = u64::MAX;
+        for other in 0..SYN_WAYS {
+            let time = (*bucket).time_ns[other];
+            if time != 0 && (*bucket).tag[other] == tag {
+                (way, before) = (other, time);
                 break;
             }
-            if time < (*place).time_ns {
-                place = syn;
+            if time < before {
+                (way, before) = (other, time);
             }
         }
-        let evicted = (*place).time_ns;
-        if evicted != 0 && now - evicted < SYN_LIFE_NS && !is_of(place, &key) {
-            count_eviction();
+        let way = way & (SYN_WAYS - 1);
+        if before != 0 && now.wrapping_sub(before) < SYN_LIFE_NS {
+            if (*bucket).tag[way] != tag {
+                count_eviction();
+            } else if layout!(request.netns_cookie) == 0 {
+                // Its request is gone, or another namespace has the same addresses.
+                now |= SYN_AMBIGUOUS;
+            }
         }
-        (*place).key = key;
-        (*place).ambiguous = ambiguous;
-        (*place).time_ns = now;
+        (*bucket).tag[way] = tag;
+        (*bucket).time_ns[way] = now;
     }
 }
 
@@ -205,34 +205,35 @@ pub fn remember_syn(ctx: &SockOpsContext) {
 unsafe fn take_syn(ops: *mut bpf_sock_ops) -> u64 {
     // SAFETY: the verifier checks each load of the context; a bucket is a map's value.
     unsafe {
-        let key = syn_key(ops);
-        let Some(bucket) = bucket_of(&key) else {
+        let tag = syn_tag(ops);
+        let Some(bucket) = bucket_of(tag) else {
             return 0;
         };
         for way in 0..SYN_WAYS {
-            let syn = bucket.add(way);
-            let time = (*syn).time_ns;
-            if time != 0 && is_of(syn, &key) {
-                (*syn).time_ns = 0;
-                return if (*syn).ambiguous == 0 { time } else { 0 };
+            let time = (*bucket).time_ns[way];
+            if time != 0 && (*bucket).tag[way] == tag {
+                (*bucket).time_ns[way] = 0;
+                return if time & SYN_AMBIGUOUS == 0 { time } else { 0 };
             }
         }
         0
     }
 }
 
-/// The connection that a context is of. The family is the listener's: of IPv4 too may be an
-/// address that is mapped, in the request as in the child.
+/// Stands for the connection that a context is of. The family is the listener's: of IPv4 too may be
+/// an address that is mapped, in the request as in the child.
 #[inline(always)]
-unsafe fn syn_key(ops: *mut bpf_sock_ops) -> SynKey {
-    // One load each: the verifier refuses to have the context's address computed.
+unsafe fn syn_tag(ops: *mut bpf_sock_ops) -> u64 {
+    // One load each: the verifier refuses two at once, and to have the context's address computed.
     // SAFETY: the verifier checks each load of the context.
     unsafe {
-        let mut key = SynKey {
-            // The remote port is in network order, as if it were of 32 bits.
-            ports: u64::from((*ops).local_port) << 16 | u64::from(u32::from_be((*ops).remote_port)),
-            ..SynKey::default()
-        };
+        let local_port = (&raw const (*ops).local_port).read_volatile();
+        let remote_port = (&raw const (*ops).remote_port).read_volatile();
+        let seed = u64::from(layout!(request.syn_seed));
+        let mut hash = mix(seed, word(local_port, remote_port));
+        if layout!(request.netns_cookie) != 0 {
+            hash = mix(hash, bpf_get_netns_cookie(ops.cast()));
+        }
         if (*ops).family == u32::from(FAMILY_INET6) {
             let local = [
                 (&raw const (*ops).local_ip6[0]).read_volatile(),
@@ -246,59 +247,35 @@ unsafe fn syn_key(ops: *mut bpf_sock_ops) -> SynKey {
                 (&raw const (*ops).remote_ip6[2]).read_volatile(),
                 (&raw const (*ops).remote_ip6[3]).read_volatile(),
             ];
-            key.local_address = words(local);
-            key.remote_address = words(remote);
+            if local[0] == 0 && local[1] == 0 && local[2] == 0xffff_u32.to_be() {
+                return mix(hash, word(local[3], remote[3]));
+            }
+            hash = mix(hash, word(local[0], local[1]));
+            hash = mix(hash, word(local[2], local[3]));
+            hash = mix(hash, word(remote[0], remote[1]));
+            mix(hash, word(remote[2], remote[3]))
         } else {
-            key.local_address[0] = u64::from((&raw const (*ops).local_ip4).read_volatile());
-            key.remote_address[0] = u64::from((&raw const (*ops).remote_ip4).read_volatile());
+            let local = (&raw const (*ops).local_ip4).read_volatile();
+            let remote = (&raw const (*ops).remote_ip4).read_volatile();
+            mix(hash, word(local, remote))
         }
-        if layout!(request.net_cookie) != 0 {
-            key.net_cookie = bpf_get_netns_cookie(ops.cast());
-        }
-        key
     }
 }
 
-/// An IPv6 address as [`SynKey`] has it.
 #[inline(always)]
-fn words(address: [u32; 4]) -> [u64; 2] {
-    let word = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    if address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be() {
-        [u64::from(address[3]), 0]
-    } else {
-        [word(address[0], address[1]), word(address[2], address[3])]
-    }
+fn word(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }
 
-/// Where the SYN of a connection is remembered: [`SYN_WAYS`] places.
+/// A step of a hash: the multiplier is 2^64 divided by the golden ratio.
 #[inline(always)]
-fn bucket_of(key: &SynKey) -> Option<*mut Syn> {
-    // Any multiplier with bits all over does; this is 2^64 divided by the golden ratio.
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = key.net_cookie;
-    for word in [
-        key.local_address[0],
-        key.local_address[1],
-        key.remote_address[0],
-        key.remote_address[1],
-        key.ports,
-    ] {
-        hash = (hash ^ word).wrapping_mul(GOLDEN);
-        hash ^= hash >> 32;
-    }
-    let bucket = SYNS.get_ptr_mut(hash as u32 & (SYN_BUCKETS - 1))?;
-    Some(bucket.cast())
+fn mix(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ hash >> 32
 }
 
-/// A place is of this connection.
+/// Where the SYN of a connection is remembered.
 #[inline(always)]
-unsafe fn is_of(syn: *const Syn, key: &SynKey) -> bool {
-    // SAFETY: a place in a bucket.
-    let other = unsafe { (*syn).key };
-    other.ports == key.ports
-        && other.remote_address[0] == key.remote_address[0]
-        && other.remote_address[1] == key.remote_address[1]
-        && other.local_address[0] == key.local_address[0]
-        && other.local_address[1] == key.local_address[1]
-        && other.net_cookie == key.net_cookie
+fn bucket_of(tag: u64) -> Option<*mut SynBucket> {
+    SYNS.get_ptr_mut(tag as u32 & (SYN_BUCKETS - 1))
 }

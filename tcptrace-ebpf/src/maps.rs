@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     CpuCounters, FileLayout, FunctionLayout, Layout, PORTS, RecordLayout, RequestLayout,
-    STATE_SLOTS, SYN_BUCKETS, SYN_WAYS, Scratch, SockLayout, Syn, TaskLayout, TcpLayout,
+    STATE_SLOTS, SYN_BUCKETS, Scratch, SockLayout, SynBucket, TaskLayout, TcpLayout,
 };
 
 /// Every event; user space chooses the size.
@@ -28,7 +28,7 @@ pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 /// When SYNs came in, until their handshakes are over. An array and not the kernel's LRU map:
 /// it tells what it evicts, and costs less. A SYN flood reaches it.
 #[map]
-pub static SYNS: Array<[Syn; SYN_WAYS]> = Array::with_max_entries(SYN_BUCKETS, 0);
+pub static SYNS: Array<SynBucket> = Array::with_max_entries(SYN_BUCKETS, 0);
 
 /// How many SYNs came in, by local port; user space maps the memory.
 #[map]
@@ -84,7 +84,8 @@ pub static LAYOUT: Layout = Layout {
         skb_head: 0,
         skb_transport_header: 0,
         tw_substate: 0,
-        net_cookie: 0,
+        netns_cookie: 0,
+        syn_seed: 0,
     },
     file: FileLayout {
         files: 0,

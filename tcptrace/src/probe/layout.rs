@@ -374,11 +374,8 @@ fn resolve_request(btf: &Btf) -> Result<RequestLayout, BtfError> {
         skb_head: btf.offset("sk_buff", "head", 8)?,
         skb_transport_header: btf.offset("sk_buff", "transport_header", 2)?,
         tw_substate: 0,
-        // The field is older than the helper, and was only set when somebody asked.
-        net_cookie: btf
-            .function_id(SOCK_OPS_COOKIE)
-            .and_then(|_| btf.offset("net", "net_cookie", 8))
-            .unwrap_or(0),
+        netns_cookie: btf.function_id(SOCK_OPS_COOKIE).is_ok().into(),
+        syn_seed: 0,
     })
 }
 

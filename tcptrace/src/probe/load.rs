@@ -1,6 +1,9 @@
 //! Loading the object, and taking its maps.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use aya::{Ebpf, EbpfLoader, Pod, maps::Map, util::KernelVersion};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -61,6 +64,11 @@ pub(super) fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, 
             ProbeError::Load(why)
         }
     })
+}
+
+/// A number that nobody outside can know.
+pub(super) fn seed() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
 }
 
 fn possible_cpus() -> Result<u32, ProbeError> {

@@ -111,6 +111,7 @@ impl Probe {
         if let Ok(exit_ret) = exit_ret {
             layout.file.exit_ret = exit_ret;
         }
+        layout.request.syn_seed = load::seed();
 
         let mut ebpf = load_object(config, layout)?;
         let btf = types.as_ref().map_err(Clone::clone).and_then(|types| {
