@@ -67,8 +67,11 @@ pub const FIELDS_TCP: u8 = 2;
 pub const FIELDS_TASK: u8 = 4;
 /// `fields`: the current task is a kernel thread (`PF_KTHREAD`).
 pub const FIELDS_KTHREAD: u8 = 8;
+/// `fields`, of →FIN_WAIT1 and →LAST_ACK: our FIN cannot leave at once, for data waits before it or
+/// the peer has no room; of →FIN_WAIT2 and →CLOSING: it has not left. Only with [`FIELDS_TCP`].
+pub const FIELDS_UNSENT: u8 = 16;
 /// Every `fields` bit there is.
-pub const FIELDS_ALL: u8 = FIELDS_USER | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD;
+pub const FIELDS_ALL: u8 = FIELDS_USER | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD | FIELDS_UNSENT;
 
 /// `AF_INET`.
 pub const FAMILY_INET: u16 = 2;
@@ -258,10 +261,10 @@ pub struct CloseEvent {
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,
-    /// `bytes_sent`: payload handed to IP, retransmissions included.
+    /// `bytes_sent - bytes_retrans`: payload handed to IP; again each time that it was not taken.
     pub bytes_sent: u64,
-    /// `bytes_retrans`: of those, retransmitted.
-    pub bytes_retransmitted: u64,
+    /// `bytes_acked`: what the peer acknowledged, our FIN included, and the SYN of connect().
+    pub bytes_acked: u64,
     /// `bytes_received`: payload, and one for the peer's FIN.
     pub bytes_received: u64,
     /// `segs_out`.
@@ -287,7 +290,9 @@ pub struct CloseEvent {
     /// `icsk_probes_out`: zero-window or keepalive probes without an answer.
     pub probes_out: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// `snd_nxt - snd_una`: what has left and is not acknowledged.
+    pub in_flight: u32,
 }
 
 /// A RST was received or sent.
@@ -401,10 +406,10 @@ layout! {
     StepEvent = 32 { header @ 0 }
     ReleaseEvent = 56 { header @ 0, task @ 32 }
     CloseEvent = 136 {
-        header @ 0, endpoints @ 32, bytes_sent @ 72, bytes_retransmitted @ 80, bytes_received @ 88,
+        header @ 0, endpoints @ 32, bytes_sent @ 72, bytes_acked @ 80, bytes_received @ 88,
         segments_sent @ 96, segments_received @ 100, retransmits @ 104, srtt_us @ 108, error @ 112,
         unread @ 116, unacknowledged @ 120, send_window @ 124, shutdown @ 128, sock_flags @ 129,
-        probes_out @ 130, reserved @ 131,
+        probes_out @ 130, reserved @ 131, in_flight @ 132,
     }
     ResetEvent = 80 { header @ 0, endpoints @ 32, reason @ 72, reserved @ 76 }
     AcceptEvent = 96 { header @ 0, endpoints @ 32, task @ 72 }

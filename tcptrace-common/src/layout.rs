@@ -90,6 +90,10 @@ pub struct TcpLayout {
     pub copied_seq: u32,
     /// `write_seq`.
     pub write_seq: u32,
+    /// `bytes_acked`.
+    pub bytes_acked: u32,
+    /// `snd_nxt`.
+    pub snd_nxt: u32,
     /// `snd_una`.
     pub snd_una: u32,
     /// `snd_wnd`.
@@ -252,4 +256,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 21 + 3 + 7 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 23 + 3 + 7 + 8 + 3 + 12));

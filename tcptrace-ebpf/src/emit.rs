@@ -74,7 +74,7 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
         kind,
         old,
         new,
-        fields: Socket::<A>::known_fields(),
+        fields: Socket::<A>::known_fields() | tcp.unsent(new),
         family: socket.family(),
     };
     // SAFETY (all arms): each pointer is reserved room for the whole event.

@@ -61,6 +61,8 @@ pub static LAYOUT: Layout = Layout {
         rcv_nxt: 0,
         copied_seq: 0,
         write_seq: 0,
+        bytes_acked: 0,
+        snd_nxt: 0,
         snd_una: 0,
         snd_wnd: 0,
         linger2: 0,

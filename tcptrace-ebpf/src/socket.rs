@@ -4,10 +4,10 @@ use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
 use tcptrace_common::{
-    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER,
+    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_UNSENT, FIELDS_USER,
     HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, LAYOUT_CGROUP, LAYOUT_DEFER,
     LAYOUT_NETNS, LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET,
-    SOCK_LINGER2_NEGATIVE, sock_common::*,
+    SOCK_LINGER2_NEGATIVE, TcpState, sock_common::*,
 };
 
 use crate::{
@@ -275,6 +275,28 @@ impl<A: Access> Tcp<A> {
         flags
     }
 
+    /// [`FIELDS_UNSENT`] at a transition to `new`. The kernel sets the state before it queues the FIN
+    /// (`tcp_close_state`, `tcp_send_fin`).
+    #[inline(always)]
+    pub fn unsent(&self, new: u8) -> u8 {
+        const FIN_WAIT1: u8 = TcpState::FinWait1.raw();
+        const FIN_WAIT2: u8 = TcpState::FinWait2.raw();
+        const LAST_ACK: u8 = TcpState::LastAck.raw();
+        const CLOSING: u8 = TcpState::Closing.raw();
+        if !has(LAYOUT_TCP) || !matches!(new, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING) {
+            return 0;
+        }
+        let sk = &self.0;
+        let write_seq: u32 = sk.field(layout!(tcp.write_seq), 0);
+        let snd_nxt: u32 = sk.field(layout!(tcp.snd_nxt), 0);
+        let mut unsent = write_seq != snd_nxt;
+        if matches!(new, FIN_WAIT1 | LAST_ACK) {
+            let snd_una: u32 = sk.field(layout!(tcp.snd_una), 0);
+            unsent |= write_seq.wrapping_sub(snd_una) >= sk.field(layout!(tcp.snd_wnd), 0);
+        }
+        if unsent { FIELDS_UNSENT } else { 0 }
+    }
+
     /// All that a closing socket tells about its life and its end.
     #[inline(always)]
     pub fn write_close(&self, to: &mut CloseEvent) {
@@ -286,8 +308,9 @@ impl<A: Access> Tcp<A> {
             return;
         }
         let sk = &self.0;
-        to.bytes_sent = sk.field(layout!(tcp.bytes_sent), 0);
-        to.bytes_retransmitted = sk.field(layout!(tcp.bytes_retrans), 0);
+        let sent: u64 = sk.field(layout!(tcp.bytes_sent), 0);
+        to.bytes_sent = sent.wrapping_sub(sk.field(layout!(tcp.bytes_retrans), 0));
+        to.bytes_acked = sk.field(layout!(tcp.bytes_acked), 0);
         to.bytes_received = sk.field(layout!(tcp.bytes_received), 0);
         to.segments_sent = sk.field(layout!(tcp.segs_out), 0);
         to.segments_received = sk.field(layout!(tcp.segs_in), 0);
@@ -297,7 +320,10 @@ impl<A: Access> Tcp<A> {
         let rcv_nxt: u32 = sk.field(layout!(tcp.rcv_nxt), 0);
         to.unread = rcv_nxt.wrapping_sub(sk.field(layout!(tcp.copied_seq), 0));
         let write_seq: u32 = sk.field(layout!(tcp.write_seq), 0);
-        to.unacknowledged = write_seq.wrapping_sub(sk.field(layout!(tcp.snd_una), 0));
+        let snd_una: u32 = sk.field(layout!(tcp.snd_una), 0);
+        let snd_nxt: u32 = sk.field(layout!(tcp.snd_nxt), 0);
+        to.unacknowledged = write_seq.wrapping_sub(snd_una);
+        to.in_flight = snd_nxt.wrapping_sub(snd_una);
         to.send_window = sk.field(layout!(tcp.snd_wnd), 0);
         to.shutdown = sk.field(layout!(sock.sk_shutdown), 0);
         to.probes_out = sk.field(layout!(tcp.icsk_probes_out), 0);
@@ -311,7 +337,7 @@ impl<A: Access> Tcp<A> {
             sock_flags |= SOCK_LINGER2_NEGATIVE;
         }
         to.sock_flags = sock_flags;
-        to.reserved = [0; 5];
+        to.reserved = 0;
     }
 }
 

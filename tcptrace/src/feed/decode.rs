@@ -7,11 +7,11 @@ mod fields;
 
 use tcptrace_common::{
     AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
-    KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
-    KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP, KIND_SYNACK_RETRANSMIT,
-    KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent, REASON_NONE, ReleaseEvent,
-    ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
-    TimewaitStepEvent, kind_of_transition,
+    FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN,
+    KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP,
+    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent,
+    REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState,
+    TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use self::fields::{
@@ -98,6 +98,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         });
     }
     let header = Header::read(raw)?;
+    let knows_fin = header.knows_fin(kind);
+    if header.has(FIELDS_UNSENT) && !knows_fin {
+        return Err(out_of_range("fields", header.fields));
+    }
     let body = match kind {
         KIND_RESET_RECEIVED
         | KIND_RESET_SENT
@@ -116,7 +120,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
                 });
             }
             let details = read_details(raw, kind, &header)?;
-            Body::Transition(Transition { old, new, details })
+            Body::Transition(Transition {
+                old,
+                new,
+                details,
+                fin_left: knows_fin.then(|| !header.has(FIELDS_UNSENT)),
+            })
         }
     };
     Ok(Event {
@@ -164,6 +173,14 @@ impl Header {
             fields,
             family,
         })
+    }
+
+    /// It is a transition that tells whether our FIN has left.
+    fn knows_fin(&self, kind: u8) -> bool {
+        use TcpState::{Closing, FinWait1, FinWait2, LastAck};
+        matches!(kind, KIND_RELEASE | KIND_STEP)
+            && matches!(self.new, FinWait1 | FinWait2 | LastAck | Closing)
+            && self.has(FIELDS_TCP)
     }
 
     fn has(&self, fields: u8) -> bool {

@@ -106,6 +106,9 @@ pub struct Transition {
     pub new: TcpState,
     /// What came with it.
     pub details: Details,
+    /// Our FIN has left by then (→FIN_WAIT2, →CLOSING), or leaves at once (→FIN_WAIT1, →LAST_ACK): no
+    /// data waits before it, and the peer has room. `None` elsewhere, and where it cannot be read.
+    pub fin_left: Option<bool>,
 }
 
 /// What comes with a transition, by its kind.
@@ -246,8 +249,10 @@ pub struct HandshakeFields {
 /// A closing socket's fields: how it lived and why it died.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloseFields {
-    /// Payload handed to IP, without retransmissions.
+    /// Payload handed to IP, without retransmissions; again each time that it was not taken.
     pub bytes_sent: u64,
+    /// What the peer acknowledged, our FIN included, and the SYN of connect().
+    pub bytes_acked: u64,
     /// Payload received, without the peer's FIN.
     pub bytes_received: u64,
     /// Segments sent, SYN, FIN and bare ACKs included.
@@ -264,6 +269,8 @@ pub struct CloseFields {
     pub unread: u32,
     /// What the peer has not acknowledged, FIN included.
     pub unacknowledged: u32,
+    /// What of that has left.
+    pub in_flight: u32,
     /// The window the peer last offered.
     pub send_window: u32,
     /// The application shut down receiving.
@@ -280,4 +287,12 @@ pub struct CloseFields {
     pub linger2_negative: bool,
     /// Zero-window or keepalive probes without an answer.
     pub probes_out: u8,
+}
+
+impl CloseFields {
+    /// All that was written has left, and our FIN if there was one.
+    #[must_use]
+    pub const fn all_left(&self) -> bool {
+        self.in_flight == self.unacknowledged
+    }
 }

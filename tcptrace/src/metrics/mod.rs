@@ -45,7 +45,7 @@ pub use self::{
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
 };
-use crate::tracker::{Connection, Ended, Role, Update};
+use crate::tracker::{ClosedBy, Connection, Ended, Role, Update};
 
 /// How the metrics are set up.
 #[derive(Clone, Debug)]
@@ -226,7 +226,7 @@ impl Metrics {
             self.cells.rtt[scope_index(connection)].observe(u64::from(fields.srtt_us) * 1000);
         }
         let cells = self.cells.at(slot, role);
-        cells.bytes[SENT] += fields.bytes_sent;
+        cells.bytes[SENT] += ended.bytes_sent().unwrap_or(0);
         cells.bytes[RECEIVED] += fields.bytes_received;
         cells.segments[SENT] += u64::from(fields.segments_sent);
         cells.segments[RECEIVED] += u64::from(fields.segments_received);
@@ -249,6 +249,11 @@ impl Metrics {
             }
             Update::Accepted(connection) => self.accepted(connection),
             Update::Released(release) => {
+                if let (Some(side), Some(ns)) =
+                    (side_index(Some(ClosedBy::Local)), release.half_closed_ns)
+                {
+                    self.cells.half_closed[side].observe(ns);
+                }
                 if matches!(release.time_wait, Some((true, _))) {
                     self.time_wait(release.role, release.service_port());
                 }

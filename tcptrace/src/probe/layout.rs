@@ -338,6 +338,8 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
     layout.tcp = TcpLayout {
         bytes_sent: tcp("bytes_sent", 8)?,
         bytes_retrans: tcp("bytes_retrans", 8)?,
+        bytes_acked: tcp("bytes_acked", 8)?,
+        snd_nxt: tcp("snd_nxt", 4)?,
         bytes_received: tcp("bytes_received", 8)?,
         segs_out: tcp("segs_out", 4)?,
         segs_in: tcp("segs_in", 4)?,

@@ -267,6 +267,9 @@ pub struct ReleaseRecord {
     /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
+    /// Our FIN until the peer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_closed_us: Option<u64>,
     /// When the peer's FIN came.
     #[serde(
         skip_serializing_if = "Option::is_none",

@@ -142,8 +142,8 @@ impl Recorder {
             .filter(|&error| error != 0);
         let established_end = connection.first_fin.map_or(closed, Moment::get);
         // Without the first FIN of a connection that had one, the end of that phase is not known.
-        let phase_end_seen =
-            connection.first_fin.is_some() || (connection.first_fin_by.is_none() && ended.end_seen);
+        let phase_end_seen = connection.first_fin.is_some()
+            || (connection.state == TcpState::Established && ended.end_seen);
         let record = ConnectionRecord {
             identity: self.identity_of(connection),
             uid: connection.owner.uid,
@@ -180,7 +180,7 @@ impl Recorder {
             time_wait: ended.time_wait.map(|(entered, _)| entered),
             time_wait_source: ended.time_wait.map(|(_, source)| source.name()),
             peer_fin: ended.peer_fin().filter(|_| connection.established),
-            bytes_sent: fields.map(|fields| fields.bytes_sent),
+            bytes_sent: ended.bytes_sent(),
             bytes_received: fields.map(|fields| fields.bytes_received),
             segments_sent: fields.map(|fields| fields.segments_sent),
             segments_received: fields.map(|fields| fields.segments_received),
@@ -208,6 +208,7 @@ impl Recorder {
                     release.endpoints.as_ref(),
                     release.process.as_ref(),
                 ),
+                half_closed_us: release.half_closed_ns.map(micros),
                 peer_fin_at: release.peer_fin.map(|moment| self.wall(moment)),
                 fin_wait2_us: release.fin_wait2_ns.map(micros),
                 time_wait: release.time_wait.map(|(entered, _)| entered),

@@ -55,6 +55,8 @@ pub struct Connection {
     /// TCP Fast Open (RFC 7413): the SYN carried data that was taken. `None` while it cannot be
     /// told.
     pub fast_open: Option<bool>,
+    /// TCP_REPAIR restored it: it never sent a SYN.
+    pub(super) repaired: bool,
     /// accept() returned it.
     pub accepted_at: Option<Moment>,
     /// Smoothed round trip at ESTABLISHED, microseconds.
@@ -104,6 +106,7 @@ impl Connection {
             syn_retransmits: None,
             request: Request::default(),
             fast_open: None,
+            repaired: false,
             accepted_at: None,
             handshake_srtt_us: None,
             reset_received: false,
@@ -194,17 +197,27 @@ impl Connection {
         known.netns = new.netns.or(known.netns);
     }
 
-    /// What being in `state` tells about who closed first. The first answer stands, but that a
-    /// simultaneous close begins as one of ours.
-    pub(super) fn learn_closer(&mut self, state: TcpState) {
+    /// What being in `state` tells about whose FIN was first on the wire; `fin_left` says whether ours
+    /// had left when it was entered. The first answer stands, but that a simultaneous close begins as
+    /// one of ours.
+    pub(super) fn learn_closer(&mut self, state: TcpState, fin_left: Option<bool>) {
         match state {
+            // close() comes long before the FIN where data waits to be sent.
+            TcpState::FinWait1 if fin_left != Some(true) => {}
             TcpState::FinWait1 | TcpState::FinWait2 => {
                 self.first_fin_by.get_or_insert(ClosedBy::Local);
             }
             TcpState::CloseWait | TcpState::LastAck => {
                 self.first_fin_by.get_or_insert(ClosedBy::Remote);
             }
-            TcpState::Closing => self.first_fin_by = Some(ClosedBy::Simultaneous),
+            // The peer's came: before ours left, or before the peer had heard of ours.
+            TcpState::Closing => match (fin_left, self.first_fin_by) {
+                (Some(false), _) => self.first_fin_by = Some(ClosedBy::Remote),
+                (Some(true), _) | (None, Some(ClosedBy::Local)) => {
+                    self.first_fin_by = Some(ClosedBy::Simultaneous);
+                }
+                (None, _) => {}
+            },
             TcpState::Established
             | TcpState::SynSent
             | TcpState::SynRecv
@@ -223,13 +236,18 @@ impl Connection {
     }
 
     /// What a step means for the connection's phases.
-    pub(super) const fn learn_step(&mut self, step: Step, time: Moment) {
+    pub(super) fn learn_step(&mut self, step: Step, time: Moment, fin_left: Option<bool>) {
+        let left = fin_left == Some(true);
         match step {
             Step::SynsCrossed => self.role = Role::Simultaneous,
             Step::Established => self.established_at = Some(time),
             Step::FinAcknowledged => self.fin_acked = Some(time),
-            Step::LocalFin | Step::RemoteFin => self.first_fin = Some(time),
-            Step::SecondFin | Step::FinsCrossed => self.second_fin = Some(time),
+            Step::RemoteFin => self.first_fin = Some(time),
+            // Where it waits, when it leaves is not known.
+            Step::LocalFin => self.first_fin = left.then_some(time),
+            Step::SecondFin => self.second_fin = left.then_some(time),
+            Step::FinsCrossed if left => self.second_fin = Some(time),
+            Step::FinsCrossed => self.first_fin = fin_left.map(|_| time),
             Step::ActiveOpen
             | Step::PassiveOpen
             | Step::Listen
@@ -295,6 +313,7 @@ impl Connection {
             } => {
                 self.learn_endpoints(endpoints);
                 self.syn_retransmits = handshake.map(|fields| fields.retransmits);
+                self.repaired = handshake.is_some_and(|fields| fields.repair);
                 self.handshake_srtt_us = handshake
                     .map(|fields| fields.srtt_us)
                     .filter(|&srtt| srtt != 0);

@@ -9,7 +9,7 @@ use super::{
     GRACE_NS,
     connection::Connection,
     release::{Release, TimeWaitSource},
-    terms::{ClosedBy, Moment},
+    terms::{ClosedBy, Moment, Role},
     verdict::Verdict,
 };
 use crate::feed::event::CloseFields;
@@ -34,7 +34,7 @@ pub struct Ended {
     /// Why it ended; settled when the record is written.
     pub verdict: Verdict,
     /// What the peer got on the timewait socket, if that was a RST; said after the record.
-    pub(super) refused: Option<Release>,
+    pub(super) refused: Option<Box<Release>>,
 }
 
 impl Ended {
@@ -85,6 +85,31 @@ impl Ended {
             | Verdict::FinWaitTimeout
             | Verdict::Unknown => None,
         })
+    }
+
+    /// Payload that left at least once, each byte counted once however often it was sent or tried: what
+    /// was acknowledged and what is in flight, without SYN and FIN. `None` when the socket cannot
+    /// say, or whether a SYN is among it.
+    #[must_use]
+    pub fn bytes_sent(&self) -> Option<u64> {
+        let fields = self.fields?;
+        let connection = &self.connection;
+        let fin = fields.all_left()
+            && matches!(
+                connection.state,
+                TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck
+            );
+        let sent = fields.bytes_acked.saturating_add(fields.in_flight.into());
+        let sent = sent.saturating_sub(fin.into());
+        match connection.role {
+            Role::Passive => Some(sent),
+            Role::Active | Role::Simultaneous if connection.repaired => Some(sent),
+            Role::Active | Role::Simultaneous => Some(sent.saturating_sub(1)),
+            // The socket's own count can only be more, by what was not taken.
+            Role::Unknown => [sent, sent.saturating_sub(1)]
+                .into_iter()
+                .find(|&sent| sent == fields.bytes_sent),
+        }
     }
 
     /// How long one direction was closed and the other open, nanoseconds; `None` when one end of

@@ -202,7 +202,7 @@ impl Tracker {
         }
         connection.lost_before = u64::MAX;
         connection.established = is_synchronized(transition.old);
-        connection.learn_closer(transition.old);
+        connection.learn_closer(transition.old, None);
         connection.learn(&transition.details, &self.listeners);
         self.enter(connection)
     }
@@ -241,7 +241,7 @@ impl Tracker {
             self.stats.gaps += connection.mark_gap();
             connection.state_since = None;
             connection.lost_before = u64::MAX;
-            connection.learn_closer(old);
+            connection.learn_closer(old, None);
             if old == TcpState::SynRecv && connection.role == Role::Active {
                 // Either the SYNs crossed, or it is the child of a listener and another one.
                 connection.role = Role::Unknown;
@@ -251,13 +251,16 @@ impl Tracker {
             .state_since
             .map(|since| time.get().saturating_sub(since.get()));
         connection.learn(&transition.details, &self.listeners);
-        connection.learn_step(step, time);
+        connection.learn_step(step, time, transition.fin_left);
         if step == Step::Established {
             let fields = handshake_fields(&transition.details);
             let syns_seen = self.config.sources.syns;
             connection.handshake = handshake::measure(connection, time, fields, syns_seen);
         }
-        connection.learn_closer(new);
+        connection.learn_closer(new, transition.fin_left);
+        if let (TcpState::FinWait1, Some(fields)) = (old, close_fields(&transition.details)) {
+            connection.learn_closer(old, Some(fields.all_left()));
+        }
         let served = old == TcpState::SynRecv
             && new != TcpState::Established
             && connection.was_served_in_syn_recv(transition);

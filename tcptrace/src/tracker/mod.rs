@@ -220,7 +220,8 @@ impl Tracker {
         }
         let refused = ended.refused.take();
         self.updates.push(Update::Ended(ended));
-        self.updates.extend(refused.map(Update::Released));
+        self.updates
+            .extend(refused.map(|release| Update::Released(*release)));
     }
 
     fn take_id(&mut self) -> u64 {

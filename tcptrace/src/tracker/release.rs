@@ -78,6 +78,8 @@ pub struct Release {
     pub peer_fin: Option<Moment>,
     /// How long FIN_WAIT2 lasted, nanoseconds; `None` when its beginning or end was not seen.
     pub fin_wait2_ns: Option<u64>,
+    /// From our FIN to the peer's, nanoseconds; `None` when either was not seen.
+    pub half_closed_ns: Option<u64>,
     /// It entered TIME_WAIT, or did not, and how we know.
     pub time_wait: Option<(bool, TimeWaitSource)>,
     /// What happened.

@@ -25,6 +25,7 @@ pub(super) struct Waiting {
     role: Role,
     endpoints: Option<Endpoints>,
     process: Option<Process>,
+    first_fin: Option<Moment>,
     fin_acked: Option<Moment>,
     closed_at: Moment,
     cookie: Option<u64>,
@@ -50,6 +51,7 @@ impl Waiting {
             role: connection.role,
             endpoints: connection.endpoints,
             process: connection.process,
+            first_fin: connection.first_fin,
             fin_acked: connection.fin_acked,
             closed_at,
             cookie,
@@ -76,6 +78,10 @@ impl Waiting {
             Outcome::Refused | Outcome::NoFin => Some((false, source)),
             Outcome::Gone => None,
         };
+        let until_fin = |since: Option<Moment>| {
+            let (since, fin) = since.zip(peer_fin)?;
+            Some(fin.get().saturating_sub(since.get()))
+        };
         Release {
             id: self.id,
             role: self.role,
@@ -83,10 +89,8 @@ impl Waiting {
             process: self.process,
             time,
             peer_fin,
-            fin_wait2_ns: self
-                .fin_acked
-                .zip(peer_fin)
-                .map(|(since, end)| end.get().saturating_sub(since.get())),
+            fin_wait2_ns: until_fin(self.fin_acked),
+            half_closed_ns: until_fin(self.first_fin),
             time_wait,
             outcome,
         }
@@ -302,7 +306,7 @@ impl Tracker {
             // Its record is not written yet: it can say it itself, or comes first.
             Some(ended) if ended.connection.id == waiting.id => match arrived {
                 TimewaitArrival::Fin => ended.late_fin = Some(at.time),
-                TimewaitArrival::Refused => ended.refused = Some(release),
+                TimewaitArrival::Refused => ended.refused = Some(Box::new(release)),
             },
             Some(_) | None => self.updates.push(Update::Released(release)),
         }

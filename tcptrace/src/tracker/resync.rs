@@ -183,7 +183,7 @@ impl Tracker {
                     self.stats.gaps += held.mark_gap();
                     held.state = state;
                     held.state_since = None;
-                    held.learn_closer(state);
+                    held.learn_closer(state, None);
                     self.resync.current.moved += 1;
                     self.resync.found(was, 1);
                     self.resync.found(state, -1);
@@ -198,7 +198,7 @@ impl Tracker {
         connection.completeness = Completeness::Seeded;
         connection.met_in = self.settled;
         connection.established = is_synchronized(state);
-        connection.learn_closer(state);
+        connection.learn_closer(state, None);
         connection.endpoints = Some(*endpoints);
         connection.owner = *owner;
         connection.touched = at.time;

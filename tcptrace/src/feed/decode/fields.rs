@@ -117,11 +117,7 @@ pub(super) fn read_close(
             field: "error",
             value: error.into(),
         })?;
-    let reserved: [u8; 5] = raw.array(131);
-    zero(
-        "close.reserved",
-        reserved.iter().map(|&byte| u64::from(byte)).sum(),
-    )?;
+    zero("close.reserved", raw.u8(131).into())?;
     if !header.has(FIELDS_TCP) {
         return Ok(None);
     }
@@ -130,7 +126,8 @@ pub(super) fn read_close(
     // the end of file was read (then the difference is -1).
     let unread = raw.u32(116).wrapping_sub(fin.into());
     Ok(Some(CloseFields {
-        bytes_sent: raw.u64(72).saturating_sub(raw.u64(80)),
+        bytes_sent: raw.u64(72),
+        bytes_acked: raw.u64(80),
         bytes_received: raw.u64(88).saturating_sub(fin.into()),
         segments_sent: raw.u32(96),
         segments_received: raw.u32(100),
@@ -147,6 +144,7 @@ pub(super) fn read_close(
         has_socket: flags & SOCK_HAS_SOCKET != 0,
         linger2_negative: flags & SOCK_LINGER2_NEGATIVE != 0,
         probes_out: raw.u8(130),
+        in_flight: raw.u32(132),
     }))
 }
 

@@ -147,8 +147,8 @@ pub(super) fn close() -> CloseEvent {
     CloseEvent {
         header: header(KIND_CLOSE, TcpState::LastAck, TcpState::Close),
         endpoints: wire_ends(),
-        bytes_sent: 5000,
-        bytes_retransmitted: 1000,
+        bytes_sent: 4000,
+        bytes_acked: 3998,
         bytes_received: 301,
         segments_sent: 11,
         segments_received: 12,
@@ -161,7 +161,8 @@ pub(super) fn close() -> CloseEvent {
         shutdown: 2,
         sock_flags: SOCK_DONE | SOCK_HAS_SOCKET,
         probes_out: 4,
-        reserved: [0; 5],
+        reserved: 0,
+        in_flight: 4,
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
 /// What every connection of the day leaves behind that does not say otherwise.
 const FIELDS: CloseFields = CloseFields {
     bytes_sent: 512,
+    bytes_acked: 512,
+    in_flight: 0,
     bytes_received: 65_536,
     segments_sent: 20,
     segments_received: 48,

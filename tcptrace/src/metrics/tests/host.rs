@@ -174,7 +174,12 @@ impl Host {
         socket.state = new;
         self.event(
             socket.address,
-            Body::Transition(Transition { old, new, details }),
+            Body::Transition(Transition {
+                old,
+                new,
+                details,
+                fin_left: Some(true),
+            }),
         );
     }
 

@@ -148,7 +148,8 @@ fn a_seeded_connection_knows_no_more_than_its_first_transition_tells() {
         (FinWait1, &[FinWait2, Close], Some(ClosedBy::Local)),
         (FinWait1, &[Closing, Close], Some(ClosedBy::Simultaneous)),
         (FinWait2, &[Close], Some(ClosedBy::Local)),
-        (Closing, &[Close], Some(ClosedBy::Simultaneous)),
+        // Whether our FIN had left when the peer's came was not seen.
+        (Closing, &[Close], None),
     ] {
         let (_, recording) = play(&Story::client().already(old).through(path).events());
         let ended = recording.ended()[0];

@@ -65,6 +65,96 @@ fn an_active_close_swapped_for_a_minisocket_does_not_know_the_peers_fin() {
 }
 
 #[test]
+fn a_fin_that_waits_behind_data_has_no_time_and_its_acknowledgement_says_whose_was_first() {
+    let story = client().fin_waits().goes(FinWait1).wait(20 * MS);
+    let (tracker, _) = play(&story.clone().events());
+    assert!(
+        tracker
+            .connections()
+            .all(|held| held.first_fin_by.is_none())
+    );
+    let ended = record_of(story.fin_leaves().goes(FinWait2).closes(released()));
+    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
+    assert_eq!(
+        (ended.connection.first_fin, ended.half_closed_ns()),
+        (None, None)
+    );
+    assert_eq!(ended.fin_wait2_ns(), Some(MS));
+}
+
+#[test]
+fn a_fin_that_comes_while_ours_waits_is_the_first() {
+    let ended = record_of(client().fin_waits().through(&[FinWait1, Closing, Close]));
+    assert_eq!(ended.closed_by(), Some(ClosedBy::Remote));
+    assert_eq!(ended.connection.first_fin, nth(3));
+    assert_eq!(ended.half_closed_ns(), None);
+    // It left in the meantime, and the peer had not heard of it.
+    let story = client().fin_waits().goes(FinWait1).fin_leaves();
+    let ended = record_of(story.through(&[Closing, Close]));
+    assert_eq!(ended.closed_by(), Some(ClosedBy::Simultaneous));
+    assert_eq!(
+        (ended.connection.first_fin, ended.half_closed_ns()),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_second_fin_that_waits_has_no_time() {
+    let story = child().goes(CloseWait).fin_waits().goes(LastAck);
+    let ended = record_of(story.closes(released()));
+    assert_eq!(ended.closed_by(), Some(ClosedBy::Remote));
+    assert_eq!((ended.half_closed_ns(), ended.last_ack_ns()), (None, None));
+}
+
+#[test]
+fn who_dies_with_a_fin_unsent_has_closed_nothing() {
+    for (in_flight, closed_by) in [(4, Some(ClosedBy::Remote)), (5, Some(ClosedBy::Local))] {
+        let fields = CloseFields {
+            unacknowledged: 5,
+            in_flight,
+            ..with_error(errno::ECONNRESET)
+        };
+        let story = client().fin_waits().goes(FinWait1).receives_reset();
+        let ended = record_of(story.closes(fields));
+        assert_eq!(ended.verdict, Verdict::ResetReceived);
+        assert_eq!(ended.closed_by(), closed_by);
+    }
+}
+
+#[test]
+fn payload_is_told_by_sequence_numbers() {
+    let fields = CloseFields {
+        bytes_sent: 240,
+        ..with_error(errno::ECONNRESET)
+    };
+    let sent = |story: Story, bytes_acked, in_flight, unacknowledged| {
+        let fields = CloseFields {
+            bytes_acked,
+            in_flight,
+            unacknowledged,
+            ..fields
+        };
+        let (_, recording) = play(&story.closes(fields).events());
+        recording.ended()[0].bytes_sent()
+    };
+    // The SYN is the client's own; what waits has not left.
+    assert_eq!(sent(client(), 1, 72, 100), Some(72));
+    assert_eq!(sent(child(), 30, 42, 42), Some(72));
+    // The FIN counts when it has left.
+    assert_eq!(sent(child().goes(FinWait1), 30, 43, 43), Some(72));
+    assert_eq!(sent(child().goes(FinWait1), 30, 42, 43), Some(72));
+    // Whether there was a SYN among it the socket's own count can tell, if nothing was tried twice.
+    let met = || Story::client().already(Established);
+    assert_eq!(sent(met(), 240, 0, 0), Some(240));
+    assert_eq!(sent(met(), 241, 0, 0), Some(240));
+    assert_eq!(sent(met(), 73, 0, 0), None);
+    // No SYN left.
+    let nothing = CloseFields::default();
+    let story = Story::client().goes(SynSent).closes(nothing);
+    assert_eq!(record_of(story).bytes_sent(), Some(0));
+}
+
+#[test]
 fn a_passive_close_is_half_closed_until_we_close_too() {
     let story = child()
         .goes(CloseWait)

@@ -41,6 +41,7 @@ pub(super) fn ends(local: u16, remote: u16) -> Endpoints {
 pub(super) fn closing() -> CloseFields {
     CloseFields {
         bytes_sent: 100,
+        bytes_acked: 101,
         bytes_received: 200,
         segments_sent: 6,
         segments_received: 5,
@@ -55,6 +56,7 @@ pub(super) fn closing() -> CloseFields {
 pub(super) fn unserved() -> CloseFields {
     CloseFields {
         bytes_sent: 0,
+        bytes_acked: 0,
         bytes_received: 0,
         ..closing()
     }
@@ -89,6 +91,8 @@ pub(super) struct Story {
     ends: Endpoints,
     task: Task,
     request: Request,
+    /// Our FIN waits behind data, until told otherwise.
+    fin_waits: bool,
     events: Vec<Event>,
 }
 
@@ -102,6 +106,7 @@ impl Story {
             ends: ends(40_000, 443),
             task: CLIENT,
             request: Request::default(),
+            fin_waits: false,
             events: Vec::new(),
         }
     }
@@ -155,6 +160,22 @@ impl Story {
         Self { state, ..self }
     }
 
+    /// From here on our FIN waits behind data that cannot leave.
+    pub(super) fn fin_waits(self) -> Self {
+        Self {
+            fin_waits: true,
+            ..self
+        }
+    }
+
+    /// From here on it does not.
+    pub(super) fn fin_leaves(self) -> Self {
+        Self {
+            fin_waits: false,
+            ..self
+        }
+    }
+
     /// Nothing happens for a while.
     pub(super) fn wait(self, ns: u64) -> Self {
         let now_ns = self.now_ns + ns;
@@ -197,7 +218,14 @@ impl Story {
     pub(super) fn goes_with(mut self, new: TcpState, fields: CloseFields) -> Self {
         let old = std::mem::replace(&mut self.state, new);
         let details = self.details(old, new, fields);
-        self.happens(Body::Transition(Transition { old, new, details }))
+        let tells = matches!(new, FinWait1 | FinWait2 | LastAck | Closing);
+        let fin_left = tells.then_some(!self.fin_waits);
+        self.happens(Body::Transition(Transition {
+            old,
+            new,
+            details,
+            fin_left,
+        }))
     }
 
     fn details(&self, old: TcpState, new: TcpState, fields: CloseFields) -> Details {

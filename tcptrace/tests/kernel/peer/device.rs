@@ -45,9 +45,7 @@ impl Device {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
             set_address(&socket, libc::SIOCSIFADDR, here).context("giving it an address")?;
             set_address(&socket, libc::SIOCSIFNETMASK, MASK).context("giving it a netmask")?;
-            let mut request = self::request();
-            request.ifr_ifru.ifru_flags = libc::IFF_UP.try_into()?;
-            configure(&socket, libc::SIOCSIFFLAGS, &request).context("bringing it up")?;
+            set_link(true)?;
             let ipv6 = match set_address_v6(here_v6) {
                 Ok(()) => {
                     wait_until_usable(here_v6)?;
@@ -89,6 +87,14 @@ impl Device {
         }
         Ok(None)
     }
+}
+
+/// Brings the device of this thread's namespace up or down.
+pub(super) fn set_link(up: bool) -> anyhow::Result<()> {
+    let mut request = request();
+    request.ifr_ifru.ifru_flags = if up { libc::IFF_UP.try_into()? } else { 0 };
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    configure(&socket, libc::SIOCSIFFLAGS, &request).context("bringing it up or down")
 }
 
 fn open_node() -> anyhow::Result<File> {

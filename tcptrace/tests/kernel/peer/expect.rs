@@ -49,6 +49,14 @@ impl Flow {
         })
     }
 
+    /// The same, and a FIN with it.
+    pub(crate) fn expect_data_and_fin(&mut self, data: &[u8]) -> anyhow::Result<Heard> {
+        let what = format!("data {:?} and a FIN", data.escape_ascii().to_string());
+        self.expect(&what, |flow, segment| {
+            segment.sequence == flow.heard && segment.payload == data && segment.has(FIN)
+        })
+    }
+
     /// What was heard before, once more: data, a FIN, or both.
     pub(crate) fn expect_retransmit(&mut self) -> anyhow::Result<Heard> {
         self.expect("a retransmission", |flow, segment| {

@@ -55,6 +55,11 @@ impl Peer {
         })
     }
 
+    /// Takes the peer's link away, or brings it back.
+    pub(crate) fn set_link(namespace: &Namespace, up: bool) -> anyhow::Result<()> {
+        namespace.run(|| device::set_link(up))
+    }
+
     /// Where the peer is reached.
     pub(crate) fn address(&self, port: u16) -> SocketAddr {
         (PEER, port).into()

@@ -126,18 +126,20 @@ impl Life {
             passive || !accepted,
             "an active open was accepted: {record}"
         );
-        // Whatever was in TIME_WAIT or is yet to be, closed first.
-        if record.text("closed_by") == Some("remote")
-            || record.text("last_state") == Some("LAST_ACK")
+        let last_state = record.text("last_state");
+        // Whatever was in TIME_WAIT or is yet to be, called close() before the peer's FIN came.
+        if last_state == Some("LAST_ACK")
+            || record.text("closed_by") == Some("remote") && last_state != Some("CLOSING")
         {
             record.must_have(&time_wait(false))?;
         }
         if record.number("fin_wait2_us").is_some() {
             record.must_have(&json!({"peer_fin": true}))?;
         }
+        // Both begin or end when our FIN leaves.
+        let fin_left = record.number("half_closed_us").is_some();
         ensure!(
-            record.number("last_ack_us").is_some()
-                == (record.text("last_state") == Some("LAST_ACK")),
+            record.number("last_ack_us").is_some() == (fin_left && last_state == Some("LAST_ACK")),
             "LAST_ACK has no time: {record}"
         );
         Ok(())

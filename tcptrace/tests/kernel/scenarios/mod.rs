@@ -18,6 +18,7 @@ mod listeners;
 mod odd_sockets;
 mod owners;
 mod passive_opens;
+mod queued;
 mod recording;
 mod resets;
 mod stage;
@@ -42,6 +43,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         crossed_opens::SCENARIOS,
         fast_opens::SCENARIOS,
         closes::SCENARIOS,
+        queued::SCENARIOS,
         resets::SCENARIOS,
         late_data::SCENARIOS,
         timeouts::SCENARIOS,

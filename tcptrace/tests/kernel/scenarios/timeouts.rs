@@ -99,19 +99,19 @@ fn retransmission_timeout_after_host_unreachable(stage: &Stage) -> Check {
 }
 
 /// The peer closes its window before anything is sent, and then falls silent.
-fn stuck(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
+pub(super) fn stuck(stage: &Stage, data: &[u8]) -> anyhow::Result<(Socket, Flow)> {
     let (mut socket, mut flow) = stage.connected()?;
     flow.window = 0;
     // An ACK of nothing new is not answered; data tells when the window was taken in.
     flow.send_data(b"stop")?;
     flow.expect_ack()?;
-    socket.write_all(b"when you are ready")?;
+    socket.write_all(data)?;
     Ok((socket, flow))
 }
 
 fn zero_window_timeout(stage: &Stage) -> Check {
     stage.sysctl("tcp_retries2", "2")?;
-    let (_socket, mut flow) = stuck(stage)?;
+    let (_socket, mut flow) = stuck(stage, b"when you are ready")?;
     flow.expect_probe()?;
     let [life] = stage.lives()?;
     timed_out(
@@ -122,7 +122,7 @@ fn zero_window_timeout(stage: &Stage) -> Check {
 }
 
 fn zero_window_user_timeout(stage: &Stage) -> Check {
-    let (socket, mut flow) = stuck(stage)?;
+    let (socket, mut flow) = stuck(stage, b"when you are ready")?;
     socket.set_tcp_user_timeout(Some(Duration::from_millis(500)))?;
     flow.expect_probe()?;
     let [life] = stage.lives()?;

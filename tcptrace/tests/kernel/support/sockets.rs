@@ -16,6 +16,7 @@ use super::wait_for;
 /// The kernel's numbers of the states that a socket's own `TCP_INFO` can show.
 pub(crate) const ESTABLISHED: u8 = 1;
 pub(crate) const FIN_WAIT2: u8 = 5;
+pub(crate) const CLOSING: u8 = 11;
 pub(crate) const CLOSE: u8 = 7;
 pub(crate) const CLOSE_WAIT: u8 = 8;
 
