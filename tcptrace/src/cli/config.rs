@@ -94,6 +94,8 @@ pub struct DaemonConfig {
     pub max_connections: usize,
     /// Between two comparisons with the kernel's own list of sockets.
     pub resync: Option<Duration>,
+    /// Between two looks into the kernel's own tables.
+    pub poll_interval: Option<Duration>,
     /// Where metrics are served.
     pub listen_addresses: Vec<SocketAddr>,
     /// Their path.
@@ -195,6 +197,7 @@ impl DaemonConfig {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
             resync: args.probe.resync.0,
+            poll_interval: args.poll_interval.0,
             listen_addresses: args.listen_addresses,
             telemetry_path: path,
             max_ports: args.max_ports.into(),

@@ -229,6 +229,11 @@ pub struct DaemonArgs {
     )]
     pub telemetry_path: String,
 
+    /// How often to look into the kernel's own tables (sockets by state, queues, drops); with off,
+    /// never.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]
+    pub poll_interval: Interval,
+
     /// Ports that get a label of their own; the rest are "other".
     #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_ports: u16,

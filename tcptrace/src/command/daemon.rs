@@ -13,6 +13,7 @@ use crate::{
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::Probe,
     stop::Stop,
+    survey::levels::Poll,
     tracer::{Consumer, Tracer},
     tracker::{TrackerConfig, Update},
     web,
@@ -73,6 +74,11 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         ..TrackerConfig::default()
     };
     let mut tracer = Tracer::new(probe, tracker, config.resync, metrics);
+    let poll = config
+        .poll_interval
+        .map(Poll::start)
+        .transpose()
+        .context("starting the thread that looks into the kernel's tables")?;
     stop.begin_tracing();
     for address in addresses {
         tracing::info!("serving metrics on http://{address}{telemetry_path}");
@@ -85,7 +91,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
             async || requests.next().await,
             |tracer, request: web::ScrapeRequest| {
                 if request.is_wanted() {
-                    request.answer(scrape(tracer));
+                    request.answer(scrape(tracer, poll.as_ref()));
                 }
             },
         )
@@ -104,10 +110,11 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
 }
 
 /// Everything of this moment, copied.
-fn scrape(tracer: &mut Tracer<Metrics>) -> Scrape {
+fn scrape(tracer: &mut Tracer<Metrics>, poll: Option<&Poll>) -> Scrape {
     let context = ScrapeContext {
         tracker: tracer.tracker.snapshot(),
         kernel: tracer.probe.counters().read(),
+        levels: poll.and_then(Poll::last),
         misses: tracer.probe.program_misses(),
         hooks: tracer.probe.hooks().to_vec(),
         reset_reasons: tracer.probe.reset_reasons().clone(),

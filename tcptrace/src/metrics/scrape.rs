@@ -1,10 +1,11 @@
 //! One scrape: everything a reader of `/metrics` is shown, copied at one moment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{cells::Cells, syns::ShownSyns};
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, Source},
+    survey::levels::Levels,
     tracker::Snapshot,
 };
 
@@ -17,6 +18,8 @@ pub struct ScrapeContext {
     pub kernel: KernelCounts,
     /// Runs that the kernel skipped, by program; empty where it does not count them.
     pub misses: Vec<(String, u64)>,
+    /// What the kernel's own tables held when they were last looked into.
+    pub levels: Option<Arc<Levels>>,
     /// What became of each hook.
     pub hooks: Vec<HookStatus>,
     /// The kernel's names of the reasons for which it sends a RST.

@@ -5,6 +5,7 @@
 //! the ring like any other event.
 
 pub mod diag;
+pub mod levels;
 pub mod lookups;
 
 use std::{

@@ -13,6 +13,7 @@ mod daemon;
 mod endings;
 mod filters;
 mod handshakes;
+mod levels;
 mod load;
 mod loss;
 mod namespaces;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         endings::tests(),
         filters::tests(),
         handshakes::tests(),
+        levels::tests(),
         load::tests(),
         loss::tests(),
         namespaces::tests(),

@@ -8,6 +8,7 @@ mod build;
 mod connections;
 mod durations;
 mod family;
+mod levels;
 mod process;
 mod tracer;
 
@@ -39,6 +40,7 @@ fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     let mut families = connections::families(scrape);
     families.extend(durations::families(scrape));
     families.extend(tracer::families(scrape));
+    families.extend(levels::families(scrape));
     families
 }
 

@@ -2,8 +2,9 @@
 //!
 //! `TCPTRACE_BLESS=1 cargo test` writes the file anew.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use jiff::Timestamp;
 use tcptrace_common::TcpState::*;
 
 use super::host::{Host, LOOPBACK, MS, NETWORK, source};
@@ -11,6 +12,7 @@ use crate::{
     feed::event::CloseFields,
     metrics::families::encode_scrape,
     probe::{Hook, KernelCounts, Source, SynCounts},
+    survey::levels::{Levels, Queue},
     tracker::Drift,
 };
 
@@ -154,6 +156,18 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         by_state: BTreeMap::from([(Established, 1), (CloseWait, -2)]),
         ..Drift::default()
     });
+    context.levels = Some(Arc::new(Levels {
+        time: Timestamp::from_millisecond(1_764_000_000_250).unwrap(),
+        sockets: BTreeMap::from([(Established, 7), (TimeWait, 40), (Listen, 3)]),
+        fin_wait2_minisockets: 5,
+        time_wait_limit: Some(131_072),
+        ephemeral_ports: Some(28_232),
+        ephemeral_in_use: 900,
+        queues: [(22, 0, 128), (8080, 3, 511), (9999, 1, 5)]
+            .map(|(port, length, limit)| (port, Queue { length, limit }))
+            .into(),
+        counters: [1, 2, 3, 4, 5],
+    }));
     context.misses = vec![
         ("set_state_btf".to_owned(), 0),
         ("receive_reset".to_owned(), 2),

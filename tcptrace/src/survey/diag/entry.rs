@@ -124,6 +124,10 @@ pub struct DiagSocket {
     pub timer: u8,
     /// Until the timer runs out, milliseconds.
     pub expires_ms: u32,
+    /// Bytes not read; of a listener the connections that wait for accept().
+    pub receive_queue: u32,
+    /// Bytes not acknowledged; of a listener how many may wait.
+    pub send_queue: u32,
     /// The cgroup's id, from Linux 5.7 on; a minisocket has none.
     pub cgroup: Option<u64>,
     /// A minisocket has none.
@@ -205,6 +209,8 @@ impl DiagSocket {
             inode,
             timer: fixed[2],
             expires_ms: word(52)?,
+            receive_queue: word(56)?,
+            send_queue: word(60)?,
             cgroup: None,
             tcp_info: None,
         };

@@ -42,7 +42,7 @@ impl Sample {
             body.extend(address);
         }
         // Interface, cookie (lower half first), expires, both queues, uid, inode.
-        for word in [3, 0x89ab_cdef, 0x0123_4567, 250, 0, 0, 1000, self.inode] {
+        for word in [3, 0x89ab_cdef, 0x0123_4567, 250, 6, 9, 1000, self.inode] {
             body.extend(u32::to_ne_bytes(word));
         }
         body.extend(&self.attributes);
@@ -93,6 +93,8 @@ fn every_field_is_read_from_its_place() {
             inode: 77,
             timer: 0,
             expires_ms: 250,
+            receive_queue: 6,
+            send_queue: 9,
             cgroup: Some(42),
             tcp_info: None,
         }

@@ -1,0 +1,127 @@
+//! What the kernel's own tables hold, as the last poll found it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tcptrace_common::TcpState;
+
+use super::family::Family;
+use crate::{
+    metrics::scrape::Scrape,
+    survey::levels::{COUNTERS, Queue},
+};
+
+/// The names and helps of [`COUNTERS`].
+const SNMP: [(&str, &str); COUNTERS.len()] = [
+    (
+        "tcptrace_time_wait_overflow_total",
+        "Connections that did not enter TIME_WAIT, because tcp_max_tw_buckets was reached or memory lacked (TCPTimeWaitOverflow).",
+    ),
+    (
+        "tcptrace_listen_overflows_total",
+        "Handshakes that a full accept queue kept from being completed (ListenOverflows).",
+    ),
+    (
+        "tcptrace_listen_drops_total",
+        "SYNs and last ACKs that a listener dropped, for whatever reason (ListenDrops).",
+    ),
+    (
+        "tcptrace_syn_queue_drops_total",
+        "SYNs dropped because too many handshakes were under way (TCPReqQFullDrop).",
+    ),
+    (
+        "tcptrace_syn_cookies_sent_total",
+        "SYN cookies sent (SyncookiesSent).",
+    ),
+];
+
+/// All of them; none before the first poll.
+pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
+    let Some(levels) = &scrape.context.levels else {
+        return Vec::new();
+    };
+    let mut sockets = Family::gauge(
+        "tcptrace_kernel_sockets",
+        &["state"],
+        "TCP sockets of the kernel by state, in all network namespaces that could be found; \
+         FIN_WAIT2_MINISOCKET are those left by close() that wait for the peer's FIN, and not yet in TIME_WAIT.",
+    );
+    for state in TcpState::ALL {
+        if !matches!(state, TcpState::Close | TcpState::NewSynRecv) {
+            let count = levels.sockets.get(&state).copied().unwrap_or(0);
+            sockets.add_count(&[state.name()], count);
+        }
+    }
+    sockets.add_count(&["FIN_WAIT2_MINISOCKET"], levels.fin_wait2_minisockets);
+    let mut families = vec![sockets, polled(levels.time)];
+    for ((name, help), count) in SNMP.into_iter().zip(levels.counters) {
+        let mut counter = Family::counter(name, &[], help);
+        counter.add_count(&[], count);
+        families.push(counter);
+    }
+    for (name, help, value) in [
+        (
+            "tcptrace_time_wait_limit",
+            "tcp_max_tw_buckets: how many timewait sockets a network namespace can have; the smallest of all.",
+            levels.time_wait_limit,
+        ),
+        (
+            "tcptrace_ephemeral_ports",
+            "How many ports ip_local_port_range has; the smallest of all namespaces.",
+            levels.ephemeral_ports,
+        ),
+        (
+            "tcptrace_ephemeral_ports_in_use_max",
+            "Ports of that range in use, TIME_WAIT included, between one local address and one destination: the most of all such pairs.",
+            Some(levels.ephemeral_in_use),
+        ),
+    ] {
+        let mut gauge = Family::gauge(name, &[], help);
+        if let Some(value) = value {
+            gauge.add_count(&[], value);
+        }
+        families.push(gauge);
+    }
+    families.extend(queues(&levels.queues, &scrape.labels));
+    families
+}
+
+fn polled(time: Timestamp) -> Family {
+    let mut polled = Family::gauge(
+        "tcptrace_kernel_poll_timestamp_seconds",
+        &[],
+        "When the kernel's tables were last looked into (--poll-interval): the age of the levels.",
+    );
+    polled.add(&[], time.as_duration().as_secs_f64());
+    polled
+}
+
+/// By port label; `other` is the fullest of all ports without one.
+fn queues(queues: &BTreeMap<u16, Queue>, labels: &[u16]) -> Vec<Family> {
+    let mut length = Family::gauge(
+        "tcptrace_listener_accept_queue_length",
+        &["port"],
+        "Connections that wait for accept(): of the listener of the port that is nearest to its limit.",
+    );
+    let mut limit = Family::gauge(
+        "tcptrace_listener_accept_queue_limit",
+        &["port"],
+        "How many may wait at that listener (the backlog of listen(), at most somaxconn).",
+    );
+    let mut add = |port: &str, queue: &Queue| {
+        length.add_count(&[port], queue.length.into());
+        limit.add_count(&[port], queue.limit.into());
+    };
+    let mut other: Option<&Queue> = None;
+    for (port, queue) in queues {
+        if labels.contains(port) {
+            add(&port.to_string(), queue);
+        } else if other.is_none_or(|other| queue.is_fuller(other)) {
+            other = Some(queue);
+        }
+    }
+    if let Some(other) = other {
+        add("other", other);
+    }
+    vec![length, limit]
+}

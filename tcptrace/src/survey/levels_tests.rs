@@ -1,0 +1,40 @@
+use super::*;
+
+#[test]
+fn counters_are_found_by_name_whatever_else_there_is() {
+    let text = "TcpExt: SyncookiesSent Other ListenDrops ListenOverflows TCPTimeWaitOverflow\n\
+                TcpExt: 5 9 4 3 1\n\
+                IpExt: SyncookiesSent\n\
+                IpExt: 77\n";
+    assert_eq!(counters(text), Some([1, 3, 4, 0, 5]));
+    for text in ["", "TcpExt: ListenDrops\n", "IpExt: A\nIpExt: 1\n"] {
+        assert_eq!(counters(text), None, "{text:?}");
+    }
+    let malformed = "TcpExt: ListenDrops ListenOverflows\nTcpExt: x 2\n";
+    assert_eq!(counters(malformed), Some([0, 2, 0, 0, 0]));
+}
+
+#[test]
+fn a_range_of_ports_is_two_numbers_in_order() {
+    assert_eq!(range("32768\t60999\n"), Some((32_768, 60_999)));
+    assert_eq!(range("1 1"), Some((1, 1)));
+    for text in ["", "1", "2 1", "a b", "1 65536"] {
+        assert_eq!(range(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn the_fullest_queue_of_a_port_is_the_one_nearest_to_its_limit() {
+    let queue = |length, limit| Queue { length, limit };
+    let mut queues = BTreeMap::new();
+    for (length, limit, expected) in [
+        (0, 128, queue(0, 128)),
+        (1, 4096, queue(1, 4096)),
+        (64, 128, queue(64, 128)),
+        (65, 4096, queue(64, 128)),
+        (1, 0, queue(1, 0)),
+    ] {
+        fuller(&mut queues, 80, queue(length, limit));
+        assert_eq!(queues[&80], expected);
+    }
+}

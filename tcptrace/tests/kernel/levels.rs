@@ -1,0 +1,70 @@
+//! The levels that the daemon reads from the kernel's own tables.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+
+use crate::support::{Check, daemon::Daemon, sockets::bound, tests};
+
+tests![
+    queues_and_states_are_read_from_the_kernels_tables,
+    nothing_is_polled_when_that_is_off,
+];
+
+const CLIENTS: i64 = 3;
+const BACKLOG: i64 = 7;
+
+fn queues_and_states_are_read_from_the_kernels_tables() -> Check {
+    let mut daemon = Daemon::start(&["--poll-interval", "1s"])?;
+    let listener = bound("127.0.0.1:0")?;
+    listener.listen(i32::try_from(BACKLOG)?)?;
+    let listener = TcpListener::from(listener);
+    let address: SocketAddr = listener.local_addr()?;
+    let port = address.port().to_string();
+    let port = [("port", port.as_str())];
+    let states = |name| [("state", name)];
+    let sockets = "tcptrace_kernel_sockets";
+
+    let clients = (0..CLIENTS)
+        .map(|_| TcpStream::connect(address).context("connecting"))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    daemon.scrape_until("connections that wait for accept()", |metrics| {
+        metrics.count("tcptrace_listener_accept_queue_length", &port) == CLIENTS
+            && metrics.count("tcptrace_listener_accept_queue_limit", &port) == BACKLOG
+            && metrics.count(sockets, &states("ESTABLISHED")) >= 2 * CLIENTS
+            && metrics.count("tcptrace_ephemeral_ports_in_use_max", &[]) >= CLIENTS
+    })?;
+
+    // This side closes first, and waits for the other's FINs.
+    for _ in 0..CLIENTS {
+        drop(listener.accept()?);
+    }
+    daemon.scrape_until("minisockets in FIN_WAIT2", |metrics| {
+        metrics.count("tcptrace_listener_accept_queue_length", &port) == 0
+            && metrics.count(sockets, &states("FIN_WAIT2_MINISOCKET")) >= CLIENTS
+            && metrics.count(sockets, &states("CLOSE_WAIT")) >= CLIENTS
+    })?;
+    drop(clients);
+    let metrics = daemon.scrape_until("TIME_WAIT", |metrics| {
+        metrics.count(sockets, &states("TIME_WAIT")) >= CLIENTS
+    })?;
+    for name in [
+        "tcptrace_time_wait_limit",
+        "tcptrace_ephemeral_ports",
+        "tcptrace_kernel_poll_timestamp_seconds",
+    ] {
+        anyhow::ensure!(metrics.count(name, &[]) > 0, "{name}:\n{metrics}");
+    }
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+fn nothing_is_polled_when_that_is_off() -> Check {
+    let mut daemon = Daemon::start(&["--poll-interval", "off"])?;
+    let metrics = daemon.scrape()?;
+    anyhow::ensure!(
+        !metrics.has("tcptrace_kernel_poll_timestamp_seconds", &[]),
+        "{metrics}"
+    );
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
