@@ -208,7 +208,7 @@ fn the_command_says_the_same_of_a_stream_of_each_kernel() {
     for path in by_kernel.values() {
         let output = Command::new(env!("CARGO_BIN_EXE_tcptrace"))
             .args(["replay", "--format", "json"])
-            .args(["--show", "transitions,handshakes,connections"])
+            .args(["--show", "transitions,handshakes,connections,releases"])
             .arg(path)
             .output()
             .expect("the command can be run");

@@ -114,6 +114,7 @@ impl ViewConfig {
                 transitions: shows(Show::Transitions),
                 handshakes: shows(Show::Handshakes),
                 connections: shows(Show::Connections),
+                releases: shows(Show::Releases),
             },
             format: args.format,
             style: TableStyle {

@@ -146,7 +146,7 @@ pub struct ViewArgs {
         value_enum,
         value_name = "WHAT",
         value_delimiter = ',',
-        default_value = "handshakes,connections"
+        default_value = "handshakes,connections,releases"
     )]
     pub show: Vec<Show>,
 
@@ -199,6 +199,9 @@ pub enum Show {
     Handshakes,
     /// Connections as they end.
     Connections,
+    /// What became of TIME_WAIT after that: the peer's late FIN.
+    #[value(alias = "release")]
+    Releases,
 }
 
 /// When to colour.

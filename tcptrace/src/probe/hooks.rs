@@ -90,7 +90,7 @@ impl Hook {
                 "data after close cannot be told from a RST (verdict unknown where it matters)"
             }
             Self::Timewait => {
-                "TIME_WAIT is known from the socket's last flags only (time_wait_source sock_done)"
+                "TIME_WAIT is known from the socket's last flags only (time_wait_source flags)"
             }
             Self::TimewaitProcess => {
                 "the peer's late FIN is looked up by sock_diag, for a bounded number of connections (time_wait_source sock_diag)"

@@ -166,7 +166,7 @@ impl Table {
                 });
             }
             if body.time_wait == Some(true) {
-                notes.push("TIME_WAIT".to_owned());
+                notes.push("TIME_WAIT here".to_owned());
             }
             if let (Some(sent), Some(received)) = (body.bytes_sent, body.bytes_received) {
                 notes.push(format!(

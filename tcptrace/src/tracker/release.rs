@@ -11,7 +11,7 @@ pub enum TimeWaitSource {
     /// The kernel's table of sockets told.
     SockDiag,
     /// The full socket's last flags: what the kernel meant to do. The allocation can fail.
-    SockDone,
+    Flags,
 }
 
 impl TimeWaitSource {
@@ -21,7 +21,7 @@ impl TimeWaitSource {
         match self {
             Self::TwskAlloc => "twsk_alloc",
             Self::SockDiag => "sock_diag",
-            Self::SockDone => "sock_done",
+            Self::Flags => "flags",
         }
     }
 }

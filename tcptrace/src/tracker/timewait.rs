@@ -27,7 +27,7 @@ pub(super) fn at_close(ended: &Ended, alloc_seen: bool) -> Option<(bool, TimeWai
         }) => Some((true, TimeWaitSource::TwskAlloc)),
         None if alloc_seen => Some((false, TimeWaitSource::TwskAlloc)),
         None if !ended.end_seen => None,
-        None => by_flags(ended).map(|entered| (entered, TimeWaitSource::SockDone)),
+        None => by_flags(ended).map(|entered| (entered, TimeWaitSource::Flags)),
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Shown {
     pub handshakes: bool,
     /// Connections as they end.
     pub connections: bool,
+    /// What was learnt of them after that.
+    pub releases: bool,
 }
 
 /// What a view counted.
@@ -142,7 +144,7 @@ impl View {
             }
             Update::Released(release) => {
                 let decision = self.filter.release(release);
-                let wanted = self.shown.connections;
+                let wanted = self.shown.releases;
                 self.judge(release.id, decision, wanted, || recorder.release(release));
             }
             Update::Listener {

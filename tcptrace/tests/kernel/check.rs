@@ -134,7 +134,7 @@ fn where_they_cannot_the_weaker_ways_are_taken() -> Check {
     report.strict.must_end_with(1)?;
     report.must_say("tcp_create_openreq_child", "weaker", "as sock_ops")?;
     report.must_say("inet_csk_accept", "weaker", "as tracepoint")?;
-    report.must_say("inet_twsk_alloc", "missing", "sock_done")?;
+    report.must_say("inet_twsk_alloc", "missing", "flags")?;
     report.must_say("tcp_timewait_state_process", "missing", "sock_diag")?;
     for (hook, source) in BEST {
         if !matches!(source, "fentry" | "fexit") {

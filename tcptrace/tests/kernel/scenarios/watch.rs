@@ -96,7 +96,7 @@ impl Observatory {
             "--format",
             "json",
             "--show",
-            "transitions,handshakes,connections",
+            "transitions,handshakes,connections,releases",
             "--netns",
             &inodes.join(","),
         ]))?;

@@ -35,7 +35,7 @@ pub(crate) fn time_wait(entered: bool) -> Value {
     let source = if traces_functions() {
         "twsk_alloc"
     } else {
-        "sock_done"
+        "flags"
     };
     json!({"time_wait": entered, "time_wait_source": source})
 }
