@@ -336,7 +336,7 @@ pub struct TimewaitEvent {
     pub reserved: [u8; 7],
 }
 
-/// A segment came to a timewait socket that was in FIN_WAIT2.
+/// A segment came to a timewait socket, and changed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TimewaitStepEvent {
@@ -347,8 +347,8 @@ pub struct TimewaitStepEvent {
     pub endpoints: Endpoints,
     /// `enum tcp_tw_status`: what the kernel does about the segment.
     pub status: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 when it was a RST, and the timewait socket is gone.
+    pub reset: u32,
 }
 
 /// A SYN-ACK is sent again.
@@ -414,7 +414,7 @@ layout! {
     ResetEvent = 80 { header @ 0, endpoints @ 32, reason @ 72, reserved @ 76 }
     AcceptEvent = 96 { header @ 0, endpoints @ 32, task @ 72 }
     TimewaitEvent = 48 { header @ 0, timewait @ 32, substate @ 40, reserved @ 41 }
-    TimewaitStepEvent = 80 { header @ 0, endpoints @ 32, status @ 72, reserved @ 76 }
+    TimewaitStepEvent = 80 { header @ 0, endpoints @ 32, status @ 72, reset @ 76 }
     SynackRetransmitEvent = 72 { header @ 0, endpoints @ 32 }
     SeedEvent = 88 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84 }
 }

@@ -132,6 +132,8 @@ pub struct RequestLayout {
     pub skb_transport_header: u32,
     /// `inet_timewait_sock.tw_substate`, 1 byte.
     pub tw_substate: u32,
+    /// `inet_timewait_sock.__tw_common.skc_nulls_node.pprev`: NULL once it is out of the table.
+    pub tw_pprev: u32,
     /// 1 when sock_ops programs can ask for a namespace's cookie (from Linux 5.15 on).
     pub netns_cookie: u32,
     /// Any number: the seed of a hash.
@@ -256,4 +258,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 23 + 3 + 7 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 23 + 3 + 8 + 8 + 3 + 12));

@@ -31,9 +31,9 @@ pub struct Scratch {
     pub syn_ns: u64,
     /// `HANDSHAKE_*` bits of the segment that completes it.
     pub handshake_flags: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// The timewait socket whose turn it is, if it is in FIN_WAIT2; else 0.
+    /// What `timewait` was in: FIN_WAIT2 or TIME_WAIT.
+    pub timewait_state: u32,
+    /// The timewait socket whose turn it is; else 0.
     pub timewait: u64,
     /// Two cache lines, so that CPUs do not share one.
     pub padding: [u64; 7],

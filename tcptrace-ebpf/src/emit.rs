@@ -248,24 +248,24 @@ pub fn timewait<A: Access>(socket: &Socket<A>, timewait: u64, substate: u8) {
     });
 }
 
-/// A segment came to a timewait socket in FIN_WAIT2.
+/// A segment came to a timewait socket, and changed it.
 #[inline(always)]
-pub fn timewait_step<A: Access>(socket: &Socket<A>, substate: u8, status: u32) {
+pub fn timewait_step<A: Access>(socket: &Socket<A>, before: u8, status: u32, reset: bool) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_TIMEWAIT, |event: *mut TimewaitStepEvent| unsafe {
         Head {
             socket: socket.address(),
             cookie: socket.cookie(),
             kind: KIND_TIMEWAIT_STEP,
-            old: TcpState::FinWait2.raw(),
-            new: substate,
+            old: before,
+            new: socket.substate(),
             fields: 0,
             family: socket.family(),
         }
         .write(&raw mut (*event).header);
         socket.write_endpoints(&mut (*event).endpoints, socket.num());
         (*event).status = status;
-        (*event).reserved = 0;
+        (*event).reset = u32::from(reset);
     });
 }
 

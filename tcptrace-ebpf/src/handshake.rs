@@ -22,8 +22,17 @@ use crate::{
 const TCP_FLAGS_AT: u64 = 13;
 const TCP_FLAG_SYN: u8 = 2;
 const TCP_FLAG_FIN: u8 = 1;
+const TCP_FLAG_RST: u8 = 4;
 /// Where it has its own length, in words of 4 bytes, in the upper half.
 const TCP_DATA_OFFSET_AT: usize = 12;
+
+/// A TCP header has a RST.
+#[inline(always)]
+pub fn is_reset(header: *const u8) -> bool {
+    // SAFETY: probe reads take any address.
+    let flags: u8 = unsafe { Probe::read(header, TCP_FLAGS_AT as usize, 0) };
+    flags & TCP_FLAG_RST != 0
+}
 
 /// Leaves what the request knows for the child that is about to be made.
 #[inline(always)]

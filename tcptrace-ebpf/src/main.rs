@@ -155,14 +155,16 @@ pub fn timewait(ctx: FExitContext) -> i32 {
     0
 }
 
-/// A segment comes to a timewait socket: notes whether it still waits for the peer's FIN.
+/// A segment comes to a timewait socket: notes what it is in.
 #[fentry(function = "tcp_timewait_state_process")]
 pub fn timewait_begin(ctx: FEntryContext) -> i32 {
     let socket = Socket::<Probe>::new(ctx.arg(0));
     if let Some(scratch) = scratch() {
-        let waits = socket.substate() == TcpState::FinWait2.raw();
         // SAFETY: `scratch` is a map's value, and this CPU's.
-        unsafe { (*scratch).timewait = if waits { socket.address() } else { 0 } };
+        unsafe {
+            (*scratch).timewait = socket.address();
+            (*scratch).timewait_state = u32::from(socket.substate());
+        }
     }
     0
 }
@@ -173,15 +175,20 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
     let socket = Socket::<Probe>::new(ctx.arg(0));
     if let Some(scratch) = scratch() {
         // SAFETY: `scratch` is a map's value, and this CPU's.
-        let waited = unsafe { (*scratch).timewait };
-        if waited == 0 || waited != socket.address() {
-            return 0;
-        }
-        let substate = socket.substate();
+        let before = unsafe {
+            if (*scratch).timewait != socket.address() {
+                return 0;
+            }
+            (*scratch).timewait = 0;
+            (*scratch).timewait_state as u8
+        };
+        let after = socket.substate();
         let status = function::answer(&ctx, layout!(function.timewait_parameters)) as u32;
         const TCP_TW_RST: u32 = 1;
-        if substate != TcpState::FinWait2.raw() || status == TCP_TW_RST {
-            emit::timewait_step(&socket, substate, status);
+        let reset = socket.is_unhashed() && handshake::is_reset(ctx.arg(2));
+        let refused = before == TcpState::FinWait2.raw() && status == TCP_TW_RST;
+        if after != before || refused || reset {
+            emit::timewait_step(&socket, before, status, reset);
         }
     }
     0

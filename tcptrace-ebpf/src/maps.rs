@@ -86,6 +86,7 @@ pub static LAYOUT: Layout = Layout {
         skb_head: 0,
         skb_transport_header: 0,
         tw_substate: 0,
+        tw_pprev: 0,
         netns_cookie: 0,
         syn_seed: 0,
     },

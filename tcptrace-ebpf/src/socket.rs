@@ -179,6 +179,12 @@ impl<A: Access> Socket<A> {
         self.field(layout!(request.tw_substate), 0)
     }
 
+    /// A timewait socket is no longer in the kernel's table.
+    #[inline(always)]
+    pub fn is_unhashed(&self) -> bool {
+        self.field(layout!(request.tw_pprev), 0_u64) == 0
+    }
+
     #[inline(always)]
     fn read_address(&self, offset: usize) -> [u8; 16] {
         let halves: [u64; 2] = [self.read(offset, 0), self.read(offset + 8, 0)];

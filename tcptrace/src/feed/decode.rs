@@ -259,18 +259,34 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
     // enum tcp_tw_status: TCP_TW_SUCCESS, RST, ACK, SYN, and from Linux 6.17 ACK_OOW.
     const TCP_TW_RST: u32 = 1;
     const TCP_TW_LAST: u32 = 4;
-    if header.old != TcpState::FinWait2 {
-        return Err(out_of_range("old_state", header.old.raw()));
-    }
-    zero("timewait_step.reserved", raw.u32(76).into())?;
-    if ![TcpState::FinWait2, TcpState::TimeWait].contains(&header.new) {
-        return Err(out_of_range("new_state", header.new.raw()));
-    }
+    let substate = |field, state: TcpState| {
+        if state == TcpState::FinWait2 || state == TcpState::TimeWait {
+            Ok(state == TcpState::TimeWait)
+        } else {
+            Err(out_of_range(field, state.raw()))
+        }
+    };
+    let before = substate("old_state", header.old)?;
+    let after = substate("new_state", header.new)?;
+    let reset = match raw.u32(76) {
+        0 => false,
+        1 => true,
+        other => {
+            return Err(DecodeError::Field {
+                field: "reset",
+                value: other.into(),
+            });
+        }
+    };
     let status = raw.u32(72);
-    let arrived = match (header.new == TcpState::TimeWait, status) {
-        (true, ..=TCP_TW_LAST) => TimewaitArrival::Fin,
-        (false, TCP_TW_RST) => TimewaitArrival::Refused,
-        (true | false, _) => {
+    let arrived = match (before, after, reset, status) {
+        (false, true, _, ..=TCP_TW_LAST) => TimewaitArrival::Fin,
+        (false, false, _, TCP_TW_RST) => TimewaitArrival::Refused,
+        (false, false, true, ..=TCP_TW_LAST) | (true, true, true, ..=TCP_TW_LAST) => {
+            TimewaitArrival::Reset
+        }
+        (true, false, _, _) => return Err(out_of_range("new_state", header.new.raw())),
+        (_, _, _, status) => {
             return Err(DecodeError::Field {
                 field: "status",
                 value: status.into(),

@@ -95,6 +95,8 @@ pub enum TimewaitArrival {
     Fin,
     /// Data or a SYN that nobody is there for: the kernel answers with a RST.
     Refused,
+    /// A RST: the timewait socket is gone, whichever state it was in.
+    Reset,
 }
 
 /// A state transition, with what the kernel side sends along.
@@ -170,7 +172,7 @@ impl Details {
 }
 
 /// Both ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoints {
     /// IPv4-mapped addresses are IPv4 here.
     pub local_address: IpAddr,

@@ -95,10 +95,10 @@ impl KernelTypes {
         let (mut layout, missing) = resolve(&btf)?;
         let take = |resolved: Result<(), BtfError>| resolved.map_err(|error| error.to_string());
         let request = take(resolve_request(&btf).map(|request| layout.request = request));
-        let timewait = take(
-            btf.offset("inet_timewait_sock", "tw_substate", 1)
-                .map(|offset| layout.request.tw_substate = offset),
-        );
+        let timewait = take(resolve_timewait(&btf).map(|(substate, pprev)| {
+            layout.request.tw_substate = substate;
+            layout.request.tw_pprev = pprev;
+        }));
         let file = take(resolve_file(&btf).map(|file| layout.file = file));
         layout.function = resolve_functions(&btf);
         let typedefs = typedefs
@@ -376,9 +376,19 @@ fn resolve_request(btf: &Btf) -> Result<RequestLayout, BtfError> {
         skb_head: btf.offset("sk_buff", "head", 8)?,
         skb_transport_header: btf.offset("sk_buff", "transport_header", 2)?,
         tw_substate: 0,
+        tw_pprev: 0,
         netns_cookie: btf.function_id(SOCK_OPS_COOKIE).is_ok().into(),
         syn_seed: 0,
     })
+}
+
+/// Of a timewait socket: its substate, and what is NULL once it is out of the kernel's table.
+fn resolve_timewait(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    let timewait = |member, size| btf.offset("inet_timewait_sock", member, size);
+    Ok((
+        timewait("tw_substate", 1)?,
+        timewait("__tw_common.skc_nulls_node.pprev", 8)?,
+    ))
 }
 
 fn resolve_file(btf: &Btf) -> Result<FileLayout, BtfError> {

@@ -285,7 +285,7 @@ pub struct ReleaseRecord {
     /// How we know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_wait_source: Option<&'static str>,
-    /// `time_wait`, `refused`, `no_fin` or `gone`.
+    /// `time_wait`, `refused`, `no_fin`, `reset`, `reused` or `gone`.
     pub outcome: &'static str,
 }
 

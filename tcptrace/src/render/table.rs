@@ -204,6 +204,8 @@ impl Table {
         let note = match body.outcome {
             "time_wait" => "the peer's FIN came: TIME_WAIT",
             "refused" => "the peer sent more and got a RST",
+            "reset" => "ended by a RST",
+            "reused" => "a new connection took its place in TIME_WAIT",
             "no_fin" => "the peer never closed its side",
             _ => "gone, before it was seen how",
         };

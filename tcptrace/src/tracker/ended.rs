@@ -33,8 +33,8 @@ pub struct Ended {
     pub time_wait: Option<(bool, TimeWaitSource)>,
     /// Why it ended; settled when the record is written.
     pub verdict: Verdict,
-    /// What the peer got on the timewait socket, if that was a RST; said after the record.
-    pub(super) refused: Option<Box<Release>>,
+    /// What became of the timewait socket before the record was written; said after it.
+    pub(super) after: Option<Box<Release>>,
 }
 
 impl Ended {
@@ -53,7 +53,7 @@ impl Ended {
             late_fin: None,
             time_wait: None,
             verdict: Verdict::Unknown,
-            refused: None,
+            after: None,
         }
     }
 

@@ -289,6 +289,7 @@ impl Tracker {
         let opened = established.then(|| connection.clone());
         self.report(place, transition, time, in_state_ns);
         if let Some(opened) = opened {
+            self.take_place(opened.endpoints.as_ref(), time);
             // accept() came first.
             let accepted = opened.accept_wait_ns().map(|_| opened.clone());
             self.updates.push(Update::Established(opened));

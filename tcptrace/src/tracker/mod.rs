@@ -21,6 +21,7 @@ mod resync;
 mod stats;
 mod store;
 mod terms;
+mod time_waits;
 mod timewait;
 mod update;
 mod verdict;
@@ -44,6 +45,7 @@ pub use self::{
 };
 use self::{
     ended::EndedQueue, listeners::Listeners, releases::Releases, resync::Resync, store::Store,
+    time_waits::TimeWaits,
 };
 pub use crate::feed::item::{Item, LossPlace};
 
@@ -97,6 +99,7 @@ pub struct Tracker {
     ended: EndedQueue,
     listeners: Listeners,
     releases: Releases,
+    time_waits: TimeWaits,
     resync: Resync,
     config: TrackerConfig,
     next_id: u64,
@@ -119,6 +122,7 @@ impl Tracker {
             ended: EndedQueue::default(),
             listeners: Listeners::new(config.max_listeners),
             releases: Releases::new(config.max_releases),
+            time_waits: TimeWaits::new(config.max_releases),
             resync: Resync::default(),
             config,
             next_id: 1,
@@ -218,10 +222,10 @@ impl Tracker {
         } else {
             self.stats.failed += 1;
         }
-        let refused = ended.refused.take();
+        let after = ended.after.take();
         self.updates.push(Update::Ended(ended));
         self.updates
-            .extend(refused.map(|release| Update::Released(*release)));
+            .extend(after.map(|release| Update::Released(*release)));
     }
 
     fn take_id(&mut self) -> u64 {

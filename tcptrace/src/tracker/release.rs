@@ -44,6 +44,10 @@ pub enum Outcome {
     Refused,
     /// No FIN came within the longest time that the kernel waits.
     NoFin,
+    /// A RST came: the timewait socket is gone, from FIN_WAIT2 or from TIME_WAIT.
+    Reset,
+    /// A new connection took its place before TIME_WAIT was over.
+    Reused,
     /// The socket was gone when it was looked up: a RST, data, or a new connection ended it.
     Gone,
 }
@@ -56,6 +60,8 @@ impl Outcome {
             Self::TimeWait => "time_wait",
             Self::Refused => "refused",
             Self::NoFin => "no_fin",
+            Self::Reset => "reset",
+            Self::Reused => "reused",
             Self::Gone => "gone",
         }
     }

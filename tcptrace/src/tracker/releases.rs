@@ -13,6 +13,8 @@ use super::{
     ended::Ended,
     release::{Allocation, Outcome, Release, TimeWaitSource},
     terms::{At, Moment, Process, Role},
+    time_waits::Resident,
+    timewait,
 };
 use crate::feed::event::{Endpoints, TimewaitArrival};
 
@@ -61,6 +63,17 @@ impl Waiting {
         }
     }
 
+    /// The same, in TIME_WAIT.
+    const fn resident(&self, timewait: Option<u64>) -> Resident {
+        Resident {
+            id: self.id,
+            socket: self.socket,
+            role: self.role,
+            process: self.process,
+            timewait,
+        }
+    }
+
     pub(super) const fn closed_at(&self) -> Moment {
         self.closed_at
     }
@@ -75,8 +88,8 @@ impl Waiting {
     ) -> Release {
         let time_wait = match outcome {
             Outcome::TimeWait => Some((true, source)),
-            Outcome::Refused | Outcome::NoFin => Some((false, source)),
-            Outcome::Gone => None,
+            Outcome::Refused | Outcome::NoFin | Outcome::Reset => Some((false, source)),
+            Outcome::Reused | Outcome::Gone => None,
         };
         let until_fin = |since: Option<Moment>| {
             let (since, fin) = since.zip(peer_fin)?;
@@ -266,13 +279,18 @@ impl Tracker {
     pub(super) fn follow(&mut self, ended: &Ended, at: At) {
         let connection = &ended.connection;
         let sources = self.config.sources;
+        let alloc_seen = sources.timewait && connection.lost_before == self.stats.lost;
+        if let Some((true, _)) = timewait::at_close(ended, alloc_seen) {
+            self.enter_time_wait_at_close(ended, at);
+            return;
+        }
         let timewait = match connection.timewait {
             Some(Allocation {
                 timewait: Some(timewait),
                 awaits_fin: true,
             }) => sources.timewait_process.then_some(timewait),
             Some(_) => return,
-            None if sources.timewait && connection.lost_before == self.stats.lost => return,
+            None if alloc_seen => return,
             None if ended
                 .fields
                 .is_some_and(|fields| !fields.peer_fin && ended.may_be_swapped(&fields)) =>
@@ -295,20 +313,27 @@ impl Tracker {
     /// Something came to a timewait socket in FIN_WAIT2.
     pub(super) fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
         let Some(waiting) = self.releases.take_timewait(at.socket) else {
+            if arrived == TimewaitArrival::Reset {
+                self.reset_time_wait(at);
+            }
             return;
         };
         let (outcome, peer_fin) = match arrived {
-            TimewaitArrival::Fin => (Outcome::TimeWait, Some(at.time)),
+            TimewaitArrival::Fin => {
+                let resident = waiting.resident(Some(at.socket));
+                self.enter_time_wait(resident, waiting.endpoints, at.time);
+                (Outcome::TimeWait, Some(at.time))
+            }
             TimewaitArrival::Refused => (Outcome::Refused, None),
+            TimewaitArrival::Reset => (Outcome::Reset, None),
         };
         let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
         match self.ended.get_mut(waiting.socket, at.time) {
-            // Its record is not written yet: it can say it itself, or comes first.
-            Some(ended) if ended.connection.id == waiting.id => match arrived {
-                TimewaitArrival::Fin => ended.late_fin = Some(at.time),
-                TimewaitArrival::Refused => ended.refused = Some(Box::new(release)),
-            },
-            Some(_) | None => self.updates.push(Update::Released(release)),
+            // Its record is not written yet, and can say it itself.
+            Some(ended) if ended.connection.id == waiting.id && arrived == TimewaitArrival::Fin => {
+                ended.late_fin = Some(at.time);
+            }
+            Some(_) | None => self.say_after_record(waiting.socket, at.time, release),
         }
     }
 
@@ -346,6 +371,10 @@ impl Tracker {
             // The kernel tells it in jiffies.
             .map(|fin| fin.max(waiting.closed_at()));
         let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
+        if outcome == Outcome::TimeWait {
+            let since = peer_fin.unwrap_or(waiting.closed_at);
+            self.enter_time_wait(waiting.resident(None), waiting.endpoints, since);
+        }
         let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
         Some(Update::Released(release))
     }

@@ -33,6 +33,8 @@ pub struct TrackerStats {
     pub lost: u64,
     /// Connections not followed after their record, for lack of room.
     pub releases_refused: u64,
+    /// Connections in TIME_WAIT given up for lack of room.
+    pub time_waits_evicted: u64,
 }
 
 /// What the tracker holds, for gauges.
@@ -90,6 +92,7 @@ impl Tracker {
         Snapshot {
             stats: TrackerStats {
                 releases_refused: self.releases.refused,
+                time_waits_evicted: self.time_waits.evicted,
                 ..self.stats
             },
             connections,

@@ -205,7 +205,7 @@ pub(super) fn timewait_step() -> TimewaitStepEvent {
         header: header(KIND_TIMEWAIT_STEP, TcpState::FinWait2, TcpState::TimeWait),
         endpoints: wire_ends(),
         status: 2,
-        reserved: 0,
+        reset: 0,
     }
 }
 

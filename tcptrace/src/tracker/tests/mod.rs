@@ -19,6 +19,7 @@ mod releases;
 mod silence;
 mod story;
 mod table;
+mod time_waits;
 mod verdict_space;
 mod verdicts;
 

@@ -183,7 +183,7 @@ impl Story {
     }
 
     /// What happens next, `MS` after what happened last.
-    fn happens(mut self, body: Body) -> Self {
+    pub(super) fn happens(mut self, body: Body) -> Self {
         self.events.push(Event {
             time_ns: self.now_ns,
             socket: self.socket,

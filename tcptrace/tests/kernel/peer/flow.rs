@@ -59,6 +59,14 @@ impl Flow {
         self.peer
     }
 
+    /// Is about to connect between the same two ends once more, with later sequence numbers.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            next: self.next.wrapping_add(100_000),
+            ..Self::new(Rc::clone(&self.link), self.here, self.peer)
+        }
+    }
+
     /// Takes what was heard into account.
     pub(super) fn take(&mut self, heard: &Segment) {
         if heard.has(SYN) {

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use super::{
     life::Life,
-    stage::{Accepted, Stage},
+    stage::{Accepted, Stage, accept},
     suite::scenarios,
 };
 use crate::{
     peer::Flow,
     support::{
         Check,
+        hooks::{time_wait, traces_functions},
         sockets::{CLOSE, CLOSE_WAIT, FIN_WAIT2, wait_state},
     },
 };
@@ -24,6 +25,8 @@ scenarios![
     reset_in_fin_wait1_of_an_orphan,
     reset_in_fin_wait2,
     reset_of_a_fin_wait2_minisocket,
+    reset_in_time_wait,
+    place_taken_in_time_wait,
     reset_in_closing,
     reset_in_last_ack,
 ];
@@ -114,7 +117,63 @@ fn reset_of_a_fin_wait2_minisocket(stage: &Stage) -> Check {
     let [life] = stage.lives()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
-        .must_lack(&["peer_fin"])
+        .must_lack(&["peer_fin", "time_wait"])?;
+    was_ended(stage, &json!({"outcome": "reset", "time_wait": false}))
+}
+
+/// What ended the timewait socket is told where functions can be traced.
+fn was_ended(stage: &Stage, expected: &Value) -> Check {
+    if !traces_functions() {
+        let [life] = stage.lives()?;
+        return life.was_not_released();
+    }
+    stage.wait_record("release")?;
+    let [life] = stage.lives()?;
+    life.was_released(expected).map(drop)
+}
+
+/// TIME_WAIT assassination (RFC 1337).
+fn reset_in_time_wait(stage: &Stage) -> Check {
+    let mut flow = in_time_wait(stage)?;
+    flow.send_rst()?;
+    let [life] = stage.lives()?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?
+        .must_have(&time_wait(true))?;
+    was_ended(stage, &json!({"outcome": "reset"}))
+}
+
+/// A connection that the peer opened, and that this side has closed first.
+fn in_time_wait(stage: &Stage) -> anyhow::Result<Flow> {
+    let Accepted {
+        socket, mut flow, ..
+    } = stage.accepted()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    Ok(flow)
+}
+
+/// The peer opens the next connection from the same port (RFC 9293, section 3.6.1).
+fn place_taken_in_time_wait(stage: &Stage) -> Check {
+    let flow = in_time_wait(stage)?;
+    let mut again = flow.again();
+    let listener = stage.listen()?;
+    again.open()?;
+    let _socket = accept(&listener, &again)?;
+    again.send_rst()?;
+    stage.wait_record("release")?;
+    let [first, second] = stage.lives()?;
+    first
+        .ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_have(&time_wait(true))?;
+    first
+        .was_released(&json!({"outcome": "reused"}))?
+        .must_lack(&["time_wait", "peer_fin_at"])?;
+    second.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
+    second.was_not_released()
 }
 
 fn reset_in_closing(stage: &Stage) -> Check {

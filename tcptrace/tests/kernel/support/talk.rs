@@ -106,6 +106,7 @@ impl Talk {
                 "uid": 0, "verdict": "graceful", "retransmits": 0, "syn_retransmits": 0,
             }))?;
             record.must_lack(&["errno", "errno_number"])?;
+            ensure!(record.number("established_us").is_some(), "{record}");
         }
         let [active, passive] = self.sides(said);
         records.only("connection", &active)?.must_have(&json!({
@@ -222,7 +223,7 @@ fn check_times(record: &Record) -> Check {
     };
     let duration = number("duration_us")?;
     ensure!(
-        number("established_us")? <= duration,
+        record.number("established_us") <= Some(duration),
         "longer established than open: {record}"
     );
     Ok(())

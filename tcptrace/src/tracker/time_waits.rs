@@ -1,0 +1,190 @@
+//! Connections in TIME_WAIT: until its time is over, a RST ends it or a new connection takes its
+//! place. Each of the two is told of once, after the connection's record.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+use super::{
+    Tracker, Update,
+    ended::Ended,
+    release::{Outcome, Release},
+    terms::{At, Moment, Process, Role},
+};
+use crate::feed::event::Endpoints;
+
+/// TCP_TIMEWAIT_LEN: it lasts no shorter.
+const TIME_WAIT_NS: u64 = 60_000_000_000;
+
+/// A connection in TIME_WAIT.
+#[derive(Clone, Debug)]
+pub(super) struct Resident {
+    pub(super) id: u64,
+    /// The full socket it had.
+    pub(super) socket: u64,
+    pub(super) role: Role,
+    pub(super) process: Option<Process>,
+    /// The timewait socket's address, where it is known.
+    pub(super) timewait: Option<u64>,
+}
+
+/// Who is in TIME_WAIT. Bounded: who finds no room drives the oldest out, and that is counted.
+pub(super) struct TimeWaits {
+    by_place: HashMap<Endpoints, Resident>,
+    by_timewait: HashMap<u64, Endpoints>,
+    /// In the order of their entry; those that left early stay until their turn.
+    expiring: VecDeque<(u64, Endpoints, u64)>,
+    limit: usize,
+    /// Driven out.
+    pub(super) evicted: u64,
+}
+
+impl TimeWaits {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            by_place: HashMap::new(),
+            by_timewait: HashMap::new(),
+            expiring: VecDeque::new(),
+            limit,
+            evicted: 0,
+        }
+    }
+
+    /// One enters.
+    fn enter(&mut self, resident: Resident, place: Endpoints, now: Moment) {
+        self.expire(now.get());
+        while self.expiring.len() >= self.limit {
+            self.evicted += u64::from(self.pop_oldest());
+        }
+        let due = now.get().saturating_add(TIME_WAIT_NS);
+        self.expiring.push_back((due, place, resident.id));
+        if let Some(timewait) = resident.timewait {
+            self.by_timewait.insert(timewait, place);
+        }
+        if let Some(before) = self.by_place.insert(place, resident) {
+            self.forget(before.timewait, place);
+        }
+    }
+
+    /// Those whose time is over leave.
+    fn expire(&mut self, now_ns: u64) {
+        while self
+            .expiring
+            .front()
+            .is_some_and(|(due, ..)| *due <= now_ns)
+        {
+            self.pop_oldest();
+        }
+    }
+
+    /// Whether the oldest had not left yet.
+    fn pop_oldest(&mut self) -> bool {
+        let Some((_, place, id)) = self.expiring.pop_front() else {
+            return false;
+        };
+        let stays = self.by_place.get(&place).is_some_and(|held| held.id == id);
+        stays && self.take_place(&place).is_some()
+    }
+
+    /// Who is at a place; it leaves.
+    fn take_place(&mut self, place: &Endpoints) -> Option<Resident> {
+        let resident = self.by_place.remove(place)?;
+        self.forget(resident.timewait, *place);
+        Some(resident)
+    }
+
+    /// Who has a timewait socket; it leaves.
+    fn take_timewait(&mut self, timewait: u64) -> Option<(Resident, Endpoints)> {
+        let place = self.by_timewait.remove(&timewait)?;
+        let resident = self.by_place.remove(&place)?;
+        Some((resident, place))
+    }
+
+    /// An address leads to this place no more.
+    fn forget(&mut self, timewait: Option<u64>, place: Endpoints) {
+        if let Some(timewait) = timewait
+            && self.by_timewait.get(&timewait) == Some(&place)
+        {
+            self.by_timewait.remove(&timewait);
+        }
+    }
+}
+
+impl Resident {
+    fn left(self, place: Endpoints, time: Moment, outcome: Outcome) -> Release {
+        Release {
+            id: self.id,
+            role: self.role,
+            endpoints: Some(place),
+            process: self.process,
+            time,
+            peer_fin: None,
+            fin_wait2_ns: None,
+            half_closed_ns: None,
+            // The record, or an earlier release, told of it.
+            time_wait: None,
+            outcome,
+        }
+    }
+}
+
+impl Tracker {
+    /// Somebody enters TIME_WAIT.
+    pub(super) fn enter_time_wait(
+        &mut self,
+        resident: Resident,
+        place: Option<Endpoints>,
+        now: Moment,
+    ) {
+        if let Some(place) = place.filter(|place| place.local_port != 0) {
+            self.time_waits.enter(resident, place, now);
+        }
+    }
+
+    /// A connection ends in TIME_WAIT.
+    pub(super) fn enter_time_wait_at_close(&mut self, ended: &Ended, at: At) {
+        let connection = &ended.connection;
+        let resident = Resident {
+            id: connection.id,
+            socket: connection.socket,
+            role: connection.role,
+            process: connection.process,
+            timewait: connection
+                .timewait
+                .and_then(|allocation| allocation.timewait),
+        };
+        self.enter_time_wait(resident, connection.endpoints, at.time);
+    }
+
+    /// A RST came to a timewait socket in TIME_WAIT, and it is gone.
+    pub(super) fn reset_time_wait(&mut self, at: At) {
+        if let Some((resident, place)) = self.time_waits.take_timewait(at.socket) {
+            let socket = resident.socket;
+            let release = resident.left(place, at.time, Outcome::Reset);
+            self.say_after_record(socket, at.time, release);
+        }
+    }
+
+    /// A new connection is established. If its place was in TIME_WAIT, it is no more.
+    pub(super) fn take_place(&mut self, place: Option<&Endpoints>, now: Moment) {
+        self.time_waits.expire(now.get());
+        let Some((place, resident)) =
+            place.and_then(|place| Some((place, self.time_waits.take_place(place)?)))
+        else {
+            return;
+        };
+        let socket = resident.socket;
+        let release = resident.left(*place, now, Outcome::Reused);
+        self.say_after_record(socket, now, release);
+    }
+
+    /// Says what was learnt of a connection, after its record.
+    pub(super) fn say_after_record(&mut self, socket: u64, time: Moment, release: Release) {
+        match self.ended.get_mut(socket, time) {
+            Some(ended) if ended.connection.id == release.id => {
+                ended.after = Some(Box::new(release));
+            }
+            Some(_) | None => self.updates.push(Update::Released(release)),
+        }
+    }
+}
