@@ -86,8 +86,12 @@ pub const SOCK_DONE: u8 = 2;
 pub const SOCK_HAS_SOCKET: u8 = 4;
 /// `sock_flags`: `tcp_sock.linger2` is negative, so FIN_WAIT2 is skipped with a RST.
 pub const SOCK_LINGER2_NEGATIVE: u8 = 8;
+/// `sock_flags`, of FIN_WAIT2→CLOSE and CLOSING→CLOSE: the namespace has as many timewait sockets as
+/// `tcp_max_tw_buckets` allows, or nearly, so that there may have been no room for this one.
+pub const SOCK_TIMEWAIT_FULL: u8 = 16;
 /// Every `sock_flags` bit there is.
-pub const SOCK_FLAGS_ALL: u8 = SOCK_DEAD | SOCK_DONE | SOCK_HAS_SOCKET | SOCK_LINGER2_NEGATIVE;
+pub const SOCK_FLAGS_ALL: u8 =
+    SOCK_DEAD | SOCK_DONE | SOCK_HAS_SOCKET | SOCK_LINGER2_NEGATIVE | SOCK_TIMEWAIT_FULL;
 
 /// `open_flags`: `tcp_create_openreq_child` was seen, so that the request's fields are known.
 pub const OPEN_REQUEST_SEEN: u32 = 1;

@@ -60,6 +60,11 @@ pub struct SockLayout {
     pub inet_sport: u32,
     /// `net.ns.inum`, from the start of `struct net`.
     pub net_ns_inum: u32,
+    /// `net.ipv4.tcp_death_row.tw_refcount` or `tw_count`, 4 bytes, from the start of `struct net`;
+    /// 0 when it is not there (Linux 5.18 to 6.0).
+    pub net_tw_count: u32,
+    /// `net.ipv4.tcp_death_row.sysctl_max_tw_buckets`, 4 bytes, likewise.
+    pub net_tw_limit: u32,
     /// `cgroup.kn`.
     pub cgroup_kn: u32,
     /// `kernfs_node.id`.
@@ -258,4 +263,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 10 + 23 + 3 + 8 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 12 + 23 + 3 + 8 + 8 + 3 + 12));

@@ -47,6 +47,8 @@ pub static LAYOUT: Layout = Layout {
         sk_cgrp_data: 0,
         inet_sport: 0,
         net_ns_inum: 0,
+        net_tw_count: 0,
+        net_tw_limit: 0,
         cgroup_kn: 0,
         kernfs_node_id: 0,
     },

@@ -7,7 +7,7 @@ use tcptrace_common::{
     CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_UNSENT, FIELDS_USER,
     HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, LAYOUT_CGROUP, LAYOUT_DEFER,
     LAYOUT_NETNS, LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET,
-    SOCK_LINGER2_NEGATIVE, TcpState, sock_common::*,
+    SOCK_LINGER2_NEGATIVE, SOCK_TIMEWAIT_FULL, TcpState, sock_common::*,
 };
 
 use crate::{
@@ -150,6 +150,28 @@ impl<A: Access> Socket<A> {
     #[inline(always)]
     pub fn ports(&self) -> u32 {
         self.read(SKC_DPORT, 0)
+    }
+
+    /// It leaves a state from which TIME_WAIT is entered, and there may be no room for that: the
+    /// kernel tries to allocate just before (`tcp_time_wait`, `inet_twsk_alloc`).
+    #[inline(always)]
+    fn has_full_time_wait(&self) -> bool {
+        // What may come and go between the attempt and this look.
+        const MARGIN: u32 = 64;
+        const FIN_WAIT2: u8 = TcpState::FinWait2.raw();
+        const CLOSING: u8 = TcpState::Closing.raw();
+        if layout!(sock.net_tw_count) == 0 || !matches!(self.state(), FIN_WAIT2 | CLOSING) {
+            return false;
+        }
+        let net = self.net() as *const u8;
+        // SAFETY: probe reads take any address.
+        let (count, limit): (u32, u32) = unsafe {
+            (
+                Probe::read(net, layout!(sock.net_tw_count) as usize, 0),
+                Probe::read(net, layout!(sock.net_tw_limit) as usize, 0),
+            )
+        };
+        u64::from(count) + u64::from(MARGIN) >= u64::from(limit)
     }
 
     /// Both ends; `local_port` is the caller's, for it lies elsewhere in each kind of socket.
@@ -341,6 +363,9 @@ impl<A: Access> Tcp<A> {
         }
         if sk.field(layout!(tcp.linger2), 0_i32) < 0 {
             sock_flags |= SOCK_LINGER2_NEGATIVE;
+        }
+        if sk.has_full_time_wait() {
+            sock_flags |= SOCK_TIMEWAIT_FULL;
         }
         to.sock_flags = sock_flags;
         to.reserved = 0;

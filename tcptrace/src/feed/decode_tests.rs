@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use tcptrace_common::{
     FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL,
     HANDSHAKE_SYN_DATA, OPEN_ALL, OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN,
-    SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    SOCK_TIMEWAIT_FULL,
 };
 
 use self::samples::*;
@@ -89,6 +90,7 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
             bytes_sent: 4000,
             bytes_acked: 3998,
             in_flight: 4,
+            time_wait_full: false,
             bytes_received: 300,
             segments_sent: 11,
             segments_received: 12,
@@ -365,7 +367,7 @@ fn the_peers_fin_is_no_payload() {
 
 #[test]
 fn each_flag_of_the_socket_is_its_own() {
-    for bits in 0..16_u8 {
+    for bits in 0..=SOCK_FLAGS_ALL {
         let event = CloseEvent {
             sock_flags: bits,
             shutdown: bits & 3,
@@ -377,6 +379,7 @@ fn each_flag_of_the_socket_is_its_own() {
         assert_eq!(fields.peer_fin, set(SOCK_DONE));
         assert_eq!(fields.has_socket, set(SOCK_HAS_SOCKET));
         assert_eq!(fields.linger2_negative, set(SOCK_LINGER2_NEGATIVE));
+        assert_eq!(fields.time_wait_full, set(SOCK_TIMEWAIT_FULL));
         assert_eq!((fields.receive_shut, fields.send_shut), (set(1), set(2)));
     }
 }

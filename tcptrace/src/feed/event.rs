@@ -285,6 +285,8 @@ pub struct CloseFields {
     pub peer_fin: bool,
     /// A descriptor was given out for it; false before accept() and after close().
     pub has_socket: bool,
+    /// The namespace had as many timewait sockets as it may, or nearly.
+    pub time_wait_full: bool,
     /// TCP_LINGER2 is negative.
     pub linger2_negative: bool,
     /// Zero-window or keepalive probes without an answer.

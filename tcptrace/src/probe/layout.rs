@@ -298,6 +298,11 @@ const GROUPS: [Group; 6] = [
         consequence: "no netns: equal connections of two namespaces look alike",
         resolve: |btf, layout| {
             layout.sock.net_ns_inum = btf.offset("net", "ns.inum", 4)?;
+            // A pointer in some kernels: then it is not known how full it is.
+            if let Ok((count, limit)) = resolve_time_wait_limit(btf) {
+                layout.sock.net_tw_count = count;
+                layout.sock.net_tw_limit = limit;
+            }
             Ok(())
         },
     },
@@ -325,6 +330,14 @@ const GROUPS: [Group; 6] = [
         },
     },
 ];
+
+/// How many timewait sockets a namespace has, and may have.
+fn resolve_time_wait_limit(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    let death_row = |field: &str| btf.offset("net", &format!("ipv4.tcp_death_row.{field}"), 4);
+    // Renamed in Linux 5.17.
+    let count = death_row("tw_refcount").or_else(|_| death_row("tw_count"))?;
+    Ok((count, death_row("sysctl_max_tw_buckets")?))
+}
 
 fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
     let tcp = |field, size| btf.offset("tcp_sock", field, size);

@@ -10,6 +10,7 @@ use super::{
     ended::Ended,
     release::{Allocation, TimeWaitSource},
 };
+use crate::feed::event::CloseFields;
 
 /// What became of TIME_WAIT, as far as the full socket's end tells; `alloc_seen` says that an
 /// allocation would have been seen.
@@ -31,13 +32,18 @@ pub(super) fn at_close(ended: &Ended, alloc_seen: bool) -> Option<(bool, TimeWai
     }
 }
 
+/// TIME_WAIT was entered, if there was room for it.
+fn had_room(fields: &CloseFields) -> Option<bool> {
+    (!fields.time_wait_full).then_some(true)
+}
+
 /// The classifier that needs no hook: what `tcp_fin` and `tcp_rcv_state_process` do in each state.
 fn by_flags(ended: &Ended) -> Option<bool> {
     match ended.connection.state {
         TcpState::FinWait2 => {
             let fields = ended.fields?;
             if fields.peer_fin {
-                Some(true)
+                had_room(&fields)
             } else {
                 // Swapped for a timewait socket in FIN_WAIT2, or it died of something.
                 (!ended.may_be_swapped(&fields)).then_some(false)
@@ -45,7 +51,11 @@ fn by_flags(ended: &Ended) -> Option<bool> {
         }
         TcpState::Closing => {
             let fields = ended.fields?;
-            Some(fields.error == 0 && fields.unacknowledged == 0)
+            if fields.error == 0 && fields.unacknowledged == 0 {
+                had_room(&fields)
+            } else {
+                Some(false)
+            }
         }
         TcpState::FinWait1 => {
             let fields = ended.fields?;

@@ -6,7 +6,7 @@ use tcptrace_common::{
     FAMILY_INET, FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN,
     HANDSHAKE_ALL, HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, OPEN_ALL,
     OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN, SOCK_DEAD, SOCK_DONE,
-    SOCK_FLAGS_ALL, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    SOCK_FLAGS_ALL, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE, SOCK_TIMEWAIT_FULL,
 };
 
 use super::{DecodeError, Header, out_of_range, zero};
@@ -142,6 +142,7 @@ pub(super) fn read_close(
         dead: flags & SOCK_DEAD != 0,
         peer_fin: fin,
         has_socket: flags & SOCK_HAS_SOCKET != 0,
+        time_wait_full: flags & SOCK_TIMEWAIT_FULL != 0,
         linger2_negative: flags & SOCK_LINGER2_NEGATIVE != 0,
         probes_out: raw.u8(130),
         in_flight: raw.u32(132),

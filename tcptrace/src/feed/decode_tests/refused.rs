@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tcptrace_common::{FIELDS_ALL, FIELDS_TCP, FIELDS_UNSENT};
+use tcptrace_common::{FIELDS_ALL, FIELDS_TCP, FIELDS_UNSENT, SOCK_FLAGS_ALL};
 
 use super::{samples::*, *};
 
@@ -100,11 +100,11 @@ fn every_bit_without_a_meaning_is_refused() {
         if value > 3 {
             assert_refused(&shutdown, "shutdown", value.into());
         }
-        if value > 15 {
+        if value > SOCK_FLAGS_ALL {
             assert_refused(&flags, "sock_flags", value.into());
         }
         assert_eq!(decode(&shutdown).is_ok(), value <= 3);
-        assert_eq!(decode(&flags).is_ok(), value <= 15);
+        assert_eq!(decode(&flags).is_ok(), value <= SOCK_FLAGS_ALL);
     }
 }
 

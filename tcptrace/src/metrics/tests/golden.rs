@@ -21,6 +21,7 @@ const FIELDS: CloseFields = CloseFields {
     bytes_sent: 512,
     bytes_acked: 512,
     in_flight: 0,
+    time_wait_full: false,
     bytes_received: 65_536,
     segments_sent: 20,
     segments_received: 48,

@@ -113,6 +113,25 @@ fn a_new_connection_at_its_place_ends_time_wait_while_that_lasts() {
 }
 
 #[test]
+fn flags_alone_say_nothing_of_time_wait_where_there_may_be_no_room() {
+    let full = CloseFields {
+        time_wait_full: true,
+        ..released()
+    };
+    for path in [&[FinWait1, FinWait2][..], &[FinWait1, Closing]] {
+        let story = Story::client().through(&[SynSent, Established]);
+        let story = story.through(path);
+        let entered = record_of(story.clone().closes(released())).time_wait;
+        assert_eq!(entered, Some((true, TimeWaitSource::Flags)));
+        assert_eq!(record_of(story.closes(full)).time_wait, None);
+    }
+    // The allocation is seen.
+    let story = Story::client().through(&[SynSent, Established, FinWait1, FinWait2]);
+    let (_, lines) = said(story.allocates(false).closes(full), 10);
+    assert_eq!(lines, ["ended 1 Some(true)"]);
+}
+
+#[test]
 fn who_finds_no_room_drives_the_oldest_out() {
     let another = in_time_wait().wait(SECOND).on(SOCKET + 0x800);
     let another = another.already(Close).between(ends(40_001, 443));

@@ -36,6 +36,7 @@ scenarios![
     orphaned_fin_wait2_without_fin,
     orphaned_fin_wait2_that_runs_out,
     no_room_for_time_wait,
+    no_room_for_time_wait_at_once,
 ];
 
 /// How long a half-closed connection stays so.
@@ -321,6 +322,28 @@ fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
         "verdict": "fin_wait_timeout", "closed_by": "local", "peer_fin": false,
     }))?
     .must_have(&time_wait(false))
+}
+
+/// The same where the peer's FIN came to the full socket, whose flags say that TIME_WAIT was meant.
+fn no_room_for_time_wait_at_once(stage: &Stage) -> Check {
+    stage.sysctl("tcp_max_tw_buckets", "0")?;
+    let (socket, mut flow) = stage.connected()?;
+    socket.shutdown(Shutdown::Write)?;
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    wait_state(&socket, FIN_WAIT2)?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    let [life] = stage.lives()?;
+    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let record = life.ended(&json!({
+        "verdict": "graceful", "closed_by": "local", "peer_fin": true,
+    }))?;
+    if traces_functions() {
+        record.must_have(&time_wait(false))
+    } else {
+        record.must_lack(&["time_wait"])
+    }
 }
 
 /// No timewait socket takes over, and the peer's FIN finds nobody; the events are the same.
