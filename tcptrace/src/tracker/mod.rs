@@ -222,6 +222,10 @@ impl Tracker {
         } else {
             self.stats.failed += 1;
         }
+        let followed = ended.after.is_some() || self.releases.contains(ended.connection.id);
+        if ended.connection.established && ended.time_wait.is_none() && !followed {
+            self.stats.time_wait_unknown += 1;
+        }
         let after = ended.after.take();
         self.updates.push(Update::Ended(ended));
         self.updates

@@ -160,6 +160,8 @@ pub(super) struct Releases {
     limit: usize,
     /// Not followed for want of room.
     pub(super) refused: u64,
+    /// Followed in vain: what became of them was not seen.
+    pub(super) unknown: u64,
 }
 
 impl Releases {
@@ -171,7 +173,13 @@ impl Releases {
             looks: std::array::from_fn(|_| VecDeque::new()),
             limit,
             refused: 0,
+            unknown: 0,
         }
+    }
+
+    /// It is waited for.
+    pub(super) fn contains(&self, id: u64) -> bool {
+        self.by_id.contains_key(&id)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -243,6 +251,7 @@ impl Releases {
                 };
                 let Some(endpoints) = waiting.endpoints else {
                     self.by_id.remove(&id);
+                    self.unknown += 1;
                     continue;
                 };
                 return Some(Lookup {
@@ -269,6 +278,7 @@ impl Releases {
             }
             None => {
                 self.by_id.remove(&id);
+                self.unknown += 1;
             }
         }
     }
@@ -300,7 +310,8 @@ impl Tracker {
             None => return,
         };
         // Whoever had this address is gone, and the kernel did not tell how.
-        let _forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
+        let forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
+        self.releases.unknown += u64::from(forgotten.is_some());
         self.releases.insert(Waiting::new(
             connection,
             at.time,
@@ -345,6 +356,8 @@ impl Tracker {
                 let source = TimeWaitSource::TwskAlloc;
                 let release = waiting.released(time, Outcome::NoFin, None, source);
                 self.updates.push(Update::Released(release));
+            } else {
+                self.releases.unknown += 1;
             }
         }
     }
@@ -374,6 +387,8 @@ impl Tracker {
         if outcome == Outcome::TimeWait {
             let since = peer_fin.unwrap_or(waiting.closed_at);
             self.enter_time_wait(waiting.resident(None), waiting.endpoints, since);
+        } else {
+            self.releases.unknown += 1;
         }
         let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
         Some(Update::Released(release))

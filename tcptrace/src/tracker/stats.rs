@@ -33,6 +33,8 @@ pub struct TrackerStats {
     pub lost: u64,
     /// Connections not followed after their record, for lack of room.
     pub releases_refused: u64,
+    /// Established connections of which it was never seen whether they entered TIME_WAIT.
+    pub time_wait_unknown: u64,
     /// Connections in TIME_WAIT given up for lack of room.
     pub time_waits_evicted: u64,
 }
@@ -92,6 +94,7 @@ impl Tracker {
         Snapshot {
             stats: TrackerStats {
                 releases_refused: self.releases.refused,
+                time_wait_unknown: self.stats.time_wait_unknown + self.releases.unknown,
                 time_waits_evicted: self.time_waits.evicted,
                 ..self.stats
             },

@@ -45,7 +45,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     if scrape.reads_sockets() {
         families.extend(retransmits(scrape));
         families.extend(carried(scrape));
-        families.push(time_waits(scrape));
+        families.extend(time_waits(scrape));
     }
     families.push(resets(scrape));
     families.extend(syns(scrape));
@@ -240,7 +240,7 @@ fn resets(scrape: &Scrape) -> Family {
     resets
 }
 
-fn time_waits(scrape: &Scrape) -> Family {
+fn time_waits(scrape: &Scrape) -> [Family; 2] {
     let mut time_waits = Family::counter(
         "tcptrace_time_wait_entered_total",
         &["role", "port"],
@@ -252,5 +252,12 @@ fn time_waits(scrape: &Scrape) -> Family {
             time_waits.add_count(&[at.role.name(), at.port], at.cells.time_wait);
         }
     });
-    time_waits
+    let mut unknown = Family::counter(
+        "tcptrace_time_wait_unknown_total",
+        &[],
+        "Established connections that ended, and of which it could not be told whether they entered TIME_WAIT: \
+         events were lost, there were too many to look up, or there may have been no room for it.",
+    );
+    unknown.add_count(&[], scrape.context.tracker.stats.time_wait_unknown);
+    [time_waits, unknown]
 }

@@ -125,6 +125,9 @@ fn flags_alone_say_nothing_of_time_wait_where_there_may_be_no_room() {
         assert_eq!(entered, Some((true, TimeWaitSource::Flags)));
         assert_eq!(record_of(story.closes(full)).time_wait, None);
     }
+    let story = Story::client().through(&[SynSent, Established, FinWait1, FinWait2]);
+    let (tracker, _) = play(&story.closes(full).events());
+    assert_eq!(tracker.snapshot().stats.time_wait_unknown, 1);
     // The allocation is seen.
     let story = Story::client().through(&[SynSent, Established, FinWait1, FinWait2]);
     let (_, lines) = said(story.allocates(false).closes(full), 10);
