@@ -1,8 +1,11 @@
 //! One connection between two processes: each side's records, in all that a record says.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::json;
 
 use crate::support::{
@@ -11,10 +14,10 @@ use crate::support::{
     program::tcptrace,
     puppet::Puppet,
     record::{Record, path},
-    sockets::bound,
+    sockets::{bound, local},
     tail::Tail,
     talk::{IPV4, IPV6, MAPPED, Over, Talk},
-    tests,
+    tests, wait_for,
 };
 
 tests![
@@ -27,6 +30,7 @@ tests![
     a_port_without_traffic_leaves_no_record,
     both_closers_take_their_path,
     data_after_close_resets_only_its_sender,
+    a_connect_takes_the_place_of_one_in_time_wait,
 ];
 
 fn an_ipv4_connection_is_told_by_both_sides() -> Check {
@@ -188,4 +192,44 @@ fn data_after_close_resets_only_its_sender() -> Check {
             "verdict": "reset_received", "closed_by": "remote", "last_state": "CLOSE_WAIT",
             "errno": "EPIPE", "peer_fin": true,
         }))
+}
+
+/// `tcp_tw_reuse`: the kernel gives the place away once a second has passed.
+fn a_connect_takes_the_place_of_one_in_time_wait() -> Check {
+    let namespace = Namespace::new()?;
+    namespace.sysctl("ipv4/tcp_tw_reuse", "1")?;
+    let tail = Tail::start(&namespace, &[])?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let mut client = namespace.run(|| bound("127.0.0.1:0"))?;
+    client.connect(&address.into())?;
+    let place = local(&client)?;
+    let (mut server, _) = listener.accept()?;
+    client.shutdown(Shutdown::Write)?;
+    ensure!(server.read(&mut [0])? == 0, "there was data");
+    drop(server);
+    ensure!(client.read(&mut [0])? == 0, "there was data");
+    drop(client);
+
+    let client = wait_for("the place to be given away", || {
+        let client = namespace.run(|| bound(&place.to_string()))?;
+        match client.connect(&address.into()) {
+            Ok(()) => Ok(Some(client)),
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(None),
+            Err(error) => Err(error).context("connecting again"),
+        }
+    })?;
+    drop(listener.accept()?);
+    drop(client);
+    let mut tail = tail;
+    tail.wait_count("connection", 4)?;
+    let records = tail.finish()?;
+    let first = records
+        .of("connection")
+        .into_iter()
+        .find(|record| record.text("role") == Some("active"))
+        .context("no connection of the client's")?;
+    first.must_have(&json!({"time_wait": true, "local_port": place.port()}))?;
+    records
+        .only("release", &json!({"outcome": "reused"}))?
+        .must_have(&json!({"id": first.text("id"), "role": "active"}))
 }
