@@ -75,6 +75,8 @@ pub struct TrackerConfig {
     pub max_listeners: usize,
     /// Connections followed at most after their record, until the peer's FIN.
     pub max_releases: usize,
+    /// Connections in TIME_WAIT whose end is watched for at most; the oldest goes first.
+    pub max_time_waits: usize,
     /// What the events can show.
     pub sources: Sources,
     /// Every transition is an update of its own.
@@ -87,6 +89,7 @@ impl Default for TrackerConfig {
             max_connections: 1 << 18,
             max_listeners: 1 << 16,
             max_releases: 1 << 16,
+            max_time_waits: 1 << 14,
             sources: Sources::default(),
             transitions: true,
         }
@@ -122,7 +125,7 @@ impl Tracker {
             ended: EndedQueue::default(),
             listeners: Listeners::new(config.max_listeners),
             releases: Releases::new(config.max_releases),
-            time_waits: TimeWaits::new(config.max_releases),
+            time_waits: TimeWaits::new(config.max_time_waits),
             resync: Resync::default(),
             config,
             next_id: 1,

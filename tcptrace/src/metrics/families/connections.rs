@@ -240,7 +240,7 @@ fn resets(scrape: &Scrape) -> Family {
     resets
 }
 
-fn time_waits(scrape: &Scrape) -> [Family; 2] {
+fn time_waits(scrape: &Scrape) -> [Family; 3] {
     let mut time_waits = Family::counter(
         "tcptrace_time_wait_entered_total",
         &["role", "port"],
@@ -259,5 +259,11 @@ fn time_waits(scrape: &Scrape) -> [Family; 2] {
          events were lost, there were too many to look up, or there may have been no room for it.",
     );
     unknown.add_count(&[], scrape.context.tracker.stats.time_wait_unknown);
-    [time_waits, unknown]
+    let mut unwatched = Family::counter(
+        "tcptrace_time_wait_unwatched_total",
+        &[],
+        "Connections that entered TIME_WAIT, and whose end there is not watched for lack of room: a RST, or a new connection in their place.",
+    );
+    unwatched.add_count(&[], scrape.context.tracker.stats.time_waits_evicted);
+    [time_waits, unknown, unwatched]
 }

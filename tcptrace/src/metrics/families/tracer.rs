@@ -156,12 +156,11 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     let mut evictions = Family::counter(
         "tcptrace_tracker_evictions_total",
         &["kind"],
-        "Connections that the tracker gave up for lack of room, the longest unchanged first: established ones (connection), \
-         others (attempt), and those whose end in TIME_WAIT was still watched for (time_wait).",
+        "Connections that the tracker gave up for lack of room, the longest unchanged first: established ones (connection) and \
+         others (attempt).",
     );
     evictions.add_count(&["attempt"], stats.evicted_pending);
     evictions.add_count(&["connection"], stats.evicted);
-    evictions.add_count(&["time_wait"], stats.time_waits_evicted);
     let mut gaps = Family::counter(
         "tcptrace_tracker_gaps_total",
         &[],

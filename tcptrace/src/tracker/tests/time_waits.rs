@@ -32,7 +32,7 @@ fn said(story: Story, most: usize) -> (Tracker, Vec<String>) {
             timewait_process: true,
             ..sources()
         },
-        max_releases: most,
+        max_time_waits: most,
         ..TrackerConfig::default()
     });
     let mut recording = Recording::default();
