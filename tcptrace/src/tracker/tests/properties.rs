@@ -133,6 +133,7 @@ impl Run {
                 max_connections,
                 max_listeners: 2,
                 max_releases: 3,
+                max_time_waits: 2,
                 sources: recording::sources(),
                 transitions: true,
             }),
