@@ -250,7 +250,13 @@ pub fn timewait<A: Access>(socket: &Socket<A>, timewait: u64, substate: u8) {
 
 /// A segment came to a timewait socket, and changed it.
 #[inline(always)]
-pub fn timewait_step<A: Access>(socket: &Socket<A>, before: u8, status: u32, reset: bool) {
+pub fn timewait_step<A: Access>(
+    socket: &Socket<A>,
+    before: u8,
+    after: u8,
+    status: u32,
+    reset: bool,
+) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_TIMEWAIT, |event: *mut TimewaitStepEvent| unsafe {
         Head {
@@ -258,7 +264,7 @@ pub fn timewait_step<A: Access>(socket: &Socket<A>, before: u8, status: u32, res
             cookie: socket.cookie(),
             kind: KIND_TIMEWAIT_STEP,
             old: before,
-            new: socket.substate(),
+            new: after,
             fields: 0,
             family: socket.family(),
         }

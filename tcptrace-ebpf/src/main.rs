@@ -182,13 +182,14 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
             (*scratch).timewait = 0;
             (*scratch).timewait_state as u8
         };
-        let after = socket.substate();
         let status = function::answer(&ctx, layout!(function.timewait_parameters)) as u32;
         const TCP_TW_RST: u32 = 1;
         let reset = socket.is_unhashed() && handshake::is_reset(ctx.arg(2));
+        // After a RST it is free already: nothing in it but NULL can be relied on.
+        let after = if reset { before } else { socket.substate() };
         let refused = before == TcpState::FinWait2.raw() && status == TCP_TW_RST;
         if after != before || refused || reset {
-            emit::timewait_step(&socket, before, status, reset);
+            emit::timewait_step(&socket, before, after, status, reset);
         }
     }
     0

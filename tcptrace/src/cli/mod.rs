@@ -146,7 +146,7 @@ pub struct ViewArgs {
         value_enum,
         value_name = "WHAT",
         value_delimiter = ',',
-        default_value = "handshakes,connections,releases"
+        default_value = "handshakes,connections"
     )]
     pub show: Vec<Show>,
 

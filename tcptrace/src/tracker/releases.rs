@@ -309,9 +309,7 @@ impl Tracker {
             }
             None => return,
         };
-        // Whoever had this address is gone, and the kernel did not tell how.
-        let forgotten = timewait.and_then(|timewait| self.releases.take_timewait(timewait));
-        self.releases.unknown += u64::from(forgotten.is_some());
+        self.give_address_away(timewait);
         self.releases.insert(Waiting::new(
             connection,
             at.time,
@@ -321,7 +319,17 @@ impl Tracker {
         ));
     }
 
-    /// Something came to a timewait socket in FIN_WAIT2.
+    /// A timewait socket's address is another connection's now. Whoever had it is gone, and the
+    /// kernel did not tell how.
+    pub(super) fn give_address_away(&mut self, timewait: Option<u64>) {
+        if let Some(timewait) = timewait {
+            let forgotten = self.releases.take_timewait(timewait);
+            self.releases.unknown += u64::from(forgotten.is_some());
+            self.time_waits.forget_timewait(timewait);
+        }
+    }
+
+    /// Something came to a timewait socket.
     pub(super) fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
         let Some(waiting) = self.releases.take_timewait(at.socket) else {
             if arrived == TimewaitArrival::Reset {

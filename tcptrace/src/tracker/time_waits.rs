@@ -100,6 +100,11 @@ impl TimeWaits {
         Some((resident, place))
     }
 
+    /// An address leads nowhere any more; who had it stays at its place.
+    pub(super) fn forget_timewait(&mut self, timewait: u64) {
+        self.by_timewait.remove(&timewait);
+    }
+
     /// An address leads to this place no more.
     fn forget(&mut self, timewait: Option<u64>, place: Endpoints) {
         if let Some(timewait) = timewait
@@ -144,14 +149,16 @@ impl Tracker {
     /// A connection ends in TIME_WAIT.
     pub(super) fn enter_time_wait_at_close(&mut self, ended: &Ended, at: At) {
         let connection = &ended.connection;
+        let timewait = connection
+            .timewait
+            .and_then(|allocation| allocation.timewait);
+        self.give_address_away(timewait);
         let resident = Resident {
             id: connection.id,
             socket: connection.socket,
             role: connection.role,
             process: connection.process,
-            timewait: connection
-                .timewait
-                .and_then(|allocation| allocation.timewait),
+            timewait,
         };
         self.enter_time_wait(resident, connection.endpoints, at.time);
     }

@@ -198,7 +198,8 @@ fn data_after_close_resets_only_its_sender() -> Check {
 fn a_connect_takes_the_place_of_one_in_time_wait() -> Check {
     let namespace = Namespace::new()?;
     namespace.sysctl("ipv4/tcp_tw_reuse", "1")?;
-    let tail = Tail::start(&namespace, &[])?;
+    let show = ["--show", "connections,release"];
+    let tail = Tail::start(&namespace, &show)?;
     let (listener, address) = namespace.listen("127.0.0.1:0")?;
     let mut client = namespace.run(|| bound("127.0.0.1:0"))?;
     client.connect(&address.into())?;

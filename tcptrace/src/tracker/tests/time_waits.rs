@@ -92,6 +92,23 @@ fn a_rst_ends_fin_wait2_without_time_wait() {
 }
 
 #[test]
+fn an_address_belongs_to_who_had_it_last() {
+    // The first one's FIN_WAIT2 ran out in the kernel, or its TIME_WAIT did: there is no event.
+    for first in [in_fin_wait2(), in_time_wait()] {
+        for awaits_fin in [true, false] {
+            let second = first.clone().wait(SECOND).on(SOCKET + 0x800);
+            let second = second.already(Close).between(ends(40_001, 443));
+            let second = second.through(&[SynSent, Established, FinWait1, FinWait2]);
+            let fields = if awaits_fin { orphan() } else { released() };
+            let second = second.allocates(awaits_fin).closes(fields).wait(SECOND);
+            let (_, lines) = said(second.timewait_gets(Reset), 10);
+            let time_wait = if awaits_fin { "Some(false)" } else { "None" };
+            assert_eq!(lines[2..], [format!("reset 2 {time_wait}")], "{lines:?}");
+        }
+    }
+}
+
+#[test]
 fn what_ends_it_at_once_is_said_after_the_record() {
     let (_, lines) = said(in_time_wait().timewait_gets(Reset), 10);
     assert_eq!(lines, ["ended 1 Some(true)", "reset 1 None"]);
