@@ -19,6 +19,15 @@ pub const LOST_SEED: usize = 5;
 /// How many kinds of loss there are, with room for more.
 pub const LOST_KINDS: usize = 8;
 
+/// `recovered`: a transition, of whatever protocol.
+pub const RECOVERED_TRANSITION: usize = 0;
+/// `recovered`: a RST that came in.
+pub const RECOVERED_RESET_RECEIVED: usize = 1;
+/// `recovered`: a RST that went out.
+pub const RECOVERED_RESET_SENT: usize = 2;
+/// How many programs have a second copy, with room for more; a power of two.
+pub const RECOVERED_KINDS: usize = 4;
+
 /// One CPU's counters: an entry of the memory-mapped array `COUNTERS`.
 ///
 /// An mmapable array indexed by CPU is used in place of a per-CPU array: reading a per-CPU array
@@ -33,8 +42,11 @@ pub struct CpuCounters {
     pub lost: [u64; LOST_KINDS],
     /// SYNs forgotten for newer ones before their handshakes were over.
     pub syns_evicted: u64,
+    /// Runs of programs that were skipped and that their second copies made up for, by
+    /// `RECOVERED_*`; those that user space finds to repeat what the first had told are among them.
+    pub recovered: [u64; RECOVERED_KINDS],
     /// Zero.
-    pub padding: [u64; 7],
+    pub padding: [u64; 3],
 }
 
 // A multiple of a cache line, so that CPUs do not share one.

@@ -70,8 +70,12 @@ pub const FIELDS_KTHREAD: u8 = 8;
 /// `fields`, of →FIN_WAIT1 and →LAST_ACK: our FIN cannot leave at once, for data waits before it or
 /// the peer has no room; of →FIN_WAIT2 and →CLOSING: it has not left. Only with [`FIELDS_TCP`].
 pub const FIELDS_UNSENT: u8 = 16;
+/// `fields`, of transitions and resets: told by the second copy of the program, which believes that the
+/// kernel skipped the first. If it repeats what the first told, it is not so.
+pub const FIELDS_RECOVERED: u8 = 32;
 /// Every `fields` bit there is.
-pub const FIELDS_ALL: u8 = FIELDS_USER | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD | FIELDS_UNSENT;
+pub const FIELDS_ALL: u8 =
+    FIELDS_USER | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD | FIELDS_UNSENT | FIELDS_RECOVERED;
 
 /// `AF_INET`.
 pub const FAMILY_INET: u16 = 2;

@@ -26,6 +26,13 @@ pub const GLOBAL_LAYOUT: &str = "LAYOUT";
 
 /// `tp_btf/inet_sock_set_state`.
 pub const PROGRAM_SET_STATE_BTF: &str = "set_state_btf";
+/// The second copies of programs, for what the kernel skips of the first: which, and its second
+/// copy. Their places are those of the `RECOVERED_*`.
+pub const SECOND_COPIES: [(&str, &str); 3] = [
+    (PROGRAM_SET_STATE_BTF, "set_state_second"),
+    (PROGRAM_RECEIVE_RESET, "receive_reset_second"),
+    (PROGRAM_SEND_RESET, "send_reset_second"),
+];
 /// The classic tracepoint `sock:inet_sock_set_state`.
 pub const PROGRAM_SET_STATE_CLASSIC: &str = "set_state_classic";
 /// `tp_btf/tcp_receive_reset`.

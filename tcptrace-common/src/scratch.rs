@@ -41,6 +41,11 @@ pub struct Scratch {
 
 const _: () = assert!(size_of::<Scratch>() == 128);
 
+/// How many marks a bucket holds: a cache line of them. A CPU begins to look for room at its number modulo this.
+pub const MARK_WAYS: usize = 8;
+/// How many buckets of marks there are, a power of two.
+pub const MARK_BUCKETS: u32 = 1024;
+
 /// How many SYNs a bucket remembers; the oldest goes first.
 pub const SYN_WAYS: usize = 4;
 

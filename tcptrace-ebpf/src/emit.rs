@@ -14,6 +14,7 @@ use tcptrace_common::{
 
 use crate::{
     access::Access,
+    copies::Copy,
     handshake,
     maps::{EVENTS, count_loss, count_transition},
     socket::{Record, Socket, Tcp},
@@ -42,30 +43,30 @@ struct Head {
     family: u16,
 }
 
-impl Head {
-    #[inline(always)]
-    fn write(&self, to: *mut EventHeader) {
-        // SAFETY: `to` is reserved room of the right size.
-        unsafe {
-            to.write(EventHeader {
-                // SAFETY: a helper without arguments.
-                time_ns: bpf_ktime_get_ns(),
-                socket: self.socket,
-                cookie: self.cookie,
-                kind: self.kind,
-                old_state: self.old,
-                new_state: self.new,
-                fields: self.fields,
-                family: self.family,
-                reserved: 0,
-            });
-        }
+/// Writes a header. No method, for BTF would name `Head` without describing it; the linker puts such
+/// names in an order that depends on where the sources lie.
+#[inline(always)]
+fn write_header(head: &Head, to: *mut EventHeader) {
+    // SAFETY: `to` is reserved room of the right size.
+    unsafe {
+        to.write(EventHeader {
+            // SAFETY: a helper without arguments.
+            time_ns: bpf_ktime_get_ns(),
+            socket: head.socket,
+            cookie: head.cookie,
+            kind: head.kind,
+            old_state: head.old,
+            new_state: head.new,
+            fields: head.fields,
+            family: head.family,
+            reserved: 0,
+        });
     }
 }
 
 /// One transition of a socket whose fields can be read.
 #[inline(always)]
-pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8) {
+pub fn transition<A: Access, C: Copy>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8) {
     count_transition(old, new);
     let kind = kind_of_transition(old, new);
     let head = Head {
@@ -74,25 +75,25 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
         kind,
         old,
         new,
-        fields: Socket::<A>::known_fields() | tcp.unsent(new),
+        fields: Socket::<A>::known_fields() | tcp.unsent(new) | C::FIELDS,
         family: socket.family(),
     };
     // SAFETY (all arms): each pointer is reserved room for the whole event.
     match kind {
         KIND_OPEN => emit(LOST_TRANSITION, |event: *mut OpenEvent| unsafe {
             let fields = task::write_current(&mut (*event).task);
-            Head {
+            let head = Head {
                 fields: head.fields | fields,
                 ..head
-            }
-            .write(&raw mut (*event).header);
+            };
+            write_header(&head, &raw mut (*event).header);
             socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
             (*event).cgroup = socket.cgroup();
             (*event).uid = socket.uid();
             (*event).reserved = 0;
         }),
         KIND_PASSIVE_OPEN => emit(LOST_TRANSITION, |event: *mut PassiveOpenEvent| unsafe {
-            head.write(&raw mut (*event).header);
+            write_header(&head, &raw mut (*event).header);
             socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
             (*event).cgroup = socket.cgroup();
             (*event).uid = socket.uid();
@@ -105,7 +106,7 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
                 (0, 0)
             };
             emit(LOST_TRANSITION, |event: *mut EstablishedEvent| unsafe {
-                head.write(&raw mut (*event).header);
+                write_header(&head, &raw mut (*event).header);
                 socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
                 (*event).srtt_us = tcp.srtt_us();
                 (*event).retransmits = tcp.retransmits();
@@ -116,7 +117,7 @@ pub fn transition<A: Access>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8)
         }
         KIND_RELEASE => emit_release(&head),
         KIND_CLOSE => emit(LOST_TRANSITION, |event: *mut CloseEvent| unsafe {
-            head.write(&raw mut (*event).header);
+            write_header(&head, &raw mut (*event).header);
             socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
             tcp.write_close(&mut *event);
         }),
@@ -144,23 +145,23 @@ pub fn transition_of_record(record: &Record<'_>) {
         KIND_OPEN => emit(LOST_TRANSITION, |event: *mut OpenEvent| unsafe {
             ptr::write_bytes(event, 0, 1);
             task::write_current(&mut (*event).task);
-            head.write(&raw mut (*event).header);
+            write_header(&head, &raw mut (*event).header);
             record.write_endpoints(&mut (*event).endpoints);
         }),
         KIND_PASSIVE_OPEN => emit(LOST_TRANSITION, |event: *mut PassiveOpenEvent| unsafe {
             ptr::write_bytes(event, 0, 1);
-            head.write(&raw mut (*event).header);
+            write_header(&head, &raw mut (*event).header);
             record.write_endpoints(&mut (*event).endpoints);
         }),
         KIND_ESTABLISHED => emit(LOST_TRANSITION, |event: *mut EstablishedEvent| unsafe {
             ptr::write_bytes(event, 0, 1);
-            head.write(&raw mut (*event).header);
+            write_header(&head, &raw mut (*event).header);
             record.write_endpoints(&mut (*event).endpoints);
         }),
         KIND_RELEASE => emit_release(&head),
         KIND_CLOSE => emit(LOST_TRANSITION, |event: *mut CloseEvent| unsafe {
             ptr::write_bytes(event, 0, 1);
-            head.write(&raw mut (*event).header);
+            write_header(&head, &raw mut (*event).header);
             record.write_endpoints(&mut (*event).endpoints);
         }),
         _ => emit_step(&head),
@@ -172,11 +173,11 @@ fn emit_release(head: &Head) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_TRANSITION, |event: *mut ReleaseEvent| unsafe {
         let fields = task::write_current(&mut (*event).task);
-        Head {
+        let head = Head {
             fields: head.fields | fields,
             ..*head
-        }
-        .write(&raw mut (*event).header);
+        };
+        write_header(&head, &raw mut (*event).header);
     });
 }
 
@@ -184,7 +185,7 @@ fn emit_release(head: &Head) {
 fn emit_step(head: &Head) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_TRANSITION, |event: *mut StepEvent| unsafe {
-        head.write(&raw mut (*event).header);
+        write_header(head, &raw mut (*event).header);
     });
 }
 
@@ -206,13 +207,18 @@ fn standing<A: Access>(socket: &Socket<A>, kind: u8) -> Head {
 
 /// A RST, received or sent; for a timewait socket only what `sock_common` has.
 #[inline(always)]
-pub fn reset<A: Access>(socket: &Socket<A>, kind: u8, reason: u32) {
+pub fn reset<A: Access, C: Copy>(socket: &Socket<A>, kind: u8, reason: u32) {
     if socket.is_full() && !socket.is_tcp() {
         return;
     }
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_RESET, |event: *mut ResetEvent| unsafe {
-        standing(socket, kind).write(&raw mut (*event).header);
+        let head = standing(socket, kind);
+        let head = Head {
+            fields: head.fields | C::FIELDS,
+            ..head
+        };
+        write_header(&head, &raw mut (*event).header);
         let endpoints: *mut Endpoints = &raw mut (*event).endpoints;
         socket.write_endpoints(&mut *endpoints, socket.num());
         (*event).reason = reason;
@@ -227,11 +233,11 @@ pub fn accept<A: Access>(socket: &Socket<A>) {
     emit(LOST_ACCEPT, |event: *mut AcceptEvent| unsafe {
         let fields = task::write_current(&mut (*event).task);
         let head = standing(socket, KIND_ACCEPT);
-        Head {
+        let head = Head {
             fields: head.fields | fields,
             ..head
-        }
-        .write(&raw mut (*event).header);
+        };
+        write_header(&head, &raw mut (*event).header);
         socket.write_endpoints(&mut (*event).endpoints, socket.num());
     });
 }
@@ -241,7 +247,7 @@ pub fn accept<A: Access>(socket: &Socket<A>) {
 pub fn timewait<A: Access>(socket: &Socket<A>, timewait: u64, substate: u8) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_TIMEWAIT, |event: *mut TimewaitEvent| unsafe {
-        standing(socket, KIND_TIMEWAIT).write(&raw mut (*event).header);
+        write_header(&standing(socket, KIND_TIMEWAIT), &raw mut (*event).header);
         (*event).timewait = timewait;
         (*event).substate = substate;
         (*event).reserved = [0; 7];
@@ -259,7 +265,7 @@ pub fn timewait_step<A: Access>(
 ) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_TIMEWAIT, |event: *mut TimewaitStepEvent| unsafe {
-        Head {
+        let head = Head {
             socket: socket.address(),
             cookie: socket.cookie(),
             kind: KIND_TIMEWAIT_STEP,
@@ -267,8 +273,8 @@ pub fn timewait_step<A: Access>(
             new: after,
             fields: 0,
             family: socket.family(),
-        }
-        .write(&raw mut (*event).header);
+        };
+        write_header(&head, &raw mut (*event).header);
         socket.write_endpoints(&mut (*event).endpoints, socket.num());
         (*event).status = status;
         (*event).reset = u32::from(reset);
@@ -282,7 +288,10 @@ pub fn synack_retransmit<A: Access>(socket: &Socket<A>) {
     emit(
         LOST_SYNACK_RETRANSMIT,
         |event: *mut SynackRetransmitEvent| unsafe {
-            standing(socket, KIND_SYNACK_RETRANSMIT).write(&raw mut (*event).header);
+            write_header(
+                &standing(socket, KIND_SYNACK_RETRANSMIT),
+                &raw mut (*event).header,
+            );
             socket.write_endpoints(&mut (*event).endpoints, socket.num());
         },
     );
@@ -294,7 +303,7 @@ pub fn seed<A: Access>(tcp: &Tcp<A>) {
     let socket = tcp.socket();
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_SEED, |event: *mut SeedEvent| unsafe {
-        standing(socket, KIND_SEED).write(&raw mut (*event).header);
+        write_header(&standing(socket, KIND_SEED), &raw mut (*event).header);
         socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
         (*event).cgroup = socket.cgroup();
         (*event).uid = socket.uid();

@@ -8,6 +8,7 @@
 
 mod accept;
 mod access;
+mod copies;
 mod emit;
 mod function;
 mod handshake;
@@ -22,10 +23,14 @@ use aya_ebpf::{
     },
 };
 use aya_log_ebpf::{debug, warn};
-use tcptrace_common::{KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE, TcpState};
+use tcptrace_common::{
+    KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE, RECOVERED_RESET_RECEIVED,
+    RECOVERED_RESET_SENT, TcpState,
+};
 
 use crate::{
     access::{Direct, Probe},
+    copies::{Copy, First, Occasion, Second},
     maps::{has, layout, scratch},
     socket::{Record, Socket},
 };
@@ -33,24 +38,39 @@ use crate::{
 /// Any transition of any socket, with BTF: `inet_sk_set_state`, `inet_sk_state_store`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state_btf(ctx: BtfTracePointContext) -> i32 {
+    set_state::<First>(&ctx)
+}
+
+/// The same where the first copy was skipped.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn set_state_second(ctx: BtfTracePointContext) -> i32 {
+    set_state::<Second>(&ctx)
+}
+
+#[inline(always)]
+fn set_state<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    let (old, new) = (old as u8, new as u8);
+    if !Occasion::transition(ctx, old, new).is_for::<C>() {
+        return 0;
+    }
     let socket = Socket::<Direct>::new(ctx.arg(0));
     if !socket.is_tcp() {
-        debug!(&ctx, "protocol {} is not TCP", socket.protocol());
+        debug!(ctx, "protocol {} is not TCP", socket.protocol());
         return 0;
     }
     let Some(tcp) = socket.tcp() else {
         // bpf_skc_to_tcp_sock refuses nothing that carries protocol 6, as far as is known. (The
         // socket's address cannot be logged: the verifier lets nobody take a pointer apart.)
         warn!(
-            &ctx,
+            ctx,
             "a socket of protocol 6 and state {} is no tcp_sock",
             socket.state()
         );
         return 0;
     };
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
-    emit::transition(&socket, &tcp, old as u8, new as u8);
+    emit::transition::<_, C>(&socket, &tcp, old, new);
     0
 }
 
@@ -66,7 +86,7 @@ pub fn set_state_classic(ctx: TracePointContext) -> u32 {
     }
     if has(LAYOUT_SOCKET) {
         let socket = Socket::<Probe>::new(record.socket());
-        emit::transition(&socket, &socket.as_tcp(), record.old(), record.new());
+        emit::transition::<_, First>(&socket, &socket.as_tcp(), record.old(), record.new());
     } else {
         emit::transition_of_record(&record);
     }
@@ -76,14 +96,41 @@ pub fn set_state_classic(ctx: TracePointContext) -> u32 {
 /// The kernel acts on a RST that came in; before the transition it causes.
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn receive_reset(ctx: BtfTracePointContext) -> i32 {
-    let socket = Socket::<Direct>::new(ctx.arg(0));
-    emit::reset(&socket, KIND_RESET_RECEIVED, REASON_NONE);
+    reset_received::<First>(&ctx)
+}
+
+/// The same where the first copy was skipped.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+pub fn receive_reset_second(ctx: BtfTracePointContext) -> i32 {
+    reset_received::<Second>(&ctx)
+}
+
+#[inline(always)]
+fn reset_received<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
+    if Occasion::reset(ctx, RECOVERED_RESET_RECEIVED).is_for::<C>() {
+        let socket = Socket::<Direct>::new(ctx.arg(0));
+        emit::reset::<_, C>(&socket, KIND_RESET_RECEIVED, REASON_NONE);
+    }
     0
 }
 
 /// The kernel sends a RST: for a full socket, a timewait socket or no socket at all.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn send_reset(ctx: BtfTracePointContext) -> i32 {
+    reset_sent::<First>(&ctx)
+}
+
+/// The same where the first copy was skipped.
+#[btf_tracepoint(function = "tcp_send_reset")]
+pub fn send_reset_second(ctx: BtfTracePointContext) -> i32 {
+    reset_sent::<Second>(&ctx)
+}
+
+#[inline(always)]
+fn reset_sent<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
+    if !Occasion::reset(ctx, RECOVERED_RESET_SENT).is_for::<C>() {
+        return 0;
+    }
     let sk: *const u8 = ctx.arg(0);
     if sk.is_null() {
         return 0;
@@ -94,7 +141,7 @@ pub fn send_reset(ctx: BtfTracePointContext) -> i32 {
     } else {
         REASON_NONE
     };
-    emit::reset(&socket, KIND_RESET_SENT, reason);
+    emit::reset::<_, C>(&socket, KIND_RESET_SENT, reason);
     0
 }
 

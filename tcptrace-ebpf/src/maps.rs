@@ -9,8 +9,9 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use tcptrace_common::{
-    CpuCounters, FileLayout, FunctionLayout, Layout, PORTS, RecordLayout, RequestLayout,
-    STATE_SLOTS, SYN_BUCKETS, Scratch, SockLayout, SynBucket, TaskLayout, TcpLayout,
+    CpuCounters, FileLayout, FunctionLayout, Layout, MARK_BUCKETS, MARK_WAYS, PORTS,
+    RECOVERED_KINDS, RecordLayout, RequestLayout, STATE_SLOTS, SYN_BUCKETS, Scratch, SockLayout,
+    SynBucket, TaskLayout, TcpLayout,
 };
 
 /// Every event; user space chooses the size.
@@ -24,6 +25,10 @@ pub static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPA
 /// One entry a CPU; user space sets the number.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// What the first copies of programs run for, until the second ones have looked.
+#[map]
+pub static MARKS: Array<[u64; MARK_WAYS]> = Array::with_max_entries(MARK_BUCKETS, 0);
 
 /// When SYNs came in, until their handshakes are over. An array and not the kernel's LRU map:
 /// it tells what it evicts, and costs less. A SYN flood reaches it.
@@ -154,6 +159,15 @@ pub fn count_loss(kind: usize) {
     if let Some(counters) = this_cpu() {
         // SAFETY: `kind` is a constant below LOST_KINDS.
         unsafe { add_one(&raw mut (*counters).lost[kind]) };
+    }
+}
+
+/// Counts a run of a second copy that acted; `kind` is one of the `RECOVERED_*`.
+#[inline(always)]
+pub fn count_recovered(kind: usize) {
+    if let Some(counters) = this_cpu() {
+        // SAFETY: a map's value; the slots are a power of two.
+        unsafe { add_one(&raw mut (*counters).recovered[kind % RECOVERED_KINDS]) };
     }
 }
 

@@ -116,6 +116,7 @@ fn scrape(tracer: &mut Tracer<Metrics>, poll: Option<&Poll>) -> Scrape {
         kernel: tracer.probe.counters().read(),
         levels: poll.and_then(Poll::last),
         misses: tracer.probe.program_misses(),
+        skipped: tracer.losses().skipped,
         hooks: tracer.probe.hooks().to_vec(),
         reset_reasons: tracer.probe.reset_reasons().clone(),
         malformed: tracer.malformed,

@@ -7,11 +7,11 @@ mod fields;
 
 use tcptrace_common::{
     AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
-    FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED, KIND_OPEN,
-    KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP,
-    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent,
-    REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState,
-    TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    FIELDS_RECOVERED, FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED,
+    KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED,
+    KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent,
+    PassiveOpenEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
+    SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use self::fields::{
@@ -102,6 +102,13 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     if header.has(FIELDS_UNSENT) && !knows_fin {
         return Err(out_of_range("fields", header.fields));
     }
+    let has_second_copy = !matches!(
+        kind,
+        KIND_ACCEPT | KIND_TIMEWAIT | KIND_TIMEWAIT_STEP | KIND_SYNACK_RETRANSMIT | KIND_SEED
+    );
+    if header.has(FIELDS_RECOVERED) && !has_second_copy {
+        return Err(out_of_range("fields", header.fields));
+    }
     let body = match kind {
         KIND_RESET_RECEIVED
         | KIND_RESET_SENT
@@ -132,6 +139,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         time_ns: raw.u64(0),
         socket: raw.u64(8),
         cookie: Some(raw.u64(16)).filter(|&cookie| cookie != 0),
+        recovered: header.has(FIELDS_RECOVERED),
         body,
     })
 }

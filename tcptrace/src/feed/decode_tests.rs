@@ -29,6 +29,7 @@ fn expected(old: TcpState, new: TcpState, details: Details) -> Event {
         time_ns: 1_000_000_007,
         socket: SOCKET,
         cookie: Some(42),
+        recovered: false,
         body: Body::Transition(Transition {
             old,
             new,

@@ -16,6 +16,9 @@ pub struct Event {
     pub socket: u64,
     /// `skc_cookie`; `None` until somebody asked for it.
     pub cookie: Option<u64>,
+    /// The kernel is believed to have skipped the program; the second copy of it told. If it
+    /// repeats what was told just before, it is not so.
+    pub recovered: bool,
     /// What happened.
     pub body: Body,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{cells::Cells, syns::ShownSyns};
 use crate::{
-    probe::{Hook, HookStatus, KernelCounts, Source},
+    probe::{Hook, HookStatus, KernelCounts, ProgramMisses, Skipped, Source},
     survey::levels::Levels,
     tracker::Snapshot,
 };
@@ -17,7 +17,9 @@ pub struct ScrapeContext {
     /// The kernel side's exact counters.
     pub kernel: KernelCounts,
     /// Runs that the kernel skipped, by program; empty where it does not count them.
-    pub misses: Vec<(String, u64)>,
+    pub misses: Vec<ProgramMisses>,
+    /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`](crate::probe::SKIPPED_EVENTS).
+    pub skipped: Skipped,
     /// What the kernel's own tables held when they were last looked into.
     pub levels: Option<Arc<Levels>>,
     /// What became of each hook.

@@ -13,7 +13,7 @@ use tcptrace_common::{
     PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
     PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
     PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END,
-    PROGRAMS_ACCEPT_EXIT,
+    PROGRAMS_ACCEPT_EXIT, SECOND_COPIES,
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     error::{brief, chain},
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::KernelTypes,
+    program::counts_misses,
 };
 
 /// What the kernel was found to have.
@@ -99,7 +100,15 @@ impl Attacher<'_> {
         Ok(HookStatus {
             hook: Hook::SetState,
             attached: Ok(source),
-            better: None,
+            better: match source {
+                Source::TpBtf => self.second_copy(PROGRAM_SET_STATE_BTF, Hook::SetState),
+                Source::Tracepoint
+                | Source::TracepointOnly
+                | Source::Fentry
+                | Source::Fexit
+                | Source::SockOps
+                | Source::Iter => None,
+            },
         })
     }
 
@@ -115,6 +124,9 @@ impl Attacher<'_> {
                 }
                 Err(why) => refusals.push(format!("{}: {why}", source.name())),
             }
+        }
+        if let (Some(Source::TpBtf), Some(program)) = (attached, reset_program(hook)) {
+            refusals.extend(self.second_copy(program, hook));
         }
         let refused = refusals.join("; ");
         match attached {
@@ -164,8 +176,9 @@ impl Attacher<'_> {
                 self.fexit(PROGRAM_TIMEWAIT_END, hook)?;
                 self.attach_fentry(PROGRAM_TIMEWAIT_BEGIN)
             }
-            (Hook::ReceiveReset, Source::TpBtf) => self.tp_btf(PROGRAM_RECEIVE_RESET, hook),
-            (Hook::SendReset, Source::TpBtf) => self.tp_btf(PROGRAM_SEND_RESET, hook),
+            (Hook::ReceiveReset | Hook::SendReset, Source::TpBtf) => {
+                self.tp_btf(reset_program(hook).ok_or("it is no hook of resets")?, hook)
+            }
             (Hook::RetransmitSynack, Source::TpBtf) => self.tp_btf(PROGRAM_RETRANSMIT_SYNACK, hook),
             (Hook::Sockets, Source::Iter) => self.load_iter(),
             (hook, source) => Err(format!(
@@ -181,6 +194,20 @@ impl Attacher<'_> {
         &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,
     {
         program(self.ebpf, name)
+    }
+
+    /// Attaches the second copy of a program, behind the first, where the kernel skips runs and
+    /// counts them. Answers why it cannot.
+    fn second_copy(&mut self, first: &str, hook: Hook) -> Option<String> {
+        let counts = self.ebpf.program(first).is_some_and(counts_misses);
+        let &(_, second) = SECOND_COPIES.iter().find(|(of, _)| *of == first)?;
+        if !counts {
+            return None;
+        }
+        let refused = self.tp_btf(second, hook).err()?;
+        Some(format!(
+            "without a second copy, for what the kernel skips of the first: {refused}"
+        ))
     }
 
     fn tp_btf(&mut self, name: &str, hook: Hook) -> Result<(), String> {
@@ -282,6 +309,22 @@ const fn ways(hook: Hook) -> &'static [Source] {
         Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset => &[Source::TpBtf],
         Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
         Hook::Sockets => &[Source::Iter],
+    }
+}
+
+/// The program of a hook of resets, which has a second copy, for that no reset was seen is
+/// evidence.
+const fn reset_program(hook: Hook) -> Option<&'static str> {
+    match hook {
+        Hook::ReceiveReset => Some(PROGRAM_RECEIVE_RESET),
+        Hook::SendReset => Some(PROGRAM_SEND_RESET),
+        Hook::SetState
+        | Hook::CreateChild
+        | Hook::RetransmitSynack
+        | Hook::Accept
+        | Hook::Timewait
+        | Hook::TimewaitProcess
+        | Hook::Sockets => None,
     }
 }
 

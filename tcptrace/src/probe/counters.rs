@@ -11,7 +11,7 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use tcptrace_common::{
     CpuCounters, LOST_ACCEPT, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT,
-    LOST_TRANSITION, PORTS, STATE_SLOTS, TcpState,
+    LOST_TRANSITION, PORTS, RECOVERED_KINDS, STATE_SLOTS, TcpState,
 };
 
 /// The mapped counters.
@@ -125,6 +125,13 @@ impl Counters {
 
     fn lost_of(&self, kind: usize) -> u64 {
         self.sum(std::mem::offset_of!(CpuCounters, lost) + kind * size_of::<u64>())
+    }
+
+    /// Runs of programs that were skipped and that their second copies made up for, by `RECOVERED_*`.
+    #[must_use]
+    pub fn recovered(&self) -> [u64; RECOVERED_KINDS] {
+        let first = std::mem::offset_of!(CpuCounters, recovered);
+        std::array::from_fn(|kind| self.sum(first + kind * size_of::<u64>()))
     }
 
     /// Everything. Each count is exact; counts of one moment they are only once it is quiet.

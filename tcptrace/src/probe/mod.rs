@@ -32,13 +32,14 @@ use self::{
     attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
     error::chain,
     load::{load_object, map_counters, map_syns, raise_memlock, require_kernel, take_map},
-    program::ProgramInfo,
+    program::{ProgramInfo, Programs},
 };
 pub use self::{
     counters::{Counters, KernelCounts, LOST_EVENTS, SynCounts, state_name},
     error::ProbeError,
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes, MissingGroup},
+    program::{ProgramMisses, SKIPPED_EVENTS, Skipped},
     tracefs::mounted as tracefs_mounted,
 };
 
@@ -84,8 +85,7 @@ pub struct Probe {
     btf: Result<(), String>,
     missing_fields: Vec<MissingGroup>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// What the kernel tells of each program that is loaded.
-    programs: Vec<ProgramInfo>,
+    programs: Programs,
     ring_bytes: u32,
 }
 
@@ -164,7 +164,7 @@ impl Probe {
                 .unwrap_or_default(),
             btf: types.map(drop),
             logger,
-            programs,
+            programs: Programs::new(programs),
             ring_bytes: config.ring_bytes,
         })
     }
@@ -279,22 +279,46 @@ impl Probe {
         &self.counters
     }
 
-    /// Runs of any program that the kernel skipped, because it interrupted a run of it on the same
-    /// CPU (Linux 6.1 on). Neither the ring nor the counters know of them. 0 where the kernel does
-    /// not count them.
-    #[must_use]
-    pub fn runs_skipped(&self) -> u64 {
-        self.programs.iter().filter_map(ProgramInfo::misses).sum()
+    /// Events lost so far: `ring`, which found it full, and `skipped`, for which the kernel ran no program,
+    /// neither the one nor, where there is one, its second copy. Of these neither the ring nor the counters
+    /// know; it is 0 where the kernel does not count them. `repeated` transitions and resets of second copies
+    /// repeated what the first had told.
+    pub fn losses(&mut self, repeated: [u64; 2]) -> Losses {
+        let running = !self.is_detached();
+        Losses {
+            ring: self.counters.lost(),
+            skipped: self.programs.skipped(&self.counters, repeated, running),
+        }
     }
 
     /// Runs that the kernel itself skipped, by program; empty where it does not count them
     /// (before 5.12).
     #[must_use]
-    pub fn program_misses(&self) -> Vec<(String, u64)> {
-        self.programs
-            .iter()
-            .filter_map(|program| Some((program.name.clone(), program.misses()?)))
-            .collect()
+    pub fn program_misses(&self) -> Vec<ProgramMisses> {
+        self.programs.misses(&self.counters)
+    }
+}
+
+/// Events that were lost, or those that were lost since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// The ring was full.
+    pub ring: u64,
+    /// The kernel ran no program, by [`SKIPPED_EVENTS`].
+    pub skipped: Skipped,
+}
+
+impl Losses {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.ring + self.skipped()
+    }
+
+    /// Those for which the kernel ran no program.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped.iter().sum()
     }
 }
 

@@ -9,11 +9,143 @@ use std::{
 };
 
 use aya::programs::Program;
+use tcptrace_common::{
+    PROGRAM_CREATE_CHILD, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
+    PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN,
+    PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, SECOND_COPIES,
+};
+
+use super::Counters;
+
+/// Runs of a program that the kernel skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramMisses {
+    /// The program.
+    pub program: String,
+    /// Runs skipped.
+    pub misses: u64,
+    /// Of those, runs that the second copy made up for; `None` without one.
+    pub recovered: Option<u64>,
+}
+
+/// What is missing when a program is skipped, by the names of [`LOST_EVENTS`] and one more: what
+/// is known of a request or a SYN.
+pub const SKIPPED_EVENTS: [&str; 7] = [
+    "transition",
+    "reset",
+    "accept",
+    "timewait",
+    "synack_retransmit",
+    "seed",
+    "handshake",
+];
+
+/// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
+pub type Skipped = [u64; SKIPPED_EVENTS.len()];
+
+/// What a program tells of, by its place in [`SKIPPED_EVENTS`].
+fn tells_of(program: &str) -> usize {
+    let name = match program {
+        PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => "transition",
+        PROGRAM_RECEIVE_RESET | PROGRAM_SEND_RESET => "reset",
+        PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => "timewait",
+        PROGRAM_RETRANSMIT_SYNACK => "synack_retransmit",
+        PROGRAM_SEED => "seed",
+        PROGRAM_CREATE_CHILD | PROGRAM_SYN => "handshake",
+        _ => "accept",
+    };
+    SKIPPED_EVENTS
+        .iter()
+        .position(|of| *of == name)
+        .unwrap_or_default()
+}
+
+/// The programs that are loaded, and what the kernel skipped of them.
+pub(super) struct Programs {
+    programs: Vec<ProgramInfo>,
+    /// What seemed skipped by both copies when it was last looked at.
+    seen: Skipped,
+    /// What is told as skipped.
+    told: Skipped,
+}
+
+impl Programs {
+    pub(super) fn new(programs: Vec<ProgramInfo>) -> Self {
+        Self {
+            programs,
+            seen: Skipped::default(),
+            told: Skipped::default(),
+        }
+    }
+
+    /// Runs skipped so far that no second copy made up for; `repeated` transitions and resets of those
+    /// were found to have made up for nothing. While programs run, a skip is told once it is seen twice: the second
+    /// copy may be about to run.
+    pub(super) fn skipped(
+        &mut self,
+        counters: &Counters,
+        repeated: [u64; 2],
+        running: bool,
+    ) -> Skipped {
+        let mut missed = Skipped::default();
+        for program in &self.programs {
+            if !is_second(&program.name) {
+                missed[tells_of(&program.name)] += program.misses().unwrap_or(0);
+            }
+        }
+        // Read later than the misses, for it is counted later.
+        let mut recovered = Skipped::default();
+        for ((first, ..), count) in SECOND_COPIES.into_iter().zip(counters.recovered()) {
+            recovered[tells_of(first)] += count;
+        }
+        for (of, count) in [PROGRAM_SET_STATE_BTF, PROGRAM_SEND_RESET]
+            .into_iter()
+            .zip(repeated)
+        {
+            let recovered = &mut recovered[tells_of(of)];
+            *recovered = recovered.saturating_sub(count);
+        }
+        for kind in 0..SKIPPED_EVENTS.len() {
+            let now = missed[kind].saturating_sub(recovered[kind]);
+            let sure = if running {
+                now.min(self.seen[kind])
+            } else {
+                now
+            };
+            self.seen[kind] = now;
+            self.told[kind] = self.told[kind].max(sure);
+        }
+        self.told
+    }
+
+    /// By program; empty where the kernel does not count them (before 5.12).
+    pub(super) fn misses(&self, counters: &Counters) -> Vec<ProgramMisses> {
+        let of = |program: &ProgramInfo| {
+            let misses = program.misses()?;
+            let has_second = |name: &str| self.programs.iter().any(|program| program.name == name);
+            let recovered = SECOND_COPIES
+                .into_iter()
+                .zip(counters.recovered())
+                .find(|((first, second), _)| *first == program.name && has_second(second))
+                .map(|(_, count)| count);
+            Some(ProgramMisses {
+                program: program.name.clone(),
+                misses,
+                recovered,
+            })
+        };
+        self.programs.iter().filter_map(of).collect()
+    }
+}
+
+fn is_second(name: &str) -> bool {
+    SECOND_COPIES.iter().any(|(_, second)| *second == name)
+}
 
 /// What the kernel tells of a program, kept open to be read often. It outlives the program's
 /// being detached.
 pub(super) struct ProgramInfo {
-    pub(super) name: String,
+    name: String,
     info: File,
     _program: OwnedFd,
 }
@@ -30,11 +162,16 @@ impl ProgramInfo {
     }
 
     /// Runs that the kernel skipped; `None` where it does not count them (before 5.12).
-    pub(super) fn misses(&self) -> Option<u64> {
+    fn misses(&self) -> Option<u64> {
         let mut text = [0; 512];
         let length = self.info.read_at(&mut text, 0).ok()?;
         recursion_misses(str::from_utf8(&text[..length]).ok()?)
     }
+}
+
+/// The kernel counts the runs of a program that it skips.
+pub(super) fn counts_misses(program: &Program) -> bool {
+    ProgramInfo::open("", program).is_some_and(|info| info.misses().is_some())
 }
 
 /// `bpf_prog_show_fdinfo` has it since 5.12.

@@ -13,7 +13,7 @@ use crate::{
     clock::{self, ClockReading},
     feed::decode::decode,
     feed::pump::{BATCH, Drain, IDLE, REST},
-    probe::{Hook, Probe, Source},
+    probe::{Hook, Losses, Probe, Source},
     survey::lookups::Lookups,
     survey::{self, Survey},
     tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update},
@@ -60,8 +60,7 @@ pub struct Tracer<C> {
     pub malformed: u64,
     survey: Survey,
     lookups: Lookups,
-    lost: u64,
-    skipped: u64,
+    lost: Losses,
 }
 
 impl<C: Consumer> Tracer<C> {
@@ -81,8 +80,7 @@ impl<C: Consumer> Tracer<C> {
             tracker: Tracker::new(TrackerConfig { sources, ..tracker }),
             consumer,
             malformed: 0,
-            lost: 0,
-            skipped: 0,
+            lost: Losses::default(),
         }
     }
 }
@@ -101,15 +99,22 @@ impl<C: Consumer> Tracer<C> {
 
     /// What the ring had no room for, and what the kernel skipped, since the last time.
     fn feed_losses(&mut self) {
-        let lost = self.probe.counters().lost();
-        let skipped = self.probe.runs_skipped();
+        let stats = self.tracker.stats();
+        let repeated = [stats.repeated_transitions, stats.repeated_resets];
+        let lost = self.probe.losses(repeated);
         for (events, place) in [
-            (lost - self.lost, LossPlace::Ring),
-            (skipped.saturating_sub(self.skipped), LossPlace::Kernel),
+            (lost.ring - self.lost.ring, LossPlace::Ring),
+            (lost.skipped() - self.lost.skipped(), LossPlace::Kernel),
         ] {
             self.feed(&Item::Loss { events, place });
         }
-        (self.lost, self.skipped) = (lost, skipped);
+        self.lost = lost;
+    }
+
+    /// Events lost so far.
+    #[must_use]
+    pub const fn losses(&self) -> &Losses {
+        &self.lost
     }
 
     /// Goes on with the comparison with the kernel's own list of sockets.
@@ -118,7 +123,7 @@ impl<C: Consumer> Tracer<C> {
             return;
         }
         let now = clock::monotonic_ns();
-        let lost = self.lost + self.skipped;
+        let lost = self.lost.total();
         match self.survey.poll(&mut self.probe, now, emptied, lost) {
             Some(survey::Step::Begins) => self.tracker.begin_walk(now),
             Some(survey::Step::Ends(end)) => {

@@ -71,6 +71,8 @@ pub struct Connection {
     pub fin_acked: Option<Moment>,
     /// A timewait socket was to take over.
     pub(super) timewait: Option<Allocation>,
+    /// The state before the one held; the same where it was not seen.
+    pub(super) before: TcpState,
     /// The event that spoke of it last.
     pub(super) touched: Moment,
     /// The walk over the kernel's sockets that found it last.
@@ -114,6 +116,7 @@ impl Connection {
             reset_reason: None,
             fin_acked: None,
             timewait: None,
+            before: state,
             touched: Moment::MIN,
             walk: 0,
             met_in: 0,

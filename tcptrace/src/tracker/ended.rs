@@ -235,6 +235,14 @@ impl EndedQueue {
             .filter(|ended| time.get() < ended.due_ns())
     }
 
+    /// As [`get_mut`](Self::get_mut).
+    pub(super) fn get(&self, socket: u64, time: Moment) -> Option<&Ended> {
+        let number = self.by_socket.get(&socket)?;
+        let index = usize::try_from(number - self.front).ok()?;
+        let ended = self.queue.get(index)?;
+        (time.get() < ended.due_ns()).then_some(ended)
+    }
+
     /// When the first one is due.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
         self.queue.front().map(Ended::due_ns)

@@ -23,9 +23,17 @@ impl Tracker {
             cookie: event.cookie,
             time: Moment::new(event.time_ns).unwrap_or(Moment::MIN),
         };
+        self.stats.transitions += u64::from(matches!(event.body, Body::Transition(_)));
+        if event.recovered && self.repeats(at, &event.body) {
+            if matches!(event.body, Body::Transition(_)) {
+                self.stats.repeated_transitions += 1;
+            } else {
+                self.stats.repeated_resets += 1;
+            }
+            return;
+        }
         match &event.body {
             Body::Transition(transition) => {
-                self.stats.transitions += 1;
                 self.on_transition(at, transition);
             }
             Body::ResetReceived(endpoints) => {
@@ -63,6 +71,33 @@ impl Tracker {
                 endpoints,
                 owner,
             } => self.on_seed(at, *state, endpoints, owner),
+        }
+    }
+
+    /// An event of a program's second copy was told by the first already: it comes directly after
+    /// that, before anything else of its socket.
+    fn repeats(&self, at: At, body: &Body) -> bool {
+        let held = self.store.get(at.socket);
+        let ended = self.ended.get(at.socket, at.time);
+        match body {
+            Body::Transition(Transition { old, new, .. }) => match (*old, *new) {
+                (_, TcpState::Listen) => self.listeners.contains(at.socket),
+                (TcpState::Listen, TcpState::Close) => self.listeners.has_just_ceased(at.socket),
+                (old, TcpState::Close) => {
+                    ended.is_some_and(|ended| ended.end_seen && ended.connection.state == old)
+                }
+                transition => held.is_some_and(|held| (held.before, held.state) == transition),
+            },
+            Body::ResetReceived(_) => held.is_some_and(|held| held.reset_received),
+            Body::ResetSent { .. } => {
+                held.is_some_and(|held| held.reset_sent)
+                    || ended.is_some_and(|ended| ended.reset_after)
+            }
+            Body::Accept { .. }
+            | Body::Timewait { .. }
+            | Body::TimewaitStep { .. }
+            | Body::SynackRetransmit(_)
+            | Body::Seed { .. } => false,
         }
     }
 
@@ -134,6 +169,7 @@ impl Tracker {
     fn begin(&mut self, at: At, role: Role, transition: &Transition) {
         self.give_up_previous(at);
         let mut connection = Connection::new(self.take_id(), at.socket, role, transition.new);
+        connection.before = transition.old;
         connection.opened = Some(at.time);
         connection.state_since = Some(at.time);
         connection.touched = at.time;
@@ -281,7 +317,7 @@ impl Tracker {
             self.end(at, place, &transition.details);
             return;
         }
-        connection.state = new;
+        (connection.before, connection.state) = (old, new);
         if new != old {
             connection.state_since = Some(time);
         }

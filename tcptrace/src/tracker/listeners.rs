@@ -73,6 +73,7 @@ impl Tracker {
     /// LISTEN→CLOSE.
     pub(super) fn stop_listening(&mut self, at: At, details: &Details) {
         self.give_up_previous(at);
+        self.listeners.ceased = Some(at.socket);
         let listener = match (self.listeners.remove(at.socket), details.endpoints()) {
             (Some(listener), _) => listener,
             // It listened before we looked.
@@ -105,6 +106,8 @@ pub(super) struct Listeners {
     sockets: HashMap<u64, Listener>,
     /// By place, and there by process id.
     groups: HashMap<Place, HashMap<Option<u32>, Group>>,
+    /// The socket that ceased to listen last.
+    ceased: Option<u64>,
     limit: usize,
 }
 
@@ -113,6 +116,7 @@ impl Listeners {
         Self {
             sockets: HashMap::new(),
             groups: HashMap::new(),
+            ceased: None,
             limit,
         }
     }
@@ -123,6 +127,11 @@ impl Listeners {
 
     pub(super) fn contains(&self, socket: u64) -> bool {
         self.sockets.contains_key(&socket)
+    }
+
+    /// It is the last that ceased to listen.
+    pub(super) fn has_just_ceased(&self, socket: u64) -> bool {
+        self.ceased == Some(socket) && !self.contains(socket)
     }
 
     /// Takes a listener in; `false` when there is no room.

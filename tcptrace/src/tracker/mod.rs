@@ -186,6 +186,12 @@ impl Tracker {
         self.len() == 0
     }
 
+    /// What is counted.
+    #[must_use]
+    pub const fn stats(&self) -> &TrackerStats {
+        &self.stats
+    }
+
     fn on_loss(&mut self, events: u64, place: LossPlace) {
         if events > 0 {
             // A capture can claim anything; `u64::MAX` is no count.

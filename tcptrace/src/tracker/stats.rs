@@ -29,6 +29,10 @@ pub struct TrackerStats {
     pub gaps: u64,
     /// Transitions that no kernel path makes.
     pub anomalies: u64,
+    /// Transitions of a program's second copy that repeated what the first had told.
+    pub repeated_transitions: u64,
+    /// As `repeated_transitions`, of resets.
+    pub repeated_resets: u64,
     /// Events reported lost.
     pub lost: u64,
     /// Connections not followed after their record, for lack of room.

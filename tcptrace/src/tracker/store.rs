@@ -64,6 +64,12 @@ impl Store {
         self.by_socket.get(&socket).map(|&index| Place(index))
     }
 
+    /// The connection of a socket.
+    pub(super) fn get(&self, socket: u64) -> Option<&Connection> {
+        let Place(index) = self.find(socket)?;
+        self.slots[index as usize].connection.as_ref()
+    }
+
     /// The connection at a place, left where it is in the order.
     pub(super) fn at(&mut self, place: Place) -> Option<&mut Connection> {
         self.slots[place.0 as usize].connection.as_mut()

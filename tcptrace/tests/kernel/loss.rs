@@ -21,8 +21,10 @@ fn a_tail_says_what_it_lost_and_goes_on() -> Check {
     let mut tail = Tail::start(&namespace, &["--ring-size", "4KiB"])?;
     tail.running().signal(Signal::SIGSTOP)?;
     load.run(Duration::from_secs(3), 100)?;
+    // The ring was full before, if only of what was there when the tail began.
+    let before = tail.so_far()?.of("loss").len();
     tail.running().signal(Signal::SIGCONT)?;
-    tail.wait("a loss", |records| !records.of("loss").is_empty())?;
+    tail.wait("a loss", |records| records.of("loss").len() > before)?;
     let (client, server) = namespace.pair(&listener)?;
     drop(client);
     drop(server);
@@ -47,7 +49,9 @@ fn a_tail_says_what_it_lost_and_goes_on() -> Check {
     let losses = records.of("loss");
     let mut lost = 0;
     for loss in &losses {
-        loss.must_have(&json!({"schema": "tcptrace/1", "where": "ring"}))?;
+        loss.must_have(&json!({"schema": "tcptrace/1"}))?;
+        let place = loss.text("where");
+        ensure!(matches!(place, Some("ring" | "kernel")), "{loss}");
         lost += loss.number("lost").context("how many were lost")?;
     }
     ensure!(lost > 0, "nothing was lost");

@@ -15,7 +15,7 @@ use crate::{
         decode::time_of,
         pump::{BATCH, Drain, IDLE},
     },
-    probe::Probe,
+    probe::{Losses, Probe},
     sink::{Writer, WriterState},
 };
 
@@ -30,8 +30,7 @@ pub struct Capture {
     block: Vec<u8>,
     ended: Option<WriterState>,
     events: u64,
-    lost: u64,
-    skipped: u64,
+    lost: Losses,
     /// Events that the file could not take, not yet told in it.
     dropped: u64,
     dropped_total: u64,
@@ -48,8 +47,7 @@ impl Capture {
             block: Vec::with_capacity(BLOCK),
             ended: None,
             events: 0,
-            lost: 0,
-            skipped: 0,
+            lost: Losses::default(),
             dropped: 0,
             dropped_total: 0,
         }
@@ -57,7 +55,7 @@ impl Capture {
 
     /// How it ended, and in words what it counted.
     pub fn outcome(&mut self) -> (WriterState, String) {
-        let lost = self.lost + self.skipped;
+        let lost = self.lost.total();
         let mut summary = format!("{} events captured, {lost} lost", self.events);
         if self.dropped_total > 0 {
             summary += &format!(
@@ -103,13 +101,14 @@ impl Capture {
         if !self.has_room() {
             return;
         }
-        let (lost, skipped) = (self.probe.counters().lost(), self.probe.runs_skipped());
+        // What is repeated, only who reads the capture can tell.
+        let lost = self.probe.losses([0, 0]);
         let losses = [
             (LossKind::Output, std::mem::take(&mut self.dropped)),
-            (LossKind::Ring, lost - self.lost),
-            (LossKind::Kernel, skipped.saturating_sub(self.skipped)),
+            (LossKind::Ring, lost.ring - self.lost.ring),
+            (LossKind::Kernel, lost.skipped() - self.lost.skipped()),
         ];
-        (self.lost, self.skipped) = (lost, skipped);
+        self.lost = lost;
         self.note(|file, _| {
             for (kind, events) in losses {
                 if events > 0 {

@@ -7,7 +7,7 @@ use tcptrace_common::TcpState;
 use super::family::Family;
 use crate::{
     metrics::scrape::Scrape,
-    probe::{LOST_EVENTS, state_name},
+    probe::{LOST_EVENTS, ProgramMisses, SKIPPED_EVENTS, state_name},
     tracker::{Role, Step, is_synchronized},
 };
 
@@ -21,27 +21,35 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     ];
     families.extend(tracker(scrape));
     families.extend(bounds(scrape));
-    families.push(misses(scrape));
+    families.extend(misses(scrape));
     families
 }
 
-fn misses(scrape: &Scrape) -> Family {
+fn misses(scrape: &Scrape) -> [Family; 2] {
     let mut misses = Family::counter(
         "tcptrace_program_misses_total",
         &["program"],
         "Runs of an eBPF program that the kernel skipped, where it counts them (Linux 5.12 and newer).",
     );
+    let mut recovered = Family::counter(
+        "tcptrace_program_recovered_total",
+        &["program"],
+        "Of the runs of a program that the kernel skipped (tcptrace_program_misses_total), those that its second copy made up for.",
+    );
     // They come in no particular order.
-    let by_program: BTreeMap<&String, u64> = scrape
+    let by_program: BTreeMap<&str, &ProgramMisses> = scrape
         .context
         .misses
         .iter()
-        .map(|(program, count)| (program, *count))
+        .map(|misses| (misses.program.as_str(), misses))
         .collect();
-    for (program, count) in by_program {
-        misses.add_count(&[program], count);
+    for (program, of) in by_program {
+        misses.add_count(&[program], of.misses);
+        if let Some(count) = of.recovered {
+            recovered.add_count(&[program], count);
+        }
     }
-    misses
+    [misses, recovered]
 }
 
 fn connections(scrape: &Scrape) -> Family {
@@ -86,8 +94,8 @@ fn state_transitions(scrape: &Scrape) -> Family {
     let mut transitions = Family::counter(
         "tcptrace_state_transitions_total",
         &["from", "to"],
-        "Transitions of TCP sockets, counted in the kernel: right however many events were lost, and short only by the runs \
-         that the kernel skipped (tcptrace_program_misses_total).",
+        "Transitions of TCP sockets, counted in the kernel: right however many events were lost, and short only by those \
+         for which it ran no program (tcptrace_events_lost_total, skipped).",
     );
     let mut counts = BTreeMap::new();
     for from in TcpState::ALL {
@@ -111,14 +119,20 @@ fn lost(scrape: &Scrape) -> Family {
         "tcptrace_events_lost_total",
         &["reason"],
         "Events that never reached the tracker: a transition's (ring_full) or another's (ring_full_reset and so on) found the ring full, \
-         or it could not be decoded (malformed).",
+         the kernel ran no program for it, where it counts that (skipped, skipped_reset and so on), or it could not be decoded (malformed).",
     );
     let kernel = &scrape.context.kernel;
     lost.add_count(&["malformed"], scrape.context.malformed);
+    let mut add = |place: &str, kind: &str, count| match kind {
+        "transition" => lost.add_count(&[place], count),
+        kind => lost.add_count(&[&format!("{place}_{kind}")], count),
+    };
     for ((_, kind), count) in LOST_EVENTS.into_iter().zip(kernel.lost_events) {
-        match kind {
-            "transition" => lost.add_count(&["ring_full"], count),
-            kind => lost.add_count(&[&format!("ring_full_{kind}")], count),
+        add("ring_full", kind, count);
+    }
+    if !scrape.context.misses.is_empty() {
+        for (kind, count) in SKIPPED_EVENTS.into_iter().zip(scrape.context.skipped) {
+            add("skipped", kind, count);
         }
     }
     lost

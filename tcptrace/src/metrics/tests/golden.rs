@@ -11,7 +11,7 @@ use super::host::{Host, LOOPBACK, MS, NETWORK, source};
 use crate::{
     feed::event::CloseFields,
     metrics::families::encode_scrape,
-    probe::{Hook, KernelCounts, Source, SynCounts},
+    probe::{Hook, KernelCounts, ProgramMisses, Source, SynCounts},
     survey::levels::{Levels, Queue},
     tracker::Drift,
 };
@@ -169,9 +169,11 @@ fn the_exposition_of_a_day_is_as_reviewed() {
             .into(),
         counters: [1, 2, 3, 4, 5],
     }));
+    context.skipped = [1, 0, 2, 0, 0, 0, 3];
     context.misses = vec![
-        ("set_state_btf".to_owned(), 0),
-        ("receive_reset".to_owned(), 2),
+        misses("set_state_btf", 7, Some(6)),
+        misses("set_state_second", 3, None),
+        misses("accept", 0, None),
     ];
     context.hooks = vec![
         source(Hook::SetState, Ok(Source::TpBtf)),
@@ -192,4 +194,12 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         assert_eq!(line, expected, "line {} of {}", at + 1, path.display());
     }
     assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+fn misses(program: &str, misses: u64, recovered: Option<u64>) -> ProgramMisses {
+    ProgramMisses {
+        program: program.to_owned(),
+        misses,
+        recovered,
+    }
 }

@@ -222,6 +222,7 @@ impl Host {
             time_ns: self.now_ns,
             socket,
             cookie: None,
+            recovered: false,
             body,
         };
         self.feed(&Item::Time(event.time_ns));

@@ -5,6 +5,7 @@
 
 mod bursts;
 mod connection;
+mod copies;
 mod generations;
 mod grace;
 mod handshakes;

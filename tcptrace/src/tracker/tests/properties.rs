@@ -172,6 +172,7 @@ impl Run {
                     time_ns: self.now_ns,
                     socket,
                     cookie: None,
+                    recovered: false,
                     body,
                 });
             }
@@ -186,6 +187,7 @@ impl Run {
                     time_ns: self.now_ns,
                     socket,
                     cookie: None,
+                    recovered: false,
                     body: body(story),
                 });
             }

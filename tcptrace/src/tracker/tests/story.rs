@@ -188,6 +188,7 @@ impl Story {
             time_ns: self.now_ns,
             socket: self.socket,
             cookie: None,
+            recovered: false,
             body,
         });
         self.wait(MS)

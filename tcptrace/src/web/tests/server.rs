@@ -13,6 +13,7 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
+use crate::probe::ProgramMisses;
 use crate::{
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     web::{Limits, Tracer, WebConfig, bind, scrape_channel, spawn},
@@ -42,7 +43,11 @@ pub(super) struct Answer {
 
 /// A scrape of so many bytes more, about.
 pub(super) fn scrape_of(metrics: &mut Metrics, bulk: usize) -> Scrape {
-    let program = |at: usize| (format!("{at:01000}"), 1);
+    let program = |at: usize| ProgramMisses {
+        program: format!("{at:01000}"),
+        misses: 1,
+        recovered: None,
+    };
     metrics.scrape(ScrapeContext {
         misses: (0..bulk / 1000).map(program).collect(),
         ..ScrapeContext::default()

@@ -96,6 +96,12 @@ impl Tail {
         }
     }
 
+    /// The records that it has written.
+    pub(crate) fn so_far(&mut self) -> anyhow::Result<&Records> {
+        self.take(PAUSE)?;
+        Ok(&self.records)
+    }
+
     /// Waits until the records fulfil a condition.
     pub(crate) fn wait(
         &mut self,
