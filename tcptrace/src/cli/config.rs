@@ -54,7 +54,7 @@ pub struct TailConfig {
     /// Connections tracked at most.
     pub max_connections: usize,
     /// Between two comparisons with the kernel's own list of sockets.
-    pub resync: Option<Duration>,
+    pub resync_interval: Option<Duration>,
     /// What is shown.
     pub view: ViewConfig,
     /// Time after which it ends.
@@ -93,7 +93,7 @@ pub struct DaemonConfig {
     /// Connections tracked at most.
     pub max_connections: usize,
     /// Between two comparisons with the kernel's own list of sockets.
-    pub resync: Option<Duration>,
+    pub resync_interval: Option<Duration>,
     /// Between two looks into the kernel's own tables.
     pub poll_interval: Option<Duration>,
     /// Where metrics are served.
@@ -139,7 +139,7 @@ impl TailConfig {
         Ok(Self {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
-            resync: args.probe.resync.0,
+            resync_interval: args.probe.resync_interval.0,
             view: ViewConfig::new(args.view),
             duration: args.duration,
         })
@@ -197,7 +197,7 @@ impl DaemonConfig {
         Ok(Self {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
-            resync: args.probe.resync.0,
+            resync_interval: args.probe.resync_interval.0,
             poll_interval: args.poll_interval.0,
             listen_addresses: args.listen_addresses,
             telemetry_path: path,

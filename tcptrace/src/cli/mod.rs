@@ -63,9 +63,9 @@ pub struct ProbeArgs {
     pub max_connections: u32,
 
     /// How often to compare the tracked connections with the kernel's list of sockets, and correct
-    /// them; with off, only once at the start.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_interval, help_heading = "Tracing")]
-    pub resync: Interval,
+    /// them; with off, only at the start and when events were lost.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval, help_heading = "Tracing")]
+    pub resync_interval: Interval,
 
     /// How much is logged on standard error.
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Tracing")]

@@ -3,7 +3,6 @@
 use std::{net::TcpListener, ops::ControlFlow};
 
 use anyhow::Context;
-use tokio::sync::watch;
 
 use crate::{
     cli::config::DaemonConfig,
@@ -51,19 +50,6 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         tracing::warn!("{line}");
     }
     let (scraper, mut requests) = web::scrape_channel();
-    let (ready, attached) = watch::channel(true);
-    let server = web::spawn(
-        web::WebConfig {
-            telemetry_path: config.telemetry_path,
-            ..web::WebConfig::default()
-        },
-        listeners,
-        web::Tracer {
-            scraper,
-            ready: attached,
-        },
-        stop.requested(),
-    )?;
     let metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
@@ -73,7 +59,19 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         transitions: false,
         ..TrackerConfig::default()
     };
-    let mut tracer = Tracer::new(probe, tracker, config.resync, metrics);
+    let mut tracer = Tracer::new(probe, tracker, config.resync_interval, metrics);
+    let server = web::spawn(
+        web::WebConfig {
+            telemetry_path: config.telemetry_path,
+            ..web::WebConfig::default()
+        },
+        listeners,
+        web::Tracer {
+            scraper,
+            ready: tracer.seeded.subscribe(),
+        },
+        stop.requested(),
+    )?;
     let poll = config
         .poll_interval
         .map(Poll::start)
@@ -98,7 +96,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         .await
         .context("waiting for the ring buffer")
     });
-    ready.send_replace(false);
+    tracer.seeded.send_replace(false);
     stop.request();
     drop(requests);
     let served = server

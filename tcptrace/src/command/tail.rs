@@ -175,7 +175,7 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
         transitions: tail.shows_transitions(),
         ..TrackerConfig::default()
     };
-    let mut tracer = Tracer::new(probe, tracker, config.resync, tail);
+    let mut tracer = Tracer::new(probe, tracker, config.resync_interval, tail);
     runtime.block_on(async {
         stop.after(config.duration);
         pump(

@@ -123,7 +123,7 @@ impl Counters {
         LOST_EVENTS.map(|(kind, _)| self.lost_of(kind))
     }
 
-    fn lost_of(&self, kind: usize) -> u64 {
+    pub(super) fn lost_of(&self, kind: usize) -> u64 {
         self.sum(std::mem::offset_of!(CpuCounters, lost) + kind * size_of::<u64>())
     }
 

@@ -26,7 +26,7 @@ use aya::{
     programs::{Iter, iter::IterLink},
 };
 use aya_log::EbpfLogger;
-use tcptrace_common::{Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
+use tcptrace_common::{LOST_SEED, Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
 
 use self::{
     attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
@@ -289,6 +289,12 @@ impl Probe {
             ring: self.counters.lost(),
             skipped: self.programs.skipped(&self.counters, repeated, running),
         }
+    }
+
+    /// Sockets of walks for which the ring had no room.
+    #[must_use]
+    pub fn lost_sockets(&self) -> u64 {
+        self.counters.lost_of(LOST_SEED)
     }
 
     /// Runs that the kernel itself skipped, by program; empty where it does not count them

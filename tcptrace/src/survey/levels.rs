@@ -159,13 +159,6 @@ struct Sockets {
 
 impl Poller {
     fn poll(&mut self) -> Option<Levels> {
-        let found = match namespaces::find() {
-            Ok(found) => found,
-            Err(error) => {
-                self.complain(&format!("looking for network namespaces: {error}"));
-                return None;
-            }
-        };
         let now = ClockReading::now();
         let mut levels = Levels {
             time: WallClock::new(now).wall(now.monotonic_ns),
@@ -178,12 +171,12 @@ impl Poller {
             counters: [0; COUNTERS.len()],
         };
         let mut counted = HashMap::new();
-        for namespace in &found.namespaces {
-            let here = match namespace.enter(|| look(namespace)) {
+        let found = namespaces::find(|namespace| {
+            let here = match namespace.enter(|| look(&namespace)) {
                 Ok(here) => here,
                 Err(error) => {
                     self.complain(&format!("entering a network namespace: {error}"));
-                    continue;
+                    return;
                 }
             };
             if let Some(why) = &here.error {
@@ -198,6 +191,10 @@ impl Poller {
                 counted.insert(namespace.inode, now);
             }
             levels.add(here);
+        });
+        if let Err(error) = found {
+            self.complain(&format!("looking for network namespaces: {error}"));
+            return None;
         }
         self.counted = counted;
         levels.counters = self.sums;

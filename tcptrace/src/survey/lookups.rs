@@ -146,20 +146,17 @@ impl Table {
         if wanted.is_empty() || start < self.next_find_ns {
             return;
         }
-        let found = namespaces::find();
+        let found = namespaces::find(|namespace| {
+            if wanted.contains(&namespace.inode)
+                && let Ok(diag) = Diag::open(&namespace)
+            {
+                self.others.insert(namespace.inode, diag);
+            }
+        });
         let now = clock::monotonic_ns();
         self.next_find_ns = now + (now - start) * FIND_REST;
-        match found {
-            Ok(found) => {
-                for namespace in found.namespaces {
-                    if wanted.contains(&namespace.inode)
-                        && let Ok(diag) = Diag::open(&namespace)
-                    {
-                        self.others.insert(namespace.inode, diag);
-                    }
-                }
-            }
-            Err(error) => self.complain(&error.to_string()),
+        if let Err(error) = found {
+            self.complain(&error.to_string());
         }
     }
 

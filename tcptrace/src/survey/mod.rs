@@ -23,10 +23,16 @@ use crate::{
     tracker::WalkEnd,
 };
 
-/// After a walk that something was lost of, or that failed.
+/// After a walk that lost sockets, or that failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// From a loss to the walk that mends it: a walk does not judge what it finds in motion, and more may be
+/// lost at once.
+const AFTER_LOSS: Duration = Duration::from_millis(1_500);
+/// Walks asked for at a time: each is an open file, of which a process has few.
+const BATCH: usize = 32;
 
 /// What the thread did.
+#[derive(Default)]
 struct Outcome {
     namespaces: HashSet<u32>,
     /// What went wrong, each once.
@@ -35,12 +41,11 @@ struct Outcome {
 
 /// A walk under way, on its thread.
 struct Walk {
-    /// The namespaces found, so many.
-    found: Receiver<Result<usize, String>>,
-    /// A walk for each of them.
-    walks: Option<Sender<Vec<SocketWalk>>>,
+    /// So many walks are wanted.
+    wanted: Receiver<usize>,
+    walks: Sender<Result<Vec<SocketWalk>, String>>,
     outcome: Receiver<Outcome>,
-    /// What had been lost when it began.
+    /// The sockets that had been lost when it began.
     lost_before: u64,
 }
 
@@ -62,11 +67,26 @@ pub enum Step {
     Ends(WalkEnd),
 }
 
+/// What is known at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub now_ns: u64,
+    /// The ring was found empty just now.
+    pub emptied: bool,
+    /// Events lost so far.
+    pub lost: u64,
+    /// Of those, sockets of a walk.
+    pub lost_sockets: u64,
+}
+
 /// Begins walks when they are due, and tells when they are over.
 pub struct Survey {
     state: State,
-    /// Between two walks; `None` when only the first one is wanted.
+    /// Between two walks; `None` when none is wanted but at the start and after losses.
     interval: Option<Duration>,
+    /// Events lost before the last walk began, or since and a walk is due for them.
+    lost: u64,
     /// Complained of already.
     said: BTreeSet<String>,
 }
@@ -83,6 +103,7 @@ impl Survey {
         Self {
             state: State::Waiting(due),
             interval,
+            lost: 0,
             said: BTreeSet::new(),
         }
     }
@@ -102,96 +123,66 @@ impl Survey {
         }
     }
 
-    /// Goes on, if it can. `emptied` says that the ring was found empty just now, and `lost` how
-    /// many events were lost so far.
-    pub fn poll(
-        &mut self,
-        probe: &mut Probe,
-        now_ns: u64,
-        emptied: bool,
-        lost: u64,
-    ) -> Option<Step> {
+    /// Goes on, if it can.
+    pub fn poll(&mut self, probe: &mut Probe, at: Moment) -> Option<Step> {
         match &mut self.state {
-            State::Waiting(due) if now_ns < *due => None,
-            State::Waiting(_) => {
-                match start() {
-                    Ok(walk) => self.state = State::Walking(walk),
-                    Err(why) => self.fail(now_ns, &why),
+            // Without an iterator it is never due.
+            State::Waiting(u64::MAX) if !probe.is_attached(Hook::Sockets) => None,
+            State::Waiting(due) => {
+                if at.lost > self.lost {
+                    self.lost = at.lost;
+                    *due = (*due).min(after(at.now_ns, AFTER_LOSS));
                 }
-                None
+                if at.now_ns < *due {
+                    return None;
+                }
+                match start(at.lost_sockets) {
+                    Ok(walk) => {
+                        self.state = State::Walking(walk);
+                        Some(Step::Begins)
+                    }
+                    Err(why) => {
+                        self.complain(&why);
+                        self.state = State::Waiting(after(at.now_ns, RETRY));
+                        None
+                    }
+                }
             }
             State::Walking(walk) => {
-                if let Some(walks) = &walk.walks {
-                    return match walk.found.try_recv() {
-                        Err(TryRecvError::Empty) => None,
-                        Err(TryRecvError::Disconnected) => {
-                            self.fail(now_ns, "the thread that looks for namespaces died");
-                            None
-                        }
-                        Ok(Err(why)) => {
-                            self.fail(now_ns, &why);
-                            None
-                        }
-                        Ok(Ok(count)) => {
-                            match (0..count).map(|_| probe.walk()).collect() {
-                                Ok(made) => {
-                                    walk.lost_before = lost;
-                                    // If it died, its outcome says so.
-                                    let _sent = walks.send(made);
-                                    walk.walks = None;
-                                    Some(Step::Begins)
-                                }
-                                Err(why) => {
-                                    self.fail(now_ns, &why);
-                                    None
-                                }
-                            }
-                        }
-                    };
+                if let Ok(count) = walk.wanted.try_recv() {
+                    // If the thread died, its outcome says so.
+                    let _sent = walk.walks.send((0..count).map(|_| probe.walk()).collect());
                 }
-                match walk.outcome.try_recv() {
-                    Err(TryRecvError::Empty) => {}
-                    Ok(outcome) => {
-                        self.state = State::Draining(outcome, walk.lost_before);
-                    }
-                    Err(TryRecvError::Disconnected) => {
-                        let died = Outcome {
-                            namespaces: HashSet::new(),
-                            errors: BTreeSet::from(["its thread died".to_owned()]),
-                        };
-                        self.state = State::Draining(died, walk.lost_before);
-                    }
-                }
+                let outcome = match walk.outcome.try_recv() {
+                    Err(TryRecvError::Empty) => return None,
+                    Ok(outcome) => outcome,
+                    Err(TryRecvError::Disconnected) => Outcome {
+                        errors: BTreeSet::from(["the thread died".to_owned()]),
+                        ..Outcome::default()
+                    },
+                };
+                self.state = State::Draining(outcome, walk.lost_before);
                 None
             }
-            State::Draining(..) if !emptied => None,
+            State::Draining(..) if !at.emptied => None,
             State::Draining(outcome, lost_before) => {
-                let complete = *lost_before == lost;
+                let complete = *lost_before == at.lost_sockets;
                 let namespaces = std::mem::take(&mut outcome.namespaces);
                 for why in std::mem::take(&mut outcome.errors) {
                     self.complain(&why);
                 }
-                let after = if complete { self.interval } else { Some(RETRY) };
-                self.wait(now_ns, after);
+                let rest = if complete && !namespaces.is_empty() {
+                    self.interval
+                } else {
+                    Some(RETRY)
+                };
+                self.state = State::Waiting(rest.map_or(u64::MAX, |rest| after(at.now_ns, rest)));
                 Some(Step::Ends(WalkEnd {
                     namespaces,
                     complete,
                 }))
             }
         }
-    }
-
-    fn wait(&mut self, now_ns: u64, after: Option<Duration>) {
-        let due = after.map_or(u64::MAX, |after| {
-            let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            now_ns.saturating_add(nanos)
-        });
-        self.state = State::Waiting(due);
-    }
-
-    fn fail(&mut self, now_ns: u64, why: &str) {
-        self.complain(why);
-        self.wait(now_ns, Some(self.interval.unwrap_or(RETRY)));
     }
 
     fn complain(&mut self, why: &str) {
@@ -201,54 +192,61 @@ impl Survey {
     }
 }
 
-fn start() -> Result<Walk, String> {
-    let (found_to, found) = channel();
+fn after(now_ns: u64, rest: Duration) -> u64 {
+    now_ns.saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn start(lost_before: u64) -> Result<Walk, String> {
+    let (wanted_to, wanted) = channel();
     let (walks, walks_from) = channel();
     let (outcome_to, outcome) = channel();
     thread::Builder::new()
         .name("survey".to_owned())
-        .spawn(move || walk_all(&found_to, &walks_from, &outcome_to))
+        .spawn(move || {
+            let outcome = walk_all(&wanted_to, &walks_from);
+            // Whoever started it may be gone at any moment: then there is nothing to do.
+            let _sent = outcome_to.send(outcome);
+        })
         .map_err(|error| format!("starting its thread: {error}"))?;
     Ok(Walk {
-        found,
-        walks: Some(walks),
+        wanted,
+        walks,
         outcome,
-        lost_before: 0,
+        lost_before,
     })
 }
 
-/// The thread. Whoever started it may be gone at any moment: then there is nothing to do.
+/// The thread. One namespace is open at a time.
 fn walk_all(
-    found_to: &Sender<Result<usize, String>>,
-    walks_from: &Receiver<Vec<SocketWalk>>,
-    outcome_to: &Sender<Outcome>,
-) {
-    let namespaces = match namespaces::find() {
-        Ok(found) => found.namespaces,
-        Err(error) => {
-            let _sent = found_to.send(Err(format!("looking for network namespaces: {error}")));
-            return;
+    wanted_to: &Sender<usize>,
+    walks_from: &Receiver<Result<Vec<SocketWalk>, String>>,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut walks = Vec::new();
+    let mut next = || -> Result<SocketWalk, String> {
+        if walks.is_empty() {
+            let gone = |_| "the tracer ends";
+            wanted_to.send(BATCH).map_err(|_| gone(()))?;
+            walks = walks_from.recv().map_err(|_| gone(()))??;
         }
+        walks.pop().ok_or_else(|| "there is no walk".to_owned())
     };
-    let _sent = found_to.send(Ok(namespaces.len()));
-    let Ok(walks) = walks_from.recv() else {
-        return;
-    };
-    let mut outcome = Outcome {
-        namespaces: HashSet::new(),
-        errors: BTreeSet::new(),
-    };
-    for (namespace, walk) in namespaces.iter().zip(walks) {
-        match walk_one(namespace, walk) {
-            Ok(()) => {
-                outcome.namespaces.insert(namespace.inode);
-            }
-            Err(why) => {
-                outcome.errors.insert(why);
-            }
-        }
+    let found =
+        namespaces::find(
+            |namespace| match next().and_then(|walk| walk_one(&namespace, walk)) {
+                Ok(()) => {
+                    outcome.namespaces.insert(namespace.inode);
+                }
+                Err(why) => {
+                    outcome.errors.insert(why);
+                }
+            },
+        );
+    if let Err(error) = found {
+        let why = format!("looking for network namespaces: {error}");
+        outcome.errors.insert(why);
     }
-    let _sent = outcome_to.send(outcome);
+    outcome
 }
 
 fn walk_one(namespace: &Namespace, walk: SocketWalk) -> Result<(), String> {

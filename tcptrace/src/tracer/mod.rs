@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     clock::{self, ClockReading},
     feed::decode::decode,
@@ -58,6 +60,8 @@ pub struct Tracer<C> {
     pub consumer: C,
     /// What the ring held that was no event.
     pub malformed: u64,
+    /// What was there before is known, as far as this kernel lets it be known.
+    pub seeded: watch::Sender<bool>,
     survey: Survey,
     lookups: Lookups,
     lost: Losses,
@@ -73,7 +77,9 @@ impl<C: Consumer> Tracer<C> {
         consumer: C,
     ) -> Self {
         let sources = sources(|hook| probe.source(hook));
+        let seeded = !probe.is_attached(Hook::Sockets);
         Self {
+            seeded: watch::Sender::new(seeded),
             survey: Survey::new(&probe, resync),
             lookups: Lookups::default(),
             probe,
@@ -123,10 +129,20 @@ impl<C: Consumer> Tracer<C> {
             return;
         }
         let now = clock::monotonic_ns();
-        let lost = self.lost.total();
-        match self.survey.poll(&mut self.probe, now, emptied, lost) {
+        let moment = survey::Moment {
+            now_ns: now,
+            emptied,
+            lost: self.lost.total(),
+            lost_sockets: self.probe.lost_sockets(),
+        };
+        match self.survey.poll(&mut self.probe, moment) {
             Some(survey::Step::Begins) => self.tracker.begin_walk(now),
             Some(survey::Step::Ends(end)) => {
+                self.seeded.send_if_modified(|seeded| {
+                    let first = end.complete && !*seeded;
+                    *seeded |= end.complete;
+                    first
+                });
                 for update in self.tracker.end_walk(now, &end) {
                     self.consumer.update(&update);
                 }

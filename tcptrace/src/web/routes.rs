@@ -71,7 +71,7 @@ impl Site {
             READY => page(
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,
-                "tcptrace is not ready: its programs are not attached\n",
+                "tcptrace is not ready: its programs are not attached, or it does not know yet which connections were there before\n",
             ),
             _ => page(StatusCode::OK, HTML, self.landing()),
         }

@@ -29,32 +29,24 @@ pub struct Namespace {
     pub file: File,
 }
 
-/// What was found.
-#[derive(Debug)]
-pub struct Found {
-    /// Each once; the own one is the first.
-    pub namespaces: Vec<Namespace>,
-    /// Processes and mounts whose namespace could not be looked at or opened, mostly for lack of
-    /// rights (CAP_SYS_PTRACE). They may be in a namespace that is among `namespaces`.
-    pub refused: usize,
-}
-
-/// Finds the namespaces. Each costs an open file for as long as it is kept.
+/// Finds the namespaces and gives each to `visit`, once; the own one is the first. One file is open
+/// at a time, however many there are, unless `visit` keeps it.
+///
+/// Answers how many processes and mounts there were whose namespace could not be looked at or
+/// opened, mostly for lack of rights (CAP_SYS_PTRACE). They may be in a namespace that was visited.
 ///
 /// # Errors
 ///
 /// When not even the own namespace can be opened, or /proc cannot be read.
-pub fn find() -> io::Result<Found> {
+pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     let own = Namespace::own()?;
-    let device = own.file.metadata()?.dev();
     let mut search = Search {
-        device,
+        device: own.file.metadata()?.dev(),
         seen: HashSet::from([own.inode]),
-        found: Found {
-            namespaces: vec![own],
-            refused: 0,
-        },
+        refused: 0,
+        visit: &mut visit,
     };
+    (search.visit)(own);
     for entry in fs::read_dir("/proc")? {
         // The process may go at any moment.
         let Ok(entry) = entry else { continue };
@@ -68,20 +60,21 @@ pub fn find() -> io::Result<Found> {
                 search.take(inode, &path);
             }
         }
-        Err(_) => search.found.refused += 1,
+        Err(_) => search.refused += 1,
     }
-    Ok(search.found)
+    Ok(search.refused)
 }
 
 /// A search under way.
-struct Search {
+struct Search<'a> {
     /// nsfs. A path that leads to another device leads to no namespace.
     device: u64,
     seen: HashSet<u32>,
-    found: Found,
+    refused: usize,
+    visit: &'a mut dyn FnMut(Namespace),
 }
 
-impl Search {
+impl Search<'_> {
     /// `link` is a process's, which says the number without being opened.
     fn look_at_process(&mut self, link: &Path) {
         match fs::read_link(link) {
@@ -104,7 +97,7 @@ impl Search {
             // this one.
             Ok((device, namespace)) => {
                 if device == self.device && self.seen.insert(namespace.inode) {
-                    self.found.namespaces.push(namespace);
+                    (self.visit)(namespace);
                 }
             }
             Err(error) => self.count(&error),
@@ -116,7 +109,7 @@ impl Search {
         let vanished =
             error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
         if !vanished {
-            self.found.refused += 1;
+            self.refused += 1;
         }
     }
 }

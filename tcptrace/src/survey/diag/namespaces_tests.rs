@@ -45,11 +45,12 @@ fn only_whole_escapes_are_undone() {
 
 #[test]
 fn the_own_namespace_is_the_first_and_each_comes_once() {
-    let found = find().unwrap();
+    let mut found = Vec::new();
+    find(|namespace| found.push(namespace.inode)).unwrap();
     let own = Namespace::own().unwrap();
-    assert_eq!(found.namespaces[0].inode, own.inode);
-    let inodes: HashSet<u32> = found.namespaces.iter().map(|one| one.inode).collect();
-    assert_eq!(inodes.len(), found.namespaces.len());
+    assert_eq!(found[0], own.inode);
+    let inodes: HashSet<u32> = found.iter().copied().collect();
+    assert_eq!(inodes.len(), found.len());
 }
 
 #[test]
@@ -61,26 +62,24 @@ fn the_own_namespace_can_be_entered_without_rights() {
 
 #[test]
 fn what_is_no_namespace_is_not_taken() {
+    let found = std::cell::RefCell::new(Vec::new());
+    let mut visit = |namespace: Namespace| found.borrow_mut().push(namespace.inode);
     let mut search = Search {
         device: Namespace::own().unwrap().file.metadata().unwrap().dev(),
         seen: HashSet::new(),
-        found: Found {
-            namespaces: Vec::new(),
-            refused: 0,
-        },
+        refused: 0,
+        visit: &mut visit,
     };
     search.take(7, Path::new("/proc/version"));
     search.take(8, Path::new("/proc/none"));
     search.look_at_process(Path::new("/proc/none/ns/net"));
-    assert_eq!(
-        (search.found.namespaces.len(), search.found.refused),
-        (0, 0)
-    );
+    assert_eq!((found.borrow().len(), search.refused), (0, 0));
     for errno in [libc::EACCES, libc::EMFILE, libc::ESRCH, libc::ENOENT] {
         search.count(&io::Error::from_raw_os_error(errno));
     }
-    assert_eq!(search.found.refused, 2);
+    assert_eq!(search.refused, 2);
     search.take(9, Path::new(OWN));
-    search.take(search.found.namespaces[0].inode, Path::new(OWN));
-    assert_eq!(search.found.namespaces.len(), 1);
+    let own = found.borrow()[0];
+    search.take(own, Path::new(OWN));
+    assert_eq!(found.borrow().len(), 1);
 }

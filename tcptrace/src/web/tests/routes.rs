@@ -135,7 +135,7 @@ fn without_its_tracer_it_is_not_ready_and_says_so() {
         ),
         (
             "/-/ready",
-            "tcptrace is not ready: its programs are not attached\n",
+            "tcptrace is not ready: its programs are not attached, or it does not know yet which connections were there before\n",
         ),
     ] {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
