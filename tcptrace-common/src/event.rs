@@ -383,6 +383,8 @@ pub struct SeedEvent {
     pub uid: u32,
     /// Zero.
     pub reserved: u32,
+    /// The inode of its file, 0 when it has none or it could not be read.
+    pub inode: u64,
 }
 
 macro_rules! layout {
@@ -424,5 +426,5 @@ layout! {
     TimewaitEvent = 48 { header @ 0, timewait @ 32, substate @ 40, reserved @ 41 }
     TimewaitStepEvent = 80 { header @ 0, endpoints @ 32, status @ 72, reset @ 76 }
     SynackRetransmitEvent = 72 { header @ 0, endpoints @ 32 }
-    SeedEvent = 88 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84 }
+    SeedEvent = 96 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84, inode @ 88 }
 }

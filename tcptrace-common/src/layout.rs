@@ -52,6 +52,8 @@ pub struct SockLayout {
     pub sk_shutdown: u32,
     /// `sk_socket`.
     pub sk_socket: u32,
+    /// `inode.i_ino` of a socket's file, from the start of its `struct socket`; 0 when it is not known.
+    pub socket_inode: u32,
     /// `sk_uid`.
     pub sk_uid: u32,
     /// `sk_cgrp_data`, whose first 8 bytes are the cgroup's pointer.
@@ -263,4 +265,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 12 + 23 + 3 + 8 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 13 + 23 + 3 + 8 + 8 + 3 + 12));

@@ -308,5 +308,6 @@ pub fn seed<A: Access>(tcp: &Tcp<A>) {
         (*event).cgroup = socket.cgroup();
         (*event).uid = socket.uid();
         (*event).reserved = 0;
+        (*event).inode = socket.inode();
     });
 }

@@ -48,6 +48,7 @@ pub static LAYOUT: Layout = Layout {
         sk_err: 0,
         sk_shutdown: 0,
         sk_socket: 0,
+        socket_inode: 0,
         sk_uid: 0,
         sk_cgrp_data: 0,
         inet_sport: 0,

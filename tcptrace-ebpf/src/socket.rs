@@ -124,6 +124,22 @@ impl<A: Access> Socket<A> {
         }
     }
 
+    /// The inode of the file that a process has it by; 0 where there is none.
+    #[inline(always)]
+    pub fn inode(&self) -> u64 {
+        if layout!(sock.socket_inode) == 0 {
+            return 0;
+        }
+        // SAFETY: probe reads take any address.
+        unsafe {
+            let socket: u64 = Probe::read(self.sk, layout!(sock.sk_socket) as usize, 0);
+            if socket == 0 {
+                return 0;
+            }
+            Probe::read(socket as *const u8, layout!(sock.socket_inode) as usize, 0)
+        }
+    }
+
     /// The namespace's inode number; 0 where it cannot be read.
     #[inline(always)]
     pub fn netns(&self) -> u32 {

@@ -243,6 +243,7 @@ fn read_standing(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Body, Decode
                 zero("seed.reserved", raw.u32(84).into())?;
                 read_owner(raw, header)
             },
+            inode: Some(raw.u64(88)).filter(|&inode| inode != 0),
         },
     })
 }

@@ -195,7 +195,8 @@ fn what_is_no_transition_decodes_to_exactly_what_was_sent() {
         Body::Seed {
             state: TcpState::FinWait2,
             endpoints: ENDS,
-            owner: OWNER
+            owner: OWNER,
+            inode: Some(4242),
         }
     );
 }

@@ -71,6 +71,8 @@ pub enum Body {
         endpoints: Endpoints,
         /// Whose it is.
         owner: SocketOwner,
+        /// Of the file that a process has it by.
+        inode: Option<u64>,
     },
 }
 

@@ -13,7 +13,7 @@ use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
 /// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const TYPES: [&str; 19] = [
+const TYPES: [&str; 21] = [
     "sock",
     "sock_common",
     "inet_sock",
@@ -31,6 +31,8 @@ const TYPES: [&str; 19] = [
     "fdtable",
     "file",
     "socket",
+    "socket_alloc",
+    "inode",
     RESET_REASONS,
     SOCK_OPS_COOKIE,
 ];
@@ -348,6 +350,10 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
     layout.sock.sk_err = btf.offset("sock", "sk_err", 4)?;
     layout.sock.sk_shutdown = btf.offset("sock", "sk_shutdown", 1)?;
     layout.sock.sk_socket = btf.offset("sock", "sk_socket", 8)?;
+    // Without it nobody is named who had a socket before.
+    layout.sock.socket_inode = btf
+        .offset("socket_alloc", "vfs_inode.i_ino", 8)
+        .unwrap_or(0);
     layout.tcp = TcpLayout {
         bytes_sent: tcp("bytes_sent", 8)?,
         bytes_retrans: tcp("bytes_retrans", 8)?,

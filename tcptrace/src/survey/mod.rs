@@ -7,6 +7,7 @@
 pub mod diag;
 pub mod levels;
 pub mod lookups;
+pub mod owners;
 
 use std::{
     collections::BTreeSet,

@@ -17,7 +17,7 @@ use crate::{
     feed::pump::{BATCH, Drain, IDLE, REST},
     probe::{Hook, Losses, Probe, Source},
     survey::lookups::Lookups,
-    survey::{self, Survey},
+    survey::{self, Survey, owners},
     tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update},
 };
 
@@ -63,6 +63,7 @@ pub struct Tracer<C> {
     /// What was there before is known, as far as this kernel lets it be known.
     pub seeded: watch::Sender<bool>,
     survey: Survey,
+    owners: owners::Search,
     lookups: Lookups,
     lost: Losses,
 }
@@ -78,8 +79,13 @@ impl<C: Consumer> Tracer<C> {
     ) -> Self {
         let sources = sources(|hook| probe.source(hook));
         let seeded = !probe.is_attached(Hook::Sockets);
+        let mut owners = owners::Search::default();
+        if !seeded {
+            owners.begin(clock::monotonic_ns());
+        }
         Self {
             seeded: watch::Sender::new(seeded),
+            owners,
             survey: Survey::new(&probe, resync),
             lookups: Lookups::default(),
             probe,
@@ -146,8 +152,14 @@ impl<C: Consumer> Tracer<C> {
                 for update in self.tracker.end_walk(now, &end) {
                     self.consumer.update(&update);
                 }
+                if self.tracker.has_unowned() {
+                    self.owners.begin(now);
+                }
             }
             None => {}
+        }
+        if let Some(found) = self.owners.poll() {
+            self.tracker.learn_owners(&found);
         }
     }
 
@@ -230,7 +242,7 @@ impl<C: Consumer> Drain for Tracer<C> {
     }
 
     fn idle(&self) -> Duration {
-        if self.survey.is_walking() {
+        if self.survey.is_walking() || self.owners.is_under_way() {
             return REST;
         }
         let due = [self.tracker.next_due_ns(), self.survey.due_ns()];

@@ -77,6 +77,8 @@ pub struct Connection {
     pub(super) touched: Moment,
     /// The walk over the kernel's sockets that found it last.
     pub(super) walk: u64,
+    /// It was met in mid-life by an event of its own.
+    pub(super) met: bool,
     /// How often the tracker had settled when it was met in mid-life.
     pub(super) met_in: u64,
     /// How many events had been reported lost when it last changed its state: if no more have
@@ -119,6 +121,7 @@ impl Connection {
             before: state,
             touched: Moment::MIN,
             walk: 0,
+            met: false,
             met_in: 0,
             lost_before: 0,
         }

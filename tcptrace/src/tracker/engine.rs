@@ -70,7 +70,8 @@ impl Tracker {
                 state,
                 endpoints,
                 owner,
-            } => self.on_seed(at, *state, endpoints, owner),
+                inode,
+            } => self.on_seed(at, *state, endpoints, owner, *inode),
         }
     }
 
@@ -234,6 +235,7 @@ impl Tracker {
             self.stats.gaps += connection.mark_gap();
         } else {
             connection.completeness = Completeness::Seeded;
+            connection.met = true;
             connection.met_in = self.settled;
         }
         connection.lost_before = u64::MAX;

@@ -34,6 +34,8 @@ pub struct Listener {
     pub process: Option<Process>,
     /// CLOSE→LISTEN; `None` for one that was there before.
     pub since: Option<Moment>,
+    /// The last walk that found it.
+    pub(super) walk: u64,
 }
 
 impl Listener {
@@ -59,6 +61,7 @@ impl Tracker {
             endpoints: *endpoints,
             process: Process::new(task, ProcessSource::Listen),
             since: Some(at.time),
+            walk: 0,
         };
         self.updates.push(Update::Listener {
             listener,
@@ -83,6 +86,7 @@ impl Tracker {
                 endpoints: *endpoints,
                 process: None,
                 since: None,
+                walk: 0,
             },
             (None, None) => return,
         };
@@ -172,6 +176,33 @@ impl Listeners {
         Some(listener)
     }
 
+    /// A listener is there still, says a walk; `false` when it is not known.
+    pub(super) fn found(&mut self, socket: u64, walk: u64) -> bool {
+        let held = self.sockets.get_mut(&socket);
+        held.map(|held| held.walk = walk).is_some()
+    }
+
+    /// A listener is this one still.
+    pub(super) fn is(&self, socket: u64, id: u64) -> bool {
+        self.sockets.get(&socket).is_some_and(|held| held.id == id)
+    }
+
+    /// Every listener.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.sockets.values()
+    }
+
+    /// Names the process of a listener that has none.
+    pub(super) fn name(&mut self, socket: u64, process: Process) {
+        if let Some(listener) = self.remove(socket) {
+            let process = listener.process.or(Some(process));
+            self.insert(Listener {
+                process,
+                ..listener
+            });
+        }
+    }
+
     /// The process of a listener.
     pub(super) fn process_of(&self, socket: u64) -> Option<Process> {
         self.sockets.get(&socket)?.process
@@ -179,6 +210,20 @@ impl Listeners {
 
     /// The process that listens where a connection came in, if there is just one.
     pub(super) fn process_at(&self, ends: &Endpoints) -> Option<Process> {
+        let mut groups = self.at(ends)?.values();
+        let first = groups.next()?;
+        match groups.next() {
+            None => first.process,
+            Some(_) => None,
+        }
+    }
+
+    /// Somebody listens where a connection is.
+    pub(super) fn is_at(&self, ends: &Endpoints) -> bool {
+        self.at(ends).is_some()
+    }
+
+    fn at(&self, ends: &Endpoints) -> Option<&HashMap<Option<u32>, Group>> {
         let local = ends.local_address;
         let any: IpAddr = match local {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -186,14 +231,8 @@ impl Listeners {
         };
         // A dual-stack listener takes IPv4 in too.
         let addresses = [local, any, Ipv6Addr::UNSPECIFIED.into()];
-        let groups = addresses
+        addresses
             .into_iter()
-            .find_map(|address| self.groups.get(&(ends.netns, ends.local_port, address)))?;
-        let mut groups = groups.values();
-        let first = groups.next()?;
-        match groups.next() {
-            None => first.process,
-            Some(_) => None,
-        }
+            .find_map(|address| self.groups.get(&(ends.netns, ends.local_port, address)))
     }
 }

@@ -37,7 +37,7 @@ pub use self::{
     listeners::Listener,
     release::{Outcome, Release, TimeWaitSource},
     releases::{Looked, Lookup},
-    resync::{Drift, WalkEnd},
+    resync::{Drift, Owners, WalkEnd},
     stats::{Snapshot, TrackerStats},
     terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
     update::Update,
@@ -208,8 +208,14 @@ impl Tracker {
         let older = self
             .broken_in
             .is_none_or(|broken_in| connection.met_in < broken_in);
-        if connection.completeness == Completeness::Seeded && !older {
-            connection.completeness = Completeness::Partial;
+        if connection.completeness == Completeness::Seeded && connection.met {
+            let netns = connection.endpoints.and_then(|ends| ends.netns);
+            let forgotten = self.stats.evicted + self.stats.evicted_pending > 0;
+            if self.resync.had_walked(netns, connection.met_in) && !forgotten {
+                self.stats.gaps += connection.mark_gap();
+            } else if !older {
+                connection.completeness = Completeness::Partial;
+            }
         }
         if let (TcpState::SynSent, Some(fields)) = (connection.state, ended.fields) {
             // All that a socket in SYN_SENT can have sent again is its SYN.

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, vec::Drain};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use tcptrace_common::TcpState;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     connection::Connection,
     lifecycle::is_synchronized,
     listeners::Listener,
-    terms::{At, Completeness, Moment, Role},
+    terms::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::event::{Endpoints, SocketOwner};
 
@@ -46,6 +46,23 @@ pub struct WalkEnd {
     pub complete: bool,
 }
 
+/// Who holds which sockets, as a search found it.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    /// When the search began.
+    pub began_ns: u64,
+    /// Process id and name, by the inode of the socket's file.
+    pub by_inode: HashMap<u64, (u32, [u8; 16])>,
+}
+
+/// A socket that nobody is known to have opened.
+#[derive(Debug)]
+struct Unowned {
+    id: u64,
+    socket: u64,
+    found: Moment,
+}
+
 /// Where the comparison stands.
 #[derive(Debug, Default)]
 pub(super) struct Resync {
@@ -57,12 +74,20 @@ pub(super) struct Resync {
     current: Drift,
     /// What the last one found.
     last: Option<Drift>,
-    /// The namespaces that were walked through before: what is found there and not held was
-    /// lost. Elsewhere it was there before we looked.
-    walked: HashSet<u32>,
+    /// The namespaces that were walked through before, and when the tracker had how often settled: what is
+    /// found or met there later and is not held was lost. Elsewhere it was there before we looked.
+    walked: HashMap<u32, u64>,
+    /// By the inode of its file.
+    unowned: HashMap<u64, Unowned>,
 }
 
 impl Resync {
+    /// What is met there then, in mid-life, was there when the namespace was walked through.
+    pub(super) fn had_walked(&self, netns: Option<u32>, met_in: u64) -> bool {
+        let walked = netns.and_then(|netns| self.walked.get(&netns));
+        walked.is_some_and(|&walked| walked <= met_in)
+    }
+
     pub(super) fn drift(&self) -> Option<Drift> {
         self.last.clone()
     }
@@ -107,6 +132,23 @@ impl Tracker {
                 })
                 .map(|held| (held.socket, held.state))
                 .collect();
+            let listeners: Vec<u64> = self
+                .listeners
+                .iter()
+                .filter(|held| {
+                    let settled = held
+                        .since
+                        .is_none_or(|since| since.get().saturating_add(SETTLED_NS) < began.get());
+                    let netns = held.endpoints.netns;
+                    held.walk != walk
+                        && settled
+                        && netns.is_some_and(|netns| end.namespaces.contains(&netns))
+                })
+                .map(|held| held.socket)
+                .collect();
+            for socket in listeners {
+                self.listeners.remove(socket);
+            }
             for (socket, state) in gone {
                 self.resync.current.vanished += 1;
                 self.resync.found(state, 1);
@@ -118,7 +160,9 @@ impl Tracker {
         let found = std::mem::take(&mut self.resync.current);
         if end.complete {
             self.resync.last = Some(found);
-            self.resync.walked.extend(&end.namespaces);
+            for &netns in &end.namespaces {
+                self.resync.walked.entry(netns).or_insert(self.settled);
+            }
         }
     }
 
@@ -129,8 +173,9 @@ impl Tracker {
         state: TcpState,
         endpoints: &Endpoints,
         owner: &SocketOwner,
+        inode: Option<u64>,
     ) {
-        match state {
+        let id = match state {
             TcpState::Listen => self.seed_listener(at, endpoints),
             TcpState::Established
             | TcpState::SynSent
@@ -141,13 +186,55 @@ impl Tracker {
             | TcpState::LastAck
             | TcpState::Closing => self.seed_connection(at, state, endpoints, owner),
             // Not connections of a full socket: the walk passes over them.
-            TcpState::TimeWait | TcpState::Close | TcpState::NewSynRecv => {}
+            TcpState::TimeWait | TcpState::Close | TcpState::NewSynRecv => None,
+        };
+        if let (Some(id), Some(inode)) = (id, inode) {
+            let unowned = Unowned {
+                id,
+                socket: at.socket,
+                found: at.time,
+            };
+            self.resync.unowned.insert(inode, unowned);
         }
     }
 
-    fn seed_listener(&mut self, at: At, endpoints: &Endpoints) {
-        if self.listeners.contains(at.socket) {
-            return;
+    /// There are sockets that nobody is known to have opened, and somebody may hold.
+    #[must_use]
+    pub fn has_unowned(&self) -> bool {
+        !self.resync.unowned.is_empty()
+    }
+
+    /// Takes in who holds the sockets that nobody is known to have opened. Those that were found before the
+    /// search began, and that it did not find, nobody holds.
+    pub fn learn_owners(&mut self, owners: &Owners) {
+        let unowned = std::mem::take(&mut self.resync.unowned);
+        for (inode, socket) in unowned {
+            let Some(&(pid, comm)) = owners.by_inode.get(&inode) else {
+                if socket.found.get() >= owners.began_ns {
+                    self.resync.unowned.insert(inode, socket);
+                }
+                continue;
+            };
+            let process = Process {
+                pid,
+                comm,
+                source: ProcessSource::Proc,
+            };
+            if let Some(held) = self.store.get_mut(socket.socket)
+                && held.id == socket.id
+            {
+                held.process.get_or_insert(process);
+            }
+            if self.listeners.is(socket.socket, socket.id) {
+                self.listeners.name(socket.socket, process);
+            }
+        }
+    }
+
+    /// Answers the id of a listener that was not known.
+    fn seed_listener(&mut self, at: At, endpoints: &Endpoints) -> Option<u64> {
+        if self.listeners.found(at.socket, self.resync.walk) {
+            return None;
         }
         let listener = Listener {
             id: self.take_id(),
@@ -156,19 +243,23 @@ impl Tracker {
             // Who called listen() was not seen.
             process: None,
             since: None,
+            walk: self.resync.walk,
         };
         if !self.listeners.insert(listener) {
             self.stats.listeners_refused += 1;
+            return None;
         }
+        Some(listener.id)
     }
 
+    /// Answers the id of a connection that was not known.
     fn seed_connection(
         &mut self,
         at: At,
         state: TcpState,
         endpoints: &Endpoints,
         owner: &SocketOwner,
-    ) {
+    ) -> Option<u64> {
         let walk = self.resync.walk;
         if let Some(held) = self.store.get_mut(at.socket) {
             if !held.has_another_peer_than(endpoints) {
@@ -188,13 +279,35 @@ impl Tracker {
                     self.resync.found(was, 1);
                     self.resync.found(state, -1);
                 }
-                return;
+                return None;
             }
             // Both the end of the one and the beginning of the other were lost.
             self.give_up_previous(at);
         }
         self.ended.supersede(at.socket);
-        let mut connection = Connection::new(self.take_id(), at.socket, Role::Unknown, state);
+        let role = match state {
+            // Only connect() leads there.
+            TcpState::SynSent => Role::Active,
+            // Whoever connects from a port is not listening there, but for some who share it.
+            TcpState::Established
+            | TcpState::SynRecv
+            | TcpState::FinWait1
+            | TcpState::FinWait2
+            | TcpState::TimeWait
+            | TcpState::Close
+            | TcpState::CloseWait
+            | TcpState::LastAck
+            | TcpState::Listen
+            | TcpState::Closing
+            | TcpState::NewSynRecv => {
+                if self.listeners.is_at(endpoints) {
+                    Role::Passive
+                } else {
+                    Role::Unknown
+                }
+            }
+        };
+        let mut connection = Connection::new(self.take_id(), at.socket, role, state);
         connection.completeness = Completeness::Seeded;
         connection.met_in = self.settled;
         connection.established = is_synchronized(state);
@@ -206,12 +319,14 @@ impl Tracker {
         connection.lost_before = self.stats.lost;
         let walked = endpoints
             .netns
-            .is_some_and(|netns| self.resync.walked.contains(&netns));
+            .is_some_and(|netns| self.resync.walked.contains_key(&netns));
         if walked {
             self.stats.gaps += connection.mark_gap();
             self.resync.current.unknown += 1;
             self.resync.found(state, -1);
         }
+        let id = connection.id;
         self.enter(connection);
+        Some(id)
     }
 }

@@ -122,6 +122,9 @@ pub enum ProcessSource {
     Listen,
     /// It closed the connection.
     Close,
+    /// It holds the socket, and of all who do it began first: found in /proc, for a socket that
+    /// was there before.
+    Proc,
 }
 
 impl ProcessSource {
@@ -133,6 +136,7 @@ impl ProcessSource {
             Self::Accept => "accept",
             Self::Listen => "listen",
             Self::Close => "close",
+            Self::Proc => "proc",
         }
     }
 }

@@ -223,6 +223,7 @@ pub(super) fn seed() -> SeedEvent {
         cgroup: 7777,
         uid: 1000,
         reserved: 0,
+        inode: 4242,
     }
 }
 

@@ -17,6 +17,7 @@ mod passive_opens;
 mod properties;
 mod recording;
 mod releases;
+mod resync;
 mod silence;
 mod story;
 mod table;

@@ -1,0 +1,144 @@
+//! Which process holds a socket, from /proc: the only way to name whoever opened one before we
+//! looked.
+
+use std::{
+    fs,
+    path::Path,
+    sync::mpsc::{Receiver, TryRecvError, channel},
+    thread,
+};
+
+use hashbrown::HashMap;
+
+use crate::tracker::Owners;
+
+/// Sockets kept at most.
+const MOST: usize = 1 << 20;
+/// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`): events tell process ids as the initial namespace has them.
+const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
+
+/// A search of /proc, on a thread of its own.
+#[derive(Default)]
+pub struct Search {
+    answer: Option<Receiver<Owners>>,
+    said: bool,
+}
+
+impl Search {
+    /// Begins one, unless one is under way.
+    pub fn begin(&mut self, now_ns: u64) {
+        if self.answer.is_some() {
+            return;
+        }
+        let (to, answer) = channel();
+        let started = thread::Builder::new()
+            .name("owners".to_owned())
+            .spawn(move || {
+                // Whoever started it may be gone by now.
+                let _sent = to.send(find(now_ns));
+            });
+        match started {
+            Ok(_) => self.answer = Some(answer),
+            Err(error) => self.complain(&format!("starting a thread: {error}")),
+        }
+    }
+
+    /// One is under way.
+    #[must_use]
+    pub const fn is_under_way(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// What it found, once it is over.
+    pub fn poll(&mut self) -> Option<Owners> {
+        let found = match self.answer.as_ref()?.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Ok(found) => Some(found),
+            Err(TryRecvError::Disconnected) => None,
+        };
+        self.answer = None;
+        found
+    }
+
+    fn complain(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!("who holds the sockets that were there before is not known: {why}");
+        }
+    }
+}
+
+/// Every socket that a process holds, by its inode. What cannot be looked at is left out.
+fn find(began_ns: u64) -> Owners {
+    let mut found = Owners {
+        began_ns,
+        by_inode: HashMap::new(),
+    };
+    let own = fs::read_link("/proc/self/ns/pid");
+    if own.is_ok_and(|own| own.as_os_str() != INITIAL_NAMESPACE) {
+        return found;
+    }
+    // When each holder began, in ticks.
+    let mut began: HashMap<u64, u64> = HashMap::new();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let directory = process.path();
+        let mut inodes = sockets(&directory).peekable();
+        if inodes.peek().is_none() {
+            continue;
+        }
+        let Some(start) = start_of(&directory) else {
+            continue;
+        };
+        let comm = fs::read(directory.join("comm")).unwrap_or_default();
+        let comm = padded(comm.strip_suffix(b"\n").unwrap_or(&comm));
+        for inode in inodes {
+            if found.by_inode.len() == MOST && !found.by_inode.contains_key(&inode) {
+                return found;
+            }
+            // Of those that share it, who began first had it first.
+            let first = began.entry(inode).or_insert(u64::MAX);
+            if start < *first {
+                *first = start;
+                found.by_inode.insert(inode, (pid, comm));
+            }
+        }
+    }
+    found
+}
+
+/// The inodes of a process's sockets.
+fn sockets(process: &Path) -> impl Iterator<Item = u64> {
+    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
+    descriptors.flatten().filter_map(|descriptor| {
+        let target = fs::read_link(descriptor.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?;
+        inode.strip_suffix(']')?.parse().ok()
+    })
+}
+
+/// When a process began, in ticks since boot (`/proc/PID/stat`, field 22). Its name, before that,
+/// may hold anything.
+fn start_of(process: &Path) -> Option<u64> {
+    let stat = fs::read(process.join("stat")).ok()?;
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let after = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    after.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn padded(name: &[u8]) -> [u8; 16] {
+    let mut comm = [0; 16];
+    let length = name.len().min(15);
+    comm[..length].copy_from_slice(&name[..length]);
+    comm
+}
+
+#[cfg(test)]
+#[path = "owners_tests.rs"]
+mod tests;

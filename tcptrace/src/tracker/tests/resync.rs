@@ -1,0 +1,322 @@
+//! Walks over the kernel's sockets: what was there before, and what either side lost.
+
+use hashbrown::HashMap;
+
+use super::*;
+
+const NETNS: u32 = 4_026_531_840;
+const S: u64 = 1_000 * MS;
+
+/// A tracker that walks are made for.
+struct Walker {
+    tracker: Tracker,
+    recording: Recording,
+}
+
+impl Walker {
+    fn new() -> Self {
+        Self {
+            tracker: tracker(),
+            recording: Recording::default(),
+        }
+    }
+
+    fn play(&mut self, story: Story) {
+        for event in story.events() {
+            self.recording.event(&mut self.tracker, &event);
+        }
+    }
+
+    /// A walk that finds these, some time after `START`.
+    fn walk(&mut self, after_ns: u64, found: &[(u64, TcpState, Endpoints)]) {
+        self.walk_in(after_ns, found, &[NETNS], true);
+    }
+
+    fn walk_in(
+        &mut self,
+        after_ns: u64,
+        found: &[(u64, TcpState, Endpoints)],
+        namespaces: &[u32],
+        complete: bool,
+    ) {
+        let now_ns = START + after_ns;
+        self.recording.time(&mut self.tracker, now_ns);
+        self.tracker.begin_walk(now_ns);
+        for (socket, state, endpoints) in found {
+            let event = Event {
+                time_ns: now_ns + 1,
+                socket: *socket,
+                cookie: None,
+                recovered: false,
+                body: Body::Seed {
+                    state: *state,
+                    endpoints: *endpoints,
+                    owner: SocketOwner::default(),
+                    inode: Some(*socket & 0xffff),
+                },
+            };
+            self.recording.event(&mut self.tracker, &event);
+        }
+        let end = WalkEnd {
+            namespaces: namespaces.iter().copied().collect(),
+            complete,
+        };
+        let said: Vec<_> = self.tracker.end_walk(now_ns + 2, &end).collect();
+        self.recording.heard.extend(said);
+    }
+
+    fn held(&self) -> Vec<(u64, TcpState, Role, Completeness)> {
+        let mut held: Vec<_> = self
+            .tracker
+            .connections()
+            .map(|held| (held.socket, held.state, held.role, held.completeness))
+            .collect();
+        held.sort_unstable_by_key(|held| held.0);
+        held
+    }
+
+    fn drift(&self) -> Drift {
+        self.tracker.snapshot().drift.expect("no walk ended")
+    }
+
+    fn finish(&mut self) -> Vec<&Ended> {
+        self.recording.finish(&mut self.tracker);
+        self.recording.ended()
+    }
+}
+
+fn listening(port: u16) -> Endpoints {
+    Endpoints {
+        local_address: [0, 0, 0, 0].into(),
+        remote_address: [0, 0, 0, 0].into(),
+        remote_port: 0,
+        ..ends(port, 0)
+    }
+}
+
+#[test]
+fn what_was_there_before_is_seeded_with_its_role_where_somebody_listens() {
+    let mut walker = Walker::new();
+    walker.walk(
+        0,
+        &[
+            (1, Listen, listening(443)),
+            (2, Established, ends(443, 50_000)),
+            (3, CloseWait, ends(40_000, 443)),
+            (4, SynSent, ends(40_001, 443)),
+        ],
+    );
+    assert_eq!(
+        walker.held(),
+        [
+            (2, Established, Role::Passive, Completeness::Seeded),
+            (3, CloseWait, Role::Unknown, Completeness::Seeded),
+            (4, SynSent, Role::Active, Completeness::Seeded),
+        ]
+    );
+    let snapshot = walker.tracker.snapshot();
+    assert_eq!((snapshot.listeners, snapshot.stats.seeded), (1, 2));
+    assert_eq!(walker.drift(), Drift::default());
+    // It ends as it should, without an age.
+    walker.play(Story::child().on(2).already(Established).goes(Close));
+    let ended = walker.finish();
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].connection.completeness, Completeness::Seeded);
+    assert_eq!(ended[0].connection.opened, None);
+}
+
+#[test]
+fn what_is_found_again_is_the_same() {
+    let mut walker = Walker::new();
+    let found = [(2, Established, ends(443, 50_000))];
+    walker.walk(0, &found);
+    let before = walker.held();
+    for after in 1..4 {
+        walker.walk(after * 60 * S, &found);
+        assert_eq!(walker.held(), before);
+        assert_eq!(walker.drift(), Drift::default());
+    }
+    assert_eq!(walker.tracker.stats().gaps, 0);
+}
+
+#[test]
+fn what_the_kernel_has_no_more_ends_unseen() {
+    let mut walker = Walker::new();
+    walker.walk(0, &[]);
+    walker.play(Story::client().through(&[SynSent, Established, FinWait1]));
+    walker.walk(60 * S, &[]);
+    let drift = walker.drift();
+    assert_eq!(drift.vanished, 1);
+    assert_eq!(drift.by_state[&FinWait1], 1);
+    assert!(walker.held().is_empty());
+    walker.walk(120 * S, &[]);
+    assert_eq!(walker.drift(), Drift::default());
+    let ended = walker.finish();
+    assert_eq!(ended.len(), 1);
+    assert!(!ended[0].end_seen);
+    assert_eq!(ended[0].verdict, Verdict::Unknown);
+    assert_eq!(ended[0].connection.completeness, Completeness::Gap);
+}
+
+#[test]
+fn nothing_is_judged_that_the_walk_could_not_see() {
+    let client = || Story::client().through(&[SynSent, Established]);
+    // It moved just before.
+    let mut walker = Walker::new();
+    walker.play(client());
+    walker.walk(10 * MS, &[]);
+    assert_eq!(walker.held().len(), 1);
+    // Sockets of the walk were lost, or it did not come to its namespace.
+    for (namespaces, complete) in [(&[NETNS][..], false), (&[7], true), (&[], true)] {
+        walker.walk_in(60 * S, &[], namespaces, complete);
+        assert_eq!(walker.held().len(), 1);
+    }
+    walker.walk(120 * S, &[]);
+    assert!(walker.held().is_empty());
+}
+
+#[test]
+fn what_was_lost_of_a_namespace_that_was_walked_is_a_gap() {
+    let mut walker = Walker::new();
+    walker.walk(0, &[]);
+    walker.walk(60 * S, &[(2, Established, ends(443, 50_000))]);
+    assert_eq!(
+        walker.held(),
+        [(2, Established, Role::Unknown, Completeness::Gap)]
+    );
+    let drift = walker.drift();
+    assert_eq!((drift.unknown, drift.by_state[&Established]), (1, -1));
+    assert_eq!(walker.tracker.stats().gaps, 1);
+    // Of another namespace it was there before.
+    let elsewhere = Endpoints {
+        netns: Some(7),
+        ..ends(443, 50_001)
+    };
+    walker.walk_in(120 * S, &[(3, Established, elsewhere)], &[7], true);
+    assert_eq!(walker.held()[1].3, Completeness::Seeded);
+}
+
+#[test]
+fn who_is_met_after_the_walk_has_a_gap_and_before_it_was_there() {
+    for (walked, expected) in [(true, Completeness::Gap), (false, Completeness::Seeded)] {
+        let mut walker = Walker::new();
+        if walked {
+            walker.walk(0, &[]);
+        }
+        walker.play(Story::child().already(Established).goes(Close));
+        let ended = walker.finish();
+        assert_eq!(ended[0].connection.completeness, expected);
+    }
+    // Whoever was given up for lack of room may be met again.
+    let mut walker = Walker::new();
+    walker.tracker = Tracker::new(TrackerConfig {
+        max_connections: 1,
+        ..TrackerConfig::default()
+    });
+    walker.walk(0, &[]);
+    for socket in [1, 2] {
+        walker.play(Story::client().on(socket).goes(SynSent));
+    }
+    walker.play(Story::client().on(1).already(SynSent).goes(Close));
+    let ended = walker.finish();
+    assert_eq!(ended[0].connection.completeness, Completeness::Partial);
+}
+
+#[test]
+fn a_state_that_was_missed_is_made_good() {
+    let mut walker = Walker::new();
+    walker.play(Story::client().through(&[SynSent, Established]));
+    let moved = (SOCKET, CloseWait, ends(40_000, 443));
+    walker.walk(60 * S, &[moved]);
+    assert_eq!(
+        walker.held(),
+        [(SOCKET, CloseWait, Role::Active, Completeness::Gap)]
+    );
+    let drift = walker.drift();
+    assert_eq!(drift.moved, 1);
+    assert_eq!(
+        (drift.by_state[&Established], drift.by_state[&CloseWait]),
+        (1, -1)
+    );
+}
+
+#[test]
+fn an_address_that_another_has_ends_the_one_before() {
+    let mut walker = Walker::new();
+    walker.play(Story::client().through(&[SynSent, Established]));
+    walker.walk(60 * S, &[(SOCKET, Established, ends(443, 9))]);
+    assert_eq!(walker.held().len(), 1);
+    let ended = walker.finish();
+    assert_eq!(ended.len(), 1);
+    assert!(!ended[0].end_seen);
+}
+
+#[test]
+fn a_listener_that_is_gone_is_forgotten() {
+    let mut walker = Walker::new();
+    walker.walk(0, &[(1, Listen, listening(443))]);
+    walker.play(Story::listener().on(2).goes(Listen));
+    let found = [(2, Listen, listening(443))];
+    walker.walk(60 * S, &found);
+    assert_eq!(walker.tracker.snapshot().listeners, 1);
+    walker.walk(120 * S, &[]);
+    assert_eq!(walker.tracker.snapshot().listeners, 0);
+}
+
+fn owners(began_ns: u64, held: &[(u64, u32)]) -> Owners {
+    let named = |&(inode, pid)| (inode, (pid, *b"nginx\0\0\0\0\0\0\0\0\0\0\0"));
+    Owners {
+        began_ns,
+        by_inode: held.iter().map(named).collect::<HashMap<_, _>>(),
+    }
+}
+
+#[test]
+fn whoever_holds_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
+    let mut walker = Walker::new();
+    walker.walk(
+        0,
+        &[(1, Listen, listening(443)), (2, Established, ends(443, 9))],
+    );
+    assert!(walker.tracker.has_unowned());
+    // A search that began before has not seen all there was.
+    walker.tracker.learn_owners(&owners(START - 1, &[(2, 80)]));
+    assert!(walker.tracker.has_unowned());
+    walker.tracker.learn_owners(&owners(START + S, &[(1, 70)]));
+    assert!(!walker.tracker.has_unowned());
+    walker.play(Story::child().on(3).through(&[SynRecv]));
+    let mut named: Vec<_> = walker
+        .tracker
+        .connections()
+        .map(|held| (held.socket, held.process))
+        .collect();
+    named.sort_unstable_by_key(|held| held.0);
+    let process = |pid| {
+        Some(Process {
+            pid,
+            comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0",
+            source: ProcessSource::Proc,
+        })
+    };
+    assert_eq!(named, [(2, process(80)), (3, process(70))]);
+}
+
+#[test]
+fn whoever_took_a_sockets_place_is_not_named_for_it() {
+    let mut walker = Walker::new();
+    walker.walk(
+        0,
+        &[(1, Listen, listening(443)), (2, Established, ends(444, 9))],
+    );
+    walker.play(Story::listener().on(1).goes(Listen).goes(Close));
+    walker.play(Story::child().on(2).goes(SynRecv));
+    walker
+        .tracker
+        .learn_owners(&owners(START + S, &[(1, 70), (2, 80)]));
+    assert!(
+        walker
+            .tracker
+            .connections()
+            .all(|held| held.process.is_none())
+    );
+}
