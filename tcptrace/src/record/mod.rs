@@ -51,6 +51,8 @@ pub enum RecordBody {
 struct HostFields {
     host: Arc<str>,
     boot_id: Arc<str>,
+    /// This start of the program: what ended between two of them has no record.
+    run_id: Arc<str>,
 }
 
 /// A connection's id, unique across restarts of the program and of the host.

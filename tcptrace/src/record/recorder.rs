@@ -23,7 +23,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Recorder {
     host: HostFields,
-    run: Arc<str>,
     clock: WallClock,
     reset_reasons: BTreeMap<u32, String>,
 }
@@ -36,8 +35,8 @@ impl Recorder {
             host: HostFields {
                 host: host.name.as_str().into(),
                 boot_id: host.boot_id.as_str().into(),
+                run_id: host.run.as_str().into(),
             },
-            run: host.run.as_str().into(),
             clock,
             reset_reasons,
         }
@@ -272,7 +271,7 @@ impl Recorder {
         let port = |port: u16| (port != 0).then_some(port);
         Identity {
             id: Id {
-                run: Arc::clone(&self.run),
+                run: Arc::clone(&self.host.run_id),
                 number: id,
             },
             role,

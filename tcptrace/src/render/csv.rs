@@ -8,7 +8,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 56] = [
+const COLUMNS: [&str; 57] = [
     "type",
     "time",
     "host",
@@ -65,6 +65,7 @@ const COLUMNS: [&str; 56] = [
     "time_wait_source",
     "peer_fin_at",
     "outcome",
+    "run_id",
 ];
 
 /// Appends the header.
