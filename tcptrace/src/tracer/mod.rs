@@ -134,6 +134,13 @@ impl<C: Consumer> Tracer<C> {
         if self.probe.is_detached() {
             return;
         }
+        if let Some(found) = self.owners.poll() {
+            self.tracker.learn_owners(found);
+        }
+        // Who holds the sockets is known first, so that they are named when they are found.
+        if self.owners.is_under_way() && !*self.seeded.borrow() {
+            return;
+        }
         let now = clock::monotonic_ns();
         let moment = survey::Moment {
             now_ns: now,
@@ -157,9 +164,6 @@ impl<C: Consumer> Tracer<C> {
                 }
             }
             None => {}
-        }
-        if let Some(found) = self.owners.poll() {
-            self.tracker.learn_owners(&found);
         }
     }
 

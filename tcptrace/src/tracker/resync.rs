@@ -79,6 +79,8 @@ pub(super) struct Resync {
     walked: HashMap<u32, u64>,
     /// By the inode of its file.
     unowned: HashMap<u64, Unowned>,
+    /// What the last search found, until the end of a walk.
+    owners: Owners,
 }
 
 impl Resync {
@@ -157,6 +159,7 @@ impl Tracker {
                 }
             }
         }
+        self.resync.owners = Owners::default();
         let found = std::mem::take(&mut self.resync.current);
         if end.complete {
             self.resync.last = Some(found);
@@ -189,12 +192,28 @@ impl Tracker {
             TcpState::TimeWait | TcpState::Close | TcpState::NewSynRecv => None,
         };
         if let (Some(id), Some(inode)) = (id, inode) {
+            if let Some(&(pid, comm)) = self.resync.owners.by_inode.get(&inode) {
+                self.name(at.socket, id, proc(pid, comm));
+                return;
+            }
             let unowned = Unowned {
                 id,
                 socket: at.socket,
                 found: at.time,
             };
             self.resync.unowned.insert(inode, unowned);
+        }
+    }
+
+    /// Names the process of a socket that is still the same.
+    fn name(&mut self, socket: u64, id: u64, process: Process) {
+        if let Some(held) = self.store.get_mut(socket)
+            && held.id == id
+        {
+            held.process.get_or_insert(process);
+        }
+        if self.listeners.is(socket, id) {
+            self.listeners.name(socket, process);
         }
     }
 
@@ -206,7 +225,7 @@ impl Tracker {
 
     /// Takes in who holds the sockets that nobody is known to have opened. Those that were found before the
     /// search began, and that it did not find, nobody holds.
-    pub fn learn_owners(&mut self, owners: &Owners) {
+    pub fn learn_owners(&mut self, owners: Owners) {
         let unowned = std::mem::take(&mut self.resync.unowned);
         for (inode, socket) in unowned {
             let Some(&(pid, comm)) = owners.by_inode.get(&inode) else {
@@ -215,20 +234,10 @@ impl Tracker {
                 }
                 continue;
             };
-            let process = Process {
-                pid,
-                comm,
-                source: ProcessSource::Proc,
-            };
-            if let Some(held) = self.store.get_mut(socket.socket)
-                && held.id == socket.id
-            {
-                held.process.get_or_insert(process);
-            }
-            if self.listeners.is(socket.socket, socket.id) {
-                self.listeners.name(socket.socket, process);
-            }
+            let process = proc(pid, comm);
+            self.name(socket.socket, socket.id, process);
         }
+        self.resync.owners = owners;
     }
 
     /// Answers the id of a listener that was not known.
@@ -328,5 +337,14 @@ impl Tracker {
         let id = connection.id;
         self.enter(connection);
         Some(id)
+    }
+}
+
+/// Who holds a socket.
+const fn proc(pid: u32, comm: [u8; 16]) -> Process {
+    Process {
+        pid,
+        comm,
+        source: ProcessSource::Proc,
     }
 }

@@ -20,6 +20,7 @@ mod namespaces;
 mod peer;
 mod programs;
 mod rate;
+mod resync;
 mod scenarios;
 mod sock_diag;
 mod support;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         peer::tests(),
         programs::tests(),
         rate::tests(),
+        resync::tests(),
         scenarios::tests(),
         sock_diag::tests(),
     ];

@@ -280,9 +280,9 @@ fn whoever_holds_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
     );
     assert!(walker.tracker.has_unowned());
     // A search that began before has not seen all there was.
-    walker.tracker.learn_owners(&owners(START - 1, &[(2, 80)]));
+    walker.tracker.learn_owners(owners(START - 1, &[(2, 80)]));
     assert!(walker.tracker.has_unowned());
-    walker.tracker.learn_owners(&owners(START + S, &[(1, 70)]));
+    walker.tracker.learn_owners(owners(START + S, &[(1, 70)]));
     assert!(!walker.tracker.has_unowned());
     walker.play(Story::child().on(3).through(&[SynRecv]));
     let mut named: Vec<_> = walker
@@ -302,6 +302,29 @@ fn whoever_holds_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
 }
 
 #[test]
+fn whoever_is_known_to_hold_a_socket_is_named_when_it_is_found() {
+    let mut walker = Walker::new();
+    walker
+        .tracker
+        .learn_owners(owners(START - 1, &[(1, 70), (2, 80)]));
+    let found = [(1, Listen, listening(443)), (2, Established, ends(443, 9))];
+    walker.walk(0, &found);
+    assert!(!walker.tracker.has_unowned());
+    let named = |held: &Connection| held.process.map(|process| process.pid);
+    let pids: Vec<_> = walker.tracker.connections().map(named).collect();
+    assert_eq!(pids, [Some(80)]);
+    // Later they may be others'.
+    walker.walk(
+        60 * S,
+        &[
+            (3, Established, ends(443, 10)),
+            (2, Established, ends(443, 11)),
+        ],
+    );
+    assert!(walker.tracker.has_unowned());
+}
+
+#[test]
 fn whoever_took_a_sockets_place_is_not_named_for_it() {
     let mut walker = Walker::new();
     walker.walk(
@@ -312,7 +335,7 @@ fn whoever_took_a_sockets_place_is_not_named_for_it() {
     walker.play(Story::child().on(2).goes(SynRecv));
     walker
         .tracker
-        .learn_owners(&owners(START + S, &[(1, 70), (2, 80)]));
+        .learn_owners(owners(START + S, &[(1, 70), (2, 80)]));
     assert!(
         walker
             .tracker

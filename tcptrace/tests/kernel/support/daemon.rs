@@ -90,6 +90,16 @@ impl Daemon {
         self.running.signal(signal)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// What it has complained of so far.
+    pub(crate) fn complaints(&self) -> String {
+        self.running.complaints()
+    }
+
     /// Stops it.
     pub(crate) fn stop(mut self, signal: Signal) -> anyhow::Result<Output> {
         self.signal(signal)?;

@@ -157,6 +157,11 @@ impl Running {
         })
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has complained of so far.
     pub(crate) fn complaints(&self) -> String {
         lock(&self.stderr).clone()

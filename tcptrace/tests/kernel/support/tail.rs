@@ -144,7 +144,8 @@ impl Tail {
         self.end()
     }
 
-    fn end(mut self) -> anyhow::Result<(Records, Output)> {
+    /// Takes all that it still writes until it ends by itself.
+    pub(crate) fn end(mut self) -> anyhow::Result<(Records, Output)> {
         let deadline = Deadline::after(PATIENCE);
         while self.take(PAUSE)? {
             ensure!(!deadline.is_over(), "the tail does not end");
