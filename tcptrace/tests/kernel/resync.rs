@@ -55,8 +55,10 @@ const STATES: [&str; 8] = [
     "CLOSING",
 ];
 const LONG_ONES: usize = 100;
+/// No more than is looked at.
+const ENDS: [&str; 2] = ["--show", "connections"];
 /// Between two bursts of load: whoever reads the tail would otherwise never come to an end.
-const BREATH: Duration = Duration::from_millis(50);
+const BREATH: Duration = Duration::from_millis(150);
 
 /// A namespace that others can find: a process is in it.
 struct Findable {
@@ -131,8 +133,24 @@ fn beside_load<T>(
     })
 }
 
+/// The records of the long connections, by their server's port.
+fn of_long_ones(records: &Records, server: u16) -> Records {
+    let is_theirs = |record: &&&Record| {
+        let is = |end| record.number(end) == Some(server.into());
+        is("local_port") || is("remote_port")
+    };
+    let ends = records.of("connection");
+    Records(
+        ends.iter()
+            .filter(is_theirs)
+            .map(|&one| one.clone())
+            .collect(),
+    )
+}
+
 /// Both ends of every long connection have just one record, and were there before.
 fn must_tell_long_ones(records: &Records, (clients, server): &(Vec<u16>, u16)) -> Check {
+    let records = of_long_ones(records, *server);
     for client in clients {
         for (role, ends) in [
             (
@@ -158,12 +176,7 @@ fn must_tell_long_ones(records: &Records, (clients, server): &(Vec<u16>, u16)) -
 }
 
 fn tells_long_ones(records: &Records, server: u16) -> bool {
-    let of_server = |record: &&Record| {
-        let is = |end| record.number(end) == Some(server.into());
-        is("local_port") || is("remote_port")
-    };
-    let told = records.of("connection").into_iter().filter(of_server);
-    told.count() >= 2 * LONG_ONES
+    of_long_ones(records, server).len() >= 2 * LONG_ONES
 }
 
 fn what_was_there_before_is_told_once_however_busy_it_is() -> Check {
@@ -173,7 +186,7 @@ fn what_was_there_before_is_told_once_however_busy_it_is() -> Check {
     let ports = long_ones.ports()?;
     let load = Load::new(namespace)?;
     let ((mut tail, seen), before) = beside_load(&load, || {
-        let mut tail = Tail::start(namespace, &[])?;
+        let mut tail = Tail::start(namespace, &ENDS)?;
         let seen = tail.so_far()?.of("connection").len();
         Ok((tail, seen))
     })?;
@@ -424,13 +437,14 @@ fn a_tail_that_was_killed_says_where_the_next_one_begins() -> Check {
     let findable = Findable::new()?;
     let namespace = &findable.namespace;
     let load = Load::new(namespace)?;
-    let mut first = Tail::start(namespace, &[])?;
+    let mut first = Tail::start(namespace, &ENDS)?;
     let long_ones = LongOnes::open(namespace)?;
     let ports = long_ones.ports()?;
     let (tails, _) = beside_load(&load, || {
+        first.wait_count("connection", 1)?;
         first.running().signal(Signal::SIGKILL)?;
         let (before, _) = first.end()?;
-        Ok((before, Tail::start(namespace, &[])?))
+        Ok((before, Tail::start(namespace, &ENDS)?))
     })?;
     let (before, mut second) = tails;
     long_ones.close();
