@@ -71,7 +71,8 @@ impl Scrape {
                 | Source::Fentry
                 | Source::Fexit
                 | Source::SockOps
-                | Source::Iter,
+                | Source::Iter
+                | Source::SockDiag,
             )
             | None => false,
         }

@@ -107,7 +107,8 @@ impl Attacher<'_> {
                 | Source::Fentry
                 | Source::Fexit
                 | Source::SockOps
-                | Source::Iter => None,
+                | Source::Iter
+                | Source::SockDiag => None,
             },
         })
     }
@@ -181,6 +182,8 @@ impl Attacher<'_> {
             }
             (Hook::RetransmitSynack, Source::TpBtf) => self.tp_btf(PROGRAM_RETRANSMIT_SYNACK, hook),
             (Hook::Sockets, Source::Iter) => self.load_iter(),
+            // Events tell their cookies, since there is BTF.
+            (Hook::Sockets, Source::SockDiag) => Ok(()),
             (hook, source) => Err(format!(
                 "{} is not available as {}",
                 hook.name(),
@@ -308,7 +311,7 @@ const fn ways(hook: Hook) -> &'static [Source] {
         Hook::Accept => &[Source::Fexit, Source::Tracepoint],
         Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset => &[Source::TpBtf],
         Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
-        Hook::Sockets => &[Source::Iter],
+        Hook::Sockets => &[Source::Iter, Source::SockDiag],
     }
 }
 

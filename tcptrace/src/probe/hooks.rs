@@ -111,6 +111,9 @@ impl Hook {
             (Self::Accept, Source::Tracepoint) => Some(
                 "accepts are seen when the system call returns; those by io_uring are not seen",
             ),
+            (Self::Sockets, Source::SockDiag) => Some(
+                "connections that existed before are told by their cookies; one whose end was lost is found out only the second time that it is not listed",
+            ),
             _ => None,
         }
     }
@@ -133,11 +136,13 @@ pub enum Source {
     SockOps,
     /// An iterator over sockets, run when it is asked for.
     Iter,
+    /// No program: the kernel's own list of sockets.
+    SockDiag,
 }
 
 impl Source {
     /// Every source.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TpBtf,
         Self::Tracepoint,
         Self::TracepointOnly,
@@ -145,6 +150,7 @@ impl Source {
         Self::Fexit,
         Self::SockOps,
         Self::Iter,
+        Self::SockDiag,
     ];
 
     /// As printed and as a label.
@@ -158,6 +164,7 @@ impl Source {
             Self::Fexit => "fexit",
             Self::SockOps => "sock_ops",
             Self::Iter => "iter",
+            Self::SockDiag => "sock_diag",
         }
     }
 }

@@ -178,6 +178,8 @@ pub struct ConnectionRecord {
         serialize_with = "rfc3339_option"
     )]
     pub closed_at: Option<Timestamp>,
+    /// Its end was seen; else it was found out that the kernel has it no more.
+    pub end_seen: bool,
     /// How long the handshake took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake_us: Option<u64>,

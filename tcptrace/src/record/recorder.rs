@@ -150,6 +150,7 @@ impl Recorder {
             opened_at: connection.opened.map(|moment| self.wall(moment)),
             established_at: connection.established_at.map(|moment| self.wall(moment)),
             closed_at: ended.end_seen.then(|| self.wall(ended.closed_at)),
+            end_seen: ended.end_seen,
             handshake_us: connection.handshake.map(|(took, _)| micros(took)),
             handshake_source: connection.handshake.map(|(_, source)| source.name()),
             syn_retransmits: connection.syn_retransmits,

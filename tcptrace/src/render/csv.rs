@@ -8,7 +8,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 57] = [
+const COLUMNS: [&str; 58] = [
     "type",
     "time",
     "host",
@@ -66,6 +66,7 @@ const COLUMNS: [&str; 57] = [
     "peer_fin_at",
     "outcome",
     "run_id",
+    "end_seen",
 ];
 
 /// Appends the header.

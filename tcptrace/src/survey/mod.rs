@@ -19,9 +19,13 @@ use std::{
 use hashbrown::HashSet;
 
 use crate::{
-    probe::{Hook, Probe, SocketWalk},
-    survey::diag::namespaces::{self, Namespace},
-    tracker::WalkEnd,
+    feed::event::{Endpoints, SocketOwner},
+    probe::{Hook, Probe, SocketWalk, Source},
+    survey::diag::{
+        Diag, DiagSocket, Family,
+        namespaces::{self, Namespace},
+    },
+    tracker::{Listed, WalkEnd},
 };
 
 /// After a walk that lost sockets, or that failed.
@@ -36,6 +40,10 @@ const BATCH: usize = 32;
 #[derive(Default)]
 struct Outcome {
     namespaces: HashSet<u32>,
+    /// What sock_diag listed; `None` when the sockets came through the ring.
+    listed: Option<Vec<Listed>>,
+    /// Some of what sock_diag listed is missing.
+    torn: bool,
     /// What went wrong, each once.
     errors: BTreeSet<String>,
 }
@@ -62,8 +70,11 @@ enum State {
 /// What the tracker has to be told.
 #[derive(Debug)]
 pub enum Step {
-    /// A walk begins.
-    Begins,
+    /// A walk begins; its sockets come through the ring, or in a list at its end.
+    Begins {
+        /// In a list.
+        listing: bool,
+    },
     /// It is over, and all its sockets were taken from the ring.
     Ends(WalkEnd),
 }
@@ -84,6 +95,8 @@ pub struct Moment {
 /// Begins walks when they are due, and tells when they are over.
 pub struct Survey {
     state: State,
+    /// The kernel has no iterator over sockets that can be used.
+    listing: bool,
     /// Between two walks; `None` when none is wanted but at the start and after losses.
     interval: Option<Duration>,
     /// Events lost before the last walk began, or since and a walk is due for them.
@@ -93,7 +106,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// The first walk is due at once. None is made when the kernel has no iterator over sockets.
+    /// The first walk is due at once.
     #[must_use]
     pub fn new(probe: &Probe, interval: Option<Duration>) -> Self {
         let due = if probe.is_attached(Hook::Sockets) {
@@ -103,6 +116,7 @@ impl Survey {
         };
         Self {
             state: State::Waiting(due),
+            listing: probe.source(Hook::Sockets) == Some(Source::SockDiag),
             interval,
             lost: 0,
             said: BTreeSet::new(),
@@ -127,7 +141,7 @@ impl Survey {
     /// Goes on, if it can.
     pub fn poll(&mut self, probe: &mut Probe, at: Moment) -> Option<Step> {
         match &mut self.state {
-            // Without an iterator it is never due.
+            // It is never due.
             State::Waiting(u64::MAX) if !probe.is_attached(Hook::Sockets) => None,
             State::Waiting(due) => {
                 if at.lost > self.lost {
@@ -137,10 +151,12 @@ impl Survey {
                 if at.now_ns < *due {
                     return None;
                 }
-                match start(at.lost_sockets) {
+                match start(at.lost_sockets, self.listing) {
                     Ok(walk) => {
                         self.state = State::Walking(walk);
-                        Some(Step::Begins)
+                        Some(Step::Begins {
+                            listing: self.listing,
+                        })
                     }
                     Err(why) => {
                         self.complain(&why);
@@ -167,7 +183,8 @@ impl Survey {
             }
             State::Draining(..) if !at.emptied => None,
             State::Draining(outcome, lost_before) => {
-                let complete = *lost_before == at.lost_sockets;
+                let complete = *lost_before == at.lost_sockets && !outcome.torn;
+                let listed = outcome.listed.take();
                 let namespaces = std::mem::take(&mut outcome.namespaces);
                 for why in std::mem::take(&mut outcome.errors) {
                     self.complain(&why);
@@ -181,6 +198,7 @@ impl Survey {
                 Some(Step::Ends(WalkEnd {
                     namespaces,
                     complete,
+                    listed,
                 }))
             }
         }
@@ -197,14 +215,18 @@ fn after(now_ns: u64, rest: Duration) -> u64 {
     now_ns.saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn start(lost_before: u64) -> Result<Walk, String> {
+fn start(lost_before: u64, listing: bool) -> Result<Walk, String> {
     let (wanted_to, wanted) = channel();
     let (walks, walks_from) = channel();
     let (outcome_to, outcome) = channel();
     thread::Builder::new()
         .name("survey".to_owned())
         .spawn(move || {
-            let outcome = walk_all(&wanted_to, &walks_from);
+            let outcome = if listing {
+                list_all()
+            } else {
+                walk_all(&wanted_to, &walks_from)
+            };
             // Whoever started it may be gone at any moment: then there is nothing to do.
             let _sent = outcome_to.send(outcome);
         })
@@ -248,6 +270,71 @@ fn walk_all(
         outcome.errors.insert(why);
     }
     outcome
+}
+
+/// The thread where there is no iterator: all sockets as sock_diag lists them, which gives each a
+/// cookie.
+fn list_all() -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut listed = Vec::new();
+    let found = namespaces::find(|namespace| {
+        let list = || list_one(namespace.inode, &mut listed);
+        let outcome_here = namespace
+            .enter(list)
+            .map_err(|error| format!("entering a network namespace: {error}"))
+            .and_then(|listed| listed);
+        match outcome_here {
+            Ok(whole) => {
+                outcome.namespaces.insert(namespace.inode);
+                outcome.torn |= !whole;
+            }
+            Err(why) => {
+                outcome.errors.insert(why);
+            }
+        }
+    });
+    if let Err(error) = found {
+        let why = format!("looking for network namespaces: {error}");
+        outcome.errors.insert(why);
+    }
+    outcome.listed = Some(listed);
+    outcome
+}
+
+/// Lists the sockets of the thread's namespace; `false` when some are missing.
+fn list_one(netns: u32, listed: &mut Vec<Listed>) -> Result<bool, String> {
+    let mut diag = Diag::here().map_err(|error| error.to_string())?;
+    let mut whole = true;
+    for family in [Family::V4, Family::V6] {
+        let outcome = diag
+            .dump(family, u32::MAX, |socket| {
+                if !socket.is_minisocket() {
+                    listed.push(to_listed(&socket, netns));
+                }
+            })
+            .map_err(|error| error.to_string())?;
+        whole &= !outcome.overrun && !outcome.interrupted && outcome.malformed == 0;
+    }
+    Ok(whole)
+}
+
+fn to_listed(socket: &DiagSocket, netns: u32) -> Listed {
+    Listed {
+        cookie: socket.cookie,
+        state: socket.state,
+        endpoints: Endpoints {
+            local_address: socket.tuple.local_address.to_canonical(),
+            remote_address: socket.tuple.remote_address.to_canonical(),
+            local_port: socket.tuple.local_port,
+            remote_port: socket.tuple.remote_port,
+            netns: Some(netns),
+        },
+        owner: SocketOwner {
+            uid: socket.uid,
+            cgroup: socket.cgroup,
+        },
+        inode: Some(socket.inode.into()).filter(|&inode| inode != 0),
+    }
 }
 
 fn walk_one(namespace: &Namespace, walk: SocketWalk) -> Result<(), String> {

@@ -149,7 +149,7 @@ impl<C: Consumer> Tracer<C> {
             lost_sockets: self.probe.lost_sockets(),
         };
         match self.survey.poll(&mut self.probe, moment) {
-            Some(survey::Step::Begins) => self.tracker.begin_walk(now),
+            Some(survey::Step::Begins { listing }) => self.tracker.begin_walk(now, listing),
             Some(survey::Step::Ends(end)) => {
                 self.seeded.send_if_modified(|seeded| {
                     let first = end.complete && !*seeded;

@@ -23,7 +23,19 @@ impl Tracker {
             cookie: event.cookie,
             time: Moment::new(event.time_ns).unwrap_or(Moment::MIN),
         };
-        self.stats.transitions += u64::from(matches!(event.body, Body::Transition(_)));
+        if let Body::Transition(transition) = event.body {
+            self.stats.transitions += 1;
+            // Up to Linux 6.14 a child has its listener's cookie at first.
+            let step = Step::of(transition.old, transition.new);
+            if step != Step::PassiveOpen {
+                self.recognize(at, step == Step::StopListening);
+            }
+            if transition.new == TcpState::Close {
+                self.note_closed(at);
+            }
+        } else {
+            self.recognize(at, false);
+        }
         if event.recovered && self.repeats(at, &event.body) {
             if matches!(event.body, Body::Transition(_)) {
                 self.stats.repeated_transitions += 1;
@@ -252,6 +264,10 @@ impl Tracker {
             self.stats.seeded += 1;
         } else {
             self.stats.attempts += 1;
+        }
+        let mut connection = connection;
+        if connection.walk == 0 {
+            connection.walk = self.resync.walk;
         }
         self.updates.push(Update::Entered(connection.clone()));
         let (place, evicted) = self.store.insert(connection);

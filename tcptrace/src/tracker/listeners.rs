@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     Tracker, Update,
@@ -180,6 +180,25 @@ impl Listeners {
     pub(super) fn found(&mut self, socket: u64, walk: u64) -> bool {
         let held = self.sockets.get_mut(&socket);
         held.map(|held| held.walk = walk).is_some()
+    }
+
+    /// Those that listen at these places are there still, says a walk.
+    pub(super) fn found_at(&mut self, places: &HashSet<Endpoints>, walk: u64) {
+        for held in self.sockets.values_mut() {
+            if places.contains(&held.endpoints) {
+                held.walk = walk;
+            }
+        }
+    }
+
+    /// A listener is known by another number from now on.
+    pub(super) fn rename(&mut self, from: u64, to: u64) {
+        if let Some(listener) = self.remove(from) {
+            self.insert(Listener {
+                socket: to,
+                ..listener
+            });
+        }
     }
 
     /// A listener is this one still.

@@ -37,7 +37,7 @@ pub use self::{
     listeners::Listener,
     release::{Outcome, Release, TimeWaitSource},
     releases::{Looked, Lookup},
-    resync::{Drift, Owners, WalkEnd},
+    resync::{Drift, Listed, Owners, WalkEnd},
     stats::{Snapshot, TrackerStats},
     terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
     update::Update,

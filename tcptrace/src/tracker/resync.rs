@@ -44,6 +44,23 @@ pub struct WalkEnd {
     pub namespaces: HashSet<u32>,
     /// Every socket found came through: nothing was lost meanwhile.
     pub complete: bool,
+    /// The sockets themselves, where they did not come through the ring.
+    pub listed: Option<Vec<Listed>>,
+}
+
+/// A socket as sock_diag lists it: it has a cookie, and no address that we could know it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    /// `skc_cookie`, which its events tell from now on.
+    pub cookie: u64,
+    /// The state it was in.
+    pub state: TcpState,
+    /// Both ends.
+    pub endpoints: Endpoints,
+    /// Whose it is.
+    pub owner: SocketOwner,
+    /// Of the file that a process has it by.
+    pub inode: Option<u64>,
 }
 
 /// Who holds which sockets, as a search found it.
@@ -67,9 +84,14 @@ struct Unowned {
 #[derive(Debug, Default)]
 pub(super) struct Resync {
     /// The number of the walk under way, or of the last one.
-    walk: u64,
+    pub(super) walk: u64,
     /// When the walk under way began.
     began: Option<Moment>,
+    /// Of a walk that lists: the cookies of sockets that went to CLOSE since it began.
+    closed: Option<HashSet<u64>>,
+    /// There are sockets that are known by their cookies only. Those stand in the place of the
+    /// address, which no cookie can be: the kernel counts them from 1 on.
+    has_listed: bool,
     /// What it found so far.
     current: Drift,
     /// What the last one found.
@@ -101,7 +123,8 @@ impl Resync {
 
 impl Tracker {
     /// A walk over the kernel's sockets begins.
-    pub fn begin_walk(&mut self, now_ns: u64) {
+    pub fn begin_walk(&mut self, now_ns: u64, listing: bool) {
+        self.resync.closed = listing.then(HashSet::new);
         self.resync.walk += 1;
         self.resync.began = Moment::new(now_ns);
         self.resync.current = Drift::default();
@@ -112,25 +135,44 @@ impl Tracker {
     /// lost. Returns what is to be said of that.
     pub fn end_walk(&mut self, now_ns: u64, end: &WalkEnd) -> Drain<'_, Update> {
         if let Some(began) = self.resync.began.take() {
+            if let Some(listed) = &end.listed {
+                self.take_listed(began, listed);
+            }
             self.judge(began, now_ns, end);
         }
+        self.resync.closed = None;
         self.updates.drain(..)
+    }
+
+    /// Nothing is held of a namespace that the walk did not come through.
+    fn sees_all(&self, end: &WalkEnd) -> bool {
+        let of_connections = self.store.iter().filter_map(|held| held.endpoints?.netns);
+        let of_listeners = self
+            .listeners
+            .iter()
+            .filter_map(|held| held.endpoints.netns);
+        of_connections
+            .chain(of_listeners)
+            .all(|netns| end.namespaces.contains(&netns))
     }
 
     fn judge(&mut self, began: Moment, now_ns: u64, end: &WalkEnd) {
         let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
         if end.complete {
-            let walk = self.resync.walk;
+            // A list may pass over one whose neighbours come and go.
+            let walk = self.resync.walk - u64::from(end.listed.is_some());
+            // Of whom no more than a step was seen, nobody knows where it was.
+            let sees_all = self.sees_all(end);
             let gone: Vec<(u64, TcpState)> = self
                 .store
                 .iter()
                 .filter(|held| {
                     let settled = held.touched.get().saturating_add(SETTLED_NS);
-                    held.walk != walk && settled < began.get()
+                    held.walk < walk && settled < began.get()
                 })
                 .filter(|held| {
                     let netns = held.endpoints.and_then(|ends| ends.netns);
-                    netns.is_some_and(|netns| end.namespaces.contains(&netns))
+                    netns.map_or(sees_all, |netns| end.namespaces.contains(&netns))
                 })
                 .map(|held| (held.socket, held.state))
                 .collect();
@@ -142,7 +184,7 @@ impl Tracker {
                         .since
                         .is_none_or(|since| since.get().saturating_add(SETTLED_NS) < began.get());
                     let netns = held.endpoints.netns;
-                    held.walk != walk
+                    held.walk < walk
                         && settled
                         && netns.is_some_and(|netns| end.namespaces.contains(&netns))
                 })
@@ -166,6 +208,78 @@ impl Tracker {
             for &netns in &end.namespaces {
                 self.resync.walked.entry(netns).or_insert(self.settled);
             }
+        }
+    }
+
+    /// Takes in a list of sockets, once all events before its end are.
+    fn take_listed(&mut self, began: Moment, listed: &[Listed]) {
+        let held: HashMap<Endpoints, u64> = self
+            .store
+            .iter()
+            .filter_map(|held| Some((held.endpoints?, held.socket)))
+            .collect();
+        let listening: HashSet<Endpoints> = self
+            .listeners
+            .iter()
+            .map(|listener| listener.endpoints)
+            .collect();
+        let places = listed
+            .iter()
+            .filter(|one| one.state == TcpState::Listen)
+            .map(|one| one.endpoints)
+            .collect();
+        self.listeners.found_at(&places, self.resync.walk);
+        let closed = self.resync.closed.take().unwrap_or_default();
+        // Listeners first: they tell who is passive.
+        let listeners = |wanted: bool| {
+            let is_one = move |one: &&Listed| (one.state == TcpState::Listen) == wanted;
+            listed.iter().filter(is_one)
+        };
+        for one in listeners(true).chain(listeners(false)) {
+            let known = match one.state {
+                TcpState::Listen if listening.contains(&one.endpoints) => continue,
+                // Requests, and connects whose port is not known yet: both are soon over.
+                TcpState::SynSent | TcpState::SynRecv => continue,
+                TcpState::Listen
+                | TcpState::Established
+                | TcpState::FinWait1
+                | TcpState::FinWait2
+                | TcpState::TimeWait
+                | TcpState::Close
+                | TcpState::CloseWait
+                | TcpState::LastAck
+                | TcpState::Closing
+                | TcpState::NewSynRecv => held.get(&one.endpoints).copied(),
+            };
+            if known.is_none() && closed.contains(&one.cookie) {
+                continue;
+            }
+            self.resync.has_listed |= known.is_none();
+            let at = At {
+                socket: known.unwrap_or(one.cookie),
+                cookie: Some(one.cookie),
+                time: began,
+            };
+            self.on_seed(at, one.state, &one.endpoints, &one.owner, one.inode);
+        }
+    }
+
+    /// An event speaks of a socket that is known by its cookie only: from now on it has its address.
+    pub(super) fn recognize(&mut self, at: At, stops_listening: bool) {
+        let Some(cookie) = at.cookie.filter(|_| self.resync.has_listed) else {
+            return;
+        };
+        if stops_listening {
+            self.listeners.rename(cookie, at.socket);
+        } else if self.store.get(at.socket).is_none() {
+            self.store.rename(cookie, at.socket);
+        }
+    }
+
+    /// A socket went to CLOSE.
+    pub(super) fn note_closed(&mut self, at: At) {
+        if let (Some(closed), Some(cookie)) = (&mut self.resync.closed, at.cookie) {
+            closed.insert(cookie);
         }
     }
 

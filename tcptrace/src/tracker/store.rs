@@ -64,6 +64,16 @@ impl Store {
         self.by_socket.get(&socket).map(|&index| Place(index))
     }
 
+    /// A socket is known by another number from now on.
+    pub(super) fn rename(&mut self, from: u64, to: u64) {
+        if let Some(index) = self.by_socket.remove(&from) {
+            self.by_socket.insert(to, index);
+            if let Some(connection) = &mut self.slots[index as usize].connection {
+                connection.socket = to;
+            }
+        }
+    }
+
     /// The connection of a socket.
     pub(super) fn get(&self, socket: u64) -> Option<&Connection> {
         let Place(index) = self.find(socket)?;

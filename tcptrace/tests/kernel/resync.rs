@@ -35,6 +35,7 @@ use crate::{
 
 tests![
     what_was_there_before_is_told_once_however_busy_it_is,
+    without_an_iterator_it_is_told_once_too,
     the_gauge_is_the_kernels_own_count,
     the_process_of_an_older_listener_is_named_at_once,
     thousands_of_timeouts_at_once_leave_nobody_behind,
@@ -180,13 +181,21 @@ fn tells_long_ones(records: &Records, server: u16) -> bool {
 }
 
 fn what_was_there_before_is_told_once_however_busy_it_is() -> Check {
+    start_amid_load(&ENDS)
+}
+
+fn without_an_iterator_it_is_told_once_too() -> Check {
+    start_amid_load(&[&ENDS[..], &["--without", "iter"]].concat())
+}
+
+fn start_amid_load(arguments: &[&str]) -> Check {
     let findable = Findable::new()?;
     let namespace = &findable.namespace;
     let long_ones = LongOnes::open(namespace)?;
     let ports = long_ones.ports()?;
     let load = Load::new(namespace)?;
     let ((mut tail, seen), before) = beside_load(&load, || {
-        let mut tail = Tail::start(namespace, &ENDS)?;
+        let mut tail = Tail::start(namespace, arguments)?;
         let seen = tail.so_far()?.of("connection").len();
         Ok((tail, seen))
     })?;

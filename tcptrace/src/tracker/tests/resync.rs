@@ -41,7 +41,7 @@ impl Walker {
     ) {
         let now_ns = START + after_ns;
         self.recording.time(&mut self.tracker, now_ns);
-        self.tracker.begin_walk(now_ns);
+        self.tracker.begin_walk(now_ns, false);
         for (socket, state, endpoints) in found {
             let event = Event {
                 time_ns: now_ns + 1,
@@ -60,6 +60,31 @@ impl Walker {
         let end = WalkEnd {
             namespaces: namespaces.iter().copied().collect(),
             complete,
+            listed: None,
+        };
+        let said: Vec<_> = self.tracker.end_walk(now_ns + 2, &end).collect();
+        self.recording.heard.extend(said);
+    }
+
+    /// A walk whose sockets come in a list, by their cookies; `during` happens meanwhile.
+    fn list(&mut self, after_ns: u64, listed: &[(u64, TcpState, Endpoints)], during: &[Event]) {
+        let now_ns = START + after_ns;
+        self.recording.time(&mut self.tracker, now_ns);
+        self.tracker.begin_walk(now_ns, true);
+        for event in during {
+            self.recording.event(&mut self.tracker, event);
+        }
+        let to_listed = |&(cookie, state, endpoints): &_| Listed {
+            cookie,
+            state,
+            endpoints,
+            owner: SocketOwner::default(),
+            inode: None,
+        };
+        let end = WalkEnd {
+            namespaces: [NETNS].into_iter().collect(),
+            complete: true,
+            listed: Some(listed.iter().map(to_listed).collect()),
         };
         let said: Vec<_> = self.tracker.end_walk(now_ns + 2, &end).collect();
         self.recording.heard.extend(said);
@@ -173,6 +198,27 @@ fn nothing_is_judged_that_the_walk_could_not_see() {
     }
     walker.walk(120 * S, &[]);
     assert!(walker.held().is_empty());
+}
+
+#[test]
+fn whoever_is_nowhere_is_gone_when_all_places_were_seen() {
+    for (seen, left) in [(true, 0), (false, 2)] {
+        let mut walker = Walker::new();
+        let elsewhere = Endpoints {
+            netns: Some(7),
+            ..ends(443, 50_001)
+        };
+        walker.walk_in(0, &[(3, Established, elsewhere)], &[NETNS, 7], true);
+        // Only a step of it is seen.
+        walker.play(Story::child().already(Established).goes(FinWait1));
+        let (found, namespaces): (&[_], &[u32]) = if seen {
+            (&[], &[NETNS, 7])
+        } else {
+            (&[], &[NETNS])
+        };
+        walker.walk_in(60 * S, found, namespaces, true);
+        assert_eq!(walker.held().len(), left);
+    }
 }
 
 #[test]
@@ -342,4 +388,82 @@ fn whoever_took_a_sockets_place_is_not_named_for_it() {
             .connections()
             .all(|held| held.process.is_none())
     );
+}
+
+/// The same events, with the cookie that a list has given the socket.
+fn with_cookie(story: Story, cookie: u64) -> Vec<Event> {
+    let with = |event| Event {
+        cookie: Some(cookie),
+        ..event
+    };
+    story.events().into_iter().map(with).collect()
+}
+
+#[test]
+fn what_is_listed_is_known_by_its_cookie_until_an_event_tells_its_address() {
+    let mut walker = Walker::new();
+    let listed = [
+        (7, Established, ends(443, 50_000)),
+        (8, Listen, listening(443)),
+        (9, SynSent, ends(40_000, 9)),
+    ];
+    walker.list(0, &listed, &[]);
+    let seeded = (Established, Role::Passive, Completeness::Seeded);
+    assert_eq!(walker.held(), [(7, seeded.0, seeded.1, seeded.2)]);
+    let story = Story::child().between(ends(443, 50_000));
+    for event in with_cookie(story.already(Established).through(&[CloseWait]), 7) {
+        walker.recording.event(&mut walker.tracker, &event);
+    }
+    assert_eq!(walker.held(), [(SOCKET, CloseWait, seeded.1, seeded.2)]);
+    // A child has its listener's cookie at first, and is none.
+    for event in with_cookie(Story::child().on(3).goes(SynRecv), 8) {
+        walker.recording.event(&mut walker.tracker, &event);
+    }
+    assert_eq!(walker.tracker.snapshot().listeners, 1);
+    for event in with_cookie(Story::listener().on(4).already(Listen).goes(Close), 8) {
+        walker.recording.event(&mut walker.tracker, &event);
+    }
+    assert_eq!(walker.tracker.snapshot().listeners, 0);
+    assert_eq!(walker.held().len(), 2);
+    assert_eq!(walker.tracker.stats().gaps, 0);
+}
+
+#[test]
+fn what_is_listed_and_known_or_over_comes_once() {
+    let mut walker = Walker::new();
+    walker.play(Story::client().through(&[SynSent, Established]));
+    let over = with_cookie(
+        Story::child()
+            .on(2)
+            .between(ends(443, 50_000))
+            .already(Established)
+            .goes(Close),
+        7,
+    );
+    let listed = [
+        (6, Established, ends(40_000, 443)),
+        (7, Established, ends(443, 50_000)),
+    ];
+    walker.list(60 * S, &listed, &over);
+    let held = walker.held();
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].0, SOCKET);
+    walker.list(120 * S, &listed[..1], &[]);
+    assert_eq!(walker.held(), held);
+    assert_eq!(walker.drift(), Drift::default());
+    assert_eq!(walker.finish().len(), 1);
+}
+
+#[test]
+fn who_is_not_listed_twice_is_gone() {
+    let mut walker = Walker::new();
+    walker.list(0, &[], &[]);
+    walker.play(Story::client().through(&[SynSent, Established]));
+    walker.play(Story::listener().on(2).goes(Listen));
+    walker.list(60 * S, &[], &[]);
+    assert_eq!(walker.held().len(), 1);
+    walker.list(120 * S, &[], &[]);
+    assert!(walker.held().is_empty());
+    assert_eq!(walker.tracker.snapshot().listeners, 0);
+    assert_eq!(walker.drift().vanished, 1);
 }
