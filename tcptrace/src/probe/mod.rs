@@ -26,7 +26,7 @@ use aya::{
     programs::{Iter, iter::IterLink},
 };
 use aya_log::EbpfLogger;
-use tcptrace_common::{LOST_SEED, Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
+use tcptrace_common::{LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
 
 use self::{
     attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
@@ -291,6 +291,12 @@ impl Probe {
         }
     }
 
+    /// Transitions for which the ring had no room.
+    #[must_use]
+    pub fn lost_transitions(&self) -> u64 {
+        self.counters.lost_of(LOST_TRANSITION)
+    }
+
     /// Sockets of walks for which the ring had no room.
     #[must_use]
     pub fn lost_sockets(&self) -> u64 {
@@ -310,7 +316,7 @@ impl Probe {
 pub struct Losses {
     /// The ring was full.
     pub ring: u64,
-    /// The kernel ran no program, by [`SKIPPED_EVENTS`].
+    /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
     pub skipped: Skipped,
 }
 

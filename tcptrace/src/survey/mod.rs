@@ -33,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// From a loss to the walk that mends it: a walk does not judge what it finds in motion, and more may be
 /// lost at once.
 const AFTER_LOSS: Duration = Duration::from_millis(1_500);
+/// How often as long as the last walk took there is none for a loss: who goes on losing events is not to be
+/// kept busy with walks as well.
+const REST: u64 = 19;
 /// Walks asked for at a time: each is an open file, of which a process has few.
 const BATCH: usize = 32;
 
@@ -86,9 +89,9 @@ pub struct Moment {
     pub now_ns: u64,
     /// The ring was found empty just now.
     pub emptied: bool,
-    /// Events lost so far.
+    /// Transitions lost so far.
     pub lost: u64,
-    /// Of those, sockets of a walk.
+    /// Sockets of walks lost so far.
     pub lost_sockets: u64,
 }
 
@@ -99,8 +102,12 @@ pub struct Survey {
     listing: bool,
     /// Between two walks; `None` when none is wanted but at the start and after losses.
     interval: Option<Duration>,
-    /// Events lost before the last walk began, or since and a walk is due for them.
+    /// Transitions lost before the last walk began, or since and a walk is due for them.
     lost: u64,
+    /// When the last walk began.
+    began_ns: u64,
+    /// No walk is made for a loss before.
+    rests_until_ns: u64,
     /// Complained of already.
     said: BTreeSet<String>,
 }
@@ -119,6 +126,8 @@ impl Survey {
             listing: probe.source(Hook::Sockets) == Some(Source::SockDiag),
             interval,
             lost: 0,
+            began_ns: 0,
+            rests_until_ns: 0,
             said: BTreeSet::new(),
         }
     }
@@ -146,13 +155,15 @@ impl Survey {
             State::Waiting(due) => {
                 if at.lost > self.lost {
                     self.lost = at.lost;
-                    *due = (*due).min(after(at.now_ns, AFTER_LOSS));
+                    let soon = after(at.now_ns, AFTER_LOSS).max(self.rests_until_ns);
+                    *due = (*due).min(soon);
                 }
                 if at.now_ns < *due {
                     return None;
                 }
                 match start(at.lost_sockets, self.listing) {
                     Ok(walk) => {
+                        self.began_ns = at.now_ns;
                         self.state = State::Walking(walk);
                         Some(Step::Begins {
                             listing: self.listing,
@@ -189,6 +200,8 @@ impl Survey {
                 for why in std::mem::take(&mut outcome.errors) {
                     self.complain(&why);
                 }
+                let took = at.now_ns.saturating_sub(self.began_ns);
+                self.rests_until_ns = at.now_ns.saturating_add(took.saturating_mul(REST));
                 let rest = if complete && !namespaces.is_empty() {
                     self.interval
                 } else {

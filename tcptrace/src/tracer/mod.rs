@@ -145,7 +145,8 @@ impl<C: Consumer> Tracer<C> {
         let moment = survey::Moment {
             now_ns: now,
             emptied,
-            lost: self.lost.total(),
+            // Only of those a connection is left behind, or unknown.
+            lost: self.probe.lost_transitions() + self.lost.skipped[0] + self.malformed,
             lost_sockets: self.probe.lost_sockets(),
         };
         match self.survey.poll(&mut self.probe, moment) {

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
 
 use super::{
-    Deadline, PATIENCE,
+    Deadline, IN_VAIN, PATIENCE,
     namespace::Namespace,
     program::{Line, Output, Running, tcptrace},
     record::{Record, Records},
@@ -116,7 +116,7 @@ impl Tail {
             );
             ensure!(
                 !deadline.is_over(),
-                "waited {PATIENCE:?} in vain for: {what}; there were:\n{}",
+                "waited {PATIENCE:?} {IN_VAIN}: {what}; there were:\n{}",
                 self.records
             );
         }
