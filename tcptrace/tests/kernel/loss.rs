@@ -72,7 +72,7 @@ fn records_whole(records: &Records, side: &Value) -> Check {
 
 /// Losses are known only after the events among which they were.
 fn a_refused_connect_is_not_unreachable_however_small_the_ring_is() -> Check {
-    const CONNECTS: usize = 20_000;
+    const CONNECTS: usize = 6_000;
     let namespace = Namespace::new()?;
     // Nobody listens there any more.
     let (_, address) = namespace.listen("127.0.0.1:0")?;

@@ -481,7 +481,7 @@ fn a_tail_that_was_killed_says_where_the_next_one_begins() -> Check {
 }
 
 fn namespaces_that_come_and_go_are_no_error() -> Check {
-    const AT_ONCE: usize = 100;
+    const AT_ONCE: usize = 40;
     let make =
         || -> anyhow::Result<Vec<Findable>> { (0..AT_ONCE).map(|_| Findable::new()).collect() };
     let first = make()?;
