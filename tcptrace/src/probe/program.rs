@@ -28,7 +28,7 @@ pub struct ProgramMisses {
     pub recovered: Option<u64>,
 }
 
-/// What is missing when a program is skipped, by the names of [`LOST_EVENTS`] and one more: what
+/// What is missing when a program is skipped, by the names of [`LOST_EVENTS`](super::LOST_EVENTS) and one more: what
 /// is known of a request or a SYN.
 pub const SKIPPED_EVENTS: [&str; 7] = [
     "transition",
