@@ -21,6 +21,8 @@ use crate::{
     tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update},
 };
 
+/// How long the first walk waits for the search for owners at most.
+const OWNERS_FIRST_NS: u64 = 250_000_000;
 /// Malformed events said one by one; the rest are only counted.
 pub const COMPLAINTS: u64 = 10;
 
@@ -64,6 +66,9 @@ pub struct Tracer<C> {
     pub seeded: watch::Sender<bool>,
     survey: Survey,
     owners: owners::Search,
+    /// Until then the first walk waits for the search for owners, so that sockets are named when they are
+    /// found. Those of a large host are named a little later.
+    walk_from_ns: u64,
     lookups: Lookups,
     lost: Losses,
 }
@@ -80,12 +85,14 @@ impl<C: Consumer> Tracer<C> {
         let sources = sources(|hook| probe.source(hook));
         let seeded = !probe.is_attached(Hook::Sockets);
         let mut owners = owners::Search::default();
+        let now = clock::monotonic_ns();
         if !seeded {
-            owners.begin(clock::monotonic_ns());
+            owners.begin(now);
         }
         Self {
             seeded: watch::Sender::new(seeded),
             owners,
+            walk_from_ns: now.saturating_add(OWNERS_FIRST_NS),
             survey: Survey::new(&probe, resync),
             lookups: Lookups::default(),
             probe,
@@ -137,11 +144,10 @@ impl<C: Consumer> Tracer<C> {
         if let Some(found) = self.owners.poll() {
             self.tracker.learn_owners(found);
         }
-        // Who holds the sockets is known first, so that they are named when they are found.
-        if self.owners.is_under_way() && !*self.seeded.borrow() {
+        let now = clock::monotonic_ns();
+        if self.owners.is_under_way() && now < self.walk_from_ns {
             return;
         }
-        let now = clock::monotonic_ns();
         let moment = survey::Moment {
             now_ns: now,
             emptied,
