@@ -32,6 +32,10 @@ pub const KIND_TIMEWAIT_STEP: u8 = 11;
 pub const KIND_SYNACK_RETRANSMIT: u8 = 12;
 /// [`SeedEvent`]: a socket that is there (`iter/tcp`).
 pub const KIND_SEED: u8 = 13;
+/// [`ProcessEvent`]: a process that listens runs another program (`sched_process_exec`).
+pub const KIND_EXEC: u8 = 14;
+/// [`ProcessEvent`]: a process that listened is over (`sched_process_exit`).
+pub const KIND_EXIT: u8 = 15;
 
 /// The kind of event that the transition `old` → `new` makes (the kernel's numbers).
 ///
@@ -108,6 +112,20 @@ pub const OPEN_DEFERRED: u32 = 8;
 /// Every `open_flags` bit there is.
 pub const OPEN_ALL: u32 = OPEN_REQUEST_SEEN | OPEN_FAST | OPEN_DEFER_KNOWN | OPEN_DEFERRED;
 
+/// `bind_flags`: the others could be read.
+pub const BIND_KNOWN: u32 = 1;
+/// `bind_flags`: SO_REUSEPORT, so that others may listen at the same place.
+pub const BIND_REUSEPORT: u32 = 2;
+/// `bind_flags`: IPV6_V6ONLY, so that no IPv4 comes in.
+pub const BIND_V6ONLY: u32 = 4;
+/// `bind_flags`: IP_TRANSPARENT, of a child its listener's: a proxy that takes what is sent to others.
+pub const BIND_TRANSPARENT: u32 = 8;
+/// `bind_flags`: an sk_lookup program chooses listeners in this namespace, whatever they listen at.
+pub const BIND_STEERED: u32 = 16;
+/// Every `bind_flags` bit there is.
+pub const BIND_ALL: u32 =
+    BIND_KNOWN | BIND_REUSEPORT | BIND_V6ONLY | BIND_TRANSPARENT | BIND_STEERED;
+
 /// `handshake_flags`: `TCP_FASTOPEN_CONNECT`, so that the SYN left at the first send.
 pub const HANDSHAKE_FASTOPEN_CONNECT: u32 = 1;
 /// `handshake_flags`: data in the SYN was acknowledged by the SYN-ACK, or taken from it.
@@ -146,7 +164,7 @@ pub struct EventHeader {
     pub new_state: u8,
     /// `FIELDS_*` bits: which of the fields below could be read.
     pub fields: u8,
-    /// `AF_INET` or `AF_INET6`.
+    /// `AF_INET` or `AF_INET6`; 0 for a process.
     pub family: u16,
     /// Zero.
     pub reserved: u16,
@@ -166,6 +184,11 @@ pub struct Endpoints {
     pub remote_port: u16,
     /// `net.ns.inum`, 0 when it could not be read.
     pub netns: u32,
+    /// `skc_bound_dev_if`: the interface that the socket is bound to, as to a link-local address; 0
+    /// for none.
+    pub interface: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The current task.
@@ -192,8 +215,8 @@ pub struct OpenEvent {
     pub cgroup: u64,
     /// `sk_uid`: whose socket it is.
     pub uid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `BIND_*` bits.
+    pub bind_flags: u32,
     /// The owner.
     pub task: Task,
 }
@@ -217,8 +240,8 @@ pub struct PassiveOpenEvent {
     pub synack_us: u64,
     /// `request_sock.num_retrans`: SYN-ACKs sent again.
     pub synack_retransmits: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `BIND_*` bits, inherited from the listener.
+    pub bind_flags: u32,
     /// The kernel's address of the listener; 0 when it is not known.
     pub listener: u64,
 }
@@ -327,6 +350,18 @@ pub struct AcceptEvent {
     pub endpoints: Endpoints,
     /// Who called accept().
     pub task: Task,
+    /// The kernel's address of the listener; 0 when it is not known.
+    pub listener: u64,
+}
+
+/// A process that listens runs another program, or one that listened is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProcessEvent {
+    /// What every event has; of no socket, no state and no family.
+    pub header: EventHeader,
+    /// Which, by its new name.
+    pub task: Task,
 }
 
 /// A timewait socket was to take over from a full one; →CLOSE follows at once.
@@ -381,8 +416,8 @@ pub struct SeedEvent {
     pub cgroup: u64,
     /// As in [`OpenEvent`].
     pub uid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `BIND_*` bits.
+    pub bind_flags: u32,
     /// The inode of its file, 0 when it has none or it could not be read.
     pub inode: u64,
 }
@@ -402,29 +437,33 @@ layout! {
         time_ns @ 0, socket @ 8, cookie @ 16, kind @ 24, old_state @ 25, new_state @ 26,
         fields @ 27, family @ 28, reserved @ 30,
     }
-    Endpoints = 40 { local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36 }
-    Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
-    OpenEvent = 112 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84, task @ 88 }
-    PassiveOpenEvent = 112 {
-        header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, open_flags @ 84, synack_us @ 88,
-        synack_retransmits @ 96, reserved @ 100, listener @ 104,
+    Endpoints = 48 {
+        local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36,
+        interface @ 40, reserved @ 44,
     }
-    EstablishedEvent = 96 {
-        header @ 0, endpoints @ 32, srtt_us @ 72, retransmits @ 76, syn_ns @ 80,
-        handshake_flags @ 88, reserved @ 92,
+    Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
+    OpenEvent = 120 { header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, bind_flags @ 92, task @ 96 }
+    PassiveOpenEvent = 120 {
+        header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, open_flags @ 92, synack_us @ 96,
+        synack_retransmits @ 104, bind_flags @ 108, listener @ 112,
+    }
+    EstablishedEvent = 104 {
+        header @ 0, endpoints @ 32, srtt_us @ 80, retransmits @ 84, syn_ns @ 88,
+        handshake_flags @ 96, reserved @ 100,
     }
     StepEvent = 32 { header @ 0 }
     ReleaseEvent = 56 { header @ 0, task @ 32 }
-    CloseEvent = 136 {
-        header @ 0, endpoints @ 32, bytes_sent @ 72, bytes_acked @ 80, bytes_received @ 88,
-        segments_sent @ 96, segments_received @ 100, retransmits @ 104, srtt_us @ 108, error @ 112,
-        unread @ 116, unacknowledged @ 120, send_window @ 124, shutdown @ 128, sock_flags @ 129,
-        probes_out @ 130, reserved @ 131, in_flight @ 132,
+    CloseEvent = 144 {
+        header @ 0, endpoints @ 32, bytes_sent @ 80, bytes_acked @ 88, bytes_received @ 96,
+        segments_sent @ 104, segments_received @ 108, retransmits @ 112, srtt_us @ 116, error @ 120,
+        unread @ 124, unacknowledged @ 128, send_window @ 132, shutdown @ 136, sock_flags @ 137,
+        probes_out @ 138, reserved @ 139, in_flight @ 140,
     }
-    ResetEvent = 80 { header @ 0, endpoints @ 32, reason @ 72, reserved @ 76 }
-    AcceptEvent = 96 { header @ 0, endpoints @ 32, task @ 72 }
+    ResetEvent = 88 { header @ 0, endpoints @ 32, reason @ 80, reserved @ 84 }
+    AcceptEvent = 112 { header @ 0, endpoints @ 32, task @ 80, listener @ 104 }
     TimewaitEvent = 48 { header @ 0, timewait @ 32, substate @ 40, reserved @ 41 }
-    TimewaitStepEvent = 80 { header @ 0, endpoints @ 32, status @ 72, reset @ 76 }
-    SynackRetransmitEvent = 72 { header @ 0, endpoints @ 32 }
-    SeedEvent = 96 { header @ 0, endpoints @ 32, cgroup @ 72, uid @ 80, reserved @ 84, inode @ 88 }
+    TimewaitStepEvent = 88 { header @ 0, endpoints @ 32, status @ 80, reset @ 84 }
+    SynackRetransmitEvent = 80 { header @ 0, endpoints @ 32 }
+    SeedEvent = 104 { header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, bind_flags @ 92, inode @ 96 }
+    ProcessEvent = 56 { header @ 0, task @ 32 }
 }

@@ -17,6 +17,8 @@ pub const LAYOUT_NETNS: u32 = 16;
 pub const LAYOUT_TASK: u32 = 32;
 /// `groups`: whether a listener has TCP_DEFER_ACCEPT.
 pub const LAYOUT_DEFER: u32 = 64;
+/// `groups`: what else may listen where a socket does.
+pub const LAYOUT_BIND: u32 = 128;
 
 /// The read-only data of the programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,20 @@ pub struct SockLayout {
     pub cgroup_kn: u32,
     /// `kernfs_node.id`.
     pub kernfs_node_id: u32,
+    /// The byte that has the bit `skc_reuseport`.
+    pub reuseport: u32,
+    /// The bit in that byte.
+    pub reuseport_mask: u32,
+    /// The byte that has the bit `skc_ipv6only`.
+    pub ipv6only: u32,
+    /// The bit in that byte.
+    pub ipv6only_mask: u32,
+    /// The byte of `inet_sock` that tells IP_TRANSPARENT.
+    pub transparent: u32,
+    /// The bit in that byte.
+    pub transparent_mask: u32,
+    /// `net.bpf.run_array[NETNS_BPF_SK_LOOKUP]`, from the start of `struct net`.
+    pub net_lookup: u32,
 }
 
 /// Byte offsets in `struct tcp_sock`.
@@ -191,6 +207,10 @@ pub struct TaskLayout {
     pub group_leader: u32,
     /// `comm`.
     pub comm: u32,
+    /// `signal`.
+    pub signal: u32,
+    /// `signal_struct.live`: how many threads of the process are not over.
+    pub signal_live: u32,
 }
 
 /// Byte offsets in the record of `sock:inet_sock_set_state`, from its tracefs `format`.
@@ -238,6 +258,8 @@ pub mod sock_common {
     pub const SKC_FAMILY: usize = 16;
     /// `skc_state`, 1 byte.
     pub const SKC_STATE: usize = 18;
+    /// `skc_bound_dev_if`, 4 bytes.
+    pub const SKC_BOUND_DEV_IF: usize = 20;
     /// `skc_net`, a pointer.
     pub const SKC_NET: usize = 48;
     /// `skc_v6_daddr`, 16 bytes.
@@ -249,20 +271,21 @@ pub mod sock_common {
     /// `skc_flags`, 8 bytes.
     pub const SKC_FLAGS: usize = 96;
 
-    /// Every one of them by name, for the confirmation.
-    pub const ALL: [(&str, usize); 11] = [
-        ("skc_daddr", SKC_DADDR),
-        ("skc_rcv_saddr", SKC_RCV_SADDR),
-        ("skc_dport", SKC_DPORT),
-        ("skc_num", SKC_NUM),
-        ("skc_family", SKC_FAMILY),
-        ("skc_state", SKC_STATE),
-        ("skc_net", SKC_NET),
-        ("skc_v6_daddr", SKC_V6_DADDR),
-        ("skc_v6_rcv_saddr", SKC_V6_RCV_SADDR),
-        ("skc_cookie", SKC_COOKIE),
-        ("skc_flags", SKC_FLAGS),
+    /// Every one of them by name and with its width in bytes, for the confirmation.
+    pub const ALL: [(&str, usize, u32); 12] = [
+        ("skc_daddr", SKC_DADDR, 4),
+        ("skc_rcv_saddr", SKC_RCV_SADDR, 4),
+        ("skc_dport", SKC_DPORT, 2),
+        ("skc_num", SKC_NUM, 2),
+        ("skc_family", SKC_FAMILY, 2),
+        ("skc_state", SKC_STATE, 1),
+        ("skc_bound_dev_if", SKC_BOUND_DEV_IF, 4),
+        ("skc_net", SKC_NET, 8),
+        ("skc_v6_daddr", SKC_V6_DADDR, 16),
+        ("skc_v6_rcv_saddr", SKC_V6_RCV_SADDR, 16),
+        ("skc_cookie", SKC_COOKIE, 8),
+        ("skc_flags", SKC_FLAGS, 8),
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 13 + 23 + 3 + 8 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 20 + 23 + 5 + 8 + 8 + 3 + 12));

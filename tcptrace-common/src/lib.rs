@@ -55,9 +55,15 @@ pub const PROGRAM_TIMEWAIT_BEGIN: &str = "timewait_begin";
 pub const PROGRAM_TIMEWAIT_END: &str = "timewait_end";
 /// `tp_btf/tcp_retransmit_synack`.
 pub const PROGRAM_RETRANSMIT_SYNACK: &str = "retransmit_synack";
+/// `tp_btf/sched_process_exec`.
+pub const PROGRAM_PROCESS_EXEC: &str = "process_exec";
+/// `tp_btf/sched_process_exit`.
+pub const PROGRAM_PROCESS_EXIT: &str = "process_exit";
 /// `iter/tcp`.
 pub const PROGRAM_SEED: &str = "seed";
 /// The per-CPU scratch, one entry a CPU.
 pub const MAP_SCRATCH: &str = "SCRATCH";
+/// The memory-mapped array of processes that may listen, [`LISTENER_SLOTS`] bytes.
+pub const MAP_LISTENER_PROCESSES: &str = "LISTENER_PROCESSES";
 /// The memory-mapped array of SYNs by local port, [`PORTS`] words.
 pub const MAP_SYNS_BY_PORT: &str = "SYNS_BY_PORT";

@@ -26,7 +26,8 @@ pub fn returned(ctx: &TracePointContext) {
     let socket = Socket::<Probe>::new(sk);
     let family = socket.family();
     if (family == FAMILY_INET || family == FAMILY_INET6) && socket.is_tcp() {
-        emit::accept(&socket);
+        // Which listener it came by, a descriptor does not tell.
+        emit::accept(&socket, 0);
     }
 }
 

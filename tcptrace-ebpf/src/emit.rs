@@ -6,10 +6,10 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcptrace_common::{
     AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, KIND_ACCEPT, KIND_CLOSE,
     KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_SEED,
-    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_RESET, LOST_SEED,
-    LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent,
-    ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
-    TimewaitStepEvent, kind_of_transition,
+    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_PROCESS,
+    LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent,
+    PassiveOpenEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
+    SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use crate::{
@@ -90,7 +90,10 @@ pub fn transition<A: Access, C: Copy>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8,
             socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
             (*event).cgroup = socket.cgroup();
             (*event).uid = socket.uid();
-            (*event).reserved = 0;
+            (*event).bind_flags = tcp.bind_flags();
+            if new == TcpState::Listen.raw() {
+                task::note_listener();
+            }
         }),
         KIND_PASSIVE_OPEN => emit(LOST_TRANSITION, |event: *mut PassiveOpenEvent| unsafe {
             write_header(&head, &raw mut (*event).header);
@@ -228,7 +231,7 @@ pub fn reset<A: Access, C: Copy>(socket: &Socket<A>, kind: u8, reason: u32) {
 
 /// accept() gave a connection to the current task.
 #[inline(always)]
-pub fn accept<A: Access>(socket: &Socket<A>) {
+pub fn accept<A: Access>(socket: &Socket<A>, listener: u64) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_ACCEPT, |event: *mut AcceptEvent| unsafe {
         let fields = task::write_current(&mut (*event).task);
@@ -239,6 +242,25 @@ pub fn accept<A: Access>(socket: &Socket<A>) {
         };
         write_header(&head, &raw mut (*event).header);
         socket.write_endpoints(&mut (*event).endpoints, socket.num());
+        (*event).listener = listener;
+    });
+}
+
+/// A process runs another program, or is over: the current one.
+#[inline(always)]
+pub fn process(kind: u8) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_PROCESS, |event: *mut ProcessEvent| unsafe {
+        let head = Head {
+            socket: 0,
+            cookie: 0,
+            kind,
+            old: 0,
+            new: 0,
+            fields: task::write_current(&mut (*event).task),
+            family: 0,
+        };
+        write_header(&head, &raw mut (*event).header);
     });
 }
 
@@ -307,7 +329,7 @@ pub fn seed<A: Access>(tcp: &Tcp<A>) {
         socket.write_endpoints(&mut (*event).endpoints, tcp.local_port());
         (*event).cgroup = socket.cgroup();
         (*event).uid = socket.uid();
-        (*event).reserved = 0;
+        (*event).bind_flags = tcp.bind_flags();
         (*event).inode = socket.inode();
     });
 }

@@ -76,7 +76,7 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
     to.open_flags = 0;
     to.synack_us = 0;
     to.synack_retransmits = 0;
-    to.reserved = 0;
+    to.bind_flags = tcp.bind_flags();
     to.listener = 0;
     if let Some(scratch) = scratch() {
         // SAFETY: `scratch` is a map's value, and this CPU's.

@@ -24,8 +24,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use tcptrace_common::{
-    KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE, RECOVERED_RESET_RECEIVED,
-    RECOVERED_RESET_SENT, TcpState,
+    KIND_EXEC, KIND_EXIT, KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE,
+    RECOVERED_RESET_RECEIVED, RECOVERED_RESET_SENT, TcpState,
 };
 
 use crate::{
@@ -170,7 +170,8 @@ pub fn accept(ctx: FExitContext) -> i32 {
     if !sk.is_null() {
         let socket = Socket::<Probe>::new(sk);
         if socket.is_tcp() {
-            emit::accept(&socket);
+            let listener: *const u8 = ctx.arg(0);
+            emit::accept(&socket, listener as u64);
         }
     }
     0
@@ -246,6 +247,24 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     emit::synack_retransmit(&Socket::<Direct>::new(ctx.arg(0)));
+    0
+}
+
+/// A process runs another program: the current one, by its new name.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(_: BtfTracePointContext) -> i32 {
+    if task::may_listen() {
+        emit::process(KIND_EXEC);
+    }
+    0
+}
+
+/// A thread is over, and perhaps its process with it: the current one.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(_: BtfTracePointContext) -> i32 {
+    if task::may_listen() && task::is_over() {
+        emit::process(KIND_EXIT);
+    }
     0
 }
 

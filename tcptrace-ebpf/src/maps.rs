@@ -9,9 +9,9 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use tcptrace_common::{
-    CpuCounters, FileLayout, FunctionLayout, Layout, MARK_BUCKETS, MARK_WAYS, PORTS,
-    RECOVERED_KINDS, RecordLayout, RequestLayout, STATE_SLOTS, SYN_BUCKETS, Scratch, SockLayout,
-    SynBucket, TaskLayout, TcpLayout,
+    CpuCounters, FileLayout, FunctionLayout, LISTENER_SLOTS, Layout, MARK_BUCKETS, MARK_WAYS,
+    PORTS, RECOVERED_KINDS, RecordLayout, RequestLayout, STATE_SLOTS, SYN_BUCKETS, Scratch,
+    SockLayout, SynBucket, TaskLayout, TcpLayout,
 };
 
 /// Every event; user space chooses the size.
@@ -39,6 +39,11 @@ pub static SYNS: Array<SynBucket> = Array::with_max_entries(SYN_BUCKETS, 0);
 #[map]
 pub static SYNS_BY_PORT: Array<u64> = Array::with_max_entries(PORTS as u32, BPF_F_MMAPABLE);
 
+/// Which processes may listen; user space maps the memory, and adds those that listened before.
+#[map]
+pub static LISTENER_PROCESSES: Array<[u8; LISTENER_SLOTS]> =
+    Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// Filled in before loading, frozen, and then constant to the verifier.
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout {
@@ -57,6 +62,13 @@ pub static LAYOUT: Layout = Layout {
         net_tw_limit: 0,
         cgroup_kn: 0,
         kernfs_node_id: 0,
+        reuseport: 0,
+        reuseport_mask: 0,
+        ipv6only: 0,
+        ipv6only_mask: 0,
+        transparent: 0,
+        transparent_mask: 0,
+        net_lookup: 0,
     },
     tcp: TcpLayout {
         bytes_sent: 0,
@@ -87,6 +99,8 @@ pub static LAYOUT: Layout = Layout {
         flags: 0,
         group_leader: 0,
         comm: 0,
+        signal: 0,
+        signal_live: 0,
     },
     request: RequestLayout {
         snt_synack: 0,

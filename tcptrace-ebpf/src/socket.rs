@@ -4,10 +4,11 @@ use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
 use tcptrace_common::{
-    CloseEvent, Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_UNSENT, FIELDS_USER,
-    HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, LAYOUT_CGROUP, LAYOUT_DEFER,
-    LAYOUT_NETNS, LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET,
-    SOCK_LINGER2_NEGATIVE, SOCK_TIMEWAIT_FULL, TcpState, sock_common::*,
+    BIND_KNOWN, BIND_REUSEPORT, BIND_STEERED, BIND_TRANSPARENT, BIND_V6ONLY, CloseEvent, Endpoints,
+    FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_UNSENT, FIELDS_USER, HANDSHAKE_FASTOPEN_CONNECT,
+    HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, LAYOUT_BIND, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
+    LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
+    SOCK_TIMEWAIT_FULL, TcpState, sock_common::*,
 };
 
 use crate::{
@@ -203,6 +204,8 @@ impl<A: Access> Socket<A> {
         to.local_port = local_port;
         to.remote_port = self.remote_port();
         to.netns = self.netns();
+        to.interface = self.read(SKC_BOUND_DEV_IF, 0);
+        to.reserved = 0;
     }
 
     /// `skc_dport`, host order.
@@ -293,6 +296,33 @@ impl<A: Access> Tcp<A> {
     #[inline(always)]
     pub fn is_deferred(&self) -> bool {
         has(LAYOUT_DEFER) && self.0.field(layout!(tcp.rskq_defer_accept), 0_u8) != 0
+    }
+
+    /// `BIND_*` bits.
+    #[inline(always)]
+    pub fn bind_flags(&self) -> u32 {
+        if !has(LAYOUT_BIND) {
+            return 0;
+        }
+        let sk = &self.0;
+        let bit = |byte: u32, mask: u32| u32::from(sk.field(byte, 0_u8)) & mask != 0;
+        let mut flags = BIND_KNOWN;
+        if bit(layout!(sock.reuseport), layout!(sock.reuseport_mask)) {
+            flags |= BIND_REUSEPORT;
+        }
+        if bit(layout!(sock.ipv6only), layout!(sock.ipv6only_mask)) {
+            flags |= BIND_V6ONLY;
+        }
+        if bit(layout!(sock.transparent), layout!(sock.transparent_mask)) {
+            flags |= BIND_TRANSPARENT;
+        }
+        // SAFETY: probe reads take any address.
+        let lookup: u64 =
+            unsafe { Probe::read(sk.net() as *const u8, layout!(sock.net_lookup) as usize, 0) };
+        if lookup != 0 {
+            flags |= BIND_STEERED;
+        }
+        flags
     }
 
     /// `HANDSHAKE_*` bits.
@@ -461,6 +491,8 @@ impl<'a> Record<'a> {
         to.local_port = self.field(layout!(record.sport), 0);
         to.remote_port = self.field(layout!(record.dport), 0);
         to.netns = 0;
+        to.interface = 0;
+        to.reserved = 0;
     }
 
     #[inline(always)]

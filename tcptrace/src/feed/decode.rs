@@ -7,17 +7,18 @@ mod fields;
 
 use tcptrace_common::{
     AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
-    FIELDS_RECOVERED, FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT, KIND_CLOSE, KIND_ESTABLISHED,
-    KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED,
-    KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent,
-    PassiveOpenEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
-    SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK, FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT,
+    KIND_CLOSE, KIND_ESTABLISHED, KIND_EXEC, KIND_EXIT, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
+    KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP, KIND_SYNACK_RETRANSMIT,
+    KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent, ProcessEvent, REASON_NONE,
+    ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
+    TimewaitStepEvent, kind_of_transition,
 };
 
 use self::fields::{
-    Raw, read_close, read_endpoints, read_handshake, read_owner, read_request, read_task,
+    Raw, read_bind, read_close, read_endpoints, read_handshake, read_owner, read_request, read_task,
 };
-use crate::feed::event::{Body, Details, Event, TimewaitArrival, Transition};
+use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival, Transition};
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_TIMEWAIT_STEP => ("timewait step", size_of::<TimewaitStepEvent>()),
         KIND_SYNACK_RETRANSMIT => ("SYN-ACK retransmit", size_of::<SynackRetransmitEvent>()),
         KIND_SEED => ("seed", size_of::<SeedEvent>()),
+        KIND_EXEC | KIND_EXIT => ("process", size_of::<ProcessEvent>()),
         _ => return Err(out_of_range("kind", kind)),
     };
     if bytes.len() != expected {
@@ -96,6 +98,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             expected,
             actual: bytes.len(),
         });
+    }
+    if matches!(kind, KIND_EXEC | KIND_EXIT) {
+        return read_process(raw, kind);
     }
     let header = Header::read(raw)?;
     let knows_fin = header.knows_fin(kind);
@@ -213,11 +218,11 @@ fn read_standing(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Body, Decode
     if kind == KIND_TIMEWAIT {
         return read_timewait(raw);
     }
-    let endpoints = read_endpoints(raw, header.family);
+    let endpoints = read_endpoints(raw, header.family)?;
     Ok(match kind {
         KIND_RESET_RECEIVED | KIND_RESET_SENT => {
-            zero("reset.reserved", raw.u32(76).into())?;
-            let reason = Some(raw.u32(72)).filter(|&reason| reason != REASON_NONE);
+            zero("reset.reserved", raw.u32(84).into())?;
+            let reason = Some(raw.u32(80)).filter(|&reason| reason != REASON_NONE);
             match (kind, reason) {
                 (KIND_RESET_RECEIVED, None) => Body::ResetReceived(endpoints),
                 // The tracepoint has no such argument.
@@ -233,17 +238,42 @@ fn read_standing(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Body, Decode
         KIND_ACCEPT => Body::Accept {
             state,
             endpoints,
-            task: read_task(raw, 72, header)?,
+            task: read_task(raw, 80, header.fields)?,
+            listener: Some(raw.u64(104)).filter(|&listener| listener != 0),
         },
         KIND_SYNACK_RETRANSMIT => Body::SynackRetransmit(endpoints),
-        _ => Body::Seed {
+        _ => Body::Seed(Seed {
             state,
             endpoints,
-            owner: {
-                zero("seed.reserved", raw.u32(84).into())?;
-                read_owner(raw, header)
-            },
-            inode: Some(raw.u64(88)).filter(|&inode| inode != 0),
+            owner: read_owner(raw, header),
+            bind: read_bind(raw, 92)?,
+            inode: Some(raw.u64(96)).filter(|&inode| inode != 0),
+        }),
+    })
+}
+
+/// A process: its header tells of no socket.
+fn read_process(raw: Raw<'_>, kind: u8) -> Result<Event, DecodeError> {
+    let fields = raw.u8(27);
+    if fields & !(FIELDS_TASK | FIELDS_KTHREAD) != 0 {
+        return Err(out_of_range("fields", fields));
+    }
+    zero("process.socket", raw.u64(8))?;
+    zero("process.cookie", raw.u64(16))?;
+    zero("process.old_state", raw.u8(25).into())?;
+    zero("process.new_state", raw.u8(26).into())?;
+    zero("process.family", raw.u16(28).into())?;
+    zero("header.reserved", raw.u16(30).into())?;
+    let task = read_task(raw, 32, fields)?;
+    Ok(Event {
+        time_ns: raw.u64(0),
+        socket: 0,
+        cookie: None,
+        recovered: false,
+        body: if kind == KIND_EXEC {
+            Body::Exec(task)
+        } else {
+            Body::Exit(task)
         },
     })
 }
@@ -277,7 +307,7 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
     };
     let before = substate("old_state", header.old)?;
     let after = substate("new_state", header.new)?;
-    let reset = match raw.u32(76) {
+    let reset = match raw.u32(84) {
         0 => false,
         1 => true,
         other => {
@@ -287,7 +317,7 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
             });
         }
     };
-    let status = raw.u32(72);
+    let status = raw.u32(80);
     let arrived = match (before, after, reset, status) {
         (false, true, _, ..=TCP_TW_LAST) => TimewaitArrival::Fin,
         (false, false, _, TCP_TW_RST) => TimewaitArrival::Refused,
@@ -303,7 +333,7 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
         }
     };
     Ok(Body::TimewaitStep {
-        endpoints: read_endpoints(raw, header.family),
+        endpoints: read_endpoints(raw, header.family)?,
         arrived,
     })
 }
@@ -312,27 +342,26 @@ fn read_details(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Details, Deco
     let endpoints = || read_endpoints(raw, header.family);
     Ok(match kind {
         KIND_OPEN => Details::Open {
-            endpoints: endpoints(),
-            owner: {
-                zero("owner.reserved", raw.u32(84).into())?;
-                read_owner(raw, header)
-            },
-            task: read_task(raw, 88, header)?,
+            endpoints: endpoints()?,
+            owner: read_owner(raw, header),
+            bind: read_bind(raw, 92)?,
+            task: read_task(raw, 96, header.fields)?,
         },
         KIND_PASSIVE_OPEN => Details::PassiveOpen {
-            endpoints: endpoints(),
+            endpoints: endpoints()?,
             owner: read_owner(raw, header),
+            bind: read_bind(raw, 108)?,
             request: read_request(raw)?,
         },
         KIND_ESTABLISHED => Details::Established {
-            endpoints: endpoints(),
+            endpoints: endpoints()?,
             handshake: read_handshake(raw, header)?,
         },
         KIND_RELEASE => Details::Release {
-            task: read_task(raw, 32, header)?,
+            task: read_task(raw, 32, header.fields)?,
         },
         KIND_CLOSE => Details::Close {
-            endpoints: endpoints(),
+            endpoints: endpoints()?,
             fields: read_close(raw, header)?,
         },
         _ => Details::Step,

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use tcptrace_common::{
+    BIND_ALL, BIND_KNOWN, BIND_REUSEPORT, BIND_STEERED, BIND_TRANSPARENT, BIND_V6ONLY,
     FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL,
     HANDSHAKE_SYN_DATA, OPEN_ALL, OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN,
     SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
@@ -18,7 +19,7 @@ use tcptrace_common::{
 use self::samples::*;
 use super::*;
 use crate::feed::event::{
-    CloseFields, Endpoints, HandshakeFields, Request, RequestFields, SocketOwner, Task,
+    Bind, CloseFields, Endpoints, HandshakeFields, Request, RequestFields, SocketOwner, Task,
 };
 
 /// The event that `samples()` should become.
@@ -46,6 +47,10 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
         endpoints: ENDS,
         owner: OWNER,
         task: TASK,
+        bind: Some(Bind {
+            reuse_port: true,
+            ..Bind::default()
+        }),
     };
     assert_eq!(
         decode(&bytes_of(&open())),
@@ -55,6 +60,11 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
         endpoints: ENDS,
         owner: OWNER,
         request: REQUEST,
+        bind: Some(Bind {
+            transparent: true,
+            steered: true,
+            ..Bind::default()
+        }),
     };
     assert_eq!(
         decode(&bytes_of(&passive_open())),
@@ -153,7 +163,8 @@ fn what_is_no_transition_decodes_to_exactly_what_was_sent() {
         Body::Accept {
             state: TcpState::CloseWait,
             endpoints: ENDS,
-            task: TASK
+            task: TASK,
+            listener: Some(0xffff_8880_0000_2000),
         }
     );
     for (timewait, address) in [(TIMEWAIT, Some(TIMEWAIT)), (0, None)] {
@@ -192,13 +203,17 @@ fn what_is_no_transition_decodes_to_exactly_what_was_sent() {
     );
     assert_eq!(
         body(bytes_of(&seed())),
-        Body::Seed {
+        Body::Seed(Seed {
             state: TcpState::FinWait2,
             endpoints: ENDS,
             owner: OWNER,
             inode: Some(4242),
-        }
+            bind: None,
+        })
     );
+    for (kind, expected) in [(KIND_EXEC, Body::Exec(TASK)), (KIND_EXIT, Body::Exit(TASK))] {
+        assert_eq!(body(bytes_of(&process(kind))), expected);
+    }
 }
 
 #[test]
@@ -236,10 +251,14 @@ fn without_btf_what_could_not_be_read_is_absent() {
     let mut open = open();
     (open.header.fields, open.header.cookie) = (0, 0);
     (open.endpoints.netns, open.cgroup, open.uid) = (0, 0, 0);
+    (open.endpoints.interface, open.bind_flags) = (0, 0);
     let event = decode(&bytes_of(&open)).unwrap();
     assert_eq!(event.cookie, None);
     let Details::Open {
-        endpoints, owner, ..
+        endpoints,
+        owner,
+        bind,
+        ..
     } = transition(&bytes_of(&open)).details
     else {
         panic!("no open");
@@ -248,9 +267,11 @@ fn without_btf_what_could_not_be_read_is_absent() {
         endpoints,
         Endpoints {
             netns: None,
+            interface: None,
             ..ENDS
         }
     );
+    assert_eq!(bind, None);
     assert_eq!(owner, SocketOwner::default());
 
     let mut established = established();
@@ -411,7 +432,7 @@ proptest! {
 
     #[test]
     fn no_mutation_of_a_valid_event_panics(
-        sample in 0..13_usize,
+        sample in 0..samples().len(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in prop::option::of(0..200_usize),
     ) {

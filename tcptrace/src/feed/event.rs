@@ -45,6 +45,8 @@ pub enum Body {
         endpoints: Endpoints,
         /// Who called.
         task: Task,
+        /// The kernel's address of the listener that it came by.
+        listener: Option<u64>,
     },
     /// A timewait socket was to take over (`inet_twsk_alloc`); →CLOSE follows.
     Timewait {
@@ -64,16 +66,11 @@ pub enum Body {
     /// A listener's SYN-ACK is sent again (`tcp_retransmit_synack`).
     SynackRetransmit(Endpoints),
     /// A socket that is there (`iter/tcp`).
-    Seed {
-        /// The state it is in.
-        state: TcpState,
-        /// Both ends; the remote one unspecified for a listener.
-        endpoints: Endpoints,
-        /// Whose it is.
-        owner: SocketOwner,
-        /// Of the file that a process has it by.
-        inode: Option<u64>,
-    },
+    Seed(Seed),
+    /// A process that listens runs another program (`sched_process_exec`): it has a new name.
+    Exec(Task),
+    /// A process that listened is over (`sched_process_exit`).
+    Exit(Task),
 }
 
 impl Body {
@@ -87,10 +84,25 @@ impl Body {
             | Self::ResetSent { endpoints, .. }
             | Self::Accept { endpoints, .. }
             | Self::TimewaitStep { endpoints, .. }
-            | Self::Seed { endpoints, .. } => Some(endpoints),
-            Self::Timewait { .. } => None,
+            | Self::Seed(Seed { endpoints, .. }) => Some(endpoints),
+            Self::Timewait { .. } | Self::Exec(_) | Self::Exit(_) => None,
         }
     }
+}
+
+/// A socket that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The state it is in.
+    pub state: TcpState,
+    /// Both ends; the remote one unspecified for a listener.
+    pub endpoints: Endpoints,
+    /// Whose it is.
+    pub owner: SocketOwner,
+    /// Of the file that a process has it by.
+    pub inode: Option<u64>,
+    /// Who else may listen where it does.
+    pub bind: Option<Bind>,
 }
 
 /// What ends FIN_WAIT2 on a timewait socket.
@@ -129,6 +141,8 @@ pub enum Details {
         owner: SocketOwner,
         /// Who made the call.
         task: Task,
+        /// What else may listen where it does.
+        bind: Option<Bind>,
     },
     /// LISTEN→SYN_RECV.
     PassiveOpen {
@@ -138,6 +152,8 @@ pub enum Details {
         owner: SocketOwner,
         /// How the handshake began.
         request: Request,
+        /// The listener's.
+        bind: Option<Bind>,
     },
     /// →ESTABLISHED.
     Established {
@@ -189,6 +205,21 @@ pub struct Endpoints {
     pub remote_port: u16,
     /// The network namespace's inode number, where it could be read.
     pub netns: Option<u32>,
+    /// The interface that the socket is bound to, as to a link-local address.
+    pub interface: Option<u32>,
+}
+
+/// Who else may listen where a socket does, or take what comes in there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bind {
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+    /// IPV6_V6ONLY.
+    pub v6_only: bool,
+    /// IP_TRANSPARENT: what is sent to others.
+    pub transparent: bool,
+    /// An sk_lookup program chooses listeners in this namespace.
+    pub steered: bool,
 }
 
 /// Whose socket it is: the creator's, or the listener's for a child. Not the current task's.

@@ -10,10 +10,10 @@ use aya::{
     },
 };
 use tcptrace_common::{
-    PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
-    PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
-    PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END,
-    PROGRAMS_ACCEPT_EXIT, SECOND_COPIES,
+    PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_PROCESS_EXEC, PROGRAM_PROCESS_EXIT,
+    PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED, PROGRAM_SEND_RESET,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT,
+    PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT, SECOND_COPIES,
 };
 
 use super::{
@@ -181,6 +181,11 @@ impl Attacher<'_> {
                 self.tp_btf(reset_program(hook).ok_or("it is no hook of resets")?, hook)
             }
             (Hook::RetransmitSynack, Source::TpBtf) => self.tp_btf(PROGRAM_RETRANSMIT_SYNACK, hook),
+            (Hook::Process, Source::TpBtf) => {
+                types.process()?;
+                self.tp_btf_of(PROGRAM_PROCESS_EXIT, PROCESS_EXIT)?;
+                self.tp_btf(PROGRAM_PROCESS_EXEC, hook)
+            }
             (Hook::Sockets, Source::Iter) => self.load_iter(),
             // Events tell their cookies, since there is BTF.
             (Hook::Sockets, Source::SockDiag) => Ok(()),
@@ -214,10 +219,14 @@ impl Attacher<'_> {
     }
 
     fn tp_btf(&mut self, name: &str, hook: Hook) -> Result<(), String> {
+        self.tp_btf_of(name, hook.name())
+    }
+
+    fn tp_btf_of(&mut self, name: &str, tracepoint: &str) -> Result<(), String> {
         let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
         let program: &mut BtfTracePoint = self.program(name)?;
         program
-            .load(hook.name(), btf)
+            .load(tracepoint, btf)
             .map_err(|error| brief(&error))?;
         program.attach().map_err(|error| chain(&error))?;
         Ok(())
@@ -286,6 +295,9 @@ impl Attacher<'_> {
 /// The system calls of [`PROGRAMS_ACCEPT_EXIT`].
 const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 
+/// The second tracepoint of [`Hook::Process`].
+const PROCESS_EXIT: &str = "sched_process_exit";
+
 /// The functions that are entered or left, the iterator's own among them.
 pub(super) const FUNCTIONS: [&str; 5] = [
     Hook::CreateChild.name(),
@@ -296,11 +308,13 @@ pub(super) const FUNCTIONS: [&str; 5] = [
 ];
 
 /// The tracepoints with BTF.
-pub(super) const TRACEPOINTS: [&str; 4] = [
+pub(super) const TRACEPOINTS: [&str; 6] = [
     Hook::SetState.name(),
     Hook::RetransmitSynack.name(),
     Hook::ReceiveReset.name(),
     Hook::SendReset.name(),
+    Hook::Process.name(),
+    PROCESS_EXIT,
 ];
 
 /// The ways to an optional hook, the best one first.
@@ -309,7 +323,9 @@ const fn ways(hook: Hook) -> &'static [Source] {
         Hook::SetState => &[],
         Hook::CreateChild => &[Source::Fentry, Source::SockOps],
         Hook::Accept => &[Source::Fexit, Source::Tracepoint],
-        Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset => &[Source::TpBtf],
+        Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset | Hook::Process => {
+            &[Source::TpBtf]
+        }
         Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
         Hook::Sockets => &[Source::Iter, Source::SockDiag],
     }
@@ -327,6 +343,7 @@ const fn reset_program(hook: Hook) -> Option<&'static str> {
         | Hook::Accept
         | Hook::Timewait
         | Hook::TimewaitProcess
+        | Hook::Process
         | Hook::Sockets => None,
     }
 }

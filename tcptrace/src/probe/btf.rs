@@ -127,6 +127,9 @@ impl Btf {
                 let id = u32::try_from(btf.types.len()).unwrap_or(0);
                 btf.named.entry((ty.kind, name)).or_insert(id);
             }
+            if ty.kind == KIND_ENUM && ty.name == 0 {
+                btf.note_enumerators(ty, wanted)?;
+            }
             btf.types
                 .push(u32::try_from(at).map_err(|_| invalid(at, "too large"))?);
             at += TYPE_SIZE + btf.extra(ty)?;
@@ -135,6 +138,19 @@ impl Btf {
             return Err(invalid(at, "the last type is cut short"));
         }
         Ok(btf)
+    }
+
+    /// Notes an enum without a name by those of its values that are wanted.
+    fn note_enumerators(&mut self, ty: Type, wanted: &[&str]) -> Result<(), BtfError> {
+        let id = u32::try_from(self.types.len()).unwrap_or(0);
+        for entry in 0..ty.entries {
+            let name = self.string(read_u32(&self.data, ty.at + TYPE_SIZE + entry * 8)?);
+            if wanted.contains(&name) {
+                let name = name.to_owned();
+                self.named.entry((KIND_ENUM, name)).or_insert(id);
+            }
+        }
+        Ok(())
     }
 
     /// How many types there are, void included.
@@ -203,6 +219,18 @@ impl Btf {
                 Ok((read_u32(&self.data, at + 4)?, name))
             })
             .collect()
+    }
+
+    /// The value of that name in an enum without a name, which must have been wanted.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn enum_value(&self, name: &str) -> Result<u32, BtfError> {
+        self.enum_names(name)?
+            .into_iter()
+            .find_map(|(value, of)| (of == name).then_some(value))
+            .ok_or_else(|| BtfError::NoType(format!("enum value {name}")))
     }
 
     fn named_id(&self, kind: u8, name: &str) -> Option<u32> {

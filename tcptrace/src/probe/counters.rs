@@ -5,13 +5,14 @@
 
 use std::{
     os::fd::{AsRawFd, BorrowedFd},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use memmap2::{MmapOptions, MmapRaw};
 use tcptrace_common::{
-    CpuCounters, LOST_ACCEPT, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT,
-    LOST_TRANSITION, PORTS, RECOVERED_KINDS, STATE_SLOTS, TcpState,
+    CpuCounters, LISTENER_SLOTS, LOST_ACCEPT, LOST_PROCESS, LOST_RESET, LOST_SEED,
+    LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, PORTS, RECOVERED_KINDS, STATE_SLOTS,
+    TcpState,
 };
 
 /// The mapped counters.
@@ -46,13 +47,14 @@ pub struct SynCounts {
 }
 
 /// What is lost when the ring is full: where it is counted, and its name.
-pub const LOST_EVENTS: [(usize, &str); 6] = [
+pub const LOST_EVENTS: [(usize, &str); 7] = [
     (LOST_TRANSITION, "transition"),
     (LOST_RESET, "reset"),
     (LOST_ACCEPT, "accept"),
     (LOST_TIMEWAIT, "timewait"),
     (LOST_SYNACK_RETRANSMIT, "synack_retransmit"),
     (LOST_SEED, "seed"),
+    (LOST_PROCESS, "process"),
 ];
 
 impl KernelCounts {
@@ -158,6 +160,31 @@ impl Counters {
         (0..self.cpus)
             .map(|cpu| word(&self.memory, cpu * size_of::<CpuCounters>() + offset))
             .sum()
+    }
+}
+
+/// The mapped array of processes that may listen.
+pub(super) struct ListenerProcesses(MmapRaw);
+
+impl ListenerProcesses {
+    /// Maps the array behind `map`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to map it.
+    pub(super) fn map(map: BorrowedFd<'_>) -> std::io::Result<Self> {
+        let memory = MmapOptions::new()
+            .len(LISTENER_SLOTS)
+            .map_raw(map.as_raw_fd())?;
+        Ok(Self(memory))
+    }
+
+    /// A process is among them.
+    pub(super) fn add(&self, pid: u32) {
+        let slot = pid as usize % LISTENER_SLOTS;
+        // SAFETY: within the mapping; whoever writes there writes the same.
+        let slot = unsafe { AtomicU8::from_ptr(self.0.as_mut_ptr().add(slot)) };
+        slot.store(1, Ordering::Relaxed);
     }
 }
 

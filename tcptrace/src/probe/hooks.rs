@@ -21,13 +21,15 @@ pub enum Hook {
     Timewait,
     /// What comes to a timewait socket.
     TimewaitProcess,
+    /// A process that listens runs another program, or is over.
+    Process,
     /// The sockets that are there.
     Sockets,
 }
 
 impl Hook {
     /// Every hook, the needed one first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SetState,
         Self::CreateChild,
         Self::RetransmitSynack,
@@ -36,6 +38,7 @@ impl Hook {
         Self::SendReset,
         Self::Timewait,
         Self::TimewaitProcess,
+        Self::Process,
         Self::Sockets,
     ];
 
@@ -51,6 +54,7 @@ impl Hook {
             Self::SendReset => "tcp_send_reset",
             Self::Timewait => "inet_twsk_alloc",
             Self::TimewaitProcess => "tcp_timewait_state_process",
+            Self::Process => "sched_process_exec",
             Self::Sockets => "iter/tcp",
         }
     }
@@ -67,6 +71,7 @@ impl Hook {
             Self::SendReset => "RSTs that went out",
             Self::Timewait => "the entry into TIME_WAIT",
             Self::TimewaitProcess => "FINs that arrive late, during FIN_WAIT2 or after it",
+            Self::Process => "listening processes that exec, or exit",
             Self::Sockets => "connections that existed before",
         }
     }
@@ -94,6 +99,9 @@ impl Hook {
             }
             Self::TimewaitProcess => {
                 "the peer's late FIN is looked up by sock_diag, for a bounded number of connections (time_wait_source sock_diag)"
+            }
+            Self::Process => {
+                "a listener's process has the name that it listened by, and may be gone (pid_source listen)"
             }
             Self::Sockets => {
                 "connections that existed before are seen only at their next transition"

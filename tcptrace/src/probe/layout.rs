@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use tcptrace_common::{
-    FileLayout, FunctionLayout, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS, LAYOUT_SOCKET,
-    LAYOUT_TASK, LAYOUT_TCP, LAYOUT_USER, Layout, RequestLayout, TaskLayout, TcpLayout,
-    sock_common,
+    FileLayout, FunctionLayout, LAYOUT_BIND, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
+    LAYOUT_SOCKET, LAYOUT_TASK, LAYOUT_TCP, LAYOUT_USER, Layout, RequestLayout, TaskLayout,
+    TcpLayout, sock_common,
 };
 
 use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
@@ -13,7 +13,7 @@ use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
 /// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const TYPES: [&str; 21] = [
+const TYPES: [&str; 23] = [
     "sock",
     "sock_common",
     "inet_sock",
@@ -33,6 +33,8 @@ const TYPES: [&str; 21] = [
     "socket",
     "socket_alloc",
     "inode",
+    "signal_struct",
+    TRANSPARENT_FLAG,
     RESET_REASONS,
     SOCK_OPS_COOKIE,
 ];
@@ -40,6 +42,9 @@ const TYPES: [&str; 21] = [
 /// Why the kernel sends a RST (from Linux 6.10).
 const RESET_REASONS: &str = "sk_rst_reason";
 const RESET_REASON_PREFIX: &str = "SK_RST_REASON_";
+
+/// The place of IP_TRANSPARENT in `inet_sock.inet_flags` (from Linux 6.6), in an enum without a name.
+const TRANSPARENT_FLAG: &str = "INET_FLAGS_TRANSPARENT";
 
 /// The function behind `bpf_get_netns_cookie` for sock_ops programs (from Linux 5.15).
 const SOCK_OPS_COOKIE: &str = "bpf_get_netns_cookie_sock_ops";
@@ -78,6 +83,8 @@ pub struct KernelTypes {
     timewait: Result<(), String>,
     /// Why a descriptor's socket cannot be found.
     file: Result<(), String>,
+    /// Why it cannot be told whether a process is over.
+    process: Result<(), String>,
 }
 
 impl KernelTypes {
@@ -102,6 +109,10 @@ impl KernelTypes {
             layout.request.tw_pprev = pprev;
         }));
         let file = take(resolve_file(&btf).map(|file| layout.file = file));
+        let process = take(resolve_process(&btf).map(|(signal, live)| {
+            layout.task.signal = signal;
+            layout.task.signal_live = live;
+        }));
         layout.function = resolve_functions(&btf);
         let typedefs = typedefs
             .into_iter()
@@ -121,6 +132,7 @@ impl KernelTypes {
             request,
             timewait,
             file,
+            process,
         })
     }
 
@@ -189,6 +201,18 @@ impl KernelTypes {
         }
     }
 
+    /// Whether a process is over can be told, and its name.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn process(&self) -> Result<(), String> {
+        if self.layout.groups & LAYOUT_TASK == 0 {
+            return Err("a task's process cannot be read".to_owned());
+        }
+        self.process.clone()
+    }
+
     /// The socket behind a descriptor can be found.
     ///
     /// # Errors
@@ -212,14 +236,7 @@ fn reset_reasons(btf: &Btf) -> Result<BTreeMap<u32, String>, BtfError> {
 
 /// The offsets in `sock_common` are compiled into the programs.
 fn confirm_sock_common(btf: &Btf) -> Result<(), BtfError> {
-    for (field, offset) in sock_common::ALL {
-        let size = match field {
-            "skc_state" => 1,
-            "skc_dport" | "skc_num" | "skc_family" => 2,
-            "skc_daddr" | "skc_rcv_saddr" => 4,
-            "skc_v6_daddr" | "skc_v6_rcv_saddr" => 16,
-            _ => 8,
-        };
+    for (field, offset, size) in sock_common::ALL {
         let actual = btf.offset("sock_common", field, size)?;
         if actual as usize != offset {
             return Err(BtfError::NoField(
@@ -267,7 +284,7 @@ struct Group {
     resolve: fn(&Btf, &mut Layout) -> Result<(), BtfError>,
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     Group {
         bit: LAYOUT_TCP,
         what: "the fields of a closing socket",
@@ -314,6 +331,8 @@ const GROUPS: [Group; 6] = [
         consequence: "comm is the thread's name",
         resolve: |btf, layout| {
             layout.task = TaskLayout {
+                signal: 0,
+                signal_live: 0,
                 flags: btf.offset("task_struct", "flags", 4)?,
                 group_leader: btf.offset("task_struct", "group_leader", 8)?,
                 comm: btf.offset("task_struct", "comm", 16)?,
@@ -331,7 +350,39 @@ const GROUPS: [Group; 6] = [
             Ok(())
         },
     },
+    Group {
+        bit: LAYOUT_BIND,
+        what: "who else may listen where a socket does",
+        consequence: "no process by the address that a connection came to (pid_source address)",
+        resolve: |btf, layout| {
+            let sock = &mut layout.sock;
+            (sock.reuseport, sock.reuseport_mask) = btf.bit("sock_common", "skc_reuseport")?;
+            (sock.ipv6only, sock.ipv6only_mask) = btf.bit("sock_common", "skc_ipv6only")?;
+            (sock.transparent, sock.transparent_mask) = transparent(btf)?;
+            // NETNS_BPF_SK_LOOKUP is the second of two (include/net/netns/bpf.h).
+            sock.net_lookup = btf.offset("net", "bpf.run_array", 16)? + 8;
+            Ok(())
+        },
+    },
 ];
+
+/// The byte of `inet_sock` that tells IP_TRANSPARENT, and its bit: of the flags in one word, and
+/// before Linux 6.6 a bit of its own.
+fn transparent(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    if let Ok(bit) = btf.bit("inet_sock", "transparent") {
+        return Ok(bit);
+    }
+    let flags = btf.offset("inet_sock", "inet_flags", 8)?;
+    let place = btf.enum_value(TRANSPARENT_FLAG)?;
+    if place < 64 {
+        Ok((flags + place / 8, 1 << (place % 8)))
+    } else {
+        Err(BtfError::NoField(
+            "inet_sock".to_owned(),
+            format!("{TRANSPARENT_FLAG} in its flags"),
+        ))
+    }
+}
 
 /// How many timewait sockets a namespace has, and may have.
 fn resolve_time_wait_limit(btf: &Btf) -> Result<(u32, u32), BtfError> {
@@ -407,6 +458,14 @@ fn resolve_timewait(btf: &Btf) -> Result<(u32, u32), BtfError> {
     Ok((
         timewait("tw_substate", 1)?,
         timewait("__tw_common.skc_nulls_node.pprev", 8)?,
+    ))
+}
+
+/// What leads from a task to how many threads of its process are left.
+fn resolve_process(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    Ok((
+        btf.offset("task_struct", "signal", 8)?,
+        btf.offset("signal_struct", "live", 4)?,
     ))
 }
 

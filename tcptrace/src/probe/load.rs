@@ -8,11 +8,13 @@ use std::{
 use aya::{Ebpf, EbpfLoader, Pod, maps::Map, util::KernelVersion};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tcptrace_common::{
-    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_SCRATCH, MAP_SYNS_BY_PORT,
+    GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_LISTENER_PROCESSES, MAP_SCRATCH,
+    MAP_SYNS_BY_PORT,
 };
 
 use super::{
     Counters, OLDEST_KERNEL, ProbeConfig, ProbeError,
+    counters::ListenerProcesses,
     error::{chain, is_permission},
 };
 
@@ -89,6 +91,10 @@ pub(super) fn map_counters(ebpf: &mut Ebpf) -> Result<Counters, ProbeError> {
 
 pub(super) fn map_syns(ebpf: &mut Ebpf, counters: &mut Counters) -> Result<(), ProbeError> {
     map_array(ebpf, MAP_SYNS_BY_PORT, |map| counters.map_syns(map))
+}
+
+pub(super) fn map_listener_processes(ebpf: &mut Ebpf) -> Result<ListenerProcesses, ProbeError> {
+    map_array(ebpf, MAP_LISTENER_PROCESSES, ListenerProcesses::map)
 }
 
 fn map_array<T>(

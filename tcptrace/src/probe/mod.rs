@@ -30,8 +30,12 @@ use tcptrace_common::{LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_SE
 
 use self::{
     attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
+    counters::ListenerProcesses,
     error::chain,
-    load::{load_object, map_counters, map_syns, raise_memlock, require_kernel, take_map},
+    load::{
+        load_object, map_counters, map_listener_processes, map_syns, raise_memlock, require_kernel,
+        take_map,
+    },
     program::{ProgramInfo, Programs},
 };
 pub use self::{
@@ -86,6 +90,7 @@ pub struct Probe {
     missing_fields: Vec<MissingGroup>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     programs: Programs,
+    listener_processes: ListenerProcesses,
     ring_bytes: u32,
 }
 
@@ -139,6 +144,7 @@ impl Probe {
         let events = RingBuf::try_from(take_map(&mut ebpf, MAP_EVENTS)?)
             .map_err(|error| ProbeError::Load(chain(&error)))?;
         let mut counters = map_counters(&mut ebpf)?;
+        let listener_processes = map_listener_processes(&mut ebpf)?;
         let sees_syns = |status: &HookStatus| {
             status.hook == Hook::CreateChild && status.attached == Ok(Source::SockOps)
         };
@@ -165,6 +171,7 @@ impl Probe {
             btf: types.map(drop),
             logger,
             programs: Programs::new(programs),
+            listener_processes,
             ring_bytes: config.ring_bytes,
         })
     }
@@ -271,6 +278,11 @@ impl Probe {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+
+    /// A process listened before: tell when it runs another program, or is over.
+    pub fn watch_process(&self, pid: u32) {
+        self.listener_processes.add(pid);
     }
 
     /// The exact counters.

@@ -10,9 +10,10 @@ use std::{
 
 use aya::programs::Program;
 use tcptrace_common::{
-    PROGRAM_CREATE_CHILD, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
-    PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN,
-    PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, SECOND_COPIES,
+    PROGRAM_CREATE_CHILD, PROGRAM_PROCESS_EXEC, PROGRAM_PROCESS_EXIT, PROGRAM_RECEIVE_RESET,
+    PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF,
+    PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN,
+    PROGRAM_TIMEWAIT_END, SECOND_COPIES,
 };
 
 use super::Counters;
@@ -30,7 +31,7 @@ pub struct ProgramMisses {
 
 /// What is missing when a program is skipped, by the names of [`LOST_EVENTS`](super::LOST_EVENTS) and one more: what
 /// is known of a request or a SYN.
-pub const SKIPPED_EVENTS: [&str; 7] = [
+pub const SKIPPED_EVENTS: [&str; 8] = [
     "transition",
     "reset",
     "accept",
@@ -38,6 +39,7 @@ pub const SKIPPED_EVENTS: [&str; 7] = [
     "synack_retransmit",
     "seed",
     "handshake",
+    "process",
 ];
 
 /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
@@ -51,6 +53,7 @@ fn tells_of(program: &str) -> usize {
         PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => "timewait",
         PROGRAM_RETRANSMIT_SYNACK => "synack_retransmit",
         PROGRAM_SEED => "seed",
+        PROGRAM_PROCESS_EXEC | PROGRAM_PROCESS_EXIT => "process",
         PROGRAM_CREATE_CHILD | PROGRAM_SYN => "handshake",
         _ => "accept",
     };

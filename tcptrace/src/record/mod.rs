@@ -94,6 +94,9 @@ pub struct Identity {
     /// The network namespace's inode number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
+    /// The number of the interface that the socket is bound to, as to a link-local address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<u32>,
     /// The process, in the initial pid namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -103,6 +106,9 @@ pub struct Identity {
     /// How we know the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_source: Option<&'static str>,
+    /// The process was over already, when the connection came in by its listener.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pid_gone: bool,
 }
 
 /// A state transition.

@@ -286,9 +286,11 @@ impl Recorder {
                 .filter(|address| !address.is_unspecified()),
             remote_port: ends.and_then(|ends| port(ends.remote_port)),
             netns: ends.and_then(|ends| ends.netns),
+            interface: ends.and_then(|ends| ends.interface),
             pid: process.map(|process| process.pid),
             comm: process.map(Process::name),
             pid_source: process.map(|process| process.source.name()),
+            pid_gone: process.is_some_and(|process| process.gone),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 58] = [
+const COLUMNS: [&str; 60] = [
     "type",
     "time",
     "host",
@@ -67,6 +67,8 @@ const COLUMNS: [&str; 58] = [
     "outcome",
     "run_id",
     "end_seen",
+    "interface",
+    "pid_gone",
 ];
 
 /// Appends the header.

@@ -58,6 +58,14 @@ struct Row {
     notes: Vec<String>,
 }
 
+impl Row {
+    /// With these notes before those it has.
+    fn noting(mut self, mut notes: Vec<String>) -> Self {
+        notes.append(&mut self.notes);
+        Self { notes, ..self }
+    }
+}
+
 impl Table {
     /// An empty table.
     #[must_use]
@@ -145,9 +153,9 @@ impl Table {
             what: "open".to_owned(),
             style,
             took: body.handshake_us.map_or_else(dash, |us| self.took(us)),
-            notes,
             ..self.blank(time, &body.identity)
         }
+        .noting(notes)
     }
 
     fn connection(&self, time: Timestamp, body: &ConnectionRecord) -> Row {
@@ -195,9 +203,9 @@ impl Table {
             what: if body.established { "close" } else { "fail" }.to_owned(),
             style,
             took: body.duration_us.map_or_else(dash, |us| self.took(us)),
-            notes,
             ..self.blank(time, &body.identity)
         }
+        .noting(notes)
     }
 
     fn release(&self, time: Timestamp, body: &ReleaseRecord) -> Row {
@@ -213,9 +221,9 @@ impl Table {
             what: "late".to_owned(),
             style: QUIET,
             took: body.fin_wait2_us.map_or_else(dash, |us| self.took(us)),
-            notes: vec![note.to_owned()],
             ..self.blank(time, &body.identity)
         }
+        .noting(vec![note.to_owned()])
     }
 
     fn blank(&self, time: Timestamp, identity: &Identity) -> Row {
@@ -238,7 +246,11 @@ impl Table {
             what: String::new(),
             style: PLAIN,
             took: String::new(),
-            notes: Vec::new(),
+            notes: if identity.pid_gone {
+                vec!["its listener's process is gone".to_owned()]
+            } else {
+                Vec::new()
+            },
         }
     }
 

@@ -19,7 +19,7 @@ use std::{
 use hashbrown::HashSet;
 
 use crate::{
-    feed::event::{Endpoints, SocketOwner},
+    feed::event::{Endpoints, Seed, SocketOwner},
     probe::{Hook, Probe, SocketWalk, Source},
     survey::diag::{
         Diag, DiagSocket, Family,
@@ -334,19 +334,24 @@ fn list_one(netns: u32, listed: &mut Vec<Listed>) -> Result<bool, String> {
 fn to_listed(socket: &DiagSocket, netns: u32) -> Listed {
     Listed {
         cookie: socket.cookie,
-        state: socket.state,
-        endpoints: Endpoints {
-            local_address: socket.tuple.local_address.to_canonical(),
-            remote_address: socket.tuple.remote_address.to_canonical(),
-            local_port: socket.tuple.local_port,
-            remote_port: socket.tuple.remote_port,
-            netns: Some(netns),
+        seed: Seed {
+            state: socket.state,
+            endpoints: Endpoints {
+                local_address: socket.tuple.local_address.to_canonical(),
+                remote_address: socket.tuple.remote_address.to_canonical(),
+                local_port: socket.tuple.local_port,
+                remote_port: socket.tuple.remote_port,
+                netns: Some(netns),
+                interface: Some(socket.tuple.interface).filter(|&interface| interface != 0),
+            },
+            owner: SocketOwner {
+                uid: socket.uid,
+                cgroup: socket.cgroup,
+            },
+            inode: Some(socket.inode.into()).filter(|&inode| inode != 0),
+            // sock_diag does not tell of SO_REUSEPORT.
+            bind: None,
         },
-        owner: SocketOwner {
-            uid: socket.uid,
-            cgroup: socket.cgroup,
-        },
-        inode: Some(socket.inode.into()).filter(|&inode| inode != 0),
     }
 }
 

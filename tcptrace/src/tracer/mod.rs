@@ -143,6 +143,7 @@ impl<C: Consumer> Tracer<C> {
         }
         if let Some(found) = self.owners.poll() {
             self.tracker.learn_owners(found);
+            self.watch_named();
         }
         let now = clock::monotonic_ns();
         if self.owners.is_under_way() && now < self.walk_from_ns {
@@ -166,11 +167,18 @@ impl<C: Consumer> Tracer<C> {
                 for update in self.tracker.end_walk(now, &end) {
                     self.consumer.update(&update);
                 }
+                self.watch_named();
                 if self.tracker.has_unowned() {
                     self.owners.begin(now);
                 }
             }
             None => {}
+        }
+    }
+
+    fn watch_named(&mut self) {
+        for pid in self.tracker.take_named() {
+            self.probe.watch_process(pid);
         }
     }
 

@@ -8,9 +8,9 @@ use super::{
     lifecycle::Step,
     listeners::Listeners,
     release::Allocation,
-    terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
+    terms::{At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
 };
-use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Transition};
+use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Task, Transition};
 
 /// What is known of a connection while it lives.
 #[derive(Clone, Debug)]
@@ -201,6 +201,7 @@ impl Connection {
             known.remote_address = new.remote_address;
         }
         known.netns = new.netns.or(known.netns);
+        known.interface = new.interface.or(known.interface);
     }
 
     /// What being in `state` tells about whose FIN was first on the wire; `fin_left` says whether ours
@@ -281,22 +282,30 @@ impl Connection {
     }
 
     /// Until it is accepted it is its listener's.
-    fn learn_listener(&mut self, endpoints: &Endpoints, listeners: &Listeners) {
-        if self.accepted_at.is_none() {
-            self.process = match self.request.listener {
-                Some(listener) => listeners.process_of(listener),
-                None => listeners.process_at(endpoints),
-            };
+    fn learn_listener(&mut self, listeners: &Listeners) {
+        if let (None, Some(listener)) = (self.accepted_at, self.request.listener) {
+            self.process = listeners.process_of(listener).or(self.process);
+        }
+    }
+
+    /// Whoever closes has the socket; who listens at its address need not have had it, nor who is over.
+    fn learn_release(&mut self, task: &Task) {
+        let is_better = self
+            .process
+            .is_none_or(|known| known.source == ProcessSource::Address || known.gone);
+        if is_better {
+            self.process = Process::new(task, ProcessSource::Close).or(self.process);
         }
     }
 
     /// What came with a transition: identity, process, what the handshake left.
-    pub(super) fn learn(&mut self, details: &Details, listeners: &Listeners) {
+    pub(super) fn learn(&mut self, at: At, details: &Details, listeners: &Listeners) {
         match details {
             Details::Open {
                 endpoints,
                 owner,
                 task,
+                ..
             } => {
                 self.endpoints = Some(*endpoints);
                 self.owner = *owner;
@@ -306,12 +315,20 @@ impl Connection {
                 endpoints,
                 owner,
                 request,
+                bind,
             } => {
                 self.endpoints = Some(*endpoints);
                 self.owner = *owner;
                 self.request = *request;
                 self.fast_open = request.seen.map(|seen| seen.fast_open);
-                self.learn_listener(endpoints, listeners);
+                let request = &mut self.request;
+                request.listener = request
+                    .listener
+                    .or_else(|| at.cookie.and_then(|cookie| listeners.with_cookie(cookie)));
+                self.learn_listener(listeners);
+                if self.request.listener.is_none() {
+                    self.process = listeners.process_at(endpoints, bind.as_ref());
+                }
             }
             Details::Established {
                 endpoints,
@@ -330,7 +347,8 @@ impl Connection {
                         if handshake.is_some_and(|fields| fields.syn_data) {
                             self.fast_open = Some(true);
                         }
-                        self.learn_listener(endpoints, listeners);
+                        // A walk may have found it meanwhile.
+                        self.learn_listener(listeners);
                     }
                     Role::Active | Role::Simultaneous => {
                         self.fast_open = handshake.map(|fields| fields.syn_data);
@@ -339,16 +357,7 @@ impl Connection {
                 }
             }
             Details::Step => {}
-            Details::Release { task } => {
-                // Whoever closes has the socket; who listens at its address need not have had it.
-                let is_known = self.process.is_some_and(|process| {
-                    process.source != ProcessSource::Listen || self.request.listener.is_some()
-                });
-                if !is_known && !task.kernel {
-                    let closer = Process::new(task, ProcessSource::Close);
-                    self.process = closer.or(self.process);
-                }
-            }
+            Details::Release { task } => self.learn_release(task),
             Details::Close { endpoints, .. } => self.learn_endpoints(endpoints),
         }
     }

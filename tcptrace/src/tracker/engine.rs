@@ -61,8 +61,11 @@ impl Tracker {
             }
             Body::ResetSent { endpoints, reason } => self.on_reset_sent(at, endpoints, *reason),
             Body::Accept {
-                endpoints, task, ..
-            } => self.on_accept(at, endpoints, task),
+                endpoints,
+                task,
+                listener,
+                ..
+            } => self.on_accept(at, endpoints, task, *listener),
             &Body::Timewait {
                 timewait,
                 awaits_fin,
@@ -78,12 +81,9 @@ impl Tracker {
             Body::SynackRetransmit(listener) => {
                 self.updates.push(Update::SynackRetransmit(*listener));
             }
-            Body::Seed {
-                state,
-                endpoints,
-                owner,
-                inode,
-            } => self.on_seed(at, *state, endpoints, owner, *inode),
+            Body::Seed(seed) => self.on_seed(at, seed),
+            Body::Exec(task) => self.listeners.exec(task),
+            Body::Exit(task) => self.listeners.exit(task.pid),
         }
     }
 
@@ -110,7 +110,9 @@ impl Tracker {
             | Body::Timewait { .. }
             | Body::TimewaitStep { .. }
             | Body::SynackRetransmit(_)
-            | Body::Seed { .. } => false,
+            | Body::Seed(_)
+            | Body::Exec(_)
+            | Body::Exit(_) => false,
         }
     }
 
@@ -170,7 +172,7 @@ impl Tracker {
         let id = self.take_id();
         let mut connection = Connection::new(id, at.socket, Role::Unknown, transition.new);
         connection.completeness = Completeness::Gap;
-        connection.learn(&transition.details, &self.listeners);
+        connection.learn(at, &transition.details, &self.listeners);
         self.updates.push(Update::Stray {
             connection,
             from: transition.old,
@@ -187,7 +189,7 @@ impl Tracker {
         connection.state_since = Some(at.time);
         connection.touched = at.time;
         connection.lost_before = self.stats.lost;
-        connection.learn(&transition.details, &self.listeners);
+        connection.learn(at, &transition.details, &self.listeners);
         let place = self.enter(connection);
         self.report(place, transition, at.time, None);
     }
@@ -253,7 +255,7 @@ impl Tracker {
         connection.lost_before = u64::MAX;
         connection.established = is_synchronized(transition.old);
         connection.learn_closer(transition.old, None);
-        connection.learn(&transition.details, &self.listeners);
+        connection.learn(at, &transition.details, &self.listeners);
         self.enter(connection)
     }
 
@@ -304,7 +306,7 @@ impl Tracker {
         let in_state_ns = connection
             .state_since
             .map(|since| time.get().saturating_sub(since.get()));
-        connection.learn(&transition.details, &self.listeners);
+        connection.learn(at, &transition.details, &self.listeners);
         connection.learn_step(step, time, transition.fin_left);
         if step == Step::Established {
             let fields = handshake_fields(&transition.details);
@@ -380,7 +382,7 @@ impl Tracker {
         self.ended.push(ended);
     }
 
-    fn on_accept(&mut self, at: At, endpoints: &Endpoints, task: &Task) {
+    fn on_accept(&mut self, at: At, endpoints: &Endpoints, task: &Task, listener: Option<u64>) {
         let connection = match self.store.get_mut(at.socket) {
             Some(connection) => connection,
             None => match self.ended.get_mut(at.socket, at.time) {
@@ -392,13 +394,12 @@ impl Tracker {
             return;
         }
         connection.accepted_at = Some(at.time);
+        connection.request.listener = connection.request.listener.or(listener);
         if connection.role == Role::Unknown {
             // Nothing else comes out of accept().
             connection.role = Role::Passive;
         }
-        if !task.kernel
-            && let Some(process) = Process::new(task, ProcessSource::Accept)
-        {
+        if let Some(process) = Process::new(task, ProcessSource::Accept) {
             connection.process = Some(process);
         }
         if connection.accept_wait_ns().is_some() {

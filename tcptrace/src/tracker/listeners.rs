@@ -1,12 +1,14 @@
 //! The listening sockets, so that a passive connection can be given its listener's process.
 //!
 //! The request that a child is made of names its listener, where fentry can be had
-//! (`tcp_create_openreq_child`). Elsewhere it is found by namespace, port and address as the kernel
-//! finds it (`__inet_lookup_listener`: the bound address before the wildcard), and only when all
-//! that match belong to one process; otherwise nobody is named.
+//! (`tcp_create_openreq_child`), and so does accept(); up to Linux 6.14 a child has its listener's cookie
+//! at first. Elsewhere it is found by namespace, port and address as the kernel finds it
+//! (`__inet_lookup_listener`: the bound address before the wildcard), and only when no other can have
+//! taken the connection: all that match belong to one process, none that listened before we looked can
+//! share the place, and no proxy or program steers connections past it. Otherwise nobody is named.
 //!
 //! Any user can listen on thousands of addresses of one port, or thousands of times on one address
-//! (SO_REUSEPORT). So nothing here walks over the sockets of a place.
+//! (SO_REUSEPORT). So nothing here walks over the sockets of a place, or of a process.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,10 +18,17 @@ use super::{
     Tracker, Update,
     terms::{At, Moment, Process, ProcessSource},
 };
-use crate::feed::event::{Details, Endpoints};
+use crate::feed::event::{Bind, Details, Endpoints, Task};
 
-/// Namespace, port and address.
-type Place = (Option<u32>, u16, IpAddr);
+/// Where sockets listen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    netns: Option<u32>,
+    port: u16,
+    address: IpAddr,
+    interface: Option<u32>,
+    v6_only: bool,
+}
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +39,10 @@ pub struct Listener {
     pub socket: u64,
     /// Where it listens; the port is 0 when listen() was called on an unbound socket.
     pub endpoints: Endpoints,
+    /// Who else may listen there; `None` when that is not known.
+    pub bind: Option<Bind>,
+    /// `skc_cookie`, where it has one.
+    pub cookie: Option<u64>,
     /// Who called listen().
     pub process: Option<Process>,
     /// CLOSE→LISTEN; `None` for one that was there before.
@@ -39,9 +52,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    const fn place(&self) -> Place {
+    fn place(&self) -> Place {
         let ends = &self.endpoints;
-        (ends.netns, ends.local_port, ends.local_address)
+        Place {
+            netns: ends.netns,
+            port: ends.local_port,
+            address: ends.local_address,
+            interface: ends.interface,
+            v6_only: self.bind.is_some_and(|bind| bind.v6_only),
+        }
+    }
+
+    /// Others may listen at the same place.
+    fn shares(&self) -> bool {
+        self.bind.is_none_or(|bind| bind.reuse_port)
     }
 }
 
@@ -50,7 +74,10 @@ impl Tracker {
     pub(super) fn listen(&mut self, at: At, details: &Details) {
         self.give_up_previous(at);
         let Details::Open {
-            endpoints, task, ..
+            endpoints,
+            task,
+            bind,
+            ..
         } = details
         else {
             return;
@@ -59,6 +86,8 @@ impl Tracker {
             id: self.take_id(),
             socket: at.socket,
             endpoints: *endpoints,
+            bind: *bind,
+            cookie: at.cookie,
             process: Process::new(task, ProcessSource::Listen),
             since: Some(at.time),
             walk: 0,
@@ -84,6 +113,8 @@ impl Tracker {
                 id: self.take_id(),
                 socket: at.socket,
                 endpoints: *endpoints,
+                bind: None,
+                cookie: at.cookie,
                 process: None,
                 since: None,
                 walk: 0,
@@ -98,18 +129,38 @@ impl Tracker {
     }
 }
 
-/// The sockets of one process that listen at one place.
-#[derive(Clone, Copy)]
+/// A process that listens, once for each that had its number.
+struct Owner {
+    process: Process,
+    sockets: usize,
+}
+
+/// The sockets that listen at one place.
+#[derive(Default)]
 struct Group {
-    process: Option<Process>,
+    /// How many there are of each owner.
+    owners: HashMap<Option<u64>, usize>,
+    /// How many of them let others listen there as well.
+    sharing: usize,
+    /// How many of them are a proxy's (IP_TRANSPARENT).
+    transparent: usize,
     sockets: usize,
 }
 
 /// The listening sockets.
 pub(super) struct Listeners {
-    sockets: HashMap<u64, Listener>,
-    /// By place, and there by process id.
-    groups: HashMap<Place, HashMap<Option<u32>, Group>>,
+    /// With the number of the owner.
+    sockets: HashMap<u64, (Listener, Option<u64>)>,
+    by_cookie: HashMap<u64, u64>,
+    groups: HashMap<Place, Group>,
+    owners: HashMap<u64, Owner>,
+    /// The owners that are not over, by process id.
+    by_pid: HashMap<u32, u64>,
+    next_owner: u64,
+    /// The namespaces of which every listener is known.
+    known_in: HashSet<u32>,
+    /// Processes that were named for listeners that were there before.
+    named: Vec<u32>,
     /// The socket that ceased to listen last.
     ceased: Option<u64>,
     limit: usize,
@@ -119,7 +170,13 @@ impl Listeners {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             sockets: HashMap::new(),
+            by_cookie: HashMap::new(),
             groups: HashMap::new(),
+            owners: HashMap::new(),
+            by_pid: HashMap::new(),
+            next_owner: 0,
+            known_in: HashSet::new(),
+            named: Vec::new(),
             ceased: None,
             limit,
         }
@@ -140,51 +197,137 @@ impl Listeners {
 
     /// Takes a listener in; `false` when there is no room.
     pub(super) fn insert(&mut self, listener: Listener) -> bool {
+        let owner = listener.process.map(|process| self.owner(process));
         self.remove(listener.socket);
         if self.sockets.len() >= self.limit {
+            self.let_go(owner);
+            self.forget_known();
             return false;
         }
-        self.sockets.insert(listener.socket, listener);
-        self.groups
-            .entry(listener.place())
-            .or_default()
-            .entry(listener.process.map(|process| process.pid))
-            .or_insert(Group {
-                process: listener.process,
-                sockets: 0,
-            })
-            .sockets += 1;
+        self.place(listener, owner);
         true
+    }
+
+    /// The number of a process that listens, which has one socket more now.
+    fn owner(&mut self, process: Process) -> u64 {
+        if let Some(&number) = self.by_pid.get(&process.pid)
+            && let Some(owner) = self.owners.get_mut(&number)
+        {
+            owner.process.comm = process.comm;
+            owner.sockets += 1;
+            return number;
+        }
+        let number = self.next_owner;
+        self.next_owner += 1;
+        self.by_pid.insert(process.pid, number);
+        self.owners.insert(
+            number,
+            Owner {
+                process,
+                sockets: 1,
+            },
+        );
+        number
+    }
+
+    /// An owner has one socket less.
+    fn let_go(&mut self, owner: Option<u64>) {
+        let Some((number, owner)) =
+            owner.and_then(|number| Some((number, self.owners.get_mut(&number)?)))
+        else {
+            return;
+        };
+        owner.sockets -= 1;
+        if owner.sockets == 0 {
+            let pid = owner.process.pid;
+            self.owners.remove(&number);
+            if self.by_pid.get(&pid) == Some(&number) {
+                self.by_pid.remove(&pid);
+            }
+        }
+    }
+
+    fn place(&mut self, listener: Listener, owner: Option<u64>) {
+        if let Some(cookie) = listener.cookie {
+            self.by_cookie.insert(cookie, listener.socket);
+        }
+        let group = self.groups.entry(listener.place()).or_default();
+        *group.owners.entry(owner).or_default() += 1;
+        group.sharing += usize::from(listener.shares());
+        group.transparent += usize::from(is_transparent(listener.bind));
+        group.sockets += 1;
+        self.sockets.insert(listener.socket, (listener, owner));
+    }
+
+    /// Takes a listener out, and leaves its owner as it is.
+    fn displace(&mut self, socket: u64) -> Option<(Listener, Option<u64>)> {
+        let (listener, owner) = self.sockets.remove(&socket)?;
+        if let Some(cookie) = listener.cookie {
+            self.by_cookie.remove(&cookie);
+        }
+        let place = listener.place();
+        if let Some(group) = self.groups.get_mut(&place) {
+            if let Some(count) = group.owners.get_mut(&owner) {
+                *count -= 1;
+                if *count == 0 {
+                    group.owners.remove(&owner);
+                }
+            }
+            group.sharing -= usize::from(listener.shares());
+            group.transparent -= usize::from(is_transparent(listener.bind));
+            group.sockets -= 1;
+            if group.sockets == 0 {
+                self.groups.remove(&place);
+            }
+        }
+        Some((listener, owner))
     }
 
     /// Takes a listener out.
     pub(super) fn remove(&mut self, socket: u64) -> Option<Listener> {
-        let listener = self.sockets.remove(&socket)?;
-        let place = listener.place();
-        if let Some(groups) = self.groups.get_mut(&place) {
-            let pid = listener.process.map(|process| process.pid);
-            if let Some(group) = groups.get_mut(&pid) {
-                group.sockets -= 1;
-                if group.sockets == 0 {
-                    groups.remove(&pid);
-                }
-            }
-            if groups.is_empty() {
-                self.groups.remove(&place);
-            }
+        let (listener, owner) = self.displace(socket)?;
+        let process = self.process(&listener, owner);
+        self.let_go(owner);
+        Some(Listener {
+            process,
+            ..listener
+        })
+    }
+
+    /// A listener's process as it is now.
+    fn process(&self, listener: &Listener, owner: Option<u64>) -> Option<Process> {
+        let source = listener.process?.source;
+        let owner = self.owners.get(&owner?)?;
+        Some(owner.process.by(source))
+    }
+
+    /// A process runs another program.
+    pub(super) fn exec(&mut self, task: &Task) {
+        if let Some(number) = self.by_pid.get(&task.pid)
+            && let Some(owner) = self.owners.get_mut(number)
+        {
+            owner.process.comm = task.comm;
         }
-        Some(listener)
+    }
+
+    /// A process is over: whoever has its number from now on is another.
+    pub(super) fn exit(&mut self, pid: u32) {
+        if let Some(number) = self.by_pid.remove(&pid)
+            && let Some(owner) = self.owners.get_mut(&number)
+        {
+            owner.process.gone = true;
+        }
     }
 
     /// A listener is there still, says a walk; `false` when it is not known.
     pub(super) fn found(&mut self, socket: u64, walk: u64) -> bool {
         let held = self.sockets.get_mut(&socket);
-        held.map(|held| held.walk = walk).is_some()
+        held.map(|(held, _)| held.walk = walk).is_some()
     }
 
     /// Those that listen at these places are there still, says a walk.
     pub(super) fn found_at(&mut self, places: &HashSet<Endpoints>, walk: u64) {
-        for held in self.sockets.values_mut() {
+        for (held, _) in self.sockets.values_mut() {
             if places.contains(&held.endpoints) {
                 held.walk = walk;
             }
@@ -193,56 +336,119 @@ impl Listeners {
 
     /// A listener is known by another number from now on.
     pub(super) fn rename(&mut self, from: u64, to: u64) {
-        if let Some(listener) = self.remove(from) {
-            self.insert(Listener {
-                socket: to,
-                ..listener
-            });
+        if let Some((listener, owner)) = self.displace(from) {
+            self.place(
+                Listener {
+                    socket: to,
+                    ..listener
+                },
+                owner,
+            );
         }
     }
 
     /// A listener is this one still.
     pub(super) fn is(&self, socket: u64, id: u64) -> bool {
-        self.sockets.get(&socket).is_some_and(|held| held.id == id)
+        self.sockets
+            .get(&socket)
+            .is_some_and(|(held, _)| held.id == id)
     }
 
     /// Every listener.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
-        self.sockets.values()
+        self.sockets.values().map(|(listener, _)| listener)
     }
 
     /// Names the process of a listener that has none.
     pub(super) fn name(&mut self, socket: u64, process: Process) {
-        if let Some(listener) = self.remove(socket) {
-            let process = listener.process.or(Some(process));
-            self.insert(Listener {
-                process,
-                ..listener
-            });
+        if let Some((listener, None)) = self.displace(socket) {
+            let owner = self.owner(process);
+            self.named.push(process.pid);
+            self.place(
+                Listener {
+                    process: Some(process),
+                    ..listener
+                },
+                Some(owner),
+            );
         }
+    }
+
+    /// The processes that were named since the last time.
+    pub(super) fn take_named(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.named)
+    }
+
+    /// Every listener of these namespaces is known, until something is lost.
+    pub(super) fn know(&mut self, namespaces: &HashSet<u32>) {
+        if self.sockets.len() < self.limit {
+            self.known_in.extend(namespaces);
+        }
+    }
+
+    /// There may be listeners that are not known.
+    pub(super) fn forget_known(&mut self) {
+        self.known_in.clear();
+    }
+
+    /// The listener that has a cookie.
+    pub(super) fn with_cookie(&self, cookie: u64) -> Option<u64> {
+        self.by_cookie.get(&cookie).copied()
     }
 
     /// The process of a listener.
     pub(super) fn process_of(&self, socket: u64) -> Option<Process> {
-        self.sockets.get(&socket)?.process
+        let (listener, owner) = self.sockets.get(&socket)?;
+        self.process(listener, *owner)
     }
 
-    /// The process that listens where a connection came in, if there is just one.
-    pub(super) fn process_at(&self, ends: &Endpoints) -> Option<Process> {
-        let mut groups = self.at(ends)?.values();
-        let first = groups.next()?;
-        match groups.next() {
-            None => first.process,
-            Some(_) => None,
+    /// The process that listens where a child came in, if no other can have taken it. `bind` is what
+    /// the child has of its listener.
+    pub(super) fn process_at(&self, ends: &Endpoints, bind: Option<&Bind>) -> Option<Process> {
+        // Up to Linux 6.14 it is at its listener's place still.
+        let is_at_place = ends.remote_port == 0;
+        let steered = bind.is_none_or(|bind| bind.steered);
+        let groups = self.at(ends, is_at_place);
+        let mut owners = groups
+            .iter()
+            .flatten()
+            .flat_map(|group| group.owners.keys());
+        let owner = *owners.next()?;
+        let is_shared = groups.iter().flatten().any(|group| group.sharing > 0);
+        let all_known = ends
+            .netns
+            .is_some_and(|netns| self.known_in.contains(&netns));
+        let has_others = owners.any(|other| *other != owner) || (is_shared && !all_known);
+        let transparent = is_transparent(bind.copied());
+        let is_of_its_kind = groups.iter().flatten().all(|group| {
+            let of_kind = if transparent {
+                group.transparent
+            } else {
+                group.sockets - group.transparent
+            };
+            of_kind == group.sockets
+        });
+        if has_others || (!is_at_place && (steered || !is_of_its_kind)) {
+            return None;
         }
+        let process = self.owners.get(&owner?)?.process;
+        Some(match process.source {
+            ProcessSource::Proc => process,
+            ProcessSource::Listen
+            | ProcessSource::Connect
+            | ProcessSource::Accept
+            | ProcessSource::Close
+            | ProcessSource::Address => process.by(ProcessSource::Address),
+        })
     }
 
     /// Somebody listens where a connection is.
     pub(super) fn is_at(&self, ends: &Endpoints) -> bool {
-        self.at(ends).is_some()
+        self.at(ends, false).iter().any(Option::is_some)
     }
 
-    fn at(&self, ends: &Endpoints) -> Option<&HashMap<Option<u32>, Group>> {
+    /// The groups that the kernel chooses from for a connection: the first place at which anybody listens.
+    fn at(&self, ends: &Endpoints, exactly: bool) -> [Option<&Group>; 2] {
         let local = ends.local_address;
         let any: IpAddr = match local {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -250,8 +456,39 @@ impl Listeners {
         };
         // A dual-stack listener takes IPv4 in too.
         let addresses = [local, any, Ipv6Addr::UNSPECIFIED.into()];
-        addresses
-            .into_iter()
-            .find_map(|address| self.groups.get(&(ends.netns, ends.local_port, address)))
+        let addresses = if exactly { &addresses[..1] } else { &addresses };
+        // What is bound to an interface is in its listener's, or in one of none.
+        let interfaces = [ends.interface, None];
+        let interfaces = if exactly {
+            &interfaces[..1]
+        } else {
+            &interfaces
+        };
+        let places = addresses.iter().flat_map(|address| {
+            interfaces
+                .iter()
+                .map(move |interface| (*address, *interface))
+        });
+        places
+            .map(|(address, interface)| {
+                [false, true].map(|v6_only| {
+                    if v6_only && local.is_ipv4() {
+                        return None;
+                    }
+                    self.groups.get(&Place {
+                        netns: ends.netns,
+                        port: ends.local_port,
+                        address,
+                        interface,
+                        v6_only,
+                    })
+                })
+            })
+            .find(|groups| groups.iter().any(Option::is_some))
+            .unwrap_or_default()
     }
+}
+
+fn is_transparent(bind: Option<Bind>) -> bool {
+    bind.is_some_and(|bind| bind.transparent)
 }

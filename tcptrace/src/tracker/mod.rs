@@ -197,6 +197,7 @@ impl Tracker {
             // A capture can claim anything; `u64::MAX` is no count.
             self.stats.lost = self.stats.lost.saturating_add(events).min(u64::MAX - 1);
             self.broken_in.get_or_insert(self.settled);
+            self.listeners.forget_known();
             self.updates.push(Update::Lost { events, place });
         }
     }
@@ -245,6 +246,12 @@ impl Tracker {
         self.updates.push(Update::Ended(ended));
         self.updates
             .extend(after.map(|release| Update::Released(*release)));
+    }
+
+    /// Processes that were found to hold listeners, and that are to be watched: they may run other
+    /// programs, or end.
+    pub fn take_named(&mut self) -> Vec<u32> {
+        self.listeners.take_named()
     }
 
     fn take_id(&mut self) -> u64 {

@@ -17,7 +17,7 @@ use super::{
     listeners::Listener,
     terms::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
-use crate::feed::event::{Endpoints, SocketOwner};
+use crate::feed::event::{Bind, Endpoints, Seed, SocketOwner};
 
 /// A socket whose last event is younger than this is not judged by a walk: one that was just made
 /// may not be listed yet, and before Linux 6.1 the walk does not wait for a transition under way.
@@ -53,14 +53,8 @@ pub struct WalkEnd {
 pub struct Listed {
     /// `skc_cookie`, which its events tell from now on.
     pub cookie: u64,
-    /// The state it was in.
-    pub state: TcpState,
-    /// Both ends.
-    pub endpoints: Endpoints,
-    /// Whose it is.
-    pub owner: SocketOwner,
-    /// Of the file that a process has it by.
-    pub inode: Option<u64>,
+    /// What it was.
+    pub seed: Seed,
 }
 
 /// Who holds which sockets, as a search found it.
@@ -87,6 +81,8 @@ pub(super) struct Resync {
     pub(super) walk: u64,
     /// When the walk under way began.
     began: Option<Moment>,
+    /// How much had been lost by then.
+    lost: u64,
     /// Of a walk that lists: the cookies of sockets that went to CLOSE since it began.
     closed: Option<HashSet<u64>>,
     /// There are sockets that are known by their cookies only. Those stand in the place of the
@@ -127,6 +123,7 @@ impl Tracker {
         self.resync.closed = listing.then(HashSet::new);
         self.resync.walk += 1;
         self.resync.began = Moment::new(now_ns);
+        self.resync.lost = self.stats.lost;
         self.resync.current = Drift::default();
     }
 
@@ -205,6 +202,9 @@ impl Tracker {
         let found = std::mem::take(&mut self.resync.current);
         if end.complete {
             self.resync.last = Some(found);
+            if self.resync.lost == self.stats.lost {
+                self.listeners.know(&end.namespaces);
+            }
             for &netns in &end.namespaces {
                 self.resync.walked.entry(netns).or_insert(self.settled);
             }
@@ -225,19 +225,19 @@ impl Tracker {
             .collect();
         let places = listed
             .iter()
-            .filter(|one| one.state == TcpState::Listen)
-            .map(|one| one.endpoints)
+            .filter(|one| one.seed.state == TcpState::Listen)
+            .map(|one| one.seed.endpoints)
             .collect();
         self.listeners.found_at(&places, self.resync.walk);
         let closed = self.resync.closed.take().unwrap_or_default();
         // Listeners first: they tell who is passive.
         let listeners = |wanted: bool| {
-            let is_one = move |one: &&Listed| (one.state == TcpState::Listen) == wanted;
+            let is_one = move |one: &&Listed| (one.seed.state == TcpState::Listen) == wanted;
             listed.iter().filter(is_one)
         };
         for one in listeners(true).chain(listeners(false)) {
-            let known = match one.state {
-                TcpState::Listen if listening.contains(&one.endpoints) => continue,
+            let known = match one.seed.state {
+                TcpState::Listen if listening.contains(&one.seed.endpoints) => continue,
                 // Requests, and connects whose port is not known yet: both are soon over.
                 TcpState::SynSent | TcpState::SynRecv => continue,
                 TcpState::Listen
@@ -249,7 +249,7 @@ impl Tracker {
                 | TcpState::CloseWait
                 | TcpState::LastAck
                 | TcpState::Closing
-                | TcpState::NewSynRecv => held.get(&one.endpoints).copied(),
+                | TcpState::NewSynRecv => held.get(&one.seed.endpoints).copied(),
             };
             if known.is_none() && closed.contains(&one.cookie) {
                 continue;
@@ -260,7 +260,7 @@ impl Tracker {
                 cookie: Some(one.cookie),
                 time: began,
             };
-            self.on_seed(at, one.state, &one.endpoints, &one.owner, one.inode);
+            self.on_seed(at, &one.seed);
         }
     }
 
@@ -284,16 +284,16 @@ impl Tracker {
     }
 
     /// A socket that is there.
-    pub(super) fn on_seed(
-        &mut self,
-        at: At,
-        state: TcpState,
-        endpoints: &Endpoints,
-        owner: &SocketOwner,
-        inode: Option<u64>,
-    ) {
+    pub(super) fn on_seed(&mut self, at: At, seed: &Seed) {
+        let &Seed {
+            state,
+            ref endpoints,
+            ref owner,
+            inode,
+            bind,
+        } = seed;
         let id = match state {
-            TcpState::Listen => self.seed_listener(at, endpoints),
+            TcpState::Listen => self.seed_listener(at, endpoints, bind),
             TcpState::Established
             | TcpState::SynSent
             | TcpState::SynRecv
@@ -355,7 +355,7 @@ impl Tracker {
     }
 
     /// Answers the id of a listener that was not known.
-    fn seed_listener(&mut self, at: At, endpoints: &Endpoints) -> Option<u64> {
+    fn seed_listener(&mut self, at: At, endpoints: &Endpoints, bind: Option<Bind>) -> Option<u64> {
         if self.listeners.found(at.socket, self.resync.walk) {
             return None;
         }
@@ -363,6 +363,8 @@ impl Tracker {
             id: self.take_id(),
             socket: at.socket,
             endpoints: *endpoints,
+            cookie: at.cookie,
+            bind,
             // Who called listen() was not seen.
             process: None,
             since: None,
@@ -460,5 +462,6 @@ const fn proc(pid: u32, comm: [u8; 16]) -> Process {
         pid,
         comm,
         source: ProcessSource::Proc,
+        gone: false,
     }
 }

@@ -122,6 +122,9 @@ pub enum ProcessSource {
     Listen,
     /// It closed the connection.
     Close,
+    /// It is the only one that listens where the connection came in; that it came in by that
+    /// listener is not proven.
+    Address,
     /// It holds the socket, and of all who do it began first: found in /proc, for a socket that
     /// was there before.
     Proc,
@@ -136,6 +139,7 @@ impl ProcessSource {
             Self::Accept => "accept",
             Self::Listen => "listen",
             Self::Close => "close",
+            Self::Address => "address",
             Self::Proc => "proc",
         }
     }
@@ -150,16 +154,24 @@ pub struct Process {
     pub comm: [u8; 16],
     /// How we know.
     pub source: ProcessSource,
+    /// It was over already, as the process of a listener that others still hold.
+    pub gone: bool,
 }
 
 impl Process {
-    /// The task of an event, unless it is the idle task.
+    /// The task of an event, unless it is the idle task or another one of the kernel's own: those own
+    /// nothing.
     pub(super) fn new(task: &Task, source: ProcessSource) -> Option<Self> {
-        (task.pid != 0).then_some(Self {
+        (task.pid != 0 && !task.kernel).then_some(Self {
             pid: task.pid,
             comm: task.comm,
             source,
+            gone: false,
         })
+    }
+
+    pub(super) const fn by(self, source: ProcessSource) -> Self {
+        Self { source, ..self }
     }
 
     /// The name, with what is not UTF-8 replaced.

@@ -10,6 +10,7 @@ fn ends(local: (&str, u16), remote: (&str, u16)) -> Endpoints {
         local_port: local.1,
         remote_port: remote.1,
         netns: Some(4_026_531_840),
+        interface: None,
     }
 }
 
@@ -20,6 +21,7 @@ fn process(pid: u32, name: &str) -> Process {
         pid,
         comm,
         source: ProcessSource::Connect,
+        gone: false,
     }
 }
 

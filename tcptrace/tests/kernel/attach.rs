@@ -158,6 +158,9 @@ fn tells_transitions_without_btf(over: &Over) -> Check {
         .filter(|record| record.text("role") == Some("passive"))
     {
         record.must_lack(&["handshake_us", "handshake_source"])?;
+        if record.is("handshake") {
+            record.must_lack(&["pid", "comm"])?;
+        }
     }
     for record in records.of("connection") {
         record.must_have(&json!({"verdict": "unknown"}))?;

@@ -7,14 +7,70 @@ use tcptrace_common::{FIELDS_ALL, FIELDS_RECOVERED, FIELDS_TCP, FIELDS_UNSENT, S
 use super::{samples::*, *};
 
 /// Where the fields lie that only some events have.
-const OWNER_RESERVED: Range<usize> = 84..88;
-const CLOSE_RESERVED: Range<usize> = 131..132;
+const CLOSE_RESERVED: Range<usize> = 139..140;
 
 #[track_caller]
 fn assert_refused(bytes: &[u8], field: &'static str, value: u64) {
     let error = decode(bytes).expect_err("it decodes");
     assert_eq!(error, DecodeError::Field { field, value });
     assert!(error.to_string().starts_with(field), "{error}");
+}
+
+/// Those that are of a socket.
+fn of_sockets() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    samples()
+        .into_iter()
+        .filter(|(_, bytes)| !matches!(bytes[24], KIND_EXEC | KIND_EXIT))
+}
+
+#[test]
+fn a_process_has_no_socket() {
+    for kind in [KIND_EXEC, KIND_EXIT] {
+        let bytes = bytes_of(&process(kind));
+        for (at, field) in [
+            (8, "process.socket"),
+            (16, "process.cookie"),
+            (25, "process.old_state"),
+            (26, "process.new_state"),
+            (28, "process.family"),
+            (36, "task.reserved"),
+        ] {
+            assert_refused(&with(&bytes, at, &[1]), field, 1);
+        }
+        for fields in 0..=u8::MAX {
+            let bytes = with(&bytes, 27, &[fields]);
+            if fields & !(FIELDS_TASK | FIELDS_KTHREAD) == 0 {
+                assert!(decode(&bytes).is_ok());
+            } else {
+                assert_refused(&bytes, "fields", fields.into());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_may_listen_at_a_place_is_known_or_nothing_is_said_of_it() {
+    for bits in 0..64_u32 {
+        let event = OpenEvent {
+            bind_flags: bits,
+            ..open()
+        };
+        if bits <= BIND_ALL && (bits == 0 || bits & BIND_KNOWN != 0) {
+            let Details::Open { bind, .. } = transition(&bytes_of(&event)).details else {
+                panic!("no open");
+            };
+            let flag = |bit| bits & bit != 0;
+            let expected = flag(BIND_KNOWN).then(|| Bind {
+                reuse_port: flag(BIND_REUSEPORT),
+                v6_only: flag(BIND_V6ONLY),
+                transparent: flag(BIND_TRANSPARENT),
+                steered: flag(BIND_STEERED),
+            });
+            assert_eq!(bind, expected);
+        } else {
+            assert_refused(&bytes_of(&event), "bind_flags", bits.into());
+        }
+    }
 }
 
 #[test]
@@ -48,7 +104,7 @@ fn every_wrong_length_is_an_error_that_names_the_kind() {
 #[test]
 fn every_kind_that_is_not_known_is_refused() {
     for (_, bytes) in samples() {
-        for kind in (0..=0).chain(14..=u8::MAX) {
+        for kind in (0..=0).chain(16..=u8::MAX) {
             assert_refused(&with(&bytes, 24, &[kind]), "kind", kind.into());
         }
     }
@@ -56,7 +112,7 @@ fn every_kind_that_is_not_known_is_refused() {
 
 #[test]
 fn every_state_out_of_range_is_refused() {
-    for (_, bytes) in samples() {
+    for (_, bytes) in of_sockets() {
         for state in (0..=0).chain(13..=u8::MAX) {
             assert_refused(&with(&bytes, 25, &[state]), "old_state", state.into());
             assert_refused(&with(&bytes, 26, &[state]), "new_state", state.into());
@@ -79,7 +135,7 @@ fn every_family_but_the_two_is_refused() {
 
 #[test]
 fn every_bit_without_a_meaning_is_refused() {
-    for (_, bytes) in samples() {
+    for (_, bytes) in of_sockets() {
         // Of a FIN that waits only those transitions tell that have one, with TCP's fields.
         let has_fin = matches!(bytes[24], KIND_STEP | KIND_RELEASE);
         let has_second_copy = bytes[24] <= KIND_RESET_SENT;
@@ -96,8 +152,8 @@ fn every_bit_without_a_meaning_is_refused() {
     }
     for value in 0..=u8::MAX {
         let (shutdown, flags) = (
-            with(&bytes_of(&close()), 128, &[value]),
-            with(&bytes_of(&close()), 129, &[value]),
+            with(&bytes_of(&close()), 136, &[value]),
+            with(&bytes_of(&close()), 137, &[value]),
         );
         if value > 3 {
             assert_refused(&shutdown, "shutdown", value.into());
@@ -112,20 +168,19 @@ fn every_bit_without_a_meaning_is_refused() {
 
 #[test]
 fn reserved_bytes_are_zero_or_the_event_is_refused() {
-    let places: [(Vec<u8>, Range<usize>, &str); 11] = [
-        (bytes_of(&open()), OWNER_RESERVED, "owner.reserved"),
-        (bytes_of(&passive_open()), 100..104, "passive_open.reserved"),
-        (bytes_of(&established()), 92..96, "established.reserved"),
+    let places: [(Vec<u8>, Range<usize>, &str); 10] = [
+        (bytes_of(&established()), 100..104, "established.reserved"),
         (
             bytes_of(&reset(KIND_RESET_RECEIVED)),
-            76..80,
+            84..88,
             "reset.reserved",
         ),
-        (bytes_of(&reset(KIND_RESET_SENT)), 76..80, "reset.reserved"),
-        (bytes_of(&accept()), 76..80, "task.reserved"),
+        (bytes_of(&reset(KIND_RESET_SENT)), 84..88, "reset.reserved"),
+        (bytes_of(&accept()), 84..88, "task.reserved"),
+        (bytes_of(&accept()), 76..80, "endpoints.reserved"),
         (bytes_of(&timewait()), 41..48, "timewait.reserved"),
-        (bytes_of(&seed()), 84..88, "seed.reserved"),
-        (bytes_of(&open()), 92..96, "task.reserved"),
+        (bytes_of(&open()), 100..104, "task.reserved"),
+        (bytes_of(&open()), 76..80, "endpoints.reserved"),
         (bytes_of(&release()), 36..40, "task.reserved"),
         (bytes_of(&close()), CLOSE_RESERVED, "close.reserved"),
     ];
@@ -246,7 +301,7 @@ fn only_what_changes_a_timewait_socket_is_told_of_it() {
     let bytes = bytes_of(&timewait_step());
     for value in 2..=8_u32 {
         assert_refused(
-            &with(&bytes, 76, &value.to_ne_bytes()),
+            &with(&bytes, 84, &value.to_ne_bytes()),
             "reset",
             value.into(),
         );
@@ -258,8 +313,8 @@ fn only_what_changes_a_timewait_socket_is_told_of_it() {
                 .flat_map(|status| [(status, 0_u32), (status, 1)])
             {
                 let bytes = with(&bytes, 25, &[old.raw(), new.raw()]);
-                let bytes = with(&bytes, 72, &status.to_ne_bytes());
-                let bytes = with(&bytes, 76, &reset.to_ne_bytes());
+                let bytes = with(&bytes, 80, &status.to_ne_bytes());
+                let bytes = with(&bytes, 84, &reset.to_ne_bytes());
                 let decoded = decode(&bytes);
                 let good = status <= 4
                     && match (old, new) {

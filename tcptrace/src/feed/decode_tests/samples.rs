@@ -18,6 +18,7 @@ impl Wire for TimewaitEvent {}
 impl Wire for TimewaitStepEvent {}
 impl Wire for SynackRetransmitEvent {}
 impl Wire for SeedEvent {}
+impl Wire for ProcessEvent {}
 
 pub(super) fn bytes_of<T: Wire>(event: &T) -> Vec<u8> {
     // SAFETY: a `Wire` has no padding (its layout is asserted where it is defined), so each of
@@ -57,6 +58,8 @@ pub(super) fn wire_ends() -> wire::Endpoints {
         local_port: 40_000,
         remote_port: 443,
         netns: NETNS,
+        interface: 3,
+        reserved: 0,
     }
 }
 
@@ -66,6 +69,7 @@ pub(super) const ENDS: Endpoints = Endpoints {
     local_port: 40_000,
     remote_port: 443,
     netns: Some(NETNS),
+    interface: Some(3),
 };
 
 pub(super) const WIRE_TASK: wire::Task = wire::Task {
@@ -89,7 +93,7 @@ pub(super) fn open() -> OpenEvent {
         endpoints: wire_ends(),
         cgroup: 7777,
         uid: 1000,
-        reserved: 0,
+        bind_flags: BIND_KNOWN | BIND_REUSEPORT,
         task: WIRE_TASK,
     }
 }
@@ -103,7 +107,7 @@ pub(super) fn passive_open() -> PassiveOpenEvent {
         open_flags: OPEN_REQUEST_SEEN | OPEN_DEFER_KNOWN,
         synack_us: 999_700,
         synack_retransmits: 1,
-        reserved: 0,
+        bind_flags: BIND_KNOWN | BIND_TRANSPARENT | BIND_STEERED,
         listener: 0xffff_8880_0000_2000,
     }
 }
@@ -186,6 +190,7 @@ pub(super) fn accept() -> AcceptEvent {
         header: header(KIND_ACCEPT, TcpState::CloseWait, TcpState::CloseWait),
         endpoints: wire_ends(),
         task: WIRE_TASK,
+        listener: 0xffff_8880_0000_2000,
     }
 }
 
@@ -222,8 +227,20 @@ pub(super) fn seed() -> SeedEvent {
         endpoints: wire_ends(),
         cgroup: 7777,
         uid: 1000,
-        reserved: 0,
+        bind_flags: 0,
         inode: 4242,
+    }
+}
+
+pub(super) fn process(kind: u8) -> ProcessEvent {
+    ProcessEvent {
+        header: EventHeader {
+            time_ns: 1_000_000_123,
+            kind,
+            fields: FIELDS_TASK,
+            ..EventHeader::default()
+        },
+        task: WIRE_TASK,
     }
 }
 
@@ -243,6 +260,8 @@ pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("timewait step", bytes_of(&timewait_step())),
         ("SYN-ACK retransmit", bytes_of(&synack_retransmit())),
         ("seed", bytes_of(&seed())),
+        ("process", bytes_of(&process(KIND_EXEC))),
+        ("process", bytes_of(&process(KIND_EXIT))),
     ]
 }
 

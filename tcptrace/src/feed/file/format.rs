@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic      8 bytes   "tcptrace"
-//! version    u32       2
+//! version    u32       3
 //! block      …         until the end of the file
 //!
 //! block:
@@ -31,7 +31,7 @@ use crate::clock::ClockReading;
 
 pub(super) const MAGIC: [u8; 8] = *b"tcptrace";
 /// The newest version, and the one written.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of payload that a block may have.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 pub(super) const BLOCK_HEAD: usize = 12;
@@ -165,7 +165,7 @@ pub fn write_end(monotonic_ns: u64, out: &mut Vec<u8>) {
 
 /// Adds one event to a block's payload.
 pub fn push_event(bytes: &[u8], payload: &mut Vec<u8>) {
-    // An event has at most 136 bytes; one that does not fit would be no event.
+    // An event has at most 144 bytes; one that does not fit would be no event.
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&length.to_le_bytes());
     payload.extend_from_slice(&bytes[..usize::from(length)]);

@@ -134,16 +134,16 @@ fn a_foreign_an_older_and_a_newer_file_are_told_apart() {
         (_, Some(FormatError::Foreign))
     ));
     let mut newer = file().0;
-    newer[8] = 3;
+    newer[8] = 4;
     let (_, error) = read(&newer);
     let error = error.unwrap();
-    assert!(matches!(error, FormatError::Newer(3)), "{error}");
+    assert!(matches!(error, FormatError::Newer(4)), "{error}");
     assert!(error.to_string().contains("newer"), "{error}");
     let mut older = file().0;
-    older[8] = 1;
+    older[8] = 2;
     let (_, error) = read(&older);
     let error = error.unwrap();
-    assert!(matches!(error, FormatError::Older(1)), "{error}");
+    assert!(matches!(error, FormatError::Older(2)), "{error}");
     assert!(error.to_string().contains("that wrote it"), "{error}");
 }
 

@@ -146,7 +146,7 @@ fn the_exposition_of_a_day_is_as_reviewed() {
     let mut context = host.context();
     context.kernel = KernelCounts {
         transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
-        lost_events: [4, 1, 0, 2, 0, 0],
+        lost_events: [4, 1, 0, 2, 0, 0, 0],
         syns: Some(SynCounts {
             by_port: vec![(22, 3), (8080, 21), (9999, 4)],
             evicted: 2,
@@ -169,7 +169,7 @@ fn the_exposition_of_a_day_is_as_reviewed() {
             .into(),
         counters: [1, 2, 3, 4, 5],
     }));
-    context.skipped = [1, 0, 2, 0, 0, 0, 3];
+    context.skipped = [1, 0, 2, 0, 0, 0, 3, 0];
     context.misses = vec![
         misses("set_state_btf", 7, Some(6)),
         misses("set_state_second", 3, None),

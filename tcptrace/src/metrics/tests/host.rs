@@ -6,8 +6,8 @@ use tcptrace_common::TcpState::{self, *};
 
 use crate::{
     feed::event::{
-        Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, SocketOwner, Task,
-        Transition,
+        Bind, Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, SocketOwner,
+        Task, Transition,
     },
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Hook, HookStatus, Source},
@@ -116,6 +116,7 @@ impl Host {
                 local_port,
                 remote_port,
                 netns: Some(4_026_531_840),
+                interface: None,
             },
         }
     }
@@ -150,11 +151,13 @@ impl Host {
                 endpoints,
                 owner,
                 task: TASK,
+                bind: Some(Bind::default()),
             },
             (Listen, SynRecv) => Details::PassiveOpen {
                 endpoints,
                 owner,
                 request: Request::default(),
+                bind: Some(Bind::default()),
             },
             (_, Established) => Details::Established {
                 endpoints,
@@ -189,6 +192,7 @@ impl Host {
             state: child.state,
             endpoints: child.ends,
             task: TASK,
+            listener: None,
         };
         self.event(child.address, body);
     }

@@ -66,14 +66,7 @@ impl Drop for TemporaryFile {
 fn kernel_with_moved(moved: &str) -> Builder {
     let mut types = Builder::default();
     let byte = types.int("unsigned char", 1);
-    let members = sock_common::ALL.map(|(name, offset)| {
-        let width = match name {
-            "skc_state" => 1,
-            "skc_dport" | "skc_num" | "skc_family" => 2,
-            "skc_daddr" | "skc_rcv_saddr" => 4,
-            "skc_v6_daddr" | "skc_v6_rcv_saddr" => 16,
-            _ => 8,
-        };
+    let members = sock_common::ALL.map(|(name, offset, width)| {
         let offset = if name == moved { offset + 8 } else { offset };
         let bits = u32::try_from(offset * 8).unwrap();
         (name, types.array(byte, width), bits)
@@ -84,7 +77,7 @@ fn kernel_with_moved(moved: &str) -> Builder {
 
 #[test]
 fn a_sock_common_that_moved_is_refused_by_the_fields_name() {
-    for (name, offset) in sock_common::ALL {
+    for (name, offset, _) in sock_common::ALL {
         let file = TemporaryFile::new(name, &kernel_with_moved(name).bytes());
         let error = KernelTypes::read(&file.0, &[], &[]).err().unwrap();
         let moved = offset + 8;

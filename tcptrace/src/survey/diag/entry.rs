@@ -91,7 +91,6 @@ impl Tuple {
     }
 }
 
-/// Not bound to an interface.
 impl From<&Endpoints> for Tuple {
     fn from(ends: &Endpoints) -> Self {
         Self {
@@ -99,7 +98,7 @@ impl From<&Endpoints> for Tuple {
             remote_address: ends.remote_address.to_canonical(),
             local_port: ends.local_port,
             remote_port: ends.remote_port,
-            interface: 0,
+            interface: ends.interface.unwrap_or(0),
         }
     }
 }

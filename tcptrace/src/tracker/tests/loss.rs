@@ -96,7 +96,9 @@ fn shows(event: &Event) -> bool {
         | Body::Timewait { .. }
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
-        | Body::Seed { .. } => false,
+        | Body::Seed(_)
+        | Body::Exec(_)
+        | Body::Exit(_) => false,
     }
 }
 

@@ -143,7 +143,7 @@ impl Model {
             Some((CLIENT.pid, ProcessSource::Connect))
         } else {
             self.listening()
-                .then_some((SERVER.pid, ProcessSource::Listen))
+                .then_some((SERVER.pid, ProcessSource::Address))
         };
         let life = Life {
             role,
@@ -161,16 +161,14 @@ impl Model {
 
     /// What a transition means for a connection's life.
     fn live(&mut self, n: usize, old: TcpState, new: TcpState) {
-        let (now, listening) = (self.now_ns, self.listening());
+        let now = self.now_ns;
         let Some(life) = &mut self.sockets[n].life else {
             return;
         };
         match (old, new) {
             (_, Established) => {
                 life.established = Some(now);
-                if life.role == Role::Passive {
-                    life.process = listening.then_some((SERVER.pid, ProcessSource::Listen));
-                } else {
+                if life.role != Role::Passive {
                     life.handshake = Some(now - life.opened);
                 }
             }

@@ -98,11 +98,13 @@ impl Word {
                 endpoints,
                 owner,
                 task,
+                bind: None,
             },
             1 => Details::PassiveOpen {
                 endpoints,
                 owner,
                 request: crate::feed::event::Request::default(),
+                bind: None,
             },
             2 => Details::Established {
                 endpoints,

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 
 use super::*;
+use crate::feed::event::Seed;
 
 const NETNS: u32 = 4_026_531_840;
 const S: u64 = 1_000 * MS;
@@ -48,12 +49,13 @@ impl Walker {
                 socket: *socket,
                 cookie: None,
                 recovered: false,
-                body: Body::Seed {
+                body: Body::Seed(Seed {
                     state: *state,
                     endpoints: *endpoints,
                     owner: SocketOwner::default(),
                     inode: Some(*socket & 0xffff),
-                },
+                    bind: None,
+                }),
             };
             self.recording.event(&mut self.tracker, &event);
         }
@@ -76,10 +78,13 @@ impl Walker {
         }
         let to_listed = |&(cookie, state, endpoints): &_| Listed {
             cookie,
-            state,
-            endpoints,
-            owner: SocketOwner::default(),
-            inode: None,
+            seed: Seed {
+                state,
+                endpoints,
+                owner: SocketOwner::default(),
+                inode: None,
+                bind: None,
+            },
         };
         let end = WalkEnd {
             namespaces: [NETNS].into_iter().collect(),
@@ -342,6 +347,7 @@ fn whoever_holds_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
             pid,
             comm: *b"nginx\0\0\0\0\0\0\0\0\0\0\0",
             source: ProcessSource::Proc,
+            gone: false,
         })
     };
     assert_eq!(named, [(2, process(80)), (3, process(70))]);

@@ -5,7 +5,7 @@ use tcptrace_common::{
 };
 
 use super::*;
-use crate::feed::event::{Request, SocketOwner};
+use crate::feed::event::{Bind, Request, SocketOwner};
 
 /// A millisecond: events of a story are that far apart.
 pub(super) const MS: u64 = 1_000_000;
@@ -34,6 +34,7 @@ pub(super) fn ends(local: u16, remote: u16) -> Endpoints {
         local_port: local,
         remote_port: remote,
         netns: Some(4_026_531_840),
+        interface: None,
     }
 }
 
@@ -91,6 +92,7 @@ pub(super) struct Story {
     ends: Endpoints,
     task: Task,
     request: Request,
+    bind: Bind,
     /// Our FIN waits behind data, until told otherwise.
     fin_waits: bool,
     events: Vec<Event>,
@@ -106,6 +108,7 @@ impl Story {
             ends: ends(40_000, 443),
             task: CLIENT,
             request: Request::default(),
+            bind: Bind::default(),
             fin_waits: false,
             events: Vec::new(),
         }
@@ -124,6 +127,16 @@ impl Story {
     /// What its request said.
     pub(super) fn asked(self, request: Request) -> Self {
         Self { request, ..self }
+    }
+
+    /// Its request names its listener.
+    pub(super) fn has_listener(&self) -> bool {
+        self.request.listener.is_some()
+    }
+
+    /// Who else may listen where it does, or its listener.
+    pub(super) fn bound(self, bind: Bind) -> Self {
+        Self { bind, ..self }
     }
 
     /// A socket that is about to listen on the port that `child` came in by.
@@ -248,11 +261,13 @@ impl Story {
                 },
                 owner,
                 task: self.task,
+                bind: Some(self.bind),
             },
             KIND_PASSIVE_OPEN => Details::PassiveOpen {
                 endpoints,
                 owner,
                 request: self.request,
+                bind: Some(self.bind),
             },
             KIND_ESTABLISHED => Details::Established {
                 endpoints,

@@ -17,7 +17,7 @@ use crate::{
     peer::Flow,
     support::{
         Check,
-        hooks::accepted_by,
+        hooks::{accepted_by, listened_by},
         record::between,
         sockets::{ESTABLISHED, set_tcp_option, wait_state},
     },
@@ -157,7 +157,7 @@ fn fast_open_server_never_accepted(stage: &Stage) -> Check {
     life.ended(&json!({
         "role": "passive", "established": true, "verdict": "not_accepted",
         "closed_by": "local", "fast_open": true, "bytes_received": 5,
-        "pid": std::process::id(), "pid_source": "listen",
+        "pid": std::process::id(), "pid_source": listened_by(),
     }))?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::support::{
     Check,
+    hooks::listened_by,
     record::Record,
     sockets::{bound, local},
 };
@@ -97,7 +98,7 @@ fn listener_closed_with_pending_children(stage: &Stage) -> Check {
     open.expect_rst()?;
     half.expect_rst()?;
     let [first, second] = stage.lives()?;
-    let both = json!({"role": "passive", "verdict": "not_accepted", "pid_source": "listen"});
+    let both = json!({"role": "passive", "verdict": "not_accepted", "pid_source": listened_by()});
     first.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
     first.ended(&both)?;
     first.ended(&json!({"closed_by": "local", "peer_fin": false}))?;

@@ -21,7 +21,7 @@ use crate::{
     peer::Flow,
     support::{
         Check,
-        hooks::{accepted_by, handshake_source, sees_accept, traces_functions},
+        hooks::{accepted_by, handshake_source, listened_by, sees_accept, traces_functions},
         record::{Record, at_least, between},
         sockets::{CLOSE, CLOSE_WAIT, bound, set_tcp_option, wait_state},
     },
@@ -55,7 +55,8 @@ fn passive() -> Value {
 /// What is said of it before it was accepted.
 fn queued() -> Value {
     json!({
-        "role": "passive", "local_port": HOME, "pid": std::process::id(), "pid_source": "listen",
+        "role": "passive", "local_port": HOME, "pid": std::process::id(),
+        "pid_source": listened_by(),
     })
 }
 

@@ -27,7 +27,7 @@ use tcptrace::{
         write_start,
     },
 };
-use tcptrace_common::{EstablishedEvent, PassiveOpenEvent, TcpState, TimewaitEvent};
+use tcptrace_common::{AcceptEvent, EstablishedEvent, PassiveOpenEvent, TcpState, TimewaitEvent};
 
 use super::{kernel::Kernel, watch::RING_SIZE};
 use crate::support::{
@@ -234,12 +234,14 @@ fn inside(body: &Body) -> Vec<(usize, Inside)> {
             | Details::Close { .. } => Vec::new(),
         },
         Body::Timewait { .. } => vec![(offset_of!(TimewaitEvent, timewait), Inside::Socket)],
+        Body::Accept { .. } => vec![(offset_of!(AcceptEvent, listener), Inside::Socket)],
         Body::ResetReceived(_)
         | Body::ResetSent { .. }
-        | Body::Accept { .. }
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
-        | Body::Seed { .. } => Vec::new(),
+        | Body::Seed(_)
+        | Body::Exec(_)
+        | Body::Exit(_) => Vec::new(),
     }
 }
 
@@ -313,7 +315,9 @@ fn ends_there(event: &Event) -> bool {
         | Body::Timewait { .. }
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
-        | Body::Seed { .. } => false,
+        | Body::Seed(_)
+        | Body::Exec(_)
+        | Body::Exit(_) => false,
     }
 }
 

@@ -27,7 +27,20 @@ pub(crate) fn sees_accept() -> bool {
 
 /// How the process of an accepted connection is known.
 pub(crate) fn accepted_by() -> &'static str {
-    if sees_accept() { "accept" } else { "listen" }
+    if sees_accept() {
+        "accept"
+    } else {
+        listened_by()
+    }
+}
+
+/// How the process of a connection is known before that.
+pub(crate) fn listened_by() -> &'static str {
+    if traces_functions() {
+        "listen"
+    } else {
+        "address"
+    }
 }
 
 /// What is said of TIME_WAIT where the full socket's end tells.

@@ -116,7 +116,9 @@ impl Talk {
             "bytes_sent": TO_CLIENT, "bytes_received": TO_SERVER, "peer_fin": true,
         }))?;
         for kind in ["handshake", "connection"] {
-            records.only(kind, &passive)?.must_have(&json!({
+            let record = records.only(kind, &passive)?;
+            record.must_have(&self.server())?;
+            record.must_have(&json!({
                 "handshake_source": handshake_source(), "syn_retransmits": 0,
             }))?;
         }
@@ -158,6 +160,10 @@ impl Talk {
         records.only("connection", &passive)?.must_have(&json!({
             "closed_by": "remote", "last_state": "LAST_ACK",
         }))?;
+        // Who listens at its address may not be the only one: but whoever closes it has it.
+        records
+            .only("connection", &passive)?
+            .must_have(&self.server())?;
         for kind in ["handshake", "connection"] {
             let record = records.only(kind, &active)?;
             record.must_have(&json!({"handshake_source": "syn_sent"}))?;
@@ -176,9 +182,12 @@ impl Talk {
             }),
             json!({
                 "role": "passive", "local_port": server, "remote_port": client,
-                "pid": self.server.pid(), "comm": "tt-server",
             }),
         ]
+    }
+
+    fn server(&self) -> Value {
+        json!({"pid": self.server.pid(), "comm": "tt-server"})
     }
 }
 
