@@ -16,7 +16,7 @@ pub const LOST_TIMEWAIT: usize = 3;
 pub const LOST_SYNACK_RETRANSMIT: usize = 4;
 /// `lost`: a socket that is there was not told of, for the ring was full. The next walk will.
 pub const LOST_SEED: usize = 5;
-/// `lost`: that a listening process runs another program, or is over, found the ring full.
+/// `lost`: that a listening process has another name, or is over, found the ring full.
 pub const LOST_PROCESS: usize = 6;
 /// How many kinds of loss there are, with room for more.
 pub const LOST_KINDS: usize = 8;

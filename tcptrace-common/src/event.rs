@@ -32,8 +32,9 @@ pub const KIND_TIMEWAIT_STEP: u8 = 11;
 pub const KIND_SYNACK_RETRANSMIT: u8 = 12;
 /// [`SeedEvent`]: a socket that is there (`iter/tcp`).
 pub const KIND_SEED: u8 = 13;
-/// [`ProcessEvent`]: a process that listens runs another program (`sched_process_exec`).
-pub const KIND_EXEC: u8 = 14;
+/// [`ProcessEvent`]: a process that listens has another name, by exec or by its own choice
+/// (`task_rename`).
+pub const KIND_RENAME: u8 = 14;
 /// [`ProcessEvent`]: a process that listened is over (`sched_process_exit`).
 pub const KIND_EXIT: u8 = 15;
 
@@ -354,13 +355,13 @@ pub struct AcceptEvent {
     pub listener: u64,
 }
 
-/// A process that listens runs another program, or one that listened is over.
+/// A process that listens has another name, or one that listened is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ProcessEvent {
     /// What every event has; of no socket, no state and no family.
     pub header: EventHeader,
-    /// Which, by its new name.
+    /// Which, by its name from then on.
     pub task: Task,
 }
 

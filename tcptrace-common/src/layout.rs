@@ -207,6 +207,8 @@ pub struct TaskLayout {
     pub group_leader: u32,
     /// `comm`.
     pub comm: u32,
+    /// `tgid`.
+    pub tgid: u32,
     /// `signal`.
     pub signal: u32,
     /// `signal_struct.live`: how many threads of the process are not over.
@@ -288,4 +290,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 20 + 23 + 5 + 8 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 20 + 23 + 6 + 8 + 8 + 3 + 12));

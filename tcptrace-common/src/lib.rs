@@ -55,8 +55,8 @@ pub const PROGRAM_TIMEWAIT_BEGIN: &str = "timewait_begin";
 pub const PROGRAM_TIMEWAIT_END: &str = "timewait_end";
 /// `tp_btf/tcp_retransmit_synack`.
 pub const PROGRAM_RETRANSMIT_SYNACK: &str = "retransmit_synack";
-/// `tp_btf/sched_process_exec`.
-pub const PROGRAM_PROCESS_EXEC: &str = "process_exec";
+/// `tp_btf/task_rename`.
+pub const PROGRAM_PROCESS_RENAME: &str = "process_rename";
 /// `tp_btf/sched_process_exit`.
 pub const PROGRAM_PROCESS_EXIT: &str = "process_exit";
 /// `iter/tcp`.

@@ -72,7 +72,7 @@ pub const SYN_BUCKETS: u32 = 4096;
 /// request up after 63 s (`tcp_synack_retries` 5), or twice that with one more.
 pub const SYN_LIFE_NS: u64 = 127_000_000_000;
 /// One byte a process id, modulo this: not 0 when such a process may listen, so that only of few it
-/// is told that they run another program or are over. None is ever taken back: two processes may share one.
+/// is told that they have another name or are over. None is ever taken back: two processes may share one.
 pub const LISTENER_SLOTS: usize = 1 << 16;
 /// One count a local port.
 pub const PORTS: usize = 1 << 16;

@@ -4,11 +4,11 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcptrace_common::{
-    AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, KIND_ACCEPT, KIND_CLOSE,
-    KIND_ESTABLISHED, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_SEED,
-    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_PROCESS,
-    LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent,
-    PassiveOpenEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
+    AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, FIELDS_TASK, KIND_ACCEPT,
+    KIND_CLOSE, KIND_ESTABLISHED, KIND_EXIT, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
+    KIND_RENAME, KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT,
+    LOST_PROCESS, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION,
+    OpenEvent, PassiveOpenEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
     SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     handshake,
     maps::{EVENTS, count_loss, count_transition},
     socket::{Record, Socket, Tcp},
-    task,
+    task::{self, Process},
 };
 
 /// Reserves room for a `T`, lets `fill` write all of it, and submits; counts what finds no room.
@@ -246,22 +246,40 @@ pub fn accept<A: Access>(socket: &Socket<A>, listener: u64) {
     });
 }
 
-/// A process runs another program, or is over: the current one.
+/// A process has another name from now on.
 #[inline(always)]
-pub fn process(kind: u8) {
+pub fn renamed(process: &Process, comm: *const u8) {
     // SAFETY: the pointer is reserved room for the whole event.
     emit(LOST_PROCESS, |event: *mut ProcessEvent| unsafe {
-        let head = Head {
-            socket: 0,
-            cookie: 0,
-            kind,
-            old: 0,
-            new: 0,
-            fields: task::write_current(&mut (*event).task),
-            family: 0,
-        };
-        write_header(&head, &raw mut (*event).header);
+        process.write_as(comm, &mut (*event).task);
+        write_header(
+            &of_process(KIND_RENAME, FIELDS_TASK),
+            &raw mut (*event).header,
+        );
     });
+}
+
+/// The current process is over.
+#[inline(always)]
+pub fn exited() {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_PROCESS, |event: *mut ProcessEvent| unsafe {
+        let fields = task::write_current(&mut (*event).task);
+        write_header(&of_process(KIND_EXIT, fields), &raw mut (*event).header);
+    });
+}
+
+#[inline(always)]
+fn of_process(kind: u8, fields: u8) -> Head {
+    Head {
+        socket: 0,
+        cookie: 0,
+        kind,
+        old: 0,
+        new: 0,
+        fields,
+        family: 0,
+    }
 }
 
 /// A timewait socket takes over, or there was no room for one (0).

@@ -24,8 +24,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use tcptrace_common::{
-    KIND_EXEC, KIND_EXIT, KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE,
-    RECOVERED_RESET_RECEIVED, RECOVERED_RESET_SENT, TcpState,
+    KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE, RECOVERED_RESET_RECEIVED,
+    RECOVERED_RESET_SENT, TcpState,
 };
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     copies::{Copy, First, Occasion, Second},
     maps::{has, layout, scratch},
     socket::{Record, Socket},
+    task::Process,
 };
 
 /// Any transition of any socket, with BTF: `inet_sk_set_state`, `inet_sk_state_store`.
@@ -250,20 +251,22 @@ pub fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A process runs another program: the current one, by its new name.
-#[btf_tracepoint(function = "sched_process_exec")]
-pub fn process_exec(_: BtfTracePointContext) -> i32 {
-    if task::may_listen() {
-        emit::process(KIND_EXEC);
+/// A task has another name, by exec or by its own choice.
+#[btf_tracepoint(function = "task_rename")]
+pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
+    let process = Process::of(ctx.arg(0));
+    if process.is_leader() && process.may_listen() {
+        emit::renamed(&process, ctx.arg(1));
     }
     0
 }
 
 /// A thread is over, and perhaps its process with it: the current one.
 #[btf_tracepoint(function = "sched_process_exit")]
-pub fn process_exit(_: BtfTracePointContext) -> i32 {
-    if task::may_listen() && task::is_over() {
-        emit::process(KIND_EXIT);
+pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
+    let process = Process::of(ctx.arg(0));
+    if process.may_listen() && process.is_over() {
+        emit::exited();
     }
     0
 }

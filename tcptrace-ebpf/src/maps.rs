@@ -99,6 +99,7 @@ pub static LAYOUT: Layout = Layout {
         flags: 0,
         group_leader: 0,
         comm: 0,
+        tgid: 0,
         signal: 0,
         signal_live: 0,
     },

@@ -1,6 +1,9 @@
 //! Reading the current task: its process, not its thread.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_probe_read_kernel_str_bytes,
+};
 use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, LAYOUT_TASK, LISTENER_SLOTS, Task};
 
 use crate::{
@@ -34,39 +37,72 @@ pub fn write_current(to: &mut Task) -> u8 {
     }
 }
 
-/// The current process's place in [`LISTENER_PROCESSES`].
-#[inline(always)]
-fn listener_slot() -> Option<*mut u8> {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as usize;
-    let slots = LISTENER_PROCESSES.get_ptr_mut(0)?.cast::<u8>();
-    // SAFETY: within the map's one value.
-    Some(unsafe { slots.add(pid & (LISTENER_SLOTS - 1)) })
-}
-
 /// The current process listens.
 #[inline(always)]
 pub fn note_listener() {
-    if let Some(slot) = listener_slot() {
+    if let Some(slot) = slot((bpf_get_current_pid_tgid() >> 32) as u32) {
         // SAFETY: a map's value; any writer writes the same.
         unsafe { slot.write(1) };
     }
 }
 
-/// The current process may be one that listens.
+/// A process's place in [`LISTENER_PROCESSES`].
 #[inline(always)]
-pub fn may_listen() -> bool {
-    // SAFETY: a map's value.
-    listener_slot().is_some_and(|slot| unsafe { slot.read() } != 0)
+fn slot(pid: u32) -> Option<*mut u8> {
+    let slots = LISTENER_PROCESSES.get_ptr_mut(0)?.cast::<u8>();
+    // SAFETY: within the map's one value.
+    Some(unsafe { slots.add(pid as usize & (LISTENER_SLOTS - 1)) })
 }
 
-/// No thread of the current process is left: its last one is on its way out.
-#[inline(always)]
-pub fn is_over() -> bool {
-    // SAFETY: a helper without arguments, and probe reads from what it gives.
-    unsafe {
-        let task = bpf_get_current_task() as *const u8;
-        let signal: u64 = Probe::read(task, layout!(task.signal) as usize, 0);
-        let live: i32 = Probe::read(signal as *const u8, layout!(task.signal_live) as usize, 1);
+/// The process of a task.
+pub struct Process {
+    task: *const u8,
+    pid: u32,
+}
+
+impl Process {
+    #[inline(always)]
+    pub fn of(task: *const u8) -> Self {
+        // SAFETY: probe reads take any address.
+        let pid = unsafe { Probe::read(task, layout!(task.tgid) as usize, 0) };
+        Self { task, pid }
+    }
+
+    #[inline(always)]
+    fn pointer(&self, offset: u32) -> u64 {
+        // SAFETY: probe reads take any address.
+        unsafe { Probe::read(self.task, offset as usize, 0) }
+    }
+
+    /// The task is the one whose name the process has.
+    #[inline(always)]
+    pub fn is_leader(&self) -> bool {
+        self.pointer(layout!(task.group_leader)) == self.task as u64
+    }
+
+    /// It may be one that listens.
+    #[inline(always)]
+    pub fn may_listen(&self) -> bool {
+        // SAFETY: a map's value.
+        slot(self.pid).is_some_and(|slot| unsafe { slot.read() } != 0)
+    }
+
+    /// None of its threads is left: the last one is on its way out.
+    #[inline(always)]
+    pub fn is_over(&self) -> bool {
+        let signal = self.pointer(layout!(task.signal)) as *const u8;
+        // SAFETY: probe reads take any address.
+        let live: i32 = unsafe { Probe::read(signal, layout!(task.signal_live) as usize, 1) };
         live <= 0
+    }
+
+    /// Writes it, by another name.
+    #[inline(always)]
+    pub fn write_as(&self, comm: *const u8, to: &mut Task) {
+        to.pid = self.pid;
+        to.reserved = 0;
+        to.comm = [0; 16];
+        // SAFETY: the helper takes any address, and writes up to the name's end.
+        let _length = unsafe { bpf_probe_read_kernel_str_bytes(comm, &mut to.comm) };
     }
 }

@@ -8,11 +8,11 @@ mod fields;
 use tcptrace_common::{
     AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
     FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK, FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT,
-    KIND_CLOSE, KIND_ESTABLISHED, KIND_EXEC, KIND_EXIT, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
-    KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP, KIND_SYNACK_RETRANSMIT,
-    KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent, ProcessEvent, REASON_NONE,
-    ReleaseEvent, ResetEvent, SeedEvent, StepEvent, SynackRetransmitEvent, TcpState, TimewaitEvent,
-    TimewaitStepEvent, kind_of_transition,
+    KIND_CLOSE, KIND_ESTABLISHED, KIND_EXIT, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
+    KIND_RENAME, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP,
+    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent,
+    ProcessEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
+    SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use self::fields::{
@@ -89,7 +89,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         KIND_TIMEWAIT_STEP => ("timewait step", size_of::<TimewaitStepEvent>()),
         KIND_SYNACK_RETRANSMIT => ("SYN-ACK retransmit", size_of::<SynackRetransmitEvent>()),
         KIND_SEED => ("seed", size_of::<SeedEvent>()),
-        KIND_EXEC | KIND_EXIT => ("process", size_of::<ProcessEvent>()),
+        KIND_RENAME | KIND_EXIT => ("process", size_of::<ProcessEvent>()),
         _ => return Err(out_of_range("kind", kind)),
     };
     if bytes.len() != expected {
@@ -99,7 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
             actual: bytes.len(),
         });
     }
-    if matches!(kind, KIND_EXEC | KIND_EXIT) {
+    if matches!(kind, KIND_RENAME | KIND_EXIT) {
         return read_process(raw, kind);
     }
     let header = Header::read(raw)?;
@@ -270,8 +270,8 @@ fn read_process(raw: Raw<'_>, kind: u8) -> Result<Event, DecodeError> {
         socket: 0,
         cookie: None,
         recovered: false,
-        body: if kind == KIND_EXEC {
-            Body::Exec(task)
+        body: if kind == KIND_RENAME {
+            Body::Rename(task)
         } else {
             Body::Exit(task)
         },

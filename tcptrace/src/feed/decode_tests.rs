@@ -211,7 +211,10 @@ fn what_is_no_transition_decodes_to_exactly_what_was_sent() {
             bind: None,
         })
     );
-    for (kind, expected) in [(KIND_EXEC, Body::Exec(TASK)), (KIND_EXIT, Body::Exit(TASK))] {
+    for (kind, expected) in [
+        (KIND_RENAME, Body::Rename(TASK)),
+        (KIND_EXIT, Body::Exit(TASK)),
+    ] {
         assert_eq!(body(bytes_of(&process(kind))), expected);
     }
 }

@@ -67,8 +67,8 @@ pub enum Body {
     SynackRetransmit(Endpoints),
     /// A socket that is there (`iter/tcp`).
     Seed(Seed),
-    /// A process that listens runs another program (`sched_process_exec`): it has a new name.
-    Exec(Task),
+    /// A process that listens has another name, by exec or by its own choice (`task_rename`).
+    Rename(Task),
     /// A process that listened is over (`sched_process_exit`).
     Exit(Task),
 }
@@ -85,7 +85,7 @@ impl Body {
             | Self::Accept { endpoints, .. }
             | Self::TimewaitStep { endpoints, .. }
             | Self::Seed(Seed { endpoints, .. }) => Some(endpoints),
-            Self::Timewait { .. } | Self::Exec(_) | Self::Exit(_) => None,
+            Self::Timewait { .. } | Self::Rename(_) | Self::Exit(_) => None,
         }
     }
 }

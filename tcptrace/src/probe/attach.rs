@@ -10,7 +10,7 @@ use aya::{
     },
 };
 use tcptrace_common::{
-    PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_PROCESS_EXEC, PROGRAM_PROCESS_EXIT,
+    PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME,
     PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED, PROGRAM_SEND_RESET,
     PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT,
     PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT, SECOND_COPIES,
@@ -184,7 +184,7 @@ impl Attacher<'_> {
             (Hook::Process, Source::TpBtf) => {
                 types.process()?;
                 self.tp_btf_of(PROGRAM_PROCESS_EXIT, PROCESS_EXIT)?;
-                self.tp_btf(PROGRAM_PROCESS_EXEC, hook)
+                self.tp_btf(PROGRAM_PROCESS_RENAME, hook)
             }
             (Hook::Sockets, Source::Iter) => self.load_iter(),
             // Events tell their cookies, since there is BTF.

@@ -21,7 +21,7 @@ pub enum Hook {
     Timewait,
     /// What comes to a timewait socket.
     TimewaitProcess,
-    /// A process that listens runs another program, or is over.
+    /// A process that listens has another name, or is over.
     Process,
     /// The sockets that are there.
     Sockets,
@@ -54,7 +54,7 @@ impl Hook {
             Self::SendReset => "tcp_send_reset",
             Self::Timewait => "inet_twsk_alloc",
             Self::TimewaitProcess => "tcp_timewait_state_process",
-            Self::Process => "sched_process_exec",
+            Self::Process => "task_rename",
             Self::Sockets => "iter/tcp",
         }
     }
@@ -71,7 +71,7 @@ impl Hook {
             Self::SendReset => "RSTs that went out",
             Self::Timewait => "the entry into TIME_WAIT",
             Self::TimewaitProcess => "FINs that arrive late, during FIN_WAIT2 or after it",
-            Self::Process => "listening processes that exec, or exit",
+            Self::Process => "the names of listening processes, and their ends",
             Self::Sockets => "connections that existed before",
         }
     }

@@ -331,6 +331,7 @@ const GROUPS: [Group; 7] = [
         consequence: "comm is the thread's name",
         resolve: |btf, layout| {
             layout.task = TaskLayout {
+                tgid: btf.offset("task_struct", "tgid", 4)?,
                 signal: 0,
                 signal_live: 0,
                 flags: btf.offset("task_struct", "flags", 4)?,

@@ -280,7 +280,7 @@ impl Probe {
         }
     }
 
-    /// A process listened before: tell when it runs another program, or is over.
+    /// A process listened before: tell when it has another name, or is over.
     pub fn watch_process(&self, pid: u32) {
         self.listener_processes.add(pid);
     }

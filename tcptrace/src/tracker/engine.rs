@@ -82,7 +82,7 @@ impl Tracker {
                 self.updates.push(Update::SynackRetransmit(*listener));
             }
             Body::Seed(seed) => self.on_seed(at, seed),
-            Body::Exec(task) => self.listeners.exec(task),
+            Body::Rename(task) => self.listeners.name_process(task),
             Body::Exit(task) => self.listeners.exit(task.pid),
         }
     }
@@ -111,7 +111,7 @@ impl Tracker {
             | Body::TimewaitStep { .. }
             | Body::SynackRetransmit(_)
             | Body::Seed(_)
-            | Body::Exec(_)
+            | Body::Rename(_)
             | Body::Exit(_) => false,
         }
     }

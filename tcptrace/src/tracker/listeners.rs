@@ -301,8 +301,8 @@ impl Listeners {
         Some(owner.process.by(source))
     }
 
-    /// A process runs another program.
-    pub(super) fn exec(&mut self, task: &Task) {
+    /// A process has another name.
+    pub(super) fn name_process(&mut self, task: &Task) {
         if let Some(number) = self.by_pid.get(&task.pid)
             && let Some(owner) = self.owners.get_mut(number)
         {

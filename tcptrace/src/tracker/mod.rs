@@ -248,8 +248,8 @@ impl Tracker {
             .extend(after.map(|release| Update::Released(*release)));
     }
 
-    /// Processes that were found to hold listeners, and that are to be watched: they may run other
-    /// programs, or end.
+    /// Processes that were found to hold listeners, and that are to be watched: they may change their
+    /// names, or end.
     pub fn take_named(&mut self) -> Vec<u32> {
         self.listeners.take_named()
     }

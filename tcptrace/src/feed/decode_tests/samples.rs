@@ -260,7 +260,7 @@ pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("timewait step", bytes_of(&timewait_step())),
         ("SYN-ACK retransmit", bytes_of(&synack_retransmit())),
         ("seed", bytes_of(&seed())),
-        ("process", bytes_of(&process(KIND_EXEC))),
+        ("process", bytes_of(&process(KIND_RENAME))),
         ("process", bytes_of(&process(KIND_EXIT))),
     ]
 }

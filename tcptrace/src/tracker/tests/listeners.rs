@@ -342,7 +342,7 @@ fn a_process_has_its_name_of_the_moment_and_a_gone_one_says_so() {
         ..SERVER
     };
     let listener = listens(1, WILDCARD, SERVER);
-    let exec = process_event(Body::Exec(renamed));
+    let rename = process_event(Body::Rename(renamed));
     let exit = process_event(Body::Exit(SERVER));
     let other = process_event(Body::Exit(OTHER));
     let of = |listeners: &[Vec<Event>]| {
@@ -351,11 +351,14 @@ fn a_process_has_its_name_of_the_moment_and_a_gone_one_says_so() {
     };
     let one = |name: &str, gone| (200, name.to_owned(), gone);
     assert_eq!(of(&[listener.clone(), other]), one("server", false));
-    assert_eq!(of(&[listener.clone(), exec.clone()]), one("worker", false));
-    let over = [listener.clone(), exec.clone(), exit.clone()];
+    assert_eq!(
+        of(&[listener.clone(), rename.clone()]),
+        one("worker", false)
+    );
+    let over = [listener.clone(), rename.clone(), exit.clone()];
     assert_eq!(of(&over), one("worker", true));
     // Another process with that number is not the one that is gone.
-    let again = [listener, exit, listens(2, [10, 0, 0, 2], renamed), exec];
+    let again = [listener, exit, listens(2, [10, 0, 0, 2], renamed), rename];
     assert_eq!(of(&again), one("server", true));
 }
 

@@ -97,7 +97,7 @@ fn shows(event: &Event) -> bool {
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
         | Body::Seed(_)
-        | Body::Exec(_)
+        | Body::Rename(_)
         | Body::Exit(_) => false,
     }
 }

@@ -240,7 +240,7 @@ fn inside(body: &Body) -> Vec<(usize, Inside)> {
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
         | Body::Seed(_)
-        | Body::Exec(_)
+        | Body::Rename(_)
         | Body::Exit(_) => Vec::new(),
     }
 }
@@ -316,7 +316,7 @@ fn ends_there(event: &Event) -> bool {
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
         | Body::Seed(_)
-        | Body::Exec(_)
+        | Body::Rename(_)
         | Body::Exit(_) => false,
     }
 }
