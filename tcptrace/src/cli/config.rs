@@ -239,6 +239,8 @@ fn filter(args: FilterArgs) -> Filter {
         comm: args.comm,
         role: args.role,
         netns: args.netns,
+        cgroup: args.cgroup,
+        container: args.container,
         family: match (args.ipv4, args.ipv6) {
             (true, _) => Some(Family::Ipv4),
             (false, true) => Some(Family::Ipv6),

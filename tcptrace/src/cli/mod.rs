@@ -10,7 +10,7 @@ use crate::{
     probe::{AttachMode, Exclusion},
     render::Format,
     tracker::Role,
-    view::filter::{Cidr, Ports, Terms},
+    view::filter::{CgroupTerm, Cidr, ContainerTerm, Netns, Ports, Terms},
 };
 
 /// An eBPF tracer of the TCP connection lifecycle.
@@ -124,9 +124,17 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ROLES", value_parser = parse_terms::<Role>)]
     pub role: Option<Terms<Role>>,
 
-    /// The network namespace's inode number (`lsns -t net`).
-    #[arg(long, value_name = "INODES", value_parser = parse_terms::<u32>)]
-    pub netns: Option<Terms<u32>>,
+    /// The network namespace: inode number (`lsns -t net`), name (`ip netns`) or path.
+    #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<Netns>)]
+    pub netns: Option<Terms<Netns>>,
+
+    /// The cgroup the socket was made in: a path with all below it, or one name such as nginx.service.
+    #[arg(long, value_name = "CGROUPS", value_parser = parse_terms::<CgroupTerm>)]
+    pub cgroup: Option<Terms<CgroupTerm>>,
+
+    /// The container: its id or the beginning of it.
+    #[arg(long, value_name = "IDS", value_parser = parse_terms::<ContainerTerm>)]
+    pub container: Option<Terms<ContainerTerm>>,
 
     /// IPv4 only; an IPv4-mapped address is IPv4.
     #[arg(short = '4', long, conflicts_with = "ipv6")]

@@ -18,7 +18,10 @@ use tcptrace_common::{
 use self::fields::{
     Raw, read_bind, read_close, read_endpoints, read_handshake, read_owner, read_request, read_task,
 };
-use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival, Transition};
+use crate::feed::{
+    event::{Body, Details, Event, Seed, TimewaitArrival, Transition},
+    names::Numbers,
+};
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +61,27 @@ pub enum DecodeError {
 #[must_use]
 pub fn time_of(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|first| u64::from_ne_bytes(*first))
+}
+
+/// What an event needs names for, without a look at the rest of it.
+#[must_use]
+pub fn numbers_in(bytes: &[u8]) -> Numbers {
+    let raw = Raw(bytes);
+    let (has_owner, size) = match bytes.get(24) {
+        Some(&KIND_OPEN) => (true, size_of::<OpenEvent>()),
+        Some(&KIND_PASSIVE_OPEN) => (true, size_of::<PassiveOpenEvent>()),
+        Some(&KIND_SEED) => (true, size_of::<SeedEvent>()),
+        Some(&KIND_ESTABLISHED) => (false, size_of::<EstablishedEvent>()),
+        Some(_) | None => return Numbers::default(),
+    };
+    if bytes.len() != size {
+        return Numbers::default();
+    }
+    let (netns, interface) = (raw.u32(68), raw.u32(72));
+    Numbers {
+        cgroup: has_owner.then(|| raw.u64(80)).filter(|&cgroup| cgroup != 0),
+        interface: (netns != 0 && interface != 0).then_some((netns, interface)),
+    }
 }
 
 /// Decodes one event.

@@ -410,6 +410,29 @@ fn each_flag_of_the_socket_is_its_own() {
     }
 }
 
+#[test]
+fn what_needs_a_name_is_found_without_decoding() {
+    for (name, bytes) in samples() {
+        let endpoints = decode(&bytes).unwrap().body.endpoints().copied();
+        let expected = match name {
+            "open" | "passive open" | "seed" => (Some(7777), true),
+            "established" => (None, true),
+            _ => (None, false),
+        };
+        let numbers = numbers_in(&bytes);
+        assert_eq!(numbers.cgroup, expected.0, "{name}");
+        let interface = endpoints.and_then(|ends| ends.netns.zip(ends.interface));
+        assert_eq!(
+            numbers.interface,
+            interface.filter(|_| expected.1),
+            "{name}"
+        );
+        for cut in 0..bytes.len() {
+            assert_eq!(numbers_in(&bytes[..cut]), Numbers::default());
+        }
+    }
+}
+
 /// Every byte of a header's fixed fields survives, and the length was the kind's.
 fn assert_faithful(bytes: &[u8]) -> Result<(), TestCaseError> {
     let Ok(event) = decode(bytes) else {

@@ -1,12 +1,14 @@
 //! What a feed consists of: the same from the kernel and from a file.
 
-use super::event::Event;
+use super::{event::Event, names::Name};
 
 /// What the tracker is fed with, in true order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// Something happened.
     Event(Event),
+    /// The name of something that the next event may tell by its number.
+    Name(Name),
     /// Events were lost, somewhere since the last [`Item::Time`].
     Loss {
         /// How many.

@@ -1,6 +1,7 @@
 //! This host: its name, this boot of it, its kernel.
 
 pub mod cgroup;
+pub mod names;
 
 use std::ffi::OsString;
 

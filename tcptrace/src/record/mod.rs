@@ -5,7 +5,7 @@
 
 mod recorder;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -68,6 +68,51 @@ impl Serialize for Id {
     }
 }
 
+/// An address, and the zone that a link-local one is of (RFC 4007 §11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    address: IpAddr,
+    zone: Option<Arc<str>>,
+}
+
+impl Address {
+    /// Of a socket that is bound to `interface`, if it is.
+    pub(super) fn new(address: IpAddr, interface: Option<&Arc<str>>) -> Self {
+        let is_link_local = match address {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        Self {
+            address,
+            zone: interface.filter(|_| is_link_local).cloned(),
+        }
+    }
+
+    /// With a port, as in `192.0.2.7:443` and `[fe80::2%eth0]:443`.
+    #[must_use]
+    pub fn with_port(&self, port: impl fmt::Display) -> String {
+        match self.address {
+            IpAddr::V4(_) => format!("{self}:{port}"),
+            IpAddr::V6(_) => format!("[{self}]:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.zone {
+            Some(zone) => write!(f, "{}%{zone}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Where a connection runs between, and whose it is.
 #[derive(Clone, Debug, Serialize)]
 pub struct Identity {
@@ -81,22 +126,41 @@ pub struct Identity {
     pub family: Option<&'static str>,
     /// This side's address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub local_address: Option<IpAddr>,
+    pub local_address: Option<Address>,
     /// This side's port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_port: Option<u16>,
     /// The other side's address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote_address: Option<IpAddr>,
+    pub remote_address: Option<Address>,
     /// The other side's port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_port: Option<u16>,
     /// The network namespace's inode number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
-    /// The number of the interface that the socket is bound to, as to a link-local address.
+    /// The interface that the socket is bound to, as to a link-local address: its name, or its number
+    /// where the name is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub interface: Option<u32>,
+    pub interface: Option<Arc<str>>,
+    /// The socket's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The id of the socket's cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    /// That cgroup's path in the v2 hierarchy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Box<str>>,
+    /// The container that the path tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<Box<str>>,
+    /// The Kubernetes pod that it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<Box<str>>,
+    /// The systemd unit that it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Box<str>>,
     /// The process, in the initial pid namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -160,12 +224,6 @@ pub struct ConnectionRecord {
     /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
-    /// The socket's user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// The id of the socket's cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup_id: Option<u64>,
     /// Its first transition.
     #[serde(
         skip_serializing_if = "Option::is_none",
@@ -355,4 +413,29 @@ fn verdict<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn completeness<S: Serializer>(value: &Completeness, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_has_its_zone_and_no_other_has() {
+        let eth0: Arc<str> = "eth0".into();
+        let shown = |address: &str, interface| {
+            let address = Address::new(address.parse().unwrap(), interface);
+            (address.to_string(), address.with_port(443))
+        };
+        for (address, interface, alone, with_port) in [
+            ("fe80::2", Some(&eth0), "fe80::2%eth0", "[fe80::2%eth0]:443"),
+            ("febf::2", Some(&eth0), "febf::2%eth0", "[febf::2%eth0]:443"),
+            ("fe80::2", None, "fe80::2", "[fe80::2]:443"),
+            ("fec0::2", Some(&eth0), "fec0::2", "[fec0::2]:443"),
+            ("169.254.0.1", Some(&eth0), "169.254.0.1", "169.254.0.1:443"),
+            ("192.0.2.7", Some(&eth0), "192.0.2.7", "192.0.2.7:443"),
+        ] {
+            let expected = (alone.to_owned(), with_port.to_owned());
+            assert_eq!(shown(address, interface), expected);
+        }
+    }
 }

@@ -7,15 +7,16 @@ use nix::errno::Errno;
 use tcptrace_common::TcpState;
 
 use super::{
-    ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, Record, RecordBody,
-    ReleaseRecord, SCHEMA, TransitionRecord, family,
+    Address, ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, Record,
+    RecordBody, ReleaseRecord, SCHEMA, TransitionRecord, family,
 };
 use crate::{
     clock::{ClockReading, WallClock},
     feed::event::Endpoints,
     host::Host,
     tracker::{
-        Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, is_synchronized,
+        Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, Whose,
+        is_synchronized,
     },
 };
 
@@ -98,7 +99,7 @@ impl Recorder {
                     listener.id,
                     None,
                     Some(&listener.endpoints),
-                    listener.process.as_ref(),
+                    &listener.into(),
                 ),
                 from,
                 to,
@@ -145,8 +146,6 @@ impl Recorder {
             || (connection.state == TcpState::Established && ended.end_seen);
         let record = ConnectionRecord {
             identity: self.identity_of(connection),
-            uid: connection.owner.uid,
-            cgroup_id: connection.owner.cgroup,
             opened_at: connection.opened.map(|moment| self.wall(moment)),
             established_at: connection.established_at.map(|moment| self.wall(moment)),
             closed_at: ended.end_seen.then(|| self.wall(ended.closed_at)),
@@ -206,7 +205,7 @@ impl Recorder {
                     release.id,
                     Some(release.role),
                     release.endpoints.as_ref(),
-                    release.process.as_ref(),
+                    &release.whose,
                 ),
                 half_closed_us: release.half_closed_ns.map(micros),
                 peer_fin_at: release.peer_fin.map(|moment| self.wall(moment)),
@@ -256,7 +255,7 @@ impl Recorder {
             connection.id,
             Some(connection.role),
             connection.endpoints.as_ref(),
-            connection.process.as_ref(),
+            &connection.into(),
         )
     }
 
@@ -265,11 +264,22 @@ impl Recorder {
         id: u64,
         role: Option<Role>,
         ends: Option<&Endpoints>,
-        process: Option<&Process>,
+        whose: &Whose,
     ) -> Identity {
         // A listener's wildcard address is its address; a connection's is one not known yet.
         let known = |address: IpAddr| role.is_none() || !address.is_unspecified();
         let port = |port: u16| (port != 0).then_some(port);
+        let Whose {
+            owner,
+            named,
+            process,
+        } = whose;
+        let number = ends.and_then(|ends| ends.interface);
+        let interface = named
+            .interface
+            .clone()
+            .or_else(|| number.map(|number| number.to_string().into()));
+        let cgroup = named.cgroup.as_deref();
         Identity {
             id: Id {
                 run: Arc::clone(&self.host.run_id),
@@ -279,16 +289,24 @@ impl Recorder {
             family: ends.map(|ends| family(ends.local_address)),
             local_address: ends
                 .map(|ends| ends.local_address)
-                .filter(|&address| known(address)),
+                .filter(|&address| known(address))
+                .map(|address| Address::new(address, interface.as_ref())),
             local_port: ends.and_then(|ends| port(ends.local_port)),
             remote_address: ends
                 .map(|ends| ends.remote_address)
-                .filter(|address| !address.is_unspecified()),
+                .filter(|address| !address.is_unspecified())
+                .map(|address| Address::new(address, interface.as_ref())),
             remote_port: ends.and_then(|ends| port(ends.remote_port)),
             netns: ends.and_then(|ends| ends.netns),
-            interface: ends.and_then(|ends| ends.interface),
+            interface,
+            uid: owner.uid,
+            cgroup_id: owner.cgroup,
+            cgroup: cgroup.map(|cgroup| cgroup.path.clone()),
+            container_id: cgroup.and_then(|cgroup| cgroup.container_id.clone()),
+            pod_uid: cgroup.and_then(|cgroup| cgroup.pod_uid.clone()),
+            unit: cgroup.and_then(|cgroup| cgroup.unit.clone()),
             pid: process.map(|process| process.pid),
-            comm: process.map(Process::name),
+            comm: process.as_ref().map(Process::name),
             pid_source: process.map(|process| process.source.name()),
             pid_gone: process.is_some_and(|process| process.gone),
         }

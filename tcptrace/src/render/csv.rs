@@ -8,7 +8,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 60] = [
+const COLUMNS: [&str; 64] = [
     "type",
     "time",
     "host",
@@ -69,6 +69,10 @@ const COLUMNS: [&str; 60] = [
     "end_seen",
     "interface",
     "pid_gone",
+    "cgroup",
+    "container_id",
+    "pod_uid",
+    "unit",
 ];
 
 /// Appends the header.

@@ -3,15 +3,13 @@
 //! Time, process, role, both ends, what happened, how long it took, and what is worth adding.
 //! Columns keep their place: one that must grow for a long address stays grown.
 
-use std::net::SocketAddr;
-
 use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::units::{bytes, duration};
 use crate::{
     record::{
-        ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, ReleaseRecord,
+        Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, ReleaseRecord,
         TransitionRecord,
     },
     tracker::{Completeness, Role, Verdict},
@@ -227,10 +225,9 @@ impl Table {
     }
 
     fn blank(&self, time: Timestamp, identity: &Identity) -> Row {
-        let end = |address: Option<std::net::IpAddr>, port: Option<u16>| match (address, port) {
-            (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
-            (Some(std::net::IpAddr::V6(address)), None) => format!("[{address}]:-"),
-            (Some(address), None) => format!("{address}:-"),
+        let end = |address: Option<&Address>, port: Option<u16>| match (address, port) {
+            (Some(address), Some(port)) => address.with_port(port),
+            (Some(address), None) => address.with_port("-"),
             (None, Some(port)) => format!("-:{port}"),
             (None, None) => dash(),
         };
@@ -241,8 +238,8 @@ impl Table {
                 (_, _) => dash(),
             },
             role: identity.role.map_or("listen", Role::name),
-            local: end(identity.local_address, identity.local_port),
-            remote: end(identity.remote_address, identity.remote_port),
+            local: end(identity.local_address.as_ref(), identity.local_port),
+            remote: end(identity.remote_address.as_ref(), identity.remote_port),
             what: String::new(),
             style: PLAIN,
             took: String::new(),

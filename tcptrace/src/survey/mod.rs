@@ -19,7 +19,11 @@ use std::{
 use hashbrown::HashSet;
 
 use crate::{
-    feed::event::{Endpoints, Seed, SocketOwner},
+    feed::{
+        event::{Endpoints, Seed, SocketOwner},
+        names::Name,
+    },
+    host::names::interfaces_here,
     probe::{Hook, Probe, SocketWalk, Source},
     survey::diag::{
         Diag, DiagSocket, Family,
@@ -47,6 +51,8 @@ struct Outcome {
     listed: Option<Vec<Listed>>,
     /// Some of what sock_diag listed is missing.
     torn: bool,
+    /// The interfaces of each namespace.
+    interfaces: Vec<Name>,
     /// What went wrong, each once.
     errors: BTreeSet<String>,
 }
@@ -79,7 +85,9 @@ pub enum Step {
         listing: bool,
     },
     /// It is over, and all its sockets were taken from the ring.
-    Ends(WalkEnd),
+    ///
+    /// With it the names of the interfaces in each namespace.
+    Ends(WalkEnd, Vec<Name>),
 }
 
 /// What is known at a moment.
@@ -197,6 +205,7 @@ impl Survey {
                 let complete = *lost_before == at.lost_sockets && !outcome.torn;
                 let listed = outcome.listed.take();
                 let namespaces = std::mem::take(&mut outcome.namespaces);
+                let interfaces = std::mem::take(&mut outcome.interfaces);
                 for why in std::mem::take(&mut outcome.errors) {
                     self.complain(&why);
                 }
@@ -208,11 +217,12 @@ impl Survey {
                     Some(RETRY)
                 };
                 self.state = State::Waiting(rest.map_or(u64::MAX, |rest| after(at.now_ns, rest)));
-                Some(Step::Ends(WalkEnd {
+                let end = WalkEnd {
                     namespaces,
                     complete,
                     listed,
-                }))
+                };
+                Some(Step::Ends(end, interfaces))
             }
         }
     }
@@ -270,8 +280,9 @@ fn walk_all(
     let found =
         namespaces::find(
             |namespace| match next().and_then(|walk| walk_one(&namespace, walk)) {
-                Ok(()) => {
+                Ok(interfaces) => {
                     outcome.namespaces.insert(namespace.inode);
+                    outcome.interfaces.extend(interfaces);
                 }
                 Err(why) => {
                     outcome.errors.insert(why);
@@ -291,14 +302,18 @@ fn list_all() -> Outcome {
     let mut outcome = Outcome::default();
     let mut listed = Vec::new();
     let found = namespaces::find(|namespace| {
-        let list = || list_one(namespace.inode, &mut listed);
+        let list = || {
+            let whole = list_one(namespace.inode, &mut listed)?;
+            Ok((whole, interfaces_here(namespace.inode)))
+        };
         let outcome_here = namespace
             .enter(list)
             .map_err(|error| format!("entering a network namespace: {error}"))
-            .and_then(|listed| listed);
+            .and_then(|listed: Result<_, String>| listed);
         match outcome_here {
-            Ok(whole) => {
+            Ok((whole, interfaces)) => {
                 outcome.namespaces.insert(namespace.inode);
+                outcome.interfaces.extend(interfaces);
                 outcome.torn |= !whole;
             }
             Err(why) => {
@@ -355,8 +370,9 @@ fn to_listed(socket: &DiagSocket, netns: u32) -> Listed {
     }
 }
 
-fn walk_one(namespace: &Namespace, walk: SocketWalk) -> Result<(), String> {
+fn walk_one(namespace: &Namespace, walk: SocketWalk) -> Result<Vec<Name>, String> {
+    let netns = namespace.inode;
     namespace
-        .enter(|| walk.run())
+        .enter(|| walk.run().map(|()| interfaces_here(netns)))
         .map_err(|error| format!("entering a network namespace: {error}"))?
 }

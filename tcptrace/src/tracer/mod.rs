@@ -15,6 +15,7 @@ use crate::{
     clock::{self, ClockReading},
     feed::decode::decode,
     feed::pump::{BATCH, Drain, IDLE, REST},
+    host::names::Names,
     probe::{Hook, Losses, Probe, Source},
     survey::lookups::Lookups,
     survey::{self, Survey, owners},
@@ -70,6 +71,7 @@ pub struct Tracer<C> {
     /// found. Those of a large host are named a little later.
     walk_from_ns: u64,
     lookups: Lookups,
+    names: Names,
     lost: Losses,
 }
 
@@ -95,6 +97,7 @@ impl<C: Consumer> Tracer<C> {
             walk_from_ns: now.saturating_add(OWNERS_FIRST_NS),
             survey: Survey::new(&probe, resync),
             lookups: Lookups::default(),
+            names: Names::default(),
             probe,
             tracker: Tracker::new(TrackerConfig { sources, ..tracker }),
             consumer,
@@ -158,7 +161,16 @@ impl<C: Consumer> Tracer<C> {
         };
         match self.survey.poll(&mut self.probe, moment) {
             Some(survey::Step::Begins { listing }) => self.tracker.begin_walk(now, listing),
-            Some(survey::Step::Ends(end)) => {
+            Some(survey::Step::Ends(end, interfaces)) => {
+                let Self {
+                    names,
+                    tracker,
+                    consumer,
+                    ..
+                } = self;
+                for name in interfaces {
+                    names.learn(name, |name| feed(tracker, consumer, &Item::Name(name)));
+                }
                 self.seeded.send_if_modified(|seeded| {
                     let first = end.complete && !*seeded;
                     *seeded |= end.complete;
@@ -214,10 +226,12 @@ impl<C: Consumer> Drain for Tracer<C> {
             tracker,
             consumer,
             malformed,
+            names,
             ..
         } = self;
         let mut last_ns = 0;
         let taken = probe.drain(BATCH, |bytes| {
+            names.find(bytes, |name| feed(tracker, consumer, &Item::Name(name)));
             let item = match decode(bytes) {
                 Ok(event) => {
                     last_ns = event.time_ns;

@@ -127,6 +127,7 @@ impl<R: Read> Replay<R> {
                     };
                     feed(tracker, consumer, &Item::Loss { events, place });
                 }
+                Block::Name(name) => feed(tracker, consumer, &Item::Name(name)),
                 Block::Time { monotonic_ns } => {
                     feed(tracker, consumer, &Item::Time(monotonic_ns));
                 }

@@ -7,6 +7,7 @@ use tcptrace_common::TcpState;
 use super::{
     lifecycle::Step,
     listeners::Listeners,
+    names::{Named, Names},
     release::Allocation,
     terms::{At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
 };
@@ -31,6 +32,8 @@ pub struct Connection {
     pub endpoints: Option<Endpoints>,
     /// Whose socket it is.
     pub owner: SocketOwner,
+    /// What of it is known by name.
+    pub named: Named,
     /// Which process it belongs to.
     pub process: Option<Process>,
     /// Its first transition.
@@ -99,6 +102,7 @@ impl Connection {
             established: false,
             endpoints: None,
             owner: SocketOwner::default(),
+            named: Named::default(),
             process: None,
             opened: None,
             established_at: None,
@@ -179,6 +183,16 @@ impl Connection {
             (!ports.contains(&0) && ports[0] != ports[1])
                 || (!addresses.iter().any(IpAddr::is_unspecified) && addresses[0] != addresses[1])
         })
+    }
+
+    /// Takes over the names of what is known by number now, and was not before.
+    pub(super) fn learn_names(&mut self, names: &Names) {
+        if self.named.cgroup.is_none() && self.owner.cgroup.is_some() {
+            self.named.cgroup = names.cgroup(&self.owner);
+        }
+        if let (None, Some(ends)) = (&self.named.interface, &self.endpoints) {
+            self.named.interface = names.interface(ends);
+        }
     }
 
     /// Takes over what the event knows better: ports and addresses that were missing.

@@ -173,6 +173,7 @@ impl Tracker {
         let mut connection = Connection::new(id, at.socket, Role::Unknown, transition.new);
         connection.completeness = Completeness::Gap;
         connection.learn(at, &transition.details, &self.listeners);
+        connection.learn_names(&self.names);
         self.updates.push(Update::Stray {
             connection,
             from: transition.old,
@@ -268,6 +269,7 @@ impl Tracker {
             self.stats.attempts += 1;
         }
         let mut connection = connection;
+        connection.learn_names(&self.names);
         if connection.walk == 0 {
             connection.walk = self.resync.walk;
         }
@@ -307,6 +309,7 @@ impl Tracker {
             .state_since
             .map(|since| time.get().saturating_sub(since.get()));
         connection.learn(at, &transition.details, &self.listeners);
+        connection.learn_names(&self.names);
         connection.learn_step(step, time, transition.fin_left);
         if step == Step::Established {
             let fields = handshake_fields(&transition.details);

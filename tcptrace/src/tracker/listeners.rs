@@ -16,9 +16,10 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Tracker, Update,
+    names::Named,
     terms::{At, Moment, Process, ProcessSource},
 };
-use crate::feed::event::{Bind, Details, Endpoints, Task};
+use crate::feed::event::{Bind, Details, Endpoints, SocketOwner, Task};
 
 /// Where sockets listen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,7 +32,7 @@ struct Place {
 }
 
 /// A listening socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Unique within a run of the tracker, among connections too.
     pub id: u64,
@@ -43,6 +44,10 @@ pub struct Listener {
     pub bind: Option<Bind>,
     /// `skc_cookie`, where it has one.
     pub cookie: Option<u64>,
+    /// Whose socket it is.
+    pub owner: SocketOwner,
+    /// What of it is known by name.
+    pub named: Named,
     /// Who called listen().
     pub process: Option<Process>,
     /// CLOSE→LISTEN; `None` for one that was there before.
@@ -75,9 +80,9 @@ impl Tracker {
         self.give_up_previous(at);
         let Details::Open {
             endpoints,
+            owner,
             task,
             bind,
-            ..
         } = details
         else {
             return;
@@ -87,13 +92,15 @@ impl Tracker {
             socket: at.socket,
             endpoints: *endpoints,
             bind: *bind,
+            owner: *owner,
+            named: self.names.of(owner, endpoints),
             cookie: at.cookie,
             process: Process::new(task, ProcessSource::Listen),
             since: Some(at.time),
             walk: 0,
         };
         self.updates.push(Update::Listener {
-            listener,
+            listener: listener.clone(),
             began: true,
             time: at.time,
         });
@@ -114,6 +121,8 @@ impl Tracker {
                 socket: at.socket,
                 endpoints: *endpoints,
                 bind: None,
+                owner: SocketOwner::default(),
+                named: self.names.of(&SocketOwner::default(), endpoints),
                 cookie: at.cookie,
                 process: None,
                 since: None,

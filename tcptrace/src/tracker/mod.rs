@@ -15,6 +15,7 @@ mod engine;
 mod handshake;
 mod lifecycle;
 mod listeners;
+mod names;
 mod release;
 mod releases;
 mod resync;
@@ -35,7 +36,8 @@ pub use self::{
     connection::Connection,
     ended::Ended,
     listeners::Listener,
-    release::{Outcome, Release, TimeWaitSource},
+    names::Named,
+    release::{Outcome, Release, TimeWaitSource, Whose},
     releases::{Looked, Lookup},
     resync::{Drift, Listed, Owners, WalkEnd},
     stats::{Snapshot, TrackerStats},
@@ -44,8 +46,8 @@ pub use self::{
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
-    ended::EndedQueue, listeners::Listeners, releases::Releases, resync::Resync, store::Store,
-    time_waits::TimeWaits,
+    ended::EndedQueue, listeners::Listeners, names::Names, releases::Releases, resync::Resync,
+    store::Store, time_waits::TimeWaits,
 };
 pub use crate::feed::item::{Item, LossPlace};
 
@@ -104,6 +106,7 @@ pub struct Tracker {
     releases: Releases,
     time_waits: TimeWaits,
     resync: Resync,
+    names: Names,
     config: TrackerConfig,
     next_id: u64,
     stats: TrackerStats,
@@ -127,6 +130,7 @@ impl Tracker {
             releases: Releases::new(config.max_releases),
             time_waits: TimeWaits::new(config.max_time_waits),
             resync: Resync::default(),
+            names: Names::default(),
             config,
             next_id: 1,
             stats: TrackerStats::default(),
@@ -140,6 +144,7 @@ impl Tracker {
     pub fn take(&mut self, item: &Item) -> Drain<'_, Update> {
         match item {
             Item::Event(event) => self.on_event(event),
+            Item::Name(name) => self.names.learn(name),
             &Item::Loss { events, place } => self.on_loss(events, place),
             &Item::Time(now_ns) => self.settle(now_ns),
         }

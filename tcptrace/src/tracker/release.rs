@@ -1,7 +1,12 @@
 //! What is learnt of a connection on its timewait socket, some of it after its record.
 
-use super::terms::{Moment, Process, Role};
-use crate::feed::event::Endpoints;
+use super::{
+    connection::Connection,
+    listeners::Listener,
+    names::Named,
+    terms::{Moment, Process, Role},
+};
+use crate::feed::event::{Endpoints, SocketOwner};
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,37 @@ impl Outcome {
     }
 }
 
+/// Whose a connection or a listener is.
+#[derive(Clone, Debug)]
+pub struct Whose {
+    /// Its user and its cgroup.
+    pub owner: SocketOwner,
+    /// What of it is known by name.
+    pub named: Named,
+    /// Its process.
+    pub process: Option<Process>,
+}
+
+impl From<&Connection> for Whose {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            owner: connection.owner,
+            named: connection.named.clone(),
+            process: connection.process,
+        }
+    }
+}
+
+impl From<&Listener> for Whose {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            owner: listener.owner,
+            named: listener.named.clone(),
+            process: listener.process,
+        }
+    }
+}
+
 /// What was learnt of a connection after its record.
 #[derive(Clone, Debug)]
 pub struct Release {
@@ -77,7 +113,7 @@ pub struct Release {
     /// The connection's.
     pub endpoints: Option<Endpoints>,
     /// The connection's.
-    pub process: Option<Process>,
+    pub whose: Whose,
     /// When it was learnt.
     pub time: Moment,
     /// The peer's FIN came.

@@ -11,8 +11,8 @@ use super::{
     Tracker, Update,
     connection::Connection,
     ended::Ended,
-    release::{Allocation, Outcome, Release, TimeWaitSource},
-    terms::{At, Moment, Process, Role},
+    release::{Allocation, Outcome, Release, TimeWaitSource, Whose},
+    terms::{At, Moment, Role},
     time_waits::Resident,
     timewait,
 };
@@ -26,7 +26,7 @@ pub(super) struct Waiting {
     pub(super) id: u64,
     role: Role,
     endpoints: Option<Endpoints>,
-    process: Option<Process>,
+    whose: Whose,
     first_fin: Option<Moment>,
     fin_acked: Option<Moment>,
     closed_at: Moment,
@@ -52,7 +52,7 @@ impl Waiting {
             id: connection.id,
             role: connection.role,
             endpoints: connection.endpoints,
-            process: connection.process,
+            whose: connection.into(),
             first_fin: connection.first_fin,
             fin_acked: connection.fin_acked,
             closed_at,
@@ -64,12 +64,12 @@ impl Waiting {
     }
 
     /// The same, in TIME_WAIT.
-    const fn resident(&self, timewait: Option<u64>) -> Resident {
+    fn resident(&self, timewait: Option<u64>) -> Resident {
         Resident {
             id: self.id,
             socket: self.socket,
             role: self.role,
-            process: self.process,
+            whose: self.whose.clone(),
             timewait,
         }
     }
@@ -99,7 +99,7 @@ impl Waiting {
             id: self.id,
             role: self.role,
             endpoints: self.endpoints,
-            process: self.process,
+            whose: self.whose.clone(),
             time,
             peer_fin,
             fin_wait2_ns: until_fin(self.fin_acked),

@@ -17,7 +17,7 @@ use super::{
     listeners::Listener,
     terms::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
-use crate::feed::event::{Bind, Endpoints, Seed, SocketOwner};
+use crate::feed::event::{Endpoints, Seed, SocketOwner};
 
 /// A socket whose last event is younger than this is not judged by a walk: one that was just made
 /// may not be listed yet, and before Linux 6.1 the walk does not wait for a transition under way.
@@ -290,10 +290,10 @@ impl Tracker {
             ref endpoints,
             ref owner,
             inode,
-            bind,
+            ..
         } = seed;
         let id = match state {
-            TcpState::Listen => self.seed_listener(at, endpoints, bind),
+            TcpState::Listen => self.seed_listener(at, seed),
             TcpState::Established
             | TcpState::SynSent
             | TcpState::SynRecv
@@ -355,26 +355,29 @@ impl Tracker {
     }
 
     /// Answers the id of a listener that was not known.
-    fn seed_listener(&mut self, at: At, endpoints: &Endpoints, bind: Option<Bind>) -> Option<u64> {
+    fn seed_listener(&mut self, at: At, seed: &Seed) -> Option<u64> {
         if self.listeners.found(at.socket, self.resync.walk) {
             return None;
         }
         let listener = Listener {
             id: self.take_id(),
             socket: at.socket,
-            endpoints: *endpoints,
+            endpoints: seed.endpoints,
+            owner: seed.owner,
+            named: self.names.of(&seed.owner, &seed.endpoints),
             cookie: at.cookie,
-            bind,
+            bind: seed.bind,
             // Who called listen() was not seen.
             process: None,
             since: None,
             walk: self.resync.walk,
         };
+        let id = listener.id;
         if !self.listeners.insert(listener) {
             self.stats.listeners_refused += 1;
             return None;
         }
-        Some(listener.id)
+        Some(id)
     }
 
     /// Answers the id of a connection that was not known.
@@ -393,6 +396,7 @@ impl Tracker {
                 if held.owner == SocketOwner::default() {
                     held.owner = *owner;
                 }
+                held.learn_names(&self.names);
                 let settled = at.time.get().saturating_sub(held.touched.get()) > SETTLED_NS;
                 if held.state != state && settled {
                     let was = held.state;

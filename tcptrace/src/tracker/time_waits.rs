@@ -8,8 +8,8 @@ use hashbrown::HashMap;
 use super::{
     Tracker, Update,
     ended::Ended,
-    release::{Outcome, Release},
-    terms::{At, Moment, Process, Role},
+    release::{Outcome, Release, Whose},
+    terms::{At, Moment, Role},
 };
 use crate::feed::event::Endpoints;
 
@@ -23,7 +23,7 @@ pub(super) struct Resident {
     /// The full socket it had.
     pub(super) socket: u64,
     pub(super) role: Role,
-    pub(super) process: Option<Process>,
+    pub(super) whose: Whose,
     /// The timewait socket's address, where it is known.
     pub(super) timewait: Option<u64>,
 }
@@ -121,7 +121,7 @@ impl Resident {
             id: self.id,
             role: self.role,
             endpoints: Some(place),
-            process: self.process,
+            whose: self.whose,
             time,
             peer_fin: None,
             fin_wait2_ns: None,
@@ -157,7 +157,7 @@ impl Tracker {
             id: connection.id,
             socket: connection.socket,
             role: connection.role,
-            process: connection.process,
+            whose: connection.into(),
             timewait,
         };
         self.enter_time_wait(resident, connection.endpoints, at.time);

@@ -4,12 +4,20 @@
 //! a row must not be lost to that. While a connection cannot be judged yet, the answer is
 //! [`Decision::Later`], and its rows wait.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, str::FromStr};
+use std::{
+    fmt,
+    net::IpAddr,
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
 use crate::{
     feed::event::Endpoints,
+    host::cgroup::Cgroup,
     tracker::{Connection, Listener, Process, Release, Role},
 };
 
@@ -122,6 +130,78 @@ impl FromStr for Role {
     }
 }
 
+/// A network namespace: its inode number, a name as `ip netns` gives it, or a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netns(u32);
+
+impl FromStr for Netns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(inode) = text.parse() {
+            return Ok(Self(inode));
+        }
+        if text.is_empty() {
+            return Err(
+                "expected an inode number, a name or a path of a network namespace".to_owned(),
+            );
+        }
+        let path = if text.contains('/') {
+            PathBuf::from(text)
+        } else {
+            Path::new("/run/netns").join(text)
+        };
+        let inode = std::fs::metadata(&path)
+            .map_err(|error| {
+                format!(
+                    "{}: {error}; expected an inode number (`lsns -t net`), a name (`ip netns`) or a path such as /proc/1234/ns/net",
+                    path.display()
+                )
+            })?
+            .ino();
+        u32::try_from(inode)
+            .map(Self)
+            .map_err(|_| format!("{} is no network namespace", path.display()))
+    }
+}
+
+/// A cgroup's path, which stands for all below it, or one name in it such as `nginx.service`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupTerm(String);
+
+impl FromStr for CgroupTerm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || (!text.starts_with('/') && text.contains('/')) {
+            return Err(
+                "expected a path from the hierarchy's root such as /system.slice, or one name such as nginx.service"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The beginning of a container's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerTerm(String);
+
+impl FromStr for ContainerTerm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex || !(1..=64).contains(&text.len()) {
+            return Err(
+                "expected a container's id or the beginning of it, hexadecimal digits; names are not known to the kernel"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
 /// IPv4 or IPv6; an IPv4-mapped address is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -148,8 +228,12 @@ pub struct Filter {
     pub comm: Option<Terms<String>>,
     /// Who opened it.
     pub role: Option<Terms<Role>>,
-    /// The network namespace's inode number.
-    pub netns: Option<Terms<u32>>,
+    /// The network namespace.
+    pub netns: Option<Terms<Netns>>,
+    /// The cgroup, or one that it lies in.
+    pub cgroup: Option<Terms<CgroupTerm>>,
+    /// The container.
+    pub container: Option<Terms<ContainerTerm>>,
     /// The family.
     pub family: Option<Family>,
 }
@@ -158,6 +242,7 @@ pub struct Filter {
 struct Subject<'a> {
     ends: Option<&'a Endpoints>,
     process: Option<&'a Process>,
+    cgroup: Option<&'a Cgroup>,
     /// `None` for a listener.
     role: Option<Role>,
     /// It is over: what is not known now never will be.
@@ -171,6 +256,7 @@ impl Filter {
         self.judge(&Subject {
             ends: connection.endpoints.as_ref(),
             process: connection.process.as_ref(),
+            cgroup: connection.named.cgroup.as_deref(),
             role: Some(connection.role),
             over,
         })
@@ -182,6 +268,7 @@ impl Filter {
         self.judge(&Subject {
             ends: Some(&listener.endpoints),
             process: listener.process.as_ref(),
+            cgroup: listener.named.cgroup.as_deref(),
             role: None,
             over: true,
         })
@@ -192,7 +279,8 @@ impl Filter {
     pub fn release(&self, release: &Release) -> Decision {
         self.judge(&Subject {
             ends: release.endpoints.as_ref(),
-            process: release.process.as_ref(),
+            process: release.whose.process.as_ref(),
+            cgroup: release.whose.named.cgroup.as_deref(),
             role: Some(release.role),
             over: true,
         })
@@ -214,7 +302,7 @@ impl Filter {
         }
     }
 
-    fn decisions(&self, subject: &Subject<'_>) -> [Decision; 9] {
+    fn decisions(&self, subject: &Subject<'_>) -> [Decision; 11] {
         let over = subject.over;
         let local = subject.ends.map_or(0, |ends| ends.local_port);
         let remote = subject.ends.map_or(0, |ends| ends.remote_port);
@@ -262,10 +350,23 @@ impl Filter {
                 // Crossed SYNs make an active open simultaneous, but that is rare and soon.
                 terms.judge(true, |role| subject.role == Some(*role))
             })),
-            by(self
-                .netns
-                .as_ref()
-                .map(|terms| terms.judge(over || netns.is_some(), |inode| netns == Some(*inode)))),
+            by(self.netns.as_ref().map(|terms| {
+                terms.judge(over || netns.is_some(), |wanted| netns == Some(wanted.0))
+            })),
+            // It is told with the first event, or never.
+            by(self.cgroup.as_ref().map(|terms| {
+                terms.judge(true, |term| {
+                    subject
+                        .cgroup
+                        .is_some_and(|cgroup| cgroup.is_within(&term.0))
+                })
+            })),
+            by(self.container.as_ref().map(|terms| {
+                let id = subject
+                    .cgroup
+                    .and_then(|cgroup| cgroup.container_id.as_deref());
+                terms.judge(true, |term| id.is_some_and(|id| id.starts_with(&term.0)))
+            })),
             by(self.family.map(|family| match (addresses, over) {
                 (Some([local, _]), _) if local.is_ipv4() == (family == Family::Ipv4) => {
                     Decision::Show

@@ -34,6 +34,7 @@ fn judge(
     filter.judge(&Subject {
         ends,
         process,
+        cgroup: None,
         role: Some(Role::Active),
         over,
     })
@@ -170,6 +171,53 @@ fn every_filter_must_pass() {
 }
 
 #[test]
+fn a_cgroup_or_a_container_is_asked_for_by_what_the_socket_tells() {
+    let id = "0123456789abcdef".repeat(4);
+    let cgroup = Cgroup::new(&format!("/system.slice/docker-{id}.scope"));
+    let judge = |filter: &Filter, cgroup| {
+        filter.judge(&Subject {
+            ends: None,
+            process: None,
+            cgroup,
+            role: Some(Role::Active),
+            over: false,
+        })
+    };
+    let of_cgroup = |text| Filter {
+        cgroup: terms(text),
+        ..Filter::default()
+    };
+    let of_container = |text| Filter {
+        container: terms(text),
+        ..Filter::default()
+    };
+    for (filter, decision, unknown) in [
+        (of_cgroup("/system.slice"), Decision::Show, Decision::Hide),
+        (
+            of_cgroup("/user.slice,system.slice"),
+            Decision::Show,
+            Decision::Hide,
+        ),
+        (of_cgroup("nginx.service"), Decision::Hide, Decision::Hide),
+        (of_cgroup("!system.slice"), Decision::Hide, Decision::Show),
+        (of_container("0123456789ab"), Decision::Show, Decision::Hide),
+        (of_container("0123456789AB"), Decision::Show, Decision::Hide),
+        (of_container("123456789ab"), Decision::Hide, Decision::Hide),
+        (of_container("!0123"), Decision::Hide, Decision::Show),
+    ] {
+        assert_eq!(judge(&filter, Some(&cgroup)), decision, "{filter:?}");
+        assert_eq!(judge(&filter, None), unknown, "{filter:?}");
+    }
+}
+
+#[test]
+fn a_namespace_is_asked_for_by_number_or_by_path() {
+    let own = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+    let by_path: Netns = "/proc/self/ns/net".parse().unwrap();
+    assert_eq!(by_path, own.to_string().parse().unwrap());
+}
+
+#[test]
 fn bad_terms_are_refused_with_the_reason() {
     for (text, reason) in [
         ("", "expected a port"),
@@ -181,6 +229,25 @@ fn bad_terms_are_refused_with_the_reason() {
     ] {
         let error = text.parse::<Terms<Ports>>().unwrap_err();
         assert!(error.contains(reason), "{text:?}: {error}");
+    }
+    for (text, reason) in [
+        ("", "expected an inode number"),
+        (
+            "no-such-namespace",
+            "/run/netns/no-such-namespace: No such file",
+        ),
+        ("/no/such/file", "expected an inode number"),
+    ] {
+        let error = text.parse::<Terms<Netns>>().unwrap_err();
+        assert!(error.contains(reason), "{text:?}: {error}");
+    }
+    for text in ["", "system.slice/nginx.service"] {
+        let error = text.parse::<Terms<CgroupTerm>>().unwrap_err();
+        assert!(error.contains("expected a path"), "{text:?}: {error}");
+    }
+    for text in ["", "web-1", &"0".repeat(65)] {
+        let error = text.parse::<Terms<ContainerTerm>>().unwrap_err();
+        assert!(error.contains("expected a container's id"), "{error}");
     }
     let error = "10.0.0.0/33".parse::<Terms<Cidr>>().unwrap_err();
     assert!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::format::{
-    LossKind, push_event, write_clock, write_end, write_events, write_loss, write_time,
+    LossKind, push_event, write_clock, write_end, write_events, write_loss, write_name, write_time,
 };
 use crate::{
     clock::{self, ClockReading, WallClock},
@@ -15,6 +15,7 @@ use crate::{
         decode::time_of,
         pump::{BATCH, Drain, IDLE},
     },
+    host::names::Names,
     probe::{Losses, Probe},
     sink::{Writer, WriterState},
 };
@@ -28,6 +29,7 @@ pub struct Capture {
     clock: WallClock,
     writer: Option<Writer<Vec<u8>>>,
     block: Vec<u8>,
+    names: Names,
     ended: Option<WriterState>,
     events: u64,
     lost: Losses,
@@ -45,6 +47,7 @@ impl Capture {
             clock: WallClock::new(first),
             writer: Some(writer),
             block: Vec::with_capacity(BLOCK),
+            names: Names::default(),
             ended: None,
             events: 0,
             lost: Losses::default(),
@@ -143,13 +146,19 @@ impl Drain for Capture {
         }
         let mut total = 0;
         loop {
-            let block = &mut self.block;
+            let Self { block, names, .. } = self;
+            let mut new = Vec::new();
             // Blocks are bounded, so that one that is torn costs little.
             let most = (BLOCK / 64).min(BATCH - total);
             let taken = self.probe.drain(most, |bytes| {
                 last_ns = time_of(bytes).unwrap_or(last_ns);
+                names.find(bytes, |name| new.push(name));
                 push_event(bytes, block);
             });
+            // Before the events that need them. A few find room where a block may not.
+            for name in new {
+                self.note(|file, _| write_name(&name, file));
+            }
             self.close_block(taken as u64);
             total += taken;
             if taken < most || total == BATCH {

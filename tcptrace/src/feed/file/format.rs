@@ -6,7 +6,7 @@
 //! block      …         until the end of the file
 //!
 //! block:
-//!   kind     u32       1 header, 2 clock, 3 events, 4 loss, 5 end, 6 time
+//!   kind     u32       1 header, 2 clock, 3 events, 4 loss, 5 end, 6 time, 7 name
 //!   length   u32       bytes of payload, at most 16 MiB
 //!   checksum u32       CRC-32 (IEEE) of kind, length and payload
 //!   payload
@@ -16,6 +16,7 @@
 //! events:   length u16 and that many bytes, again and again: what the ring held
 //! loss:     place u32 (0 ring, 1 output, 2 kernel), events u64; missing since the last time block
 //! time:     monotonic_ns u64; all that happened before that moment, or was lost of it, has been told
+//! name:     JSON of [`Name`]: what events that follow tell by its number
 //! end:      monotonic_ns u64; the capture ended as it was meant to
 //! ```
 //!
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::reader::{FormatError, Reader};
-use crate::clock::ClockReading;
+use crate::{clock::ClockReading, feed::names::Name};
 
 pub(super) const MAGIC: [u8; 8] = *b"tcptrace";
 /// The newest version, and the one written.
@@ -42,6 +43,7 @@ pub(super) const KIND_EVENTS: u32 = 3;
 pub(super) const KIND_LOSS: u32 = 4;
 pub(super) const KIND_END: u32 = 5;
 pub(super) const KIND_TIME: u32 = 6;
+pub(super) const KIND_NAME: u32 = 7;
 
 /// Where and with what a capture was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +94,8 @@ pub enum Block {
         /// How many.
         events: u64,
     },
+    /// The name of something that events tell by its number.
+    Name(Name),
     /// All that happened before this moment, or was lost of it, has been told.
     Time {
         /// The moment.
@@ -138,6 +142,16 @@ pub fn write_clock(reading: ClockReading, out: &mut Vec<u8>) {
 /// Appends events, as [`push_event`] put them together.
 pub fn write_events(events: &[u8], out: &mut Vec<u8>) {
     write_block(KIND_EVENTS, events, out);
+}
+
+/// Appends a name.
+pub fn write_name(name: &Name, out: &mut Vec<u8>) {
+    // A struct of strings and numbers always serializes.
+    write_block(
+        KIND_NAME,
+        &serde_json::to_vec(name).unwrap_or_default(),
+        out,
+    );
 }
 
 /// Appends that events are missing here.

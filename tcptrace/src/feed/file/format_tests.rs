@@ -21,6 +21,13 @@ const CLOCK: ClockReading = ClockReading {
     offset_ns: -9,
 };
 
+fn name() -> Name {
+    Name::Cgroup {
+        id: 7777,
+        path: "/system.slice/nginx.service".to_owned(),
+    }
+}
+
 /// A file with one block of each kind, and where each ends.
 fn file() -> (Vec<u8>, Vec<usize>) {
     let mut out = Vec::new();
@@ -38,6 +45,8 @@ fn file() -> (Vec<u8>, Vec<usize>) {
     write_loss(LossKind::Ring, 3, &mut out);
     ends.push(out.len());
     write_loss(LossKind::Output, u64::MAX, &mut out);
+    ends.push(out.len());
+    write_name(&name(), &mut out);
     ends.push(out.len());
     write_end(11, &mut out);
     ends.push(out.len());
@@ -80,6 +89,7 @@ fn what_is_written_is_read() {
             place: LossKind::Output,
             events: u64::MAX,
         },
+        Block::Name(read_name),
         Block::End { monotonic_ns: 11 },
     ] = blocks.as_slice()
     else {
@@ -87,6 +97,7 @@ fn what_is_written_is_read() {
     };
     assert_eq!(*read_header, header());
     assert_eq!(*clock, CLOCK);
+    assert_eq!(*read_name, name());
     let events: Result<Vec<&[u8]>, String> = events(payload).collect();
     assert_eq!(events, Ok(vec![&b"one"[..], b"", b"three"]));
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::format::{
     BLOCK_HEAD, Block, Header, KIND_CLOCK, KIND_END, KIND_EVENTS, KIND_HEADER, KIND_LOSS,
-    KIND_TIME, LossKind, MAGIC, MAX_PAYLOAD, VERSION, checksum,
+    KIND_NAME, KIND_TIME, LossKind, MAGIC, MAX_PAYLOAD, VERSION, checksum,
 };
 use crate::clock::ClockReading;
 
@@ -100,6 +100,7 @@ impl<R: Read> Reader<R> {
                 Block::Clock(_)
                 | Block::Events(_)
                 | Block::Loss { .. }
+                | Block::Name(_)
                 | Block::Time { .. }
                 | Block::End { .. },
             ) => Err(FormatError::Damaged {
@@ -232,6 +233,9 @@ fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
                 events: word(4),
             })
         }
+        KIND_NAME => serde_json::from_slice(&payload)
+            .map(Block::Name)
+            .map_err(|error| format!("is a name that cannot be read: {error}")),
         KIND_TIME => {
             size(8)?;
             Ok(Block::Time {

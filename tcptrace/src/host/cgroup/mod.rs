@@ -1,8 +1,17 @@
 //! Which cgroup a socket belongs to, and which container that is.
 
+mod container;
 mod mountinfo;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::errno::Errno;
+
+pub use self::container::Cgroup;
 
 /// Where the cgroup v2 hierarchy is mounted, the mount that shows most of it; `None` when it is
 /// not mounted.
@@ -11,4 +20,92 @@ pub fn hierarchy() -> Option<PathBuf> {
     let text = std::fs::read("/proc/self/mountinfo").ok()?;
     let mount = mountinfo::cgroup2_mounts(&text).into_iter().next()?;
     Some(mount.point)
+}
+
+/// The cgroup v2 hierarchy, to look cgroups up in.
+#[derive(Debug)]
+pub struct Hierarchy {
+    point: PathBuf,
+    root: File,
+}
+
+/// `struct file_handle` of a file in kernfs.
+#[repr(C)]
+struct Handle {
+    bytes: libc::c_uint,
+    kind: libc::c_int,
+    id: u64,
+}
+
+/// `FILEID_KERNFS` (`include/linux/exportfs.h`): the handle is the node's id.
+const FILEID_KERNFS: libc::c_int = 0xfe;
+
+impl Hierarchy {
+    /// Opens the one that is mounted, if it can be.
+    #[must_use]
+    pub fn open() -> Option<Self> {
+        let point = hierarchy()?;
+        let root = File::open(&point).ok()?;
+        Some(Self { point, root })
+    }
+
+    /// The path of the cgroup of an id, from the hierarchy's root; `None` when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When this process may not ask (it takes CAP_DAC_READ_SEARCH).
+    pub fn path(&self, id: u64) -> Result<Option<String>, Errno> {
+        let mut handle = Handle {
+            bytes: 8,
+            kind: FILEID_KERNFS,
+            id,
+        };
+        // SAFETY: the handle is as long as it says, and the kernel only reads it.
+        let fd = unsafe {
+            libc::open_by_handle_at(
+                self.root.as_raw_fd(),
+                (&raw mut handle).cast(),
+                libc::O_PATH | libc::O_CLOEXEC,
+            )
+        };
+        let fd = match Errno::result(fd) {
+            // SAFETY: the kernel just gave it out.
+            Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
+            Err(Errno::EPERM | Errno::EACCES) => return Err(Errno::EPERM),
+            Err(_) => return Ok(None),
+        };
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        Ok(std::fs::read_link(link)
+            .ok()
+            .and_then(|path| self.below(&path)))
+    }
+
+    fn below(&self, path: &Path) -> Option<String> {
+        let below = path.strip_prefix(&self.point).ok()?.to_string_lossy();
+        // It went away in between.
+        (!below.ends_with(" (deleted)")).then(|| format!("/{below}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_found_by_its_id() {
+        let Some(hierarchy) = Hierarchy::open() else {
+            println!("skipped: the cgroup v2 hierarchy is not mounted");
+            return;
+        };
+        let id = std::fs::metadata(&hierarchy.point).unwrap().ino();
+        match hierarchy.path(id) {
+            Ok(path) => assert_eq!(path.as_deref(), Some("/")),
+            Err(error) => println!("skipped: {error}"),
+        }
+        if hierarchy.path(id).is_ok() {
+            assert_eq!(hierarchy.path(u64::MAX), Ok(None));
+        }
+    }
 }

@@ -94,7 +94,7 @@ fn listening_begins_and_ceases() {
     assert_eq!(tracker.snapshot().listeners, 0);
     assert_eq!((tracker.stats.attempts, tracker.stats.anomalies), (0, 0));
     let (tracker, recording) = play(&Story::listener().goes(Listen).events());
-    let [Update::Listener { listener, .. }] = recording.heard[..] else {
+    let [Update::Listener { listener, .. }] = &recording.heard[..] else {
         panic!("no listener");
     };
     assert_eq!(listener.process.map(|process| process.pid), Some(200));

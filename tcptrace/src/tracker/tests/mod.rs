@@ -13,6 +13,7 @@ mod listeners;
 mod lives;
 mod loss;
 mod model;
+mod names;
 mod passive_opens;
 mod properties;
 mod recording;

@@ -277,7 +277,11 @@ impl Whole {
                         .losses
                         .push(last.map_or(0, |(event, _)| event.time_ns));
                 }
-                Block::Header(_) | Block::Clock(_) | Block::Time { .. } | Block::End { .. } => {}
+                Block::Header(_)
+                | Block::Clock(_)
+                | Block::Name(_)
+                | Block::Time { .. }
+                | Block::End { .. } => {}
             }
         }
         Ok(whole)

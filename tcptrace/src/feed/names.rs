@@ -1,0 +1,97 @@
+//! What the kernel knows by number and people by name: cgroups and interfaces. A name comes before the
+//! first event that needs it, from the kernel and from a file alike.
+
+use std::{collections::VecDeque, hash::Hash};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+/// How many names of each kind are remembered; then the oldest is forgotten, and told again when it is
+/// needed again.
+pub const NAMES: usize = 1 << 16;
+
+/// A name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Name {
+    /// A cgroup's.
+    Cgroup {
+        /// Its id.
+        id: u64,
+        /// Its path from the root of the v2 hierarchy, `/` for that root.
+        path: String,
+    },
+    /// An interface's.
+    Interface {
+        /// The network namespace's inode number.
+        netns: u32,
+        /// The interface's number in it.
+        index: u32,
+        /// Such as `eth0`.
+        name: String,
+    },
+}
+
+/// What an event needs names for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// A cgroup's id.
+    pub cgroup: Option<u64>,
+    /// A network namespace and an interface in it.
+    pub interface: Option<(u32, u32)>,
+}
+
+/// A map that forgets its oldest key when it is full.
+#[derive(Debug)]
+pub struct Bounded<K, V> {
+    map: HashMap<K, V>,
+    order: VecDeque<K>,
+    limit: usize,
+}
+
+impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
+    /// An empty one.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            map: HashMap::new(),
+            order: VecDeque::new(),
+            limit,
+        }
+    }
+
+    /// A key's value.
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.map.get(&key)
+    }
+
+    /// Takes a value in.
+    pub fn insert(&mut self, key: K, value: V) {
+        if self.map.insert(key, value).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > self.limit
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.map.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten_for_the_newest() {
+        let mut bounded = Bounded::new(2);
+        for (key, value) in [(1, 'a'), (2, 'b'), (1, 'c'), (3, 'd')] {
+            bounded.insert(key, value);
+        }
+        assert_eq!(bounded.get(1), None);
+        assert_eq!((bounded.get(2), bounded.get(3)), (Some(&'b'), Some(&'d')));
+        bounded.insert(1, 'e');
+        assert_eq!((bounded.get(1), bounded.get(2)), (Some(&'e'), None));
+    }
+}
