@@ -24,6 +24,7 @@ mod resync;
 mod scenarios;
 mod sock_diag;
 mod support;
+mod whose;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         resync::tests(),
         scenarios::tests(),
         sock_diag::tests(),
+        whose::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
 }

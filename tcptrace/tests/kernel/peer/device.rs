@@ -34,7 +34,8 @@ impl Device {
     /// Makes one in a namespace, with these addresses on this host's side.
     pub(super) fn open(
         namespace: &Namespace,
-        (here, here_v6): (Ipv4Addr, Ipv6Addr),
+        here: Ipv4Addr,
+        here_v6: [Ipv6Addr; 2],
     ) -> anyhow::Result<Self> {
         namespace.run(|| {
             let file = open_node()?;
@@ -46,9 +47,10 @@ impl Device {
             set_address(&socket, libc::SIOCSIFADDR, here).context("giving it an address")?;
             set_address(&socket, libc::SIOCSIFNETMASK, MASK).context("giving it a netmask")?;
             set_link(true)?;
-            let ipv6 = match set_address_v6(here_v6) {
+            let set_all = || here_v6.into_iter().try_for_each(set_address_v6);
+            let ipv6 = match set_all() {
                 Ok(()) => {
-                    wait_until_usable(here_v6)?;
+                    wait_until_usable(here_v6[0])?;
                     true
                 }
                 Err(error) if lacks_ipv6(&error) => false,

@@ -36,6 +36,9 @@ const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const HERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+/// The same on the link itself (RFC 4291 §2.5.6).
+const HERE_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const PEER_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// What the peer connects from.
 const FIRST_PORT: u16 = 40_000;
 
@@ -48,7 +51,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Puts a peer into a namespace; there can be one.
     pub(crate) fn new(namespace: &Namespace) -> anyhow::Result<Self> {
-        let device = Device::open(namespace, (HERE, HERE_V6))?;
+        let device = Device::open(namespace, HERE, [HERE_V6, HERE_ON_LINK])?;
         Ok(Self {
             link: Rc::new(Link::new(device)),
             next_port: FIRST_PORT.into(),
@@ -88,6 +91,16 @@ impl Peer {
     /// The same over IPv6.
     pub(crate) fn listen_v6(&self, port: u16) -> Flow {
         Flow::new(Rc::clone(&self.link), None, self.address_v6(port))
+    }
+
+    /// The same on the link itself.
+    pub(crate) fn listen_on_link(&self, port: u16) -> Flow {
+        Flow::new(Rc::clone(&self.link), None, (PEER_ON_LINK, port).into())
+    }
+
+    /// Connects to a port here on the link itself.
+    pub(crate) fn connect_on_link(&self, port: u16) -> Flow {
+        self.connect_from(PEER_ON_LINK.into(), (HERE_ON_LINK, port).into())
     }
 
     /// Is about to connect to a port here. Each connection is from a port of its own.

@@ -56,6 +56,11 @@ impl Namespace {
         self.0.inode
     }
 
+    /// The namespace itself, open.
+    pub(crate) fn handle(&self) -> &File {
+        &self.0.handle
+    }
+
     /// What tells that a tail sees this namespace.
     pub(crate) fn sentinel(&self) -> &Sentinel {
         &self.0.sentinel
