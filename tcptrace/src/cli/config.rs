@@ -104,6 +104,8 @@ pub struct DaemonConfig {
     pub max_ports: usize,
     /// Just these, if any.
     pub fixed_ports: Vec<u16>,
+    /// Cgroups that get a label.
+    pub max_cgroups: usize,
 }
 
 impl ViewConfig {
@@ -203,6 +205,7 @@ impl DaemonConfig {
             telemetry_path: path,
             max_ports: args.max_ports.into(),
             fixed_ports: args.ports,
+            max_cgroups: args.max_cgroups.into(),
         })
     }
 }

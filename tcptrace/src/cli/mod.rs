@@ -253,6 +253,10 @@ pub struct DaemonArgs {
     #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub ports: Vec<u16>,
 
+    /// Count by cgroup too, with a label for so many; the rest are "other".
+    #[arg(long = "metrics.cgroups", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub max_cgroups: u16,
+
     #[command(flatten)]
     #[expect(missing_docs, reason = "a flattened group")]
     pub probe: ProbeArgs,

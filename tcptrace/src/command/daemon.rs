@@ -53,6 +53,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
     let metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
+        max_cgroups: config.max_cgroups,
     });
     let tracker = TrackerConfig {
         max_connections: config.max_connections,

@@ -26,6 +26,7 @@
 //! the sum of ports they still do.
 
 mod cells;
+mod cgroups;
 mod families;
 mod histogram;
 mod ports;
@@ -37,10 +38,12 @@ use self::{
         Cells, RECEIVED, SENT, WideCell, closer_index, role_index, scope_index, side_index,
         source_index, verdict_index,
     },
+    cgroups::Cgroups,
     ports::{Ports, Slot},
     syns::Syns,
 };
 pub use self::{
+    cgroups::MAX_CGROUPS,
     families::encode,
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
@@ -55,6 +58,9 @@ pub struct MetricsConfig {
     /// When not empty, these ports (the first [`MAX_PORTS`] of them) have labels from the start
     /// and no other ever gets one.
     pub fixed_ports: Vec<u16>,
+    /// How many cgroups can have a label of their own; at most [`MAX_CGROUPS`], and none unless
+    /// that is asked for.
+    pub max_cgroups: usize,
 }
 
 impl Default for MetricsConfig {
@@ -62,6 +68,7 @@ impl Default for MetricsConfig {
         Self {
             max_ports: 16,
             fixed_ports: Vec::new(),
+            max_cgroups: 0,
         }
     }
 }
@@ -71,6 +78,7 @@ pub struct Metrics {
     ports: Ports,
     cells: Cells,
     syns: Syns,
+    cgroups: Cgroups,
 }
 
 impl Metrics {
@@ -86,6 +94,7 @@ impl Metrics {
             ports,
             cells,
             syns: Syns::default(),
+            cgroups: Cgroups::new(config.max_cgroups),
         }
     }
 
@@ -101,6 +110,7 @@ impl Metrics {
             cells: self.cells.clone(),
             labels: self.ports.labels().to_vec(),
             ports_folded: self.ports.folded(),
+            cgroups: self.cgroups.cells().to_vec(),
             web_connections: None,
         }
     }
@@ -109,6 +119,7 @@ impl Metrics {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
         self.cells.at(slot, connection.role).attempts += 1;
+        self.cgroups.count(connection, |cell| cell.attempts += 1);
         if slot == Slot::OTHER
             && let Some(port) = port
         {
@@ -123,6 +134,7 @@ impl Metrics {
         }
         let slot = self.ports.slot(port);
         let role = connection.role;
+        self.cgroups.count(connection, |cell| cell.established += 1);
         let cells = self.cells.at(slot, role);
         cells.established += 1;
         cells.syn_retransmits += u64::from(connection.syn_retransmits.unwrap_or(0));
@@ -180,6 +192,8 @@ impl Metrics {
         self.cells
             .at_wide(slot, connection.role, WideCell::Failure(verdict))
             .failures[verdict] += 1;
+        self.cgroups
+            .count(connection, |cell| cell.failures[verdict] += 1);
         let retransmits = connection.syn_retransmits.unwrap_or(0);
         self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
     }
@@ -205,6 +219,8 @@ impl Metrics {
         self.cells
             .at_wide(slot, role, WideCell::Closed(verdict, closer))
             .closed[verdict][closer] += 1;
+        self.cgroups
+            .count(connection, |cell| cell.closed[verdict] += 1);
         if let Some(opened) = connection.opened
             && ended.end_seen
         {
@@ -225,9 +241,15 @@ impl Metrics {
         if fields.srtt_us != 0 {
             self.cells.rtt[scope_index(connection)].observe(u64::from(fields.srtt_us) * 1000);
         }
+        let carried = [ended.bytes_sent().unwrap_or(0), fields.bytes_received];
+        self.cgroups.count(connection, |cell| {
+            cell.bytes[SENT] += carried[SENT];
+            cell.bytes[RECEIVED] += carried[RECEIVED];
+            cell.retransmits += u64::from(fields.retransmits);
+        });
         let cells = self.cells.at(slot, role);
-        cells.bytes[SENT] += ended.bytes_sent().unwrap_or(0);
-        cells.bytes[RECEIVED] += fields.bytes_received;
+        cells.bytes[SENT] += carried[SENT];
+        cells.bytes[RECEIVED] += carried[RECEIVED];
         cells.segments[SENT] += u64::from(fields.segments_sent);
         cells.segments[RECEIVED] += u64::from(fields.segments_received);
         cells.retransmits += u64::from(fields.retransmits);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{cells::Cells, syns::ShownSyns};
+use super::{cells::Cells, cgroups::CgroupCells, syns::ShownSyns};
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, ProgramMisses, Skipped, Source},
     survey::levels::Levels,
@@ -40,6 +40,8 @@ pub struct Scrape {
     /// The labelled ports, in the order of their slots.
     pub(super) labels: Vec<u16>,
     pub(super) ports_folded: u64,
+    /// By cgroup, when that is asked for.
+    pub(super) cgroups: Vec<CgroupCells>,
     /// Where they are seen.
     pub(super) syns: Option<ShownSyns>,
     /// Set by the web server, which alone knows.

@@ -5,6 +5,7 @@
 //! never shown as zero.
 
 mod build;
+mod cgroups;
 mod connections;
 mod durations;
 mod family;
@@ -39,6 +40,7 @@ pub(super) fn encode_scrape(scrape: &Scrape) -> String {
 fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     let mut families = connections::families(scrape);
     families.extend(durations::families(scrape));
+    families.extend(cgroups::families(scrape));
     families.extend(tracer::families(scrape));
     families.extend(levels::families(scrape));
     families

@@ -20,6 +20,8 @@ pub(super) struct Host {
     pub(super) tracker: Tracker,
     pub(super) metrics: Metrics,
     pub(super) now_ns: u64,
+    /// Of the sockets that begin from here on.
+    pub(super) cgroup: Option<u64>,
     sockets: u64,
 }
 
@@ -72,9 +74,10 @@ impl Host {
             }),
             metrics: Metrics::new(&MetricsConfig {
                 max_ports,
-                fixed_ports: Vec::new(),
+                ..MetricsConfig::default()
             }),
             now_ns: 1_000 * MS,
+            cgroup: None,
             sockets: 0,
         }
     }
@@ -145,7 +148,10 @@ impl Host {
     ) {
         let endpoints = socket.ends;
         let old = socket.state;
-        let owner = SocketOwner::default();
+        let owner = SocketOwner {
+            cgroup: self.cgroup,
+            ..SocketOwner::default()
+        };
         let details = match (old, new) {
             (Close, SynSent | Listen) => Details::Open {
                 endpoints,

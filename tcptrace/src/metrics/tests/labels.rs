@@ -99,6 +99,7 @@ fn fixed_ports_have_labels_from_the_start_and_no_other_gets_one() {
     host.metrics = Metrics::new(&MetricsConfig {
         max_ports: 16,
         fixed_ports: vec![443, 22],
+        ..MetricsConfig::default()
     });
     for port in [80, 443] {
         let mut socket = host.active(NETWORK, port);

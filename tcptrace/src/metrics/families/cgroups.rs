@@ -1,0 +1,70 @@
+//! The families by cgroup.
+
+use super::family::Family;
+use crate::{
+    metrics::{
+        cells::{DIRECTIONS, verdict_index},
+        scrape::Scrape,
+    },
+    tracker::Verdict,
+};
+
+/// All of them; none when they are not asked for.
+pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
+    let mut attempts = Family::counter(
+        "tcptrace_cgroup_connection_attempts_total",
+        &["cgroup", "role"],
+        "Connections that began, by the cgroup that the socket was made in (a child's is its listener's); \
+         other is what found no label (--metrics.cgroups), unknown where the path is not known.",
+    );
+    let mut established = Family::counter(
+        "tcptrace_cgroup_connections_established_total",
+        &["cgroup", "role"],
+        "Attempts that became ESTABLISHED.",
+    );
+    let mut failures = Family::counter(
+        "tcptrace_cgroup_handshake_failures_total",
+        &["cgroup", "role", "verdict"],
+        "Attempts that ended before ESTABLISHED, by why.",
+    );
+    let mut closed = Family::counter(
+        "tcptrace_cgroup_connections_closed_total",
+        &["cgroup", "role", "verdict"],
+        "Established connections that ended, by why.",
+    );
+    let mut bytes = Family::counter(
+        "tcptrace_cgroup_closed_connection_bytes_total",
+        &["cgroup", "direction", "role"],
+        "Payload of established connections that ended, their whole life's; retransmissions not counted.",
+    );
+    let mut retransmits = Family::counter(
+        "tcptrace_cgroup_closed_connection_retransmits_total",
+        &["cgroup", "role"],
+        "Segments sent again by established connections that ended, their whole life's; SYNs counted.",
+    );
+    for cells in &scrape.cgroups {
+        let cgroup = &*cells.label;
+        for (role, cell) in cells.seen() {
+            let labels = [cgroup, role.name()];
+            attempts.add_count(&labels, cell.attempts);
+            established.add_count(&labels, cell.established);
+            for verdict in Verdict::ALL {
+                let labels = [cgroup, role.name(), verdict.name()];
+                let index = verdict_index(verdict);
+                if cell.failures[index] > 0 {
+                    failures.add_count(&labels, cell.failures[index]);
+                }
+                if cell.closed[index] > 0 {
+                    closed.add_count(&labels, cell.closed[index]);
+                }
+            }
+            if scrape.reads_sockets() {
+                for (index, direction) in DIRECTIONS.into_iter().enumerate() {
+                    bytes.add_count(&[cgroup, direction, role.name()], cell.bytes[index]);
+                }
+                retransmits.add_count(&labels, cell.retransmits);
+            }
+        }
+    }
+    vec![attempts, established, failures, closed, bytes, retransmits]
+}
