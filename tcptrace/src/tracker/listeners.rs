@@ -68,6 +68,12 @@ impl Listener {
         }
     }
 
+    /// Its process was found in /proc.
+    fn is_found(&self) -> bool {
+        self.process
+            .is_some_and(|process| process.source == ProcessSource::Proc)
+    }
+
     /// Others may listen at the same place.
     fn shares(&self) -> bool {
         self.bind.is_none_or(|bind| bind.reuse_port)
@@ -149,6 +155,8 @@ struct Owner {
 struct Group {
     /// How many there are of each owner.
     owners: HashMap<Option<u64>, usize>,
+    /// Of how many the process was found in /proc.
+    found: usize,
     /// How many of them let others listen there as well.
     sharing: usize,
     /// How many of them are a proxy's (IP_TRANSPARENT).
@@ -262,6 +270,7 @@ impl Listeners {
         }
         let group = self.groups.entry(listener.place()).or_default();
         *group.owners.entry(owner).or_default() += 1;
+        group.found += usize::from(listener.is_found());
         group.sharing += usize::from(listener.shares());
         group.transparent += usize::from(is_transparent(listener.bind));
         group.sockets += 1;
@@ -282,6 +291,7 @@ impl Listeners {
                     group.owners.remove(&owner);
                 }
             }
+            group.found -= usize::from(listener.is_found());
             group.sharing -= usize::from(listener.shares());
             group.transparent -= usize::from(is_transparent(listener.bind));
             group.sockets -= 1;
@@ -441,14 +451,12 @@ impl Listeners {
             return None;
         }
         let process = self.owners.get(&owner?)?.process;
-        Some(match process.source {
-            ProcessSource::Proc => process,
-            ProcessSource::Listen
-            | ProcessSource::Connect
-            | ProcessSource::Accept
-            | ProcessSource::Close
-            | ProcessSource::Address => process.by(ProcessSource::Address),
-        })
+        let is_found = groups.iter().flatten().any(|group| group.found > 0);
+        Some(process.by(if is_found {
+            ProcessSource::Proc
+        } else {
+            ProcessSource::Address
+        }))
     }
 
     /// Somebody listens where a connection is.

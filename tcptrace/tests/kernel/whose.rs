@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -19,7 +20,7 @@ use crate::{
         Check,
         bpf::Steering,
         hooks::{listened_by, sees_accept, traces_functions},
-        ignored,
+        ignored, mptcp,
         namespace::Namespace,
         puppet::Puppet,
         record::{Record, Records, between},
@@ -39,6 +40,7 @@ tests![
     a_container_is_named_when_it_is_gone_too,
     a_cgroup_is_asked_for_by_its_unit,
     on_a_link_local_address_the_interface_is_told,
+    a_path_that_the_kernel_opens_is_no_thread_of_the_kernels,
 ];
 
 /// What the process of a record is called.
@@ -459,4 +461,44 @@ fn on_a_link_local_address_the_interface_is_told() -> Check {
         "{record}"
     );
     Ok(())
+}
+
+/// Multipath TCP (RFC 8684): a worker of the kernel's opens the second one.
+fn a_path_that_the_kernel_opens_is_no_thread_of_the_kernels() -> Check {
+    let namespace = Namespace::new()?;
+    let mut tail = Tail::start(&namespace, &[])?;
+    let second = json!({"role": "active", "local_address": "127.0.0.2"});
+    let (listener, mut client) = namespace.run(|| {
+        mptcp::add_path_from([127, 0, 0, 2].into())
+            .map_err(|error| ignored(format!("no path can be added: {error:#}")))?;
+        let (listener, address) = mptcp::listen(([127, 0, 0, 1], 0).into())?;
+        Ok((listener, mptcp::connect(address)?))
+    })?;
+    let (mut server, _) = listener.accept()?;
+    // The second path follows once data went both ways.
+    let mut byte = [0];
+    client.write_all(b"x")?;
+    server.read_exact(&mut byte)?;
+    server.write_all(b"y")?;
+    client.read_exact(&mut byte)?;
+    tail.wait("the second path", |records| {
+        records.only("handshake", &second).is_ok()
+    })?;
+    drop(client);
+    drop(server);
+    let records = tail.finish_after(4)?;
+    records
+        .only("handshake", &second)?
+        .must_lack(&["pid", "comm", "pid_source"])?;
+    for record in records.of("connection") {
+        let pid = record.number("pid");
+        ensure!(
+            pid.is_none() || pid == Some(std::process::id().into()),
+            "somebody else's: {record}"
+        );
+    }
+    let first = json!({"role": "active", "local_address": "127.0.0.1"});
+    records
+        .only("connection", &first)?
+        .must_have(&json!({"pid": std::process::id(), "pid_source": "connect"}))
 }

@@ -1,7 +1,7 @@
 //! Listening sockets, and whose a connection is that came in by one.
 
 use super::*;
-use crate::feed::event::{Bind, Request};
+use crate::feed::event::{Bind, Request, Seed, SocketOwner};
 
 const WILDCARD: [u8; 4] = [0, 0, 0, 0];
 
@@ -485,4 +485,49 @@ fn an_active_open_from_a_listening_port_is_not_the_listeners() {
         panic!("not established");
     };
     assert_eq!(connection.process.unwrap().pid, 100);
+}
+
+#[test]
+fn how_a_process_is_known_is_each_listeners_own() {
+    let mut tracker = tracker();
+    let mut recording = Recording::default();
+    tracker.begin_walk(START, false);
+    let seed = |socket, port| Event {
+        time_ns: START + 1,
+        socket,
+        cookie: None,
+        recovered: false,
+        body: Body::Seed(Seed {
+            state: Listen,
+            endpoints: Endpoints {
+                local_address: WILDCARD.into(),
+                ..ends(port, 0)
+            },
+            owner: SocketOwner::default(),
+            inode: Some(socket),
+            bind: Some(Bind::default()),
+        }),
+    };
+    recording.event(&mut tracker, &seed(at(1), 80));
+    let mut owners = Owners::default();
+    owners.by_inode.insert(at(1), (SERVER.pid, SERVER.comm));
+    tracker.learn_owners(owners);
+    assert_eq!(tracker.take_named(), [SERVER.pid]);
+    for event in listens(2, WILDCARD, SERVER) {
+        recording.event(&mut tracker, &event);
+    }
+    for (port, source) in [(80, ProcessSource::Proc), (443, ProcessSource::Address)] {
+        let child = Story::child()
+            .on(at(9))
+            .between(ends(port, 50_000))
+            .through(&[SynRecv, Established]);
+        for event in child.events() {
+            recording.event(&mut tracker, &event);
+        }
+        let Some(Update::Established(connection)) = recording.heard.last() else {
+            panic!("not established");
+        };
+        let process = connection.process.unwrap();
+        assert_eq!((process.pid, process.source), (SERVER.pid, source));
+    }
 }

@@ -10,6 +10,7 @@ pub(crate) mod guest_init;
 mod guest_streams;
 pub(crate) mod hooks;
 pub(crate) mod load;
+pub(crate) mod mptcp;
 pub(crate) mod namespace;
 pub(crate) mod program;
 pub(crate) mod puppet;
