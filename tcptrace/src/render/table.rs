@@ -233,10 +233,7 @@ impl Table {
         };
         Row {
             time,
-            process: match (&identity.comm, identity.pid) {
-                (Some(comm), Some(pid)) => format!("{}/{pid}", printable(comm)),
-                (_, _) => dash(),
-            },
+            process: process(identity),
             role: identity.role.map_or("listen", Role::name),
             local: end(identity.local_address.as_ref(), identity.local_port),
             remote: end(identity.remote_address.as_ref(), identity.remote_port),
@@ -305,6 +302,20 @@ impl Table {
             line.push_str(text);
         }
     }
+}
+
+/// `comm/pid`, and in a container `comm/pid@id` with as much of its id as its engine shows.
+fn process(identity: &Identity) -> String {
+    const SHOWN: usize = 12;
+    let mut process = match (&identity.comm, identity.pid) {
+        (Some(comm), Some(pid)) => format!("{}/{pid}", printable(comm)),
+        (_, _) => dash(),
+    };
+    if let Some(id) = identity.container_id.as_deref() {
+        process.push('@');
+        process.push_str(id.get(..SHOWN).unwrap_or(id));
+    }
+    process
 }
 
 fn dash() -> String {

@@ -3,16 +3,22 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream},
-    os::unix::fs::MetadataExt,
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    os::{
+        fd::{AsRawFd, FromRawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
+use io_uring::{IoUring, opcode, types};
+use nix::{errno::Errno, sys::signal::Signal};
 use serde_json::json;
 use tcptrace::{clock::monotonic_ns, host::cgroup};
+use tempfile::tempdir;
 
 use crate::{
     peer::Peer,
@@ -22,6 +28,7 @@ use crate::{
         hooks::{listened_by, sees_accept, traces_functions},
         ignored, mptcp,
         namespace::Namespace,
+        program::{Running, tcptrace},
         puppet::Puppet,
         record::{Record, Records, between},
         tail::Tail,
@@ -36,9 +43,11 @@ tests![
     a_listener_has_its_name_of_the_moment,
     a_listener_that_is_gone_is_named_as_gone,
     whoever_accepts_has_it,
+    an_accept_by_io_uring_is_seen_where_functions_can_be_traced,
     an_accept_that_comes_late_is_waited_for_so_long,
     a_container_is_named_when_it_is_gone_too,
     a_cgroup_is_asked_for_by_its_unit,
+    a_capture_holds_the_names_too,
     on_a_link_local_address_the_interface_is_told,
     a_path_that_the_kernel_opens_is_no_thread_of_the_kernels,
 ];
@@ -280,6 +289,42 @@ fn an_accept_that_comes_late_is_waited_for_so_long() -> Check {
     )
 }
 
+/// accept() by a ring of requests, without the system call of that name.
+fn accept_by_ring(listener: &TcpListener) -> anyhow::Result<TcpStream> {
+    let unusable = |error| ignored(format!("no io_uring here: {error}"));
+    let mut ring = IoUring::new(2).map_err(unusable)?;
+    let fd = types::Fd(listener.as_raw_fd());
+    let accept = opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).build();
+    // SAFETY: the request has no memory of its own, and the listener stays open.
+    unsafe { ring.submission().push(&accept)? };
+    ring.submit_and_wait(1)?;
+    let done = ring.completion().next().context("no completion")?;
+    let stream = Errno::result(done.result())?;
+    // SAFETY: the kernel just gave it out.
+    Ok(unsafe { TcpStream::from_raw_fd(stream) })
+}
+
+fn an_accept_by_io_uring_is_seen_where_functions_can_be_traced() -> Check {
+    let namespace = Namespace::new()?;
+    let tail = Tail::start(&namespace, &[])?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let client = namespace.connect(address)?;
+    let server = accept_by_ring(&listener)?;
+    drop(client);
+    drop(server);
+    let records = tail.finish_after(2)?;
+    let record = records.only("connection", &json!({"role": "passive"}))?;
+    record.must_have(&json!({"pid": std::process::id()}))?;
+    if traces_functions() {
+        record.must_have(&json!({"pid_source": "accept"}))?;
+        ensure!(record.number("accept_wait_us").is_some(), "{record}");
+        Ok(())
+    } else {
+        record.must_have(&json!({"pid_source": "close"}))?;
+        record.must_lack(&["accept_wait_us"])
+    }
+}
+
 /// A directory of the cgroup v2 hierarchy, and those above it that were made for it. They go with this.
 struct Cgroup(Vec<PathBuf>);
 
@@ -406,6 +451,45 @@ fn a_cgroup_is_asked_for_by_its_unit() -> Check {
             "cgroup": "/tt-system.slice/tt-web.service/worker", "cgroup_id": number,
             "unit": "tt-web.service",
         }))
+}
+
+fn a_capture_holds_the_names_too() -> Check {
+    let path = "/tt-captured.slice/tt-web.service";
+    let mut cgroup = Cgroup::make(path)?;
+    let namespace = Namespace::new()?;
+    let (_listener, address) = namespace.listen("127.0.0.1:0")?;
+    let directory = tempdir()?;
+    let file = directory.path().join("names");
+    let name = file.to_str().context("a path that is not UTF-8")?;
+    let mut capture = Running::start(&mut tcptrace(&["capture", name]))?;
+    // It appears once all is attached.
+    wait_for("the capture", || Ok(file.exists().then_some(())))?;
+    let mut inside = Puppet::start(&namespace, "tt-inside")?;
+    inside.enter(cgroup.directory()?)?;
+    let port = inside.connect(address)?.port();
+    drop(inside);
+    capture.signal(Signal::SIGINT)?;
+    capture.wait()?.must_end_with(0)?;
+    cgroup.remove()?;
+    let arguments = [
+        "replay",
+        name,
+        "--format",
+        "json",
+        "--cgroup",
+        "tt-web.service",
+    ];
+    let output = Running::to_end(&mut tcptrace(&arguments))?;
+    output.must_end_with(0)?;
+    let lines = output.stdout.lines().map(Record::parse);
+    let records = Records(lines.collect::<Result<_, _>>()?);
+    for record in &records.0 {
+        record.must_have(&json!({
+            "local_port": port, "comm": "tt-inside", "cgroup": path, "unit": "tt-web.service",
+        }))?;
+    }
+    ensure!(records.len() == 2, "not a handshake and an end:\n{records}");
+    Ok(())
 }
 
 fn on_a_link_local_address_the_interface_is_told() -> Check {
