@@ -31,7 +31,7 @@ pub struct ProgramMisses {
 
 /// What is missing when a program is skipped, by the names of [`LOST_EVENTS`](super::LOST_EVENTS) and one more: what
 /// is known of a request or a SYN.
-pub const SKIPPED_EVENTS: [&str; 8] = [
+pub const SKIPPED_EVENTS: [&str; 7] = [
     "transition",
     "reset",
     "accept",
@@ -39,28 +39,25 @@ pub const SKIPPED_EVENTS: [&str; 8] = [
     "synack_retransmit",
     "seed",
     "handshake",
-    "process",
 ];
 
 /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
 pub type Skipped = [u64; SKIPPED_EVENTS.len()];
 
-/// What a program tells of, by its place in [`SKIPPED_EVENTS`].
-fn tells_of(program: &str) -> usize {
+/// What a program tells of, by its place in [`SKIPPED_EVENTS`]. `None` for those that run for every process
+/// of the host: what is skipped of them is hardly ever a listener's.
+fn tells_of(program: &str) -> Option<usize> {
     let name = match program {
         PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => "transition",
         PROGRAM_RECEIVE_RESET | PROGRAM_SEND_RESET => "reset",
         PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => "timewait",
         PROGRAM_RETRANSMIT_SYNACK => "synack_retransmit",
         PROGRAM_SEED => "seed",
-        PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT => "process",
+        PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT => return None,
         PROGRAM_CREATE_CHILD | PROGRAM_SYN => "handshake",
         _ => "accept",
     };
-    SKIPPED_EVENTS
-        .iter()
-        .position(|of| *of == name)
-        .unwrap_or_default()
+    SKIPPED_EVENTS.iter().position(|of| *of == name)
 }
 
 /// The programs that are loaded, and what the kernel skipped of them.
@@ -92,21 +89,26 @@ impl Programs {
     ) -> Skipped {
         let mut missed = Skipped::default();
         for program in &self.programs {
-            if !is_second(&program.name) {
-                missed[tells_of(&program.name)] += program.misses().unwrap_or(0);
+            if let Some(kind) = tells_of(&program.name)
+                && !is_second(&program.name)
+            {
+                missed[kind] += program.misses().unwrap_or(0);
             }
         }
         // Read later than the misses, for it is counted later.
         let mut recovered = Skipped::default();
         for ((first, ..), count) in SECOND_COPIES.into_iter().zip(counters.recovered()) {
-            recovered[tells_of(first)] += count;
+            if let Some(kind) = tells_of(first) {
+                recovered[kind] += count;
+            }
         }
         for (of, count) in [PROGRAM_SET_STATE_BTF, PROGRAM_SEND_RESET]
             .into_iter()
             .zip(repeated)
         {
-            let recovered = &mut recovered[tells_of(of)];
-            *recovered = recovered.saturating_sub(count);
+            if let Some(kind) = tells_of(of) {
+                recovered[kind] = recovered[kind].saturating_sub(count);
+            }
         }
         for kind in 0..SKIPPED_EVENTS.len() {
             let now = missed[kind].saturating_sub(recovered[kind]);

@@ -169,7 +169,7 @@ fn the_exposition_of_a_day_is_as_reviewed() {
             .into(),
         counters: [1, 2, 3, 4, 5],
     }));
-    context.skipped = [1, 0, 2, 0, 0, 0, 3, 0];
+    context.skipped = [1, 0, 2, 0, 0, 0, 3];
     context.misses = vec![
         misses("set_state_btf", 7, Some(6)),
         misses("set_state_second", 3, None),
