@@ -27,16 +27,28 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return print(&error),
     };
+    let name = cli.command.name();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<ConfigError>() {
-            Some(error) => print(&Cli::command().error(ErrorKind::ValueValidation, error)),
+            Some(error) => print(&usage_error(name, error)),
             None => {
                 // When this cannot be written either, the status says it.
                 drop(say::line(format_args!("tcptrace: {error:#}")));
                 ExitCode::FAILURE
             }
         },
+    }
+}
+
+/// An error of a command's arguments, with that command's usage.
+fn usage_error(name: &str, error: &ConfigError) -> clap::Error {
+    let mut cli = Cli::command();
+    // Else the usage would lack the program's name.
+    cli.build();
+    match cli.find_subcommand_mut(name) {
+        Some(command) => command.error(ErrorKind::ValueValidation, error),
+        None => cli.error(ErrorKind::ValueValidation, error),
     }
 }
 

@@ -76,7 +76,7 @@ struct Lines {
 impl Lines {
     fn put(&mut self, record: &Record) {
         self.renderer.record(record, &mut self.out);
-        Renderer::Csv.record(record, &mut self.csv);
+        Renderer::Csv { terminal: false }.record(record, &mut self.csv);
     }
 }
 
@@ -257,7 +257,7 @@ fn a_stream_that_is_cut_anywhere_is_an_error_and_says_no_more() {
 #[test]
 fn a_record_has_the_same_fields_in_csv_as_in_json() {
     let mut head = Vec::new();
-    Renderer::Csv.begin(&mut head);
+    Renderer::Csv { terminal: false }.begin(&mut head);
     for path in streams() {
         let (lines, _) = replay_lines(&fs::read(&path).expect("a stream"));
         let lines = lines.expect("a stream");

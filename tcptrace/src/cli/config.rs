@@ -122,6 +122,7 @@ impl ViewConfig {
             style: TableStyle {
                 color: color(args.color),
                 ascii: !speaks_utf8(),
+                terminal: std::io::stdout().is_terminal(),
                 zone: TimeZone::system(),
                 transitions: shows(Show::Transitions),
             },
@@ -244,6 +245,12 @@ fn filter(args: FilterArgs) -> Filter {
         netns: args.netns,
         cgroup: args.cgroup,
         container: args.container,
+        verdict: args.verdict,
+        state: args.state,
+        failed: args.failed,
+        slow: args.slow,
+        min_handshake: args.min_handshake,
+        min_duration: args.min_duration,
         family: match (args.ipv4, args.ipv6) {
             (true, _) => Some(Family::Ipv4),
             (false, true) => Some(Family::Ipv6),

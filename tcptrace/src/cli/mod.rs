@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     probe::{AttachMode, Exclusion},
     render::Format,
-    tracker::Role,
-    view::filter::{CgroupTerm, Cidr, ContainerTerm, Netns, Ports, Terms},
+    tracker::{Role, Verdict},
+    view::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms},
 };
 
 /// An eBPF tracer of the TCP connection lifecycle.
@@ -35,6 +35,20 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Show what this kernel and these privileges allow.
     Check(CheckArgs),
+}
+
+impl Command {
+    /// As typed.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tail(_) => "tail",
+            Self::Daemon(_) => "daemon",
+            Self::Capture(_) => "capture",
+            Self::Replay(_) => "replay",
+            Self::Check(_) => "check",
+        }
+    }
 }
 
 /// How the kernel side is set up.
@@ -113,12 +127,12 @@ pub struct FilterArgs {
     pub cidr: Option<Terms<Cidr>>,
 
     /// The process.
-    #[arg(long, value_name = "PIDS", value_parser = parse_terms::<u32>)]
-    pub pid: Option<Terms<u32>>,
+    #[arg(long, value_name = "PIDS", value_parser = parse_terms::<Pid>)]
+    pub pid: Option<Terms<Pid>>,
 
-    /// The process's name, as the kernel has it: 15 characters at most.
-    #[arg(long, value_name = "NAMES", value_parser = parse_terms::<String>)]
-    pub comm: Option<Terms<String>>,
+    /// The process's name, of which the kernel keeps 15 bytes; `\,` is a comma in it.
+    #[arg(long, value_name = "NAMES", value_parser = parse_terms::<Comm>)]
+    pub comm: Option<Terms<Comm>>,
 
     /// active, passive, simultaneous or unknown.
     #[arg(long, value_name = "ROLES", value_parser = parse_terms::<Role>)]
@@ -135,6 +149,30 @@ pub struct FilterArgs {
     /// The container: its id or the beginning of it.
     #[arg(long, value_name = "IDS", value_parser = parse_terms::<ContainerTerm>)]
     pub container: Option<Terms<ContainerTerm>>,
+
+    /// Why it ended: refused, reset_received …
+    #[arg(long, value_name = "VERDICTS", value_parser = parse_terms::<Verdict>)]
+    pub verdict: Option<Terms<Verdict>>,
+
+    /// Rows that tell of these states: the one entered, or at the end the one left.
+    #[arg(long, value_name = "STATES", value_parser = parse_terms::<State>)]
+    pub state: Option<Terms<State>>,
+
+    /// Never established.
+    #[arg(long)]
+    pub failed: bool,
+
+    /// The handshake, or the wait for accept(), took this long at least: 100ms.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub slow: Option<Duration>,
+
+    /// The handshake took this long at least.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min_handshake: Option<Duration>,
+
+    /// It lived this long at least.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min_duration: Option<Duration>,
 
     /// IPv4 only; an IPv4-mapped address is IPv4.
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -167,7 +205,7 @@ pub struct ViewArgs {
     pub color: ColorChoice,
 
     /// End after N rows.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub count: Option<u64>,
 
     #[command(flatten)]
@@ -228,7 +266,8 @@ pub struct DaemonArgs {
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:9823"
+        default_value = "127.0.0.1:9823",
+        value_parser = parse_address
     )]
     pub listen_addresses: Vec<SocketAddr>,
 
@@ -250,7 +289,7 @@ pub struct DaemonArgs {
     pub max_ports: u16,
 
     /// Only these ports get a label, a comma list.
-    #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = parse_port)]
     pub ports: Vec<u16>,
 
     /// Count by cgroup too, with a label for so many; the rest are "other".
@@ -313,6 +352,29 @@ fn parse_terms<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.parse()
 }
 
+fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        Ok(_) | Err(_) => Err("expected a number of rows, 1 or more".to_owned()),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    match text.trim().parse() {
+        Ok(port) if port > 0 => Ok(port),
+        Ok(_) | Err(_) => {
+            Err("expected a port from 1 to 65535, and a comma between two".to_owned())
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an address and a port such as 127.0.0.1:9823, 0.0.0.0:9823 or [::1]:9823"
+            .to_owned()
+    })
+}
+
 /// A number of bytes: `4096`, `64KiB`, `8M`.
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
@@ -342,9 +404,12 @@ fn parse_interval(text: &str) -> Result<Interval, String> {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "expected a duration such as 30s, 5m or 1h".to_owned())?;
+    // Whoever says a day means 24 hours.
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    let duration = text
+        .parse::<jiff::Span>()
+        .and_then(|span| span.to_duration(days))
+        .map_err(|_| "expected a duration such as 100ms, 30s, 5m, 1h or 1d".to_owned())?;
     match Duration::try_from(duration) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         Ok(_) | Err(_) => Err("expected a duration longer than 0".to_owned()),
@@ -392,7 +457,10 @@ mod tests {
 
     #[test]
     fn a_duration_is_longer_than_nothing() {
-        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("1d", 86_400), ("1h30m", 5_400)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        assert_eq!(parse_duration("100ms"), Ok(Duration::from_millis(100)));
         for wrong in ["", "0s", "-5s", "30", "soon"] {
             assert!(parse_duration(wrong).is_err(), "{wrong:?}");
         }

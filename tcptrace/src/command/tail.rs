@@ -1,8 +1,12 @@
 //! `tcptrace tail`: connections as they open and close, in a terminal or a pipe.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use anyhow::Context;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::startup;
 use crate::{
@@ -94,6 +98,11 @@ impl Tail {
         }
     }
 
+    /// Nobody reads what it writes any more.
+    fn end_without_reader(&mut self) {
+        self.ended = Some(WriterState::ReaderGone);
+    }
+
     /// Counts SYNs of which the time was forgotten, as the kernel side told at the end.
     pub const fn count_syns_evicted(&mut self, evicted: u64) {
         self.view.counts.syns_evicted = evicted;
@@ -153,6 +162,34 @@ impl Consumer for Tail {
     }
 }
 
+/// Whoever reads standard output.
+struct Reader(Option<AsyncFd<OwnedFd>>);
+
+impl Reader {
+    /// Of a pipe or a socket: nothing else has a reader that can go.
+    fn of_stdout() -> Self {
+        let fd = std::io::stdout().as_fd().try_clone_to_owned().ok();
+        // SAFETY: an OwnedFd returns the one descriptor that it keeps open until it is dropped.
+        let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::ERROR).ok() };
+        Self(fd.and_then(watch))
+    }
+
+    /// Waits until it is gone, without anything being written. Can be cancelled.
+    async fn is_gone(&self) {
+        let Some(watched) = &self.0 else {
+            return std::future::pending().await;
+        };
+        // poll(2) tells of a pipe's other end by POLLERR.
+        while let Ok(mut guard) = watched.ready(Interest::ERROR).await {
+            if guard.ready().is_error() {
+                return;
+            }
+            guard.clear_ready();
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Runs a tail until it is told to stop, has shown enough, or nobody reads it any more.
 ///
 /// # Errors
@@ -177,12 +214,16 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
     };
     let mut tracer = Tracer::new(probe, tracker, config.resync_interval, tail);
     runtime.block_on(async {
+        let reader = Reader::of_stdout();
         stop.after(config.duration);
         pump(
             &mut tracer,
             stop.requested(),
-            std::future::pending::<Option<()>>,
-            |_, ()| {},
+            async || {
+                reader.is_gone().await;
+                Some(())
+            },
+            |tracer, ()| tracer.consumer.end_without_reader(),
         )
         .await
         .context("waiting for the ring buffer")

@@ -231,13 +231,16 @@ pub struct SocketOwner {
     pub cgroup: Option<u64>,
 }
 
+/// Bytes of a task's name (`TASK_COMM_LEN`).
+pub const COMM_SIZE: usize = 16;
+
 /// The current task at an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
     /// The process (thread group).
     pub pid: u32,
     /// NUL-padded.
-    pub comm: [u8; 16],
+    pub comm: [u8; COMM_SIZE],
     /// It is a thread of the kernel.
     pub kernel: bool,
 }

@@ -1,10 +1,11 @@
 //! Comma-separated values: one header, one line a record, empty where a record has no such field.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
+use super::text::visible;
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
@@ -80,21 +81,26 @@ pub(super) fn header(out: &mut Vec<u8>) {
     write(COLUMNS.iter(), out);
 }
 
-/// Appends a record's line: its fields as JSON has them, each in its column.
-pub(super) fn row(record: &Record, out: &mut Vec<u8>) {
+/// Appends a record's line: its fields as JSON has them, each in its column. On a terminal what must not
+/// reach that is replaced; as data nothing is.
+pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     let mut fields = Fields::default();
     let mut serializer = Serializer::with_formatter(&mut fields, Plain);
     if let Err(error) = record.serialize(&mut serializer) {
         tracing::error!("a record could not be written as CSV: {error}");
         return;
     }
-    let mut row = [""; COLUMNS.len()];
+    let mut row = [const { Cow::Borrowed("") }; COLUMNS.len()];
     for (name, value) in fields.iter() {
         if let Some(at) = COLUMNS.iter().position(|column| *column == name) {
-            row[at] = value;
+            row[at] = if terminal {
+                visible(value, false)
+            } else {
+                Cow::Borrowed(value)
+            };
         }
     }
-    write(row.iter(), out);
+    write(row.iter().map(|value| value.as_bytes()), out);
 }
 
 /// The names and values of a flat JSON object, one after the other, and where each ends.

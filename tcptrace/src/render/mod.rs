@@ -3,6 +3,7 @@
 mod csv;
 mod json;
 mod table;
+mod text;
 mod units;
 
 pub use self::{
@@ -28,18 +29,23 @@ pub enum Renderer {
     Table(Table),
     /// JSON lines.
     Json,
-    /// CSV.
-    Csv,
+    /// CSV, for a terminal or as data.
+    Csv {
+        /// It is looked at.
+        terminal: bool,
+    },
 }
 
 impl Renderer {
-    /// For a format; `style` is for tables.
+    /// For a format; all but whether it is a terminal of `style` is for tables.
     #[must_use]
     pub fn new(format: Format, style: TableStyle) -> Self {
         match format {
             Format::Table => Self::Table(Table::new(style)),
             Format::Json => Self::Json,
-            Format::Csv => Self::Csv,
+            Format::Csv => Self::Csv {
+                terminal: style.terminal,
+            },
         }
     }
 
@@ -48,7 +54,7 @@ impl Renderer {
         match self {
             Self::Table(table) => table.header(out),
             Self::Json => {}
-            Self::Csv => csv::header(out),
+            Self::Csv { .. } => csv::header(out),
         }
     }
 
@@ -57,7 +63,7 @@ impl Renderer {
         match self {
             Self::Table(table) => table.row(record, out),
             Self::Json => json::line(record, out),
-            Self::Csv => csv::row(record, out),
+            Self::Csv { terminal } => csv::row(record, *terminal, out),
         }
     }
 }

@@ -6,7 +6,10 @@
 use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::units::{bytes, duration};
+use super::{
+    text::visible,
+    units::{bytes, duration},
+};
 use crate::{
     record::{
         Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, ReleaseRecord,
@@ -22,6 +25,8 @@ pub struct TableStyle {
     pub color: bool,
     /// Without characters past ASCII.
     pub ascii: bool,
+    /// It is looked at as it is written.
+    pub terminal: bool,
     /// In which zone times are shown.
     pub zone: TimeZone,
     /// Transitions will be shown: room for their names.
@@ -277,6 +282,8 @@ impl Table {
     ) {
         let mut line = String::with_capacity(160);
         for (index, (cell, style)) in cells.iter().zip(styles).enumerate() {
+            // Names are others' choice: nothing in them may move the terminal's cursor.
+            let cell = &*visible(cell, self.style.ascii);
             let length = cell.chars().count();
             self.widths[index] = self.widths[index].max(length);
             let padding = self.widths[index] - length;
@@ -290,7 +297,7 @@ impl Table {
             self.paint(&mut line, cell, style);
             line.push_str(&" ".repeat(after + 2));
         }
-        self.paint(&mut line, notes, notes_style);
+        self.paint(&mut line, &visible(notes, self.style.ascii), notes_style);
         out.extend_from_slice(line.trim_end().as_bytes());
         out.push(b'\n');
     }
@@ -308,7 +315,7 @@ impl Table {
 fn process(identity: &Identity) -> String {
     const SHOWN: usize = 12;
     let mut process = match (&identity.comm, identity.pid) {
-        (Some(comm), Some(pid)) => format!("{}/{pid}", printable(comm)),
+        (Some(comm), Some(pid)) => format!("{comm}/{pid}"),
         (_, _) => dash(),
     };
     if let Some(id) = identity.container_id.as_deref() {
@@ -330,17 +337,4 @@ fn plural(count: u64, what: &str) -> String {
 /// A verdict as words.
 fn words(verdict: Verdict) -> String {
     verdict.name().replace('_', " ")
-}
-
-/// A process chooses its name: nothing in it may move the terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                character
-            }
-        })
-        .collect()
 }

@@ -177,8 +177,14 @@ impl Process {
     /// The name, with what is not UTF-8 replaced.
     #[must_use]
     pub fn name(&self) -> String {
+        String::from_utf8_lossy(self.name_bytes()).into_owned()
+    }
+
+    /// The name as the kernel has it.
+    #[must_use]
+    pub fn name_bytes(&self) -> &[u8] {
         let end = self.comm.iter().position(|&byte| byte == 0);
-        String::from_utf8_lossy(&self.comm[..end.unwrap_or(self.comm.len())]).into_owned()
+        &self.comm[..end.unwrap_or(self.comm.len())]
     }
 }
 

@@ -4,21 +4,15 @@
 //! a row must not be lost to that. While a connection cannot be judged yet, the answer is
 //! [`Decision::Later`], and its rows wait.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    ops::RangeInclusive,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{net::IpAddr, time::Duration};
 
-use ipnet::IpNet;
+use tcptrace_common::TcpState;
 
+use super::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms};
 use crate::{
     feed::event::Endpoints,
     host::cgroup::Cgroup,
-    tracker::{Connection, Listener, Process, Release, Role},
+    tracker::{Connection, Ended, Listener, Process, Release, Role, Verdict},
 };
 
 /// Whether a connection is shown.
@@ -30,176 +24,6 @@ pub enum Decision {
     Hide,
     /// What the filter asks for is not known yet.
     Later,
-}
-
-/// A comma list of values, all of them meant or, with a leading `!`, none of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms<T> {
-    negated: bool,
-    values: Vec<T>,
-}
-
-impl<T> Terms<T> {
-    /// Judges by what a connection has; `None` is not known.
-    fn judge(&self, known: bool, mut matches: impl FnMut(&T) -> bool) -> Decision {
-        if self.values.iter().any(&mut matches) != self.negated {
-            // A match stands even if the rest is not known; its absence does not, and neither
-            // does the absence of what must not be.
-            if known || !self.negated {
-                return Decision::Show;
-            }
-        } else if known || self.negated {
-            return Decision::Hide;
-        }
-        Decision::Later
-    }
-}
-
-impl<T: FromStr> FromStr for Terms<T>
-where
-    T::Err: fmt::Display,
-{
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (negated, list) = match text.strip_prefix('!') {
-            Some(list) => (true, list),
-            None => (false, text),
-        };
-        let values = list
-            .split(',')
-            .map(|term| {
-                let term = term.trim();
-                term.parse().map_err(|error| format!("{term:?}: {error}"))
-            })
-            .collect::<Result<Vec<T>, String>>()?;
-        Ok(Self { negated, values })
-    }
-}
-
-/// A port or a range of them: `443`, `8000-8099`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ports(RangeInclusive<u16>);
-
-impl FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let port = |text: &str| match text.trim().parse::<u16>() {
-            Ok(port) if port != 0 => Ok(port),
-            Ok(_) | Err(_) => Err("expected a port from 1 to 65535".to_owned()),
-        };
-        let (first, last) = match text.split_once('-') {
-            Some((first, last)) => (port(first)?, port(last)?),
-            None => (port(text)?, port(text)?),
-        };
-        if first > last {
-            return Err(format!(
-                "the range begins with {first}, past its end {last}"
-            ));
-        }
-        Ok(Self(first..=last))
-    }
-}
-
-/// An address or a network: `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr(IpNet);
-
-impl FromStr for Cidr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self)
-            .map_err(|_| {
-                "expected an address or a network such as 10.0.0.0/8 or 2001:db8::1".to_owned()
-            })
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.name() == text)
-            .ok_or_else(|| "expected active, passive, simultaneous or unknown".to_owned())
-    }
-}
-
-/// A network namespace: its inode number, a name as `ip netns` gives it, or a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Netns(u32);
-
-impl FromStr for Netns {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(inode) = text.parse() {
-            return Ok(Self(inode));
-        }
-        if text.is_empty() {
-            return Err(
-                "expected an inode number, a name or a path of a network namespace".to_owned(),
-            );
-        }
-        let path = if text.contains('/') {
-            PathBuf::from(text)
-        } else {
-            Path::new("/run/netns").join(text)
-        };
-        let inode = std::fs::metadata(&path)
-            .map_err(|error| {
-                format!(
-                    "{}: {error}; expected an inode number (`lsns -t net`), a name (`ip netns`) or a path such as /proc/1234/ns/net",
-                    path.display()
-                )
-            })?
-            .ino();
-        u32::try_from(inode)
-            .map(Self)
-            .map_err(|_| format!("{} is no network namespace", path.display()))
-    }
-}
-
-/// A cgroup's path, which stands for all below it, or one name in it such as `nginx.service`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CgroupTerm(String);
-
-impl FromStr for CgroupTerm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() || (!text.starts_with('/') && text.contains('/')) {
-            return Err(
-                "expected a path from the hierarchy's root such as /system.slice, or one name such as nginx.service"
-                    .to_owned(),
-            );
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// The beginning of a container's id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerTerm(String);
-
-impl FromStr for ContainerTerm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_hex || !(1..=64).contains(&text.len()) {
-            return Err(
-                "expected a container's id or the beginning of it, hexadecimal digits; names are not known to the kernel"
-                    .to_owned(),
-            );
-        }
-        Ok(Self(text.to_ascii_lowercase()))
-    }
 }
 
 /// IPv4 or IPv6; an IPv4-mapped address is IPv4.
@@ -223,9 +47,9 @@ pub struct Filter {
     /// Either address.
     pub cidr: Option<Terms<Cidr>>,
     /// The process.
-    pub pid: Option<Terms<u32>>,
+    pub pid: Option<Terms<Pid>>,
     /// The process's name.
-    pub comm: Option<Terms<String>>,
+    pub comm: Option<Terms<Comm>>,
     /// Who opened it.
     pub role: Option<Terms<Role>>,
     /// The network namespace.
@@ -236,6 +60,18 @@ pub struct Filter {
     pub container: Option<Terms<ContainerTerm>>,
     /// The family.
     pub family: Option<Family>,
+    /// Why it ended.
+    pub verdict: Option<Terms<Verdict>>,
+    /// The state that a row tells of: rows are judged by it, not connections.
+    pub state: Option<Terms<State>>,
+    /// It was never established.
+    pub failed: bool,
+    /// Its handshake took, or it waited for accept(), this long at least.
+    pub slow: Option<Duration>,
+    /// Its handshake took this long at least.
+    pub min_handshake: Option<Duration>,
+    /// It lived this long at least.
+    pub min_duration: Option<Duration>,
 }
 
 /// What a filter looks at.
@@ -247,19 +83,85 @@ struct Subject<'a> {
     role: Option<Role>,
     /// It is over: what is not known now never will be.
     over: bool,
+    life: Life,
+}
+
+/// How a connection's life went so far.
+#[derive(Clone, Copy, Default)]
+struct Life {
+    established: bool,
+    handshake_ns: Option<u64>,
+    accept_wait_ns: Option<u64>,
+    /// accept() may still be to come.
+    may_be_accepted: bool,
+    verdict: Option<Verdict>,
+    duration_ns: Option<u64>,
+}
+
+impl From<&Connection> for Life {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            established: connection.established,
+            handshake_ns: connection.handshake.map(|(took, _)| took),
+            accept_wait_ns: connection.accept_wait_ns(),
+            may_be_accepted: connection.role != Role::Active && connection.accepted_at.is_none(),
+            verdict: None,
+            duration_ns: None,
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn of(connection: &'a Connection, over: bool, life: Life) -> Self {
+        Self {
+            ends: connection.endpoints.as_ref(),
+            process: connection.process.as_ref(),
+            cgroup: connection.named.cgroup.as_deref(),
+            role: Some(connection.role),
+            over,
+            life,
+        }
+    }
 }
 
 impl Filter {
     /// Judges a connection; `over` when it has ended, and what is not known now never will be.
     #[must_use]
     pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
-        self.judge(&Subject {
-            ends: connection.endpoints.as_ref(),
-            process: connection.process.as_ref(),
-            cgroup: connection.named.cgroup.as_deref(),
-            role: Some(connection.role),
-            over,
-        })
+        self.judge(&Subject::of(connection, over, connection.into()))
+    }
+
+    /// Judges a connection that has ended.
+    #[must_use]
+    pub fn ended(&self, ended: &Ended) -> Decision {
+        let connection = &ended.connection;
+        let life = Life {
+            verdict: Some(ended.verdict),
+            duration_ns: connection
+                .opened
+                .filter(|_| ended.end_seen)
+                .map(|opened| ended.closed_at.get().saturating_sub(opened.get())),
+            ..connection.into()
+        };
+        self.judge(&Subject::of(connection, true, life))
+    }
+
+    /// A row tells of a state that is asked for.
+    #[must_use]
+    pub fn shows(&self, state: TcpState) -> bool {
+        self.state
+            .as_ref()
+            .is_none_or(|terms| terms.judge(true, |wanted| wanted.0 == state) == Decision::Show)
+    }
+
+    /// A connection's end is asked for: what is learnt after it cannot be judged alone.
+    #[must_use]
+    pub const fn asks_for_the_end(&self) -> bool {
+        self.verdict.is_some()
+            || self.failed
+            || self.slow.is_some()
+            || self.min_handshake.is_some()
+            || self.min_duration.is_some()
     }
 
     /// Judges a listener.
@@ -271,6 +173,7 @@ impl Filter {
             cgroup: listener.named.cgroup.as_deref(),
             role: None,
             over: true,
+            life: Life::default(),
         })
     }
 
@@ -283,12 +186,14 @@ impl Filter {
             cgroup: release.whose.named.cgroup.as_deref(),
             role: Some(release.role),
             over: true,
+            life: Life::default(),
         })
     }
 
     fn judge(&self, subject: &Subject<'_>) -> Decision {
         let mut later = false;
-        for decision in self.decisions(subject) {
+        let of_life = self.decisions_of_life(subject);
+        for decision in self.decisions(subject).into_iter().chain(of_life) {
             match decision {
                 Decision::Show => {}
                 Decision::Hide => return Decision::Hide,
@@ -302,6 +207,44 @@ impl Filter {
         }
     }
 
+    /// What only the course of a connection tells.
+    fn decisions_of_life(&self, subject: &Subject<'_>) -> [Decision; 5] {
+        let (life, over) = (&subject.life, subject.over);
+        let at_least = |known: Option<u64>, least: Duration| {
+            known.is_some_and(|ns| u128::from(ns) >= least.as_nanos())
+        };
+        // What has not come by now never will, or may still.
+        let unless = |shown: bool, settled: bool| match (shown, settled) {
+            (true, _) => Decision::Show,
+            (false, true) => Decision::Hide,
+            (false, false) => Decision::Later,
+        };
+        let by = |decision: Option<Decision>| decision.unwrap_or(Decision::Show);
+        [
+            by(self
+                .verdict
+                .as_ref()
+                .map(|terms| terms.judge(over, |verdict| life.verdict == Some(*verdict)))),
+            if self.failed {
+                unless(over && !life.established, life.established)
+            } else {
+                Decision::Show
+            },
+            by(self.min_handshake.map(|least| {
+                let settled = over || life.established;
+                unless(at_least(life.handshake_ns, least), settled)
+            })),
+            by(self.slow.map(|least| {
+                let slow =
+                    at_least(life.handshake_ns, least) || at_least(life.accept_wait_ns, least);
+                unless(slow, over || (life.established && !life.may_be_accepted))
+            })),
+            by(self
+                .min_duration
+                .map(|least| unless(at_least(life.duration_ns, least), over))),
+        ]
+    }
+
     fn decisions(&self, subject: &Subject<'_>) -> [Decision; 11] {
         let over = subject.over;
         let local = subject.ends.map_or(0, |ends| ends.local_port);
@@ -312,7 +255,6 @@ impl Filter {
         let addresses_known =
             addresses.is_some_and(|both| !both.iter().any(IpAddr::is_unspecified));
         let netns = subject.ends.and_then(|ends| ends.netns);
-        let name = subject.process.map(Process::name);
         let ports = |terms: &Terms<Ports>, ports: &[u16]| {
             let known = over || !ports.contains(&0);
             terms.judge(known, |range| {
@@ -340,11 +282,13 @@ impl Filter {
             })),
             by(self.pid.as_ref().map(|terms| {
                 terms.judge(over || subject.process.is_some(), |pid| {
-                    subject.process.is_some_and(|process| process.pid == *pid)
+                    subject.process.is_some_and(|process| process.pid == pid.0)
                 })
             })),
             by(self.comm.as_ref().map(|terms| {
-                terms.judge(over || name.is_some(), |comm| name.as_ref() == Some(comm))
+                terms.judge(over || subject.process.is_some(), |comm| {
+                    subject.process.is_some_and(|process| comm.is_of(process))
+                })
             })),
             by(self.role.as_ref().map(|terms| {
                 // Crossed SYNs make an active open simultaneous, but that is rare and soon.

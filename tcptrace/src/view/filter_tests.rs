@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr, os::unix::fs::MetadataExt as _, str::FromStr};
 
 use super::*;
 use crate::tracker::ProcessSource;
@@ -37,6 +37,7 @@ fn judge(
         cgroup: None,
         role: Some(Role::Active),
         over,
+        life: Life::default(),
     })
 }
 
@@ -181,6 +182,7 @@ fn a_cgroup_or_a_container_is_asked_for_by_what_the_socket_tells() {
             cgroup,
             role: Some(Role::Active),
             over: false,
+            life: Life::default(),
         })
     };
     let of_cgroup = |text| Filter {
@@ -231,6 +233,18 @@ fn bad_terms_are_refused_with_the_reason() {
         assert!(error.contains(reason), "{text:?}: {error}");
     }
     for (text, reason) in [
+        ("abc", "expected a process id such as 4242"),
+        ("0", "expected a process id"),
+        ("1,", "expected a process id"),
+    ] {
+        let error = text.parse::<Terms<Pid>>().unwrap_err();
+        assert!(error.contains(reason), "{text:?}: {error}");
+    }
+    let error = "grateful".parse::<Terms<Verdict>>().unwrap_err();
+    assert!(error.contains("graceful, refused"), "{error}");
+    let error = "".parse::<Terms<Comm>>().unwrap_err();
+    assert!(error.contains("expected a process's name"), "{error}");
+    for (text, reason) in [
         ("", "expected an inode number"),
         (
             "no-such-namespace",
@@ -256,4 +270,185 @@ fn bad_terms_are_refused_with_the_reason() {
     );
     let error = "server".parse::<Terms<Role>>().unwrap_err();
     assert!(error.contains("expected active"), "{error}");
+}
+
+const MS: u64 = 1_000_000;
+
+/// Judges by how a life went.
+fn judge_life(filter: &Filter, life: Life, over: bool) -> Decision {
+    filter.judge(&Subject {
+        ends: None,
+        process: None,
+        cgroup: None,
+        role: Some(Role::Passive),
+        over,
+        life,
+    })
+}
+
+#[test]
+fn how_a_life_went_is_judged_once_it_is_known() {
+    use Decision::{Hide, Later, Show};
+    let begun = Life::default();
+    let open = |handshake_ns| Life {
+        established: true,
+        handshake_ns,
+        may_be_accepted: true,
+        ..begun
+    };
+    let accepted = |accept_wait_ns| Life {
+        accept_wait_ns,
+        may_be_accepted: false,
+        ..open(Some(MS))
+    };
+    let ended = |verdict, duration_ns| Life {
+        verdict: Some(verdict),
+        duration_ns,
+        ..accepted(None)
+    };
+    let refused = Life {
+        verdict: Some(Verdict::Refused),
+        duration_ns: Some(MS),
+        ..begun
+    };
+    let least = Some(Duration::from_millis(100));
+    let verdict = Filter {
+        verdict: terms("graceful,refused"),
+        ..Filter::default()
+    };
+    let not = Filter {
+        verdict: terms("!graceful"),
+        ..Filter::default()
+    };
+    let failed = Filter {
+        failed: true,
+        ..Filter::default()
+    };
+    let handshake = Filter {
+        min_handshake: least,
+        ..Filter::default()
+    };
+    let slow = Filter {
+        slow: least,
+        ..Filter::default()
+    };
+    let duration = Filter {
+        min_duration: least,
+        ..Filter::default()
+    };
+    for (filter, life, over, decision) in [
+        (&verdict, open(None), false, Later),
+        (&verdict, refused, true, Show),
+        (&verdict, ended(Verdict::Graceful, None), true, Show),
+        (&verdict, ended(Verdict::Killed, None), true, Hide),
+        (&not, open(None), false, Later),
+        (&not, ended(Verdict::Graceful, None), true, Hide),
+        (&not, ended(Verdict::Killed, None), true, Show),
+        (&failed, begun, false, Later),
+        (&failed, open(None), false, Hide),
+        (&failed, refused, true, Show),
+        (&handshake, begun, false, Later),
+        (&handshake, open(Some(100 * MS)), false, Show),
+        (&handshake, open(Some(100 * MS - 1)), false, Hide),
+        // Established, and how long it took is not known.
+        (&handshake, open(None), false, Hide),
+        (&slow, begun, false, Later),
+        (&slow, open(Some(100 * MS)), false, Show),
+        (&slow, open(Some(MS)), false, Later),
+        (&slow, accepted(Some(100 * MS)), false, Show),
+        (&slow, accepted(Some(MS)), false, Hide),
+        (&slow, open(Some(MS)), true, Hide),
+        (&duration, open(None), false, Later),
+        (
+            &duration,
+            ended(Verdict::Graceful, Some(100 * MS)),
+            true,
+            Show,
+        ),
+        (&duration, ended(Verdict::Graceful, Some(MS)), true, Hide),
+        (&duration, ended(Verdict::Graceful, None), true, Hide),
+    ] {
+        assert_eq!(judge_life(filter, life, over), decision, "{filter:?}");
+        assert!(filter.asks_for_the_end());
+    }
+}
+
+#[test]
+fn rows_are_judged_by_the_state_they_tell_of() {
+    let filter = Filter {
+        state: terms("established,SYN-SENT"),
+        ..Filter::default()
+    };
+    let shown: Vec<_> = TcpState::ALL
+        .into_iter()
+        .filter(|state| filter.shows(*state))
+        .collect();
+    assert_eq!(shown, [TcpState::Established, TcpState::SynSent]);
+    assert!(
+        TcpState::ALL
+            .into_iter()
+            .all(|state| Filter::default().shows(state))
+    );
+    for text in ["TIME_WAIT", "new-syn-recv"] {
+        let error = text.parse::<Terms<State>>().unwrap_err();
+        assert!(error.contains("no transition ever shows"), "{error}");
+    }
+    let error = "ESTAB".parse::<Terms<State>>().unwrap_err();
+    assert!(error.contains("expected a state such as"), "{error}");
+}
+
+#[test]
+fn a_name_is_taken_as_the_kernel_keeps_it() {
+    let matches = |text: &str, name| {
+        let filter = Filter {
+            comm: terms(text),
+            ..Filter::default()
+        };
+        judge(&filter, None, Some(&process(7, name)), false) == Decision::Show
+    };
+    assert!(matches("nginx", "nginx"));
+    assert!(!matches("nginx", "nginx "));
+    assert!(matches(" lead", " lead"));
+    assert!(!matches(" lead", "lead"));
+    assert!(matches("a\\,b,c", "a,b"));
+    assert!(matches("a\\,b,c", "c"));
+    assert!(!matches("a\\,b,c", "a"));
+    assert!(matches("back\\\\slash", "back\\slash"));
+    assert!(matches("a-very-long-name-indeed", "a-very-long-nam"));
+    // Cut within a character, as the kernel does.
+    let cut = &"n\u{e4}her-und-\u{fc}ber".as_bytes()[..15];
+    let mut comm = [0; 16];
+    comm[..15].copy_from_slice(cut);
+    let filter = Filter {
+        comm: terms("n\u{e4}her-und-\u{fc}ber"),
+        ..Filter::default()
+    };
+    let process = Process {
+        comm,
+        ..process(7, "")
+    };
+    assert_eq!(judge(&filter, None, Some(&process), false), Decision::Show);
+}
+
+#[test]
+fn a_network_of_mapped_addresses_is_the_ipv4_one() {
+    for (text, address, decision) in [
+        ("::ffff:127.0.9.0/120", "127.0.9.7", Decision::Show),
+        ("::ffff:127.0.9.0/120", "127.0.8.7", Decision::Hide),
+        ("::ffff:127.0.9.1", "127.0.9.1", Decision::Show),
+        // More than all of IPv4: what else there is.
+        ("::/0", "127.0.9.1", Decision::Hide),
+        ("::/0", "2001:db8::1", Decision::Show),
+    ] {
+        let filter = Filter {
+            cidr: terms(text),
+            ..Filter::default()
+        };
+        let ends = ends((address, 1), (address, 2));
+        assert_eq!(
+            judge(&filter, Some(&ends), None, false),
+            decision,
+            "{text} {address}"
+        );
+    }
 }

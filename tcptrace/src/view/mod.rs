@@ -2,15 +2,18 @@
 //! writes.
 
 pub mod filter;
+pub mod terms;
 mod unsaid;
 
 use std::fmt;
 
 use hashbrown::HashMap;
+use tcptrace_common::TcpState;
 
 use self::filter::{Decision, Filter};
 pub use self::unsaid::Unsaid;
 use crate::{
+    feed::names::Bounded,
     record::{Record, Recorder},
     tracker::{Connection, Update},
 };
@@ -57,6 +60,8 @@ pub struct View {
     /// Rows of connections that cannot be judged yet.
     waiting: HashMap<u64, Vec<Record>>,
     waiting_rows: usize,
+    /// The connections whose end passed the filter last.
+    ended: Bounded<u64, ()>,
     /// What it counted.
     pub counts: Counts,
     /// What was lost and not said yet.
@@ -74,6 +79,7 @@ impl View {
             shown,
             waiting: HashMap::new(),
             waiting_rows: 0,
+            ended: Bounded::new(WAITING),
             counts: Counts::default(),
             unsaid: Unsaid::default(),
             rows: Vec::new(),
@@ -106,7 +112,7 @@ impl View {
                 in_state_ns,
             } => {
                 let decision = self.filter.connection(connection, false);
-                let wanted = self.shown.transitions;
+                let wanted = self.shown.transitions && self.filter.shows(*to);
                 self.judge(connection.id, decision, wanted, || {
                     recorder.transition(connection, (*from, *to), *time, *in_state_ns)
                 });
@@ -118,33 +124,40 @@ impl View {
                 time,
             } => {
                 let decision = self.filter.connection(connection, true);
-                let wanted = self.shown.transitions;
+                let wanted = self.shown.transitions && self.filter.shows(*to);
                 self.judge(connection.id, decision, wanted, || {
                     recorder.transition(connection, (*from, *to), *time, None)
                 });
             }
             Update::Established(connection) => {
                 let decision = self.filter.connection(connection, false);
-                let wanted = self.shown.handshakes;
+                let wanted = self.shown.handshakes && self.filter.shows(TcpState::Established);
                 self.judge(connection.id, decision, wanted, || {
                     recorder.handshake(connection)
                 });
             }
             Update::Ended(ended) => {
                 let connection = &ended.connection;
-                let decision = self.filter.connection(connection, true);
+                let decision = self.filter.ended(ended);
                 if decision == Decision::Show {
+                    self.ended.insert(connection.id, ());
                     self.counts.seen += 1;
                     self.counts.failed += u64::from(!connection.established);
                 }
-                let wanted = self.shown.connections;
+                let wanted = self.shown.connections && self.filter.shows(connection.state);
                 self.judge(connection.id, decision, wanted, || {
                     recorder.connection(ended)
                 });
             }
             Update::Released(release) => {
-                let decision = self.filter.release(release);
-                let wanted = self.shown.releases;
+                let decision = if self.ended.get(release.id).is_some() {
+                    Decision::Show
+                } else if self.filter.asks_for_the_end() {
+                    Decision::Hide
+                } else {
+                    self.filter.release(release)
+                };
+                let wanted = self.shown.releases && self.filter.state.is_none();
                 self.judge(release.id, decision, wanted, || recorder.release(release));
             }
             Update::Listener {
@@ -152,8 +165,17 @@ impl View {
                 began,
                 time,
             } => {
-                let decision = self.filter.listener(listener);
-                let wanted = self.shown.transitions;
+                let decision = if self.filter.asks_for_the_end() {
+                    Decision::Hide
+                } else {
+                    self.filter.listener(listener)
+                };
+                let entered = if *began {
+                    TcpState::Listen
+                } else {
+                    TcpState::Close
+                };
+                let wanted = self.shown.transitions && self.filter.shows(entered);
                 self.judge(listener.id, decision, wanted, || {
                     recorder.listener(listener, *began, *time)
                 });

@@ -1,0 +1,96 @@
+//! Text that others chose: a process, a cgroup or an interface has the name that somebody gave it, and
+//! root looks at it.
+
+use std::{borrow::Cow, ops::RangeInclusive};
+
+/// Characters that do something where they are shown, or cannot be seen: controls, what turns the
+/// direction of writing, what joins, separates or tags without a width (Unicode's categories Cc, Cf, Zl
+/// and Zp, as far as they are for none but such use).
+const HOSTILE: [RangeInclusive<char>; 12] = [
+    '\u{0}'..='\u{1f}',
+    '\u{7f}'..='\u{9f}',
+    '\u{ad}'..='\u{ad}',
+    '\u{61c}'..='\u{61c}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{e0001}'..='\u{e0001}',
+    '\u{e0020}'..='\u{e007f}',
+];
+
+/// It must not reach a terminal.
+pub(super) fn is_hostile(character: char) -> bool {
+    HOSTILE.iter().any(|range| range.contains(&character))
+}
+
+/// Text with each character that must not reach the terminal, or that it cannot show, replaced by one
+/// that can be seen.
+pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
+    let is_shown = |character: char| !is_hostile(character) && (!ascii || character.is_ascii());
+    if text.chars().all(is_shown) {
+        return Cow::Borrowed(text);
+    }
+    let replacement = if ascii {
+        '?'
+    } else {
+        char::REPLACEMENT_CHARACTER
+    };
+    let shown = text.chars().map(|character| {
+        if is_shown(character) {
+            character
+        } else {
+            replacement
+        }
+    });
+    Cow::Owned(shown.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_moves_a_cursor_or_turns_the_text_is_seen_instead() {
+        for (text, shown, ascii) in [
+            ("nginx", "nginx", "nginx"),
+            ("a b", "a b", "a b"),
+            ("\u{1b}[2J", "\u{fffd}[2J", "?[2J"),
+            ("\u{9b}2J", "\u{fffd}2J", "?2J"),
+            (
+                "a\tb\u{8}\u{7}\u{7f}",
+                "a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}",
+                "a?b???",
+            ),
+            ("exe.\u{202e}gpj", "exe.\u{fffd}gpj", "exe.?gpj"),
+            (
+                "a\u{2066}b\u{200b}c\u{2028}",
+                "a\u{fffd}b\u{fffd}c\u{fffd}",
+                "a?b?c?",
+            ),
+            ("büro→", "büro→", "b?ro?"),
+        ] {
+            assert_eq!(visible(text, false), shown);
+            assert_eq!(visible(text, true), ascii);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hostile_is_left_and_nothing_else_changes(text in any::<String>(), ascii in any::<bool>()) {
+            let shown = visible(&text, ascii);
+            prop_assert_eq!(shown.chars().count(), text.chars().count());
+            for (before, after) in text.chars().zip(shown.chars()) {
+                prop_assert!(!is_hostile(after) && !after.is_control());
+                prop_assert!(!ascii || after.is_ascii());
+                if !is_hostile(before) && (!ascii || before.is_ascii()) {
+                    prop_assert_eq!(before, after);
+                }
+            }
+        }
+    }
+}
