@@ -12,7 +12,10 @@ use crate::{
     probe::ProbeConfig,
     render::{Format, TableStyle},
     view::Shown,
-    view::filter::{Family, Filter},
+    view::{
+        filter::{Family, Filter},
+        terms::Terms,
+    },
 };
 
 /// Invalid arguments.
@@ -110,6 +113,9 @@ pub struct DaemonConfig {
 
 impl ViewConfig {
     fn new(args: ViewArgs) -> Self {
+        for notice in args.filter.comm.iter().flat_map(Terms::notices) {
+            tracing::warn!("{notice}");
+        }
         let shows = |what| args.show.contains(&what);
         Self {
             shown: Shown {

@@ -15,7 +15,7 @@ use crate::{
     feed::pump::{pump, runtime},
     host::Host,
     probe::Probe,
-    record::{Record, Recorder},
+    record::{Record, RecordBody, Recorder},
     render::Renderer,
     say,
     sink::{Patience, Writer, WriterState},
@@ -87,14 +87,30 @@ impl Tail {
         &self.view.counts
     }
 
-    /// Says what was lost, if there is room, or at the end. Whatever the filter, and not one of the
-    /// rows asked for.
-    fn say_losses(&mut self, at_the_end: bool) {
-        if let Some(writer) = &mut self.writer
-            && (at_the_end || writer.has_room())
-        {
-            let unsaid = self.view.unsaid.take(&self.recorder, self.now_ns);
-            unsaid.into_iter().for_each(|record| writer.put(record));
+    /// Writes the rows before which none can come any more, and has said in their midst what was lost, if
+    /// there is room or at the end. That is not one of the rows asked for.
+    fn write(&mut self, known_ns: u64, at_the_end: bool) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        let mut dropped = 0;
+        while let Some(row) = self.view.next_row(known_ns) {
+            let is_loss = matches!(row.body, RecordBody::Loss(_));
+            if self.rows_left == Some(0) && !is_loss {
+                continue;
+            }
+            if !writer.has_room() && !is_loss {
+                dropped += 1;
+                continue;
+            }
+            writer.put(row);
+            if !is_loss {
+                self.rows_left = self.rows_left.map(|left| left - 1);
+            }
+        }
+        self.view.drop_rows(dropped);
+        if at_the_end || writer.has_room() {
+            self.view.say_losses(&self.recorder, self.now_ns);
         }
     }
 
@@ -111,7 +127,9 @@ impl Tail {
     /// Writes what waits, counts what is still open, and returns how the output ended.
     pub fn finish(&mut self, tracker: &Tracker) -> WriterState {
         self.view.count_open(tracker.connections());
-        self.say_losses(true);
+        self.write(u64::MAX, true);
+        // What was lost by that.
+        self.write(u64::MAX, true);
         match (self.ended.take(), self.writer.take()) {
             (Some(ended), _) => ended,
             (None, Some(writer)) => writer.finish(),
@@ -127,30 +145,21 @@ impl Consumer for Tail {
     }
 
     fn update(&mut self, update: &Update) {
-        let mut dropped = 0;
-        for row in self.view.take(update, &self.recorder) {
-            if self.rows_left == Some(0) {
-                continue;
-            }
-            match &mut self.writer {
-                Some(writer) if writer.has_room() => {
-                    writer.put(row);
-                    self.rows_left = self.rows_left.map(|left| left - 1);
-                }
-                Some(_) | None => dropped += 1,
-            }
-        }
-        self.view.drop_rows(dropped);
-        if matches!(update, Update::Lost { .. }) {
-            self.say_losses(false);
-        }
+        self.view.take(update, &self.recorder);
+    }
+
+    fn settled(&mut self, known_ns: u64) {
+        self.write(known_ns, false);
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        self.view.due_ns()
     }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
         if self.ended.is_some() {
             return ControlFlow::Break(());
         }
-        self.say_losses(false);
         match self.writer.as_mut().map(Writer::pass_on) {
             Some(WriterState::Open) if self.rows_left != Some(0) => ControlFlow::Continue(()),
             Some(WriterState::Open) | None => ControlFlow::Break(()),

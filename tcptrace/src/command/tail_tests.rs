@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 use crate::{
-    tracker::{LossPlace, TrackerConfig},
+    tracker::{GRACE_NS, LossPlace, TrackerConfig},
     view::{Shown, filter::Filter},
 };
 
@@ -50,6 +50,9 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
     while said < 3 {
         let place = LossPlace::ALL[said % 2];
         tail.update(&Update::Lost { events: 7, place });
+        tail.now_ns += GRACE_NS;
+        tail.settled(tail.now_ns);
+        assert!(tail.end_batch().is_continue());
         expected += 7;
         said += usize::from(!tail.writer.as_ref().unwrap().has_room());
     }

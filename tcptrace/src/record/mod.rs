@@ -21,6 +21,9 @@ pub const SCHEMA: &str = "tcptrace/1";
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     schema: &'static str,
+    /// When, on the events' clock: the wall's may be set back.
+    #[serde(skip)]
+    pub moment_ns: u64,
     /// When.
     #[serde(serialize_with = "rfc3339")]
     pub time: Timestamp,

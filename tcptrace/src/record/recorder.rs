@@ -48,11 +48,12 @@ impl Recorder {
         self.clock.learn(reading);
     }
 
-    fn record(&self, time: Timestamp, body: RecordBody) -> Record {
+    fn record(&self, moment_ns: u64, body: RecordBody) -> Record {
         Record {
             schema: SCHEMA,
             body,
-            time,
+            moment_ns,
+            time: self.clock.wall(moment_ns),
             host: self.host.clone(),
         }
     }
@@ -71,7 +72,7 @@ impl Recorder {
         in_state_ns: Option<u64>,
     ) -> Record {
         self.record(
-            self.wall(time),
+            time.get(),
             RecordBody::Transition(TransitionRecord {
                 identity: self.identity_of(connection),
                 from,
@@ -93,7 +94,7 @@ impl Recorder {
             (TcpState::Listen, TcpState::Close, held)
         };
         self.record(
-            self.wall(time),
+            time.get(),
             RecordBody::Transition(TransitionRecord {
                 identity: self.identity(
                     listener.id,
@@ -113,7 +114,7 @@ impl Recorder {
     pub fn handshake(&self, connection: &Connection) -> Record {
         let time = connection.established_at.or(connection.state_since);
         self.record(
-            self.wall(time.unwrap_or(Moment::MIN)),
+            time.unwrap_or(Moment::MIN).get(),
             RecordBody::Handshake(HandshakeRecord {
                 identity: self.identity_of(connection),
                 handshake_us: connection.handshake.map(|(took, _)| micros(took)),
@@ -190,7 +191,7 @@ impl Recorder {
             completeness: connection.completeness,
         };
         self.record(
-            self.wall(ended.closed_at),
+            ended.closed_at.get(),
             RecordBody::Connection(Box::new(record)),
         )
     }
@@ -199,7 +200,7 @@ impl Recorder {
     #[must_use]
     pub fn release(&self, release: &Release) -> Record {
         self.record(
-            self.wall(release.time),
+            release.time.get(),
             RecordBody::Release(Box::new(ReleaseRecord {
                 identity: self.identity(
                     release.id,
@@ -244,10 +245,7 @@ impl Recorder {
     }
 
     fn loss_at(&self, lost: u64, place: &'static str, now_ns: u64) -> Record {
-        self.record(
-            self.clock.wall(now_ns),
-            RecordBody::Loss(LossRecord { lost, place }),
-        )
+        self.record(now_ns, RecordBody::Loss(LossRecord { lost, place }))
     }
 
     fn identity_of(&self, connection: &Connection) -> Identity {

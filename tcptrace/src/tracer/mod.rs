@@ -49,6 +49,14 @@ pub trait Consumer {
     /// What the tracker says of an item.
     fn update(&mut self, update: &Update);
 
+    /// All that happened before this moment of the events' clock, nanoseconds, was told.
+    fn settled(&mut self, _known_ns: u64) {}
+
+    /// When it has something to do next, whatever happens.
+    fn due_ns(&self) -> Option<u64> {
+        None
+    }
+
     /// That was it for now. `Break` ends the trace.
     fn end_batch(&mut self) -> ControlFlow<()>;
 }
@@ -111,6 +119,9 @@ impl<C: Consumer> Tracer<C> {
 pub fn feed(tracker: &mut Tracker, consumer: &mut impl Consumer, item: &Item) {
     for update in tracker.take(item) {
         consumer.update(&update);
+    }
+    if let Item::Time(known_ns) = item {
+        consumer.settled(*known_ns);
     }
 }
 
@@ -278,7 +289,11 @@ impl<C: Consumer> Drain for Tracer<C> {
         if self.survey.is_walking() || self.owners.is_under_way() {
             return REST;
         }
-        let due = [self.tracker.next_due_ns(), self.survey.due_ns()];
+        let due = [
+            self.tracker.next_due_ns(),
+            self.survey.due_ns(),
+            self.consumer.due_ns(),
+        ];
         due.into_iter().flatten().min().map_or(IDLE, |due| {
             let wait = due.saturating_sub(clock::monotonic_ns());
             IDLE.min(Duration::from_nanos(wait).max(REST))

@@ -2,6 +2,7 @@
 //! writes.
 
 pub mod filter;
+mod order;
 pub mod terms;
 mod unsaid;
 
@@ -10,8 +11,11 @@ use std::fmt;
 use hashbrown::HashMap;
 use tcptrace_common::TcpState;
 
-use self::filter::{Decision, Filter};
 pub use self::unsaid::Unsaid;
+use self::{
+    filter::{Decision, Filter},
+    order::Order,
+};
 use crate::{
     feed::names::Bounded,
     record::{Record, Recorder},
@@ -65,9 +69,9 @@ pub struct View {
     /// What it counted.
     pub counts: Counts,
     /// What was lost and not said yet.
-    pub unsaid: Unsaid,
+    unsaid: Unsaid,
     /// Rows to be shown.
-    rows: Vec<Record>,
+    rows: Order,
 }
 
 impl View {
@@ -82,7 +86,7 @@ impl View {
             ended: Bounded::new(WAITING),
             counts: Counts::default(),
             unsaid: Unsaid::default(),
-            rows: Vec::new(),
+            rows: Order::default(),
         }
     }
 
@@ -92,17 +96,27 @@ impl View {
         self.shown.transitions
     }
 
-    /// The rows that follow from what the tracker says.
-    pub fn take(
-        &mut self,
-        update: &Update,
-        recorder: &Recorder,
-    ) -> impl Iterator<Item = Record> + use<'_> {
-        self.see(update, recorder);
-        self.rows.drain(..)
+    /// The next row in order of time, once all that happened before `known_ns` is known; at the end
+    /// with `u64::MAX`.
+    pub fn next_row(&mut self, known_ns: u64) -> Option<Record> {
+        self.rows.next(known_ns)
     }
 
-    fn see(&mut self, update: &Update, recorder: &Recorder) {
+    /// When the next row is to be shown.
+    #[must_use]
+    pub fn due_ns(&self) -> Option<u64> {
+        self.rows.due_ns()
+    }
+
+    /// Says what was lost and not said yet. Whatever the filter.
+    pub fn say_losses(&mut self, recorder: &Recorder, now_ns: u64) {
+        for record in self.unsaid.take(recorder, now_ns) {
+            self.rows.put(record);
+        }
+    }
+
+    /// Takes in what the tracker says.
+    pub fn take(&mut self, update: &Update, recorder: &Recorder) {
         match update {
             Update::Transition {
                 connection,
@@ -211,9 +225,11 @@ impl View {
             Decision::Show => {
                 if let Some(rows) = self.waiting.remove(&id) {
                     self.waiting_rows -= rows.len();
-                    self.rows.extend(rows);
+                    rows.into_iter().for_each(|row| self.rows.put(row));
                 }
-                self.rows.extend(wanted.then(record));
+                if wanted {
+                    self.rows.put(record());
+                }
             }
             Decision::Hide => self.forget(id),
             Decision::Later if !wanted => {}

@@ -41,6 +41,13 @@ impl<T> Terms<T> {
     }
 }
 
+impl Terms<Comm> {
+    /// What is to be said of names that were cut.
+    pub fn notices(&self) -> impl Iterator<Item = String> + use<'_> {
+        self.values.iter().filter_map(Comm::notice)
+    }
+}
+
 impl<T: FromStr> FromStr for Terms<T>
 where
     T::Err: fmt::Display,
@@ -149,14 +156,29 @@ impl FromStr for Pid {
 
 /// A process's name as the kernel keeps it, without what it cuts off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Comm(Box<[u8]>);
+pub struct Comm {
+    kept: Box<[u8]>,
+    typed: Box<str>,
+}
 
 impl Comm {
     /// Bytes of a name that the kernel keeps (`TASK_COMM_LEN` less the NUL).
     pub const KEPT: usize = COMM_SIZE - 1;
 
     pub(super) fn is_of(&self, process: &Process) -> bool {
-        process.name_bytes() == &*self.0
+        process.name_bytes() == &*self.kept
+    }
+
+    /// What is to be said of a name that was cut.
+    fn notice(&self) -> Option<String> {
+        (self.kept.len() < self.typed.len()).then(|| {
+            format!(
+                "--comm {}: the kernel keeps {} bytes of a name, so that this is taken as {}",
+                self.typed,
+                Self::KEPT,
+                String::from_utf8_lossy(&self.kept)
+            )
+        })
     }
 }
 
@@ -168,14 +190,10 @@ impl FromStr for Comm {
             return Err("expected a process's name such as nginx".to_owned());
         }
         let kept = &text.as_bytes()[..text.len().min(Self::KEPT)];
-        if kept.len() < text.len() {
-            tracing::warn!(
-                "--comm {text}: the kernel keeps {} bytes of a name: taken as {}",
-                Self::KEPT,
-                String::from_utf8_lossy(kept)
-            );
-        }
-        Ok(Self(kept.into()))
+        Ok(Self {
+            kept: kept.into(),
+            typed: text.into(),
+        })
     }
 }
 

@@ -31,6 +31,7 @@ tests![
     both_closers_take_their_path,
     data_after_close_resets_only_its_sender,
     a_connect_takes_the_place_of_one_in_time_wait,
+    lines_come_in_order_of_time,
 ];
 
 fn an_ipv4_connection_is_told_by_both_sides() -> Check {
@@ -233,4 +234,32 @@ fn a_connect_takes_the_place_of_one_in_time_wait() -> Check {
     records
         .only("release", &json!({"outcome": "reused"}))?
         .must_have(&json!({"id": first.text("id"), "role": "active"}))
+}
+
+/// Sockets' addresses are used again at once, and a record waits for what may still be said of it.
+fn lines_come_in_order_of_time() -> Check {
+    const PAIRS: usize = 200;
+    let namespace = Namespace::new()?;
+    let show = ["--show", "transitions,handshakes,connections"];
+    let tail = Tail::start(&namespace, &show)?;
+    let (listener, _) = namespace.listen("127.0.0.1:0")?;
+    for number in 0..PAIRS {
+        let (client, server) = namespace.pair(&listener)?;
+        if number % 2 == 0 {
+            drop(client);
+            drop(server);
+        } else {
+            drop(server);
+            drop(client);
+        }
+    }
+    let records = tail.finish_after(2 * PAIRS)?;
+    let times: Vec<_> = records.0.iter().map(|record| record.text("time")).collect();
+    let early = times.windows(2).filter(|two| two[1] < two[0]).count();
+    ensure!(
+        early == 0,
+        "{early} of {} lines are older than the one before",
+        times.len()
+    );
+    Ok(())
 }
