@@ -15,7 +15,7 @@ use tcptrace::{
         Cli, Command, LogLevel,
         config::{CaptureConfig, ConfigError, DaemonConfig, ReplayConfig, TailConfig},
     },
-    command::{capture, check, daemon, replay, tail},
+    command::{capture, check, completions, daemon, replay, tail},
     say,
     stop::Stop,
 };
@@ -87,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             replay::run(ReplayConfig::new(*args))?;
         }
         Command::Check(args) => return check::run(args.strict),
+        Command::Completions(args) => completions::run(args.shell)?,
     }
     Ok(ExitCode::SUCCESS)
 }

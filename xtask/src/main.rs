@@ -10,6 +10,7 @@ mod command;
 #[path = "../../tcptrace/build/ebpf.rs"]
 mod ebpf;
 mod install;
+mod man;
 mod objects;
 mod run;
 mod test;
@@ -44,6 +45,8 @@ enum Command {
     BuildEbpf(build_ebpf::Arguments),
     /// Check that the committed eBPF object is what its sources make.
     VerifyEbpf(verify_ebpf::Arguments),
+    /// Write the man pages.
+    Man(man::Arguments),
     /// Run all tests, and say what ran where.
     Test(test::Arguments),
     /// Check userspace's types for aarch64.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::BuildEbpf(arguments) => build_ebpf::run(&workspace, &arguments),
         Command::VerifyEbpf(arguments) => verify_ebpf::run(&workspace, &arguments),
+        Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, &arguments),

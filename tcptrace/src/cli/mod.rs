@@ -35,6 +35,8 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Show what this kernel and these privileges allow.
     Check(CheckArgs),
+    /// Print what a shell needs to complete the command line.
+    Completions(CompletionsArgs),
 }
 
 impl Command {
@@ -47,6 +49,7 @@ impl Command {
             Self::Capture(_) => "capture",
             Self::Replay(_) => "replay",
             Self::Check(_) => "check",
+            Self::Completions(_) => "completions",
         }
     }
 }
@@ -336,6 +339,18 @@ pub struct ReplayArgs {
     /// The most connections to track; past that the one unchanged for longest is given up.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_connections: u32,
+}
+
+/// `tcptrace completions`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tcptrace completions bash > /usr/share/bash-completion/completions/tcptrace
+  tcptrace completions zsh > /usr/share/zsh/site-functions/_tcptrace
+  tcptrace completions fish > /usr/share/fish/vendor_completions.d/tcptrace.fish")]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// `tcptrace check`.

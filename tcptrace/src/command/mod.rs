@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod check;
+pub mod completions;
 pub mod daemon;
 pub mod replay;
 mod startup;
