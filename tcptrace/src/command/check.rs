@@ -4,10 +4,10 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use caps::{CapSet, Capability};
+use caps::Capability;
 
 use crate::{
-    host,
+    host::{self, capabilities},
     probe::{
         AttachMode, HookStatus, KERNEL_BTF, Probe, ProbeConfig, ProbeError, Source, kernel_types,
         tracefs_mounted,
@@ -132,16 +132,8 @@ impl Report {
 
     /// The kernel has the last word: a capability is only missing when loading failed as well.
     fn capabilities(&mut self, loaded: bool) {
-        for (name, capability, purpose) in [
-            ("CAP_BPF", Capability::CAP_BPF, "loading eBPF programs"),
-            (
-                "CAP_PERFMON",
-                Capability::CAP_PERFMON,
-                "attaching them and reading kernel memory",
-            ),
-        ] {
-            let has =
-                |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+        for (name, capability, purpose) in capabilities::NEEDED {
+            let has = capabilities::holds;
             // Before it was split, and still, CAP_SYS_ADMIN stands for both.
             let (verdict, text) = if has(capability) {
                 (Verdict::Good, purpose.to_owned())

@@ -1,5 +1,6 @@
 //! This host: its name, this boot of it, its kernel.
 
+pub mod capabilities;
 pub mod cgroup;
 pub mod names;
 

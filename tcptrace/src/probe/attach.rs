@@ -23,6 +23,7 @@ use super::{
     layout::KernelTypes,
     program::counts_misses,
 };
+use crate::host::capabilities;
 
 /// What the kernel was found to have.
 pub(super) struct Kernel<'a> {
@@ -76,10 +77,10 @@ impl Attacher<'_> {
         let source = match (first, self.config.attach) {
             (Ok(()), _) => Source::TpBtf,
             (Err(tp_btf), AttachMode::TpBtf) => {
-                return Err(ProbeError::NoTransitions {
+                return Err(no_transitions(
                     tp_btf,
-                    tracepoint: "excluded by --attach tp_btf".to_owned(),
-                });
+                    "excluded by --attach tp_btf".to_owned(),
+                ));
             }
             (Err(tp_btf), AttachMode::Auto | AttachMode::Tracepoint) => {
                 let attached = match self.kernel.record {
@@ -92,7 +93,7 @@ impl Attacher<'_> {
                     Ok(()) if self.kernel.types.is_ok() => Source::Tracepoint,
                     Ok(()) => Source::TracepointOnly,
                     Err(tracepoint) => {
-                        return Err(ProbeError::NoTransitions { tp_btf, tracepoint });
+                        return Err(no_transitions(tp_btf, tracepoint));
                     }
                 }
             }
@@ -289,6 +290,16 @@ impl Attacher<'_> {
         let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
         let program: &mut Iter = self.program(PROGRAM_SEED)?;
         program.load("tcp", btf).map_err(|error| brief(&error))
+    }
+}
+
+/// Why not, or what this process lacks for it.
+fn no_transitions(tp_btf: String, tracepoint: String) -> ProbeError {
+    let error = ProbeError::NoTransitions { tp_btf, tracepoint };
+    if capabilities::lacking().is_empty() {
+        error
+    } else {
+        ProbeError::not_permitted(error.to_string())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::OLDEST_KERNEL;
+use crate::host::capabilities;
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
@@ -11,10 +12,13 @@ pub enum ProbeError {
     #[error("Linux {0} is too old: tcptrace needs {major}.{minor} or newer", major = OLDEST_KERNEL.0, minor = OLDEST_KERNEL.1)]
     KernelTooOld(String),
     /// The kernel refuses us.
-    #[error(
-        "not permitted to load eBPF programs: run as root (sudo tcptrace …), or give the process CAP_BPF and CAP_PERFMON ({0})"
-    )]
-    NotPermitted(String),
+    #[error("not permitted to load eBPF programs: {advice} ({why})")]
+    NotPermitted {
+        /// What is missing, and what to do.
+        advice: String,
+        /// In the kernel's words.
+        why: String,
+    },
     /// Neither way to the transitions can be had.
     #[error(
         "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` shows what this kernel allows"
@@ -28,6 +32,22 @@ pub enum ProbeError {
     /// The object cannot be loaded.
     #[error("cannot load the eBPF object: {0}")]
     Load(String),
+}
+
+impl ProbeError {
+    /// A refusal, which names the capabilities that this process lacks.
+    pub(super) fn not_permitted(why: String) -> Self {
+        let lacking = capabilities::lacking();
+        let advice = if lacking.is_empty() {
+            "CAP_BPF and CAP_PERFMON are held, so that a sandbox or a security module forbids it; run it outside, or allow bpf(2)".to_owned()
+        } else {
+            format!(
+                "this process lacks {}; run as root (sudo tcptrace …), or give it CAP_BPF and CAP_PERFMON",
+                lacking.join(" and ")
+            )
+        };
+        Self::NotPermitted { advice, why }
+    }
 }
 
 /// An error with all its causes on one line.

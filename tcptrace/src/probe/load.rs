@@ -61,7 +61,7 @@ pub(super) fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, 
     loader.load(OBJECT).map_err(|error| {
         let why = chain(&error);
         if is_permission(&error) {
-            ProbeError::NotPermitted(why)
+            ProbeError::not_permitted(why)
         } else {
             ProbeError::Load(why)
         }

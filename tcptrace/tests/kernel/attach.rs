@@ -1,13 +1,15 @@
 //! The ways to the transitions, and what is said when they are narrow or closed.
 
 use std::{
-    fs,
+    fs, io,
     net::TcpStream,
+    os::unix::process::CommandExt,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use anyhow::{Context, anyhow, ensure};
+use caps::{CapSet, Capability};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -35,6 +37,7 @@ tests![
     without_btf_and_tracefs_it_fails_and_says_what_to_do,
     tp_btf_alone_fails_without_btf,
     nobody_may_trace_and_is_told_who_may,
+    whoever_lacks_one_capability_is_told_which,
     connects_refused_while_it_starts_are_never_said_to_be_unreachable,
     a_field_that_was_renamed_costs_what_it_is_for_and_no_more,
 ];
@@ -239,6 +242,25 @@ fn nobody_may_trace_and_is_told_who_may() -> Check {
     ensure!(output.stdout.is_empty(), "{output:?}");
     for word in ["root", "sudo", "CAP_BPF", "CAP_PERFMON"] {
         output.must_complain(word)?;
+    }
+    Ok(())
+}
+
+fn whoever_lacks_one_capability_is_told_which() -> Check {
+    for lacking in [Capability::CAP_BPF, Capability::CAP_PERFMON] {
+        let mut command = tcptrace(&["tail", "--duration", "100ms"]);
+        // What is in the bounding set root has again at each exec.
+        let without = move || {
+            for capability in [lacking, Capability::CAP_SYS_ADMIN] {
+                caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
+            }
+            Ok(())
+        };
+        // SAFETY: system calls, and memory only where it fails.
+        unsafe { command.pre_exec(without) };
+        let output = Running::to_end(&mut command)?;
+        output.must_end_with(1)?;
+        output.must_complain(&format!("lacks {lacking};"))?;
     }
     Ok(())
 }

@@ -1,0 +1,33 @@
+//! What this process is allowed (capabilities(7)).
+
+use caps::{CapSet, Capability};
+
+/// What tracing takes: its name, and what for.
+pub const NEEDED: [(&str, Capability, &str); 2] = [
+    ("CAP_BPF", Capability::CAP_BPF, "loading eBPF programs"),
+    (
+        "CAP_PERFMON",
+        Capability::CAP_PERFMON,
+        "attaching them and reading kernel memory",
+    ),
+];
+
+/// This process holds it.
+#[must_use]
+pub fn holds(capability: Capability) -> bool {
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
+/// The names of those that tracing takes and this process lacks. CAP_SYS_ADMIN stands for both, as before
+/// they were split off.
+#[must_use]
+pub fn lacking() -> Vec<&'static str> {
+    if holds(Capability::CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    NEEDED
+        .into_iter()
+        .filter(|(_, capability, _)| !holds(*capability))
+        .map(|(name, ..)| name)
+        .collect()
+}
