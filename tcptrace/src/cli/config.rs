@@ -7,10 +7,10 @@ use jiff::tz::TimeZone;
 use crate::{
     cli::{
         CaptureArgs, ColorChoice, DaemonArgs, FilterArgs, LogLevel, ProbeArgs, ReplayArgs, Show,
-        TailArgs, ViewArgs,
+        TailArgs, TimeChoice, ViewArgs, WidthChoice,
     },
     probe::ProbeConfig,
-    render::{Format, TableStyle},
+    render::{Column, Columns, Format, Look, Time, Width},
     view::Shown,
     view::{
         filter::{Family, Filter},
@@ -43,8 +43,8 @@ pub struct ViewConfig {
     pub shown: Shown,
     /// In what shape.
     pub format: Format,
-    /// How a table looks.
-    pub style: TableStyle,
+    /// How what is for people looks.
+    pub look: Look,
     /// Rows after which it ends.
     pub count: Option<u64>,
 }
@@ -111,12 +111,16 @@ pub struct DaemonConfig {
     pub max_cgroups: usize,
 }
 
+/// Slow, when nothing else is said: the kernel sends a SYN again after a second (RFC 6298 §2.1).
+const SLOW_US: u64 = 1_000_000;
+
 impl ViewConfig {
     fn new(args: ViewArgs) -> Self {
         for notice in args.filter.comm.iter().flat_map(Terms::notices) {
             tracing::warn!("{notice}");
         }
         let shows = |what| args.show.contains(&what);
+        let terminal = std::io::stdout().is_terminal();
         Self {
             shown: Shown {
                 transitions: shows(Show::Transitions),
@@ -125,11 +129,29 @@ impl ViewConfig {
                 releases: shows(Show::Releases),
             },
             format: args.format,
-            style: TableStyle {
+            look: Look {
                 color: color(args.color),
                 ascii: !speaks_utf8(),
-                terminal: std::io::stdout().is_terminal(),
-                zone: TimeZone::system(),
+                terminal,
+                width: match args.width {
+                    WidthChoice::Auto if terminal => Width::Terminal,
+                    WidthChoice::Auto => Width::Unlimited,
+                    WidthChoice::Fixed(width) => Width::Fixed(width.into()),
+                },
+                time: match args.time {
+                    TimeChoice::Local => Time::Zone(TimeZone::system()),
+                    TimeChoice::Utc => Time::Zone(TimeZone::UTC),
+                    TimeChoice::Relative => Time::Relative,
+                    TimeChoice::Epoch => Time::Epoch,
+                },
+                columns: match &args.columns[..] {
+                    [] => Columns::Usual,
+                    columns => Columns::Chosen(unique(columns)),
+                },
+                numeric: args.numeric,
+                slow_us: args.filter.slow.map_or(SLOW_US, |slow| {
+                    slow.as_micros().try_into().unwrap_or(u64::MAX)
+                }),
                 transitions: shows(Show::Transitions),
             },
             count: args.count,
@@ -263,6 +285,17 @@ fn filter(args: FilterArgs) -> Filter {
             (false, false) => None,
         },
     }
+}
+
+/// Each once, where it is named first.
+fn unique(columns: &[Column]) -> Vec<Column> {
+    let mut unique = Vec::new();
+    for &column in columns {
+        if !unique.contains(&column) {
+            unique.push(column);
+        }
+    }
+    unique
 }
 
 fn color(choice: ColorChoice) -> bool {

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     probe::{AttachMode, Exclusion},
-    render::Format,
+    render::{Column, Format},
     tracker::{Role, Verdict},
     view::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms},
 };
@@ -207,6 +207,30 @@ pub struct ViewArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
 
+    /// The columns of the table, a comma list.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        hide_possible_values = true,
+        long_help = columns_help(),
+    )]
+    pub columns: Vec<Column>,
+
+    /// Times: of the day, since the first row, or seconds since 1970.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = TimeChoice::Local)]
+    pub time: TimeChoice,
+
+    /// How long a line of the table may be; auto means the terminal's width, and without limit
+    /// elsewhere.
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = parse_width)]
+    pub width: WidthChoice,
+
+    /// Ports as numbers, not names.
+    #[arg(short, long)]
+    pub numeric: bool,
+
     /// End after N rows.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub count: Option<u64>,
@@ -251,6 +275,25 @@ pub enum Show {
     /// What became of TIME_WAIT after that: the peer's late FIN.
     #[value(alias = "release")]
     Releases,
+}
+
+/// What is shown of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TimeChoice {
+    Local,
+    Utc,
+    Relative,
+    Epoch,
+}
+
+/// How long a line may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WidthChoice {
+    /// As wide as the terminal, if it is one.
+    Auto,
+    /// So many characters.
+    Fixed(u16),
 }
 
 /// When to colour.
@@ -372,6 +415,28 @@ fn parse_count(text: &str) -> Result<u64, String> {
         Ok(count) if count > 0 => Ok(count),
         Ok(_) | Err(_) => Err("expected a number of rows, 1 or more".to_owned()),
     }
+}
+
+fn parse_width(text: &str) -> Result<WidthChoice, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(WidthChoice::Auto),
+        Ok(width) if width > 0 => Ok(WidthChoice::Fixed(width)),
+        Ok(_) | Err(_) => Err("expected a number of characters, 1 or more, or auto".to_owned()),
+    }
+}
+
+/// The columns by name: too many for the short help.
+fn columns_help() -> String {
+    let names: Vec<_> = Column::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value)
+        .map(|value| value.get_name().to_owned())
+        .collect();
+    format!(
+        "The columns of the table, a comma list. On a narrow terminal the usual ones become fewer; those \
+         that are named here stay.\n\n[possible values: {}]",
+        names.join(", ")
+    )
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

@@ -51,7 +51,7 @@ impl Tail {
         patience: Patience,
         now_ns: u64,
     ) -> anyhow::Result<Self> {
-        let mut renderer = Renderer::new(config.format, config.style);
+        let mut renderer = Renderer::new(config.format, config.look);
         let mut head = Vec::new();
         renderer.begin(&mut head);
         let render = move |record: &Record, out: &mut Vec<u8>| renderer.record(record, out);

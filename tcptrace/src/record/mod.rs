@@ -50,6 +50,20 @@ pub enum RecordBody {
     Loss(LossRecord),
 }
 
+impl RecordBody {
+    /// Whose it is, unless it is a loss.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Transition(body) => Some(&body.identity),
+            Self::Handshake(body) => Some(&body.identity),
+            Self::Connection(body) => Some(&body.identity),
+            Self::Release(body) => Some(&body.identity),
+            Self::Loss(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 struct HostFields {
     host: Arc<str>,
@@ -65,9 +79,15 @@ pub struct Id {
     number: u64,
 }
 
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.run, self.number)
+    }
+}
+
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{}-{}", self.run, self.number))
+        serializer.collect_str(self)
     }
 }
 

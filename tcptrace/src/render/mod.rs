@@ -1,13 +1,20 @@
 //! Records as text: a table for people, JSON lines and CSV for programs.
 
+mod columns;
 mod csv;
 mod json;
+mod layout;
+mod look;
+mod ports;
 mod table;
 mod text;
 mod units;
+mod words;
 
 pub use self::{
-    table::{Table, TableStyle},
+    columns::Column,
+    look::{Columns, Look, Time, Width},
+    table::Table,
     units::{bytes, duration},
 };
 use crate::record::Record;
@@ -37,14 +44,14 @@ pub enum Renderer {
 }
 
 impl Renderer {
-    /// For a format; all but whether it is a terminal of `style` is for tables.
+    /// For a format; all but whether it is a terminal of `look` is for people's.
     #[must_use]
-    pub fn new(format: Format, style: TableStyle) -> Self {
+    pub fn new(format: Format, look: Look) -> Self {
         match format {
-            Format::Table => Self::Table(Table::new(style)),
+            Format::Table => Self::Table(Table::new(look)),
             Format::Json => Self::Json,
             Format::Csv => Self::Csv {
-                terminal: style.terminal,
+                terminal: look.terminal,
             },
         }
     }

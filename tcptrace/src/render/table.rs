@@ -1,340 +1,346 @@
 //! The table: a line a person reads at a glance.
 //!
-//! Time, process, role, both ends, what happened, how long it took, and what is worth adding.
-//! Columns keep their place: one that must grow for a long address stays grown.
+//! Columns keep their place: one that must grow for a long cell stays grown. Where lines have a limit,
+//! as on a terminal, none is longer, and what a narrow line gives up is for [`layout`](super::layout)
+//! to say.
 
-use anstyle::{AnsiColor, Style};
-use jiff::{Timestamp, tz::TimeZone};
+use anstyle::{Ansi256Color, AnsiColor, Style};
+use jiff::{Timestamp, civil::Date};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::{
+    columns::Column,
+    layout::{Layout, Slot},
+    look::{Columns, Look},
     text::visible,
-    units::{bytes, duration},
+    words,
 };
 use crate::{
-    record::{
-        Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody, ReleaseRecord,
-        TransitionRecord,
-    },
-    tracker::{Completeness, Role, Verdict},
+    record::{ConnectionRecord, HandshakeRecord, Record, RecordBody},
+    tracker::Verdict,
 };
 
-/// How a table looks.
-#[derive(Clone, Debug)]
-pub struct TableStyle {
-    /// With colours.
-    pub color: bool,
-    /// Without characters past ASCII.
-    pub ascii: bool,
-    /// It is looked at as it is written.
-    pub terminal: bool,
-    /// In which zone times are shown.
-    pub zone: TimeZone,
-    /// Transitions will be shown: room for their names.
-    pub transitions: bool,
-}
-
-/// A table under way.
-pub struct Table {
-    style: TableStyle,
-    widths: [usize; COLUMNS],
-}
-
-const COLUMNS: usize = 7;
-const HEADINGS: [&str; COLUMNS] = ["TIME", "PROCESS", "ROLE", "LOCAL", "REMOTE", "WHAT", "TOOK"];
-
+// All can be read on a dark and on a light background.
 const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const ODD: Style = AnsiColor::Yellow.on_default();
+const FAILED: Style = AnsiColor::Red.on_default().bold();
+const ABNORMAL: Style = AnsiColor::Magenta.on_default();
+const SLOW: Style = Ansi256Color(166).on_default();
 const QUIET: Style = Style::new().dimmed();
 const PLAIN: Style = Style::new();
 
-/// A row before it is aligned.
-struct Row {
-    time: Timestamp,
-    process: String,
-    role: &'static str,
-    local: String,
-    remote: String,
-    what: String,
-    style: Style,
-    took: String,
-    notes: Vec<String>,
-}
-
-impl Row {
-    /// With these notes before those it has.
-    fn noting(mut self, mut notes: Vec<String>) -> Self {
-        notes.append(&mut self.notes);
-        Self { notes, ..self }
-    }
+/// A table under way.
+pub struct Table {
+    look: Look,
+    /// Characters that each column's cells have needed so far.
+    needs: Vec<(Column, usize)>,
+    layout: Layout,
+    /// Characters of a line when it was laid out.
+    limit: Option<usize>,
+    /// The time of the first row.
+    first: Option<Timestamp>,
+    /// The day of the row before.
+    day: Option<Date>,
 }
 
 impl Table {
     /// An empty table.
     #[must_use]
-    pub fn new(style: TableStyle) -> Self {
-        let what = if style.transitions {
-            "ESTABLISHED->CLOSE_WAIT".len()
-        } else {
-            "close".len()
+    pub fn new(look: Look) -> Self {
+        let columns = match &look.columns {
+            Columns::Usual => &Column::DEFAULT[..],
+            Columns::Chosen(columns) => columns,
         };
+        let needs = columns
+            .iter()
+            .map(|&column| {
+                let width = column.first_width(&look).max(column.heading().len());
+                (column, width)
+            })
+            .collect();
         Self {
-            style,
-            widths: [12, 20, 7, 21, 21, what, 7],
+            look,
+            needs,
+            layout: Layout::default(),
+            limit: None,
+            first: None,
+            day: None,
         }
     }
 
     /// Appends the headings.
     pub fn header(&mut self, out: &mut Vec<u8>) {
-        let cells = HEADINGS.map(str::to_owned);
-        self.line(&cells, [QUIET; COLUMNS], "NOTES", QUIET, out);
+        self.limit = self.look.width.now();
+        self.layout = self.fit();
+        self.headings(out);
     }
 
     /// Appends a record's row.
     pub fn row(&mut self, record: &Record, out: &mut Vec<u8>) {
-        let row = match &record.body {
-            RecordBody::Transition(body) => self.transition(record.time, body),
-            RecordBody::Handshake(body) => self.handshake(record.time, body),
-            RecordBody::Connection(body) => self.connection(record.time, body),
-            RecordBody::Release(body) => self.release(record.time, body),
-            RecordBody::Loss(body) => Row {
-                time: record.time,
-                process: String::new(),
-                role: "",
-                local: String::new(),
-                remote: String::new(),
-                what: "LOST".to_owned(),
-                style: BAD,
-                took: String::new(),
-                notes: vec![match body.place {
-                    "output" => format!(
-                        "{} rows were not written: the reader is too slow",
-                        body.lost
-                    ),
-                    "filter" => format!(
-                        "{} rows were not written: too many waited for what the filter asks",
-                        body.lost
-                    ),
-                    place => format!(
-                        "{} events were lost ({place}): connections may be missing or incomplete",
-                        body.lost
-                    ),
-                }],
-            },
-        };
-        self.put(row, out);
-    }
-
-    fn transition(&self, time: Timestamp, body: &TransitionRecord) -> Row {
-        let arrow = if self.style.ascii { "->" } else { "→" };
-        Row {
-            what: format!("{}{arrow}{}", body.from.name(), body.to.name()),
-            took: body.in_state_us.map_or_else(dash, |us| self.took(us)),
-            style: QUIET,
-            ..self.blank(time, &body.identity)
+        let first = *self.first.get_or_insert(record.time);
+        let (time, whole) = self.look.time.shown(record.time, first);
+        let day = self.look.time.day(record.time);
+        if let (Some(before), Some(day)) = (self.day, day)
+            && before != day
+        {
+            let mut line = Line::new(&self.look, self.look.width.now());
+            line.put(&day.to_string(), QUIET);
+            line.end(out);
         }
-    }
-
-    fn handshake(&self, time: Timestamp, body: &HandshakeRecord) -> Row {
-        let mut notes = Vec::new();
-        if body.fast_open == Some(true) {
-            notes.push("TCP Fast Open".to_owned());
+        self.day = day;
+        if let RecordBody::Loss(body) = &record.body {
+            let mut line = Line::new(&self.look, self.look.width.now());
+            line.put(&format!("{time}  "), QUIET);
+            line.put(&format!("LOST {}", words::loss(body)), FAILED);
+            line.end(out);
+            return;
         }
-        if body.deferred == Some(true) {
-            notes.push("deferred until data came".to_owned());
-        }
-        let mut style = GOOD;
-        if let Some(count @ 1..) = body.syn_retransmits {
-            style = ODD;
-            let what = match body.identity.role {
-                Some(Role::Passive) => "SYN-ACK",
-                Some(Role::Active | Role::Simultaneous | Role::Unknown) | None => "SYN",
-            };
-            notes.push(plural(count.into(), &format!("{what} retransmit")));
-        }
-        Row {
-            what: "open".to_owned(),
-            style,
-            took: body.handshake_us.map_or_else(dash, |us| self.took(us)),
-            ..self.blank(time, &body.identity)
-        }
-        .noting(notes)
-    }
-
-    fn connection(&self, time: Timestamp, body: &ConnectionRecord) -> Row {
-        let mut notes = vec![words(body.verdict)];
-        if let Some(errno) = &body.errno {
-            notes.push(errno.clone());
-        }
-        if let Some(reason) = &body.reset_reason {
-            notes.push(format!("RST sent: {reason}"));
-        }
-        if body.established {
-            if let Some(side) = body.closed_by {
-                notes.push(match side {
-                    "simultaneous" => "both sides closed at once".to_owned(),
-                    side => format!("{side} side closed first"),
-                });
-            }
-            if body.time_wait == Some(true) {
-                notes.push("TIME_WAIT here".to_owned());
-            }
-            if let (Some(sent), Some(received)) = (body.bytes_sent, body.bytes_received) {
-                notes.push(format!(
-                    "sent {}, received {}",
-                    bytes(sent),
-                    bytes(received)
-                ));
-            }
-            if let Some(count @ 1..) = body.retransmits {
-                notes.push(plural(count.into(), "retransmit"));
-            }
-        }
-        match body.completeness {
-            Completeness::Full => {}
-            Completeness::Seeded => notes.push("was there before".to_owned()),
-            Completeness::Gap => notes.push("incomplete: events lost".to_owned()),
-            Completeness::Partial => notes.push("incomplete: met in mid-life".to_owned()),
-        }
-        let style = match (body.established, body.verdict) {
-            (true, Verdict::Graceful) => PLAIN,
-            (true, _) => ODD,
-            (false, Verdict::Cancelled) => ODD,
-            (false, _) => BAD,
-        };
-        Row {
-            what: if body.established { "close" } else { "fail" }.to_owned(),
-            style,
-            took: body.duration_us.map_or_else(dash, |us| self.took(us)),
-            ..self.blank(time, &body.identity)
-        }
-        .noting(notes)
-    }
-
-    fn release(&self, time: Timestamp, body: &ReleaseRecord) -> Row {
-        let note = match body.outcome {
-            "time_wait" => "the peer's FIN came: TIME_WAIT",
-            "refused" => "the peer sent more and got a RST",
-            "reset" => "ended by a RST",
-            "reused" => "a new connection took its place in TIME_WAIT",
-            "no_fin" => "the peer never closed its side",
-            _ => "gone, before it was seen how",
-        };
-        Row {
-            what: "late".to_owned(),
-            style: QUIET,
-            took: body.fin_wait2_us.map_or_else(dash, |us| self.took(us)),
-            ..self.blank(time, &body.identity)
-        }
-        .noting(vec![note.to_owned()])
-    }
-
-    fn blank(&self, time: Timestamp, identity: &Identity) -> Row {
-        let end = |address: Option<&Address>, port: Option<u16>| match (address, port) {
-            (Some(address), Some(port)) => address.with_port(port),
-            (Some(address), None) => address.with_port("-"),
-            (None, Some(port)) => format!("-:{port}"),
-            (None, None) => dash(),
-        };
-        Row {
-            time,
-            process: process(identity),
-            role: identity.role.map_or("listen", Role::name),
-            local: end(identity.local_address.as_ref(), identity.local_port),
-            remote: end(identity.remote_address.as_ref(), identity.remote_port),
-            what: String::new(),
-            style: PLAIN,
-            took: String::new(),
-            notes: if identity.pid_gone {
-                vec!["its listener's process is gone".to_owned()]
+        let cells: Vec<_> = self
+            .needs
+            .iter()
+            .map(|&(column, _)| {
+                if column == Column::Time {
+                    return time.clone();
+                }
+                visible(&column.cell(record, &self.look), self.look.ascii).into_owned()
+            })
+            .collect();
+        self.make_room(&cells, out);
+        let style = style(&record.body, &self.look);
+        let mut line = Line::new(&self.look, self.limit);
+        for (at, slot) in self.layout.slots.iter().enumerate() {
+            let cell = self
+                .needs
+                .iter()
+                .position(|(column, _)| *column == slot.column);
+            let cell = cell.map_or("", |at| &cells[at]);
+            let tells = matches!(slot.column, Column::What | Column::Notes | Column::Verdict);
+            let times = matches!(slot.column, Column::Took | Column::Handshake);
+            let styled = if slot.column == Column::Time {
+                QUIET
+            } else if tells || (times && style == SLOW) {
+                style
             } else {
-                Vec::new()
-            },
-        }
-    }
-
-    fn took(&self, micros: u64) -> String {
-        duration(micros, self.style.ascii)
-    }
-
-    fn put(&mut self, row: Row, out: &mut Vec<u8>) {
-        let time = row.time.to_zoned(self.style.zone.clone());
-        let cells = [
-            time.strftime("%H:%M:%S%.3f").to_string(),
-            row.process,
-            row.role.to_owned(),
-            row.local,
-            row.remote,
-            row.what,
-            row.took,
-        ];
-        let styles = [QUIET, PLAIN, PLAIN, PLAIN, PLAIN, row.style, PLAIN];
-        self.line(&cells, styles, &row.notes.join(", "), row.style, out);
-    }
-
-    fn line(
-        &mut self,
-        cells: &[String; COLUMNS],
-        styles: [Style; COLUMNS],
-        notes: &str,
-        notes_style: Style,
-        out: &mut Vec<u8>,
-    ) {
-        let mut line = String::with_capacity(160);
-        for (index, (cell, style)) in cells.iter().zip(styles).enumerate() {
-            // Names are others' choice: nothing in them may move the terminal's cursor.
-            let cell = &*visible(cell, self.style.ascii);
-            let length = cell.chars().count();
-            self.widths[index] = self.widths[index].max(length);
-            let padding = self.widths[index] - length;
-            // Durations are compared, so they end in one column.
-            let (before, after) = if index == COLUMNS - 1 {
-                (padding, 0)
-            } else {
-                (0, padding)
+                PLAIN
             };
-            line.push_str(&" ".repeat(before));
-            self.paint(&mut line, cell, style);
-            line.push_str(&" ".repeat(after + 2));
+            let short = if !slot.short {
+                None
+            } else if slot.column == Column::Time {
+                cell.get(..whole).map(str::to_owned)
+            } else {
+                slot.column.short_cell(record, &self.look)
+            };
+            let joined = (self.layout.joined && slot.column == Column::Notes)
+                .then(|| words::joined(&record.body, cell, self.look.ascii));
+            let cell = short.as_deref().or(joined.as_deref()).unwrap_or(cell);
+            self.cell(&mut line, at, slot, cell, styled);
         }
-        self.paint(&mut line, &visible(notes, self.style.ascii), notes_style);
-        out.extend_from_slice(line.trim_end().as_bytes());
+        line.end(out);
+    }
+
+    /// Lays the columns out anew where these cells, or the terminal by now, want it.
+    fn make_room(&mut self, cells: &[String], out: &mut Vec<u8>) {
+        let mut changed = false;
+        for ((column, need), cell) in self.needs.iter_mut().zip(cells) {
+            let width = cell.width().min(column.most_width());
+            if *column != Column::Notes && width > *need {
+                *need = width;
+                changed = true;
+            }
+        }
+        let limit = self.look.width.now();
+        if limit == self.limit && !changed {
+            return;
+        }
+        let was_limited = limit != self.limit;
+        self.limit = limit;
+        let layout = self.fit();
+        let is_other = was_limited || !layout.shows_as(&self.layout);
+        self.layout = layout;
+        if is_other {
+            self.headings(out);
+        }
+    }
+
+    fn fit(&self) -> Layout {
+        let chosen = self.look.columns != Columns::Usual;
+        Layout::fit(&self.needs, self.limit, chosen)
+    }
+
+    fn headings(&self, out: &mut Vec<u8>) {
+        let mut line = Line::new(&self.look, self.limit);
+        for (at, slot) in self.layout.slots.iter().enumerate() {
+            let heading = slot.column.heading();
+            let heading = if slot.short {
+                &heading[..heading.len().min(slot.width)]
+            } else {
+                heading
+            };
+            self.cell(&mut line, at, slot, heading, QUIET);
+        }
+        line.end(out);
+    }
+
+    fn cell(&self, line: &mut Line<'_>, at: usize, slot: &Slot, text: &str, style: Style) {
+        if at > 0 {
+            line.pad(self.layout.gap);
+        }
+        let text = match self.limit {
+            Some(_) => cut(text, slot.width, self.look.ascii),
+            None => text.to_owned(),
+        };
+        let padding = slot.width.saturating_sub(text.width());
+        // The last column is as long as it is.
+        let is_last = at + 1 == self.layout.slots.len();
+        if slot.column.is_right() {
+            line.pad(padding);
+        }
+        line.put(&text, style);
+        if !slot.column.is_right() && !is_last {
+            line.pad(padding);
+        }
+    }
+}
+
+/// How a row is to be seen.
+fn style(body: &RecordBody, look: &Look) -> Style {
+    let is_slow = |micros: Option<u64>| micros.is_some_and(|micros| micros >= look.slow_us);
+    match body {
+        RecordBody::Transition(_) | RecordBody::Release(_) => QUIET,
+        RecordBody::Loss(_) => FAILED,
+        RecordBody::Handshake(HandshakeRecord {
+            handshake_us,
+            syn_retransmits,
+            ..
+        }) => {
+            let is_again = syn_retransmits.is_some_and(|count| count > 0);
+            if is_again || is_slow(*handshake_us) {
+                SLOW
+            } else {
+                GOOD
+            }
+        }
+        RecordBody::Connection(body) => {
+            let ConnectionRecord {
+                established,
+                verdict,
+                accept_wait_us,
+                ..
+            } = &**body;
+            match (established, verdict) {
+                (true, Verdict::Graceful) if is_slow(*accept_wait_us) => SLOW,
+                (true, Verdict::Graceful) => PLAIN,
+                (true, _) | (false, Verdict::Cancelled) => ABNORMAL,
+                (false, _) => FAILED,
+            }
+        }
+    }
+}
+
+/// Text of at most `width` characters of the terminal; where it is cut it says so.
+fn cut(text: &str, width: usize, ascii: bool) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    let mut left = width.saturating_sub(1);
+    for character in text.chars() {
+        let Some(rest) = left.checked_sub(character.width().unwrap_or(0)) else {
+            break;
+        };
+        left = rest;
+        shown.push(character);
+    }
+    if width > 0 {
+        shown.push(if ascii { '~' } else { '…' });
+    }
+    shown
+}
+
+/// A line no longer than it may be.
+struct Line<'a> {
+    look: &'a Look,
+    text: String,
+    /// Characters that there is still room for.
+    left: Option<usize>,
+    /// Blanks that are written once something follows.
+    blanks: usize,
+}
+
+impl<'a> Line<'a> {
+    fn new(look: &'a Look, limit: Option<usize>) -> Self {
+        Self {
+            look,
+            text: String::with_capacity(160),
+            left: limit,
+            blanks: 0,
+        }
+    }
+
+    fn pad(&mut self, blanks: usize) {
+        self.blanks += blanks;
+    }
+
+    /// Appends text, which is made safe to look at.
+    fn put(&mut self, text: &str, style: Style) {
+        if text.is_empty() {
+            return;
+        }
+        // Names are others' choice: nothing in them may move the terminal's cursor.
+        let text = visible(text, self.look.ascii);
+        let text = match &mut self.left {
+            Some(left) => {
+                *left = left.saturating_sub(self.blanks);
+                let text = cut(&text, *left, self.look.ascii);
+                *left = left.saturating_sub(text.width());
+                text.into()
+            }
+            None => text,
+        };
+        if text.is_empty() {
+            return;
+        }
+        self.text.push_str(&" ".repeat(self.blanks));
+        self.blanks = 0;
+        if self.look.color && style != PLAIN {
+            self.text.push_str(&format!("{style}{text}{style:#}"));
+        } else {
+            self.text.push_str(&text);
+        }
+    }
+
+    fn end(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.text.trim_end().as_bytes());
         out.push(b'\n');
     }
+}
 
-    fn paint(&self, line: &mut String, text: &str, style: Style) {
-        if self.style.color && !text.is_empty() {
-            line.push_str(&format!("{style}{text}{style:#}"));
-        } else {
-            line.push_str(text);
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_cut_says_so_and_a_wide_character_is_never_halved() {
+        for (text, width, shown) in [
+            ("refused", 7, "refused"),
+            ("refused", 6, "refus…"),
+            ("refused", 1, "…"),
+            ("refused", 0, ""),
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+        ] {
+            assert_eq!(cut(text, width, false), shown);
+        }
+        assert_eq!(cut("refused", 6, true), "refus~");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_is_no_longer_than_asked_for(text in any::<String>(), width in 0_usize..40, ascii in any::<bool>()) {
+            let text = visible(&text, ascii);
+            prop_assert!(cut(&text, width, ascii).width() <= width);
         }
     }
-}
-
-/// `comm/pid`, and in a container `comm/pid@id` with as much of its id as its engine shows.
-fn process(identity: &Identity) -> String {
-    const SHOWN: usize = 12;
-    let mut process = match (&identity.comm, identity.pid) {
-        (Some(comm), Some(pid)) => format!("{comm}/{pid}"),
-        (_, _) => dash(),
-    };
-    if let Some(id) = identity.container_id.as_deref() {
-        process.push('@');
-        process.push_str(id.get(..SHOWN).unwrap_or(id));
-    }
-    process
-}
-
-fn dash() -> String {
-    "-".to_owned()
-}
-
-fn plural(count: u64, what: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{ending}")
-}
-
-/// A verdict as words.
-fn words(verdict: Verdict) -> String {
-    verdict.name().replace('_', " ")
 }

@@ -1,0 +1,223 @@
+//! Where the columns of a table stand: as wide as their cells need, and no wider than a line may be.
+
+use super::columns::Column;
+
+/// A column where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) column: Column,
+    pub(super) width: usize,
+    /// In its short form.
+    pub(super) short: bool,
+}
+
+/// The columns of a line, from left to right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) slots: Vec<Slot>,
+    /// Blanks between two columns.
+    pub(super) gap: usize,
+    /// What happened is said in the notes, for want of a column.
+    pub(super) joined: bool,
+}
+
+/// What a line gives up for want of room.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// One blank between columns in place of two.
+    Close,
+    /// A column gets narrower, down to this.
+    Narrow(Column, usize),
+    /// A column takes its short form, of this width.
+    Shorten(Column, usize),
+    /// A column goes.
+    Drop(Column),
+}
+
+/// In this order: what is missed least goes first. The far end and how it ended stay.
+const STEPS: [Step; 18] = [
+    Step::Close,
+    Step::Shorten(Column::Role, 1),
+    Step::Narrow(Column::Local, 21),
+    Step::Narrow(Column::Process, 15),
+    Step::Shorten(Column::Local, 6),
+    Step::Narrow(Column::Process, 12),
+    Step::Shorten(Column::Time, 0),
+    Step::Drop(Column::What),
+    Step::Narrow(Column::Notes, 16),
+    Step::Narrow(Column::Remote, 21),
+    Step::Drop(Column::Local),
+    Step::Drop(Column::Took),
+    Step::Narrow(Column::Remote, 15),
+    Step::Drop(Column::Process),
+    Step::Narrow(Column::Notes, 12),
+    Step::Drop(Column::Role),
+    Step::Drop(Column::Time),
+    Step::Narrow(Column::Remote, 9),
+];
+
+/// Characters of the notes that are worth a column: the longest verdict is a few less.
+const NOTES: usize = 24;
+
+/// Who gets what is left over, in this order; the rest is for the notes.
+const GROWING: [Column; 3] = [Column::Remote, Column::Process, Column::Local];
+
+impl Layout {
+    /// Of columns that need so many characters each, for lines of `limit`. Of columns that were
+    /// `chosen` none goes.
+    pub(super) fn fit(needs: &[(Column, usize)], limit: Option<usize>, chosen: bool) -> Self {
+        let mut layout = Self {
+            slots: needs
+                .iter()
+                .map(|&(column, width)| Slot {
+                    column,
+                    width,
+                    short: false,
+                })
+                .collect(),
+            gap: 2,
+            joined: false,
+        };
+        let Some(limit) = limit else {
+            return layout;
+        };
+        if let Some(notes) = layout.slot(Column::Notes) {
+            notes.width = NOTES;
+        }
+        for step in STEPS {
+            if layout.total() <= limit {
+                break;
+            }
+            layout.give_up(step, chosen);
+        }
+        let mut left = limit.saturating_sub(layout.total());
+        for column in GROWING {
+            let need = needs.iter().find(|(of, _)| *of == column);
+            if let (Some(slot), Some(&(_, need))) = (layout.slot(column), need)
+                && !slot.short
+            {
+                let more = need.saturating_sub(slot.width).min(left);
+                slot.width += more;
+                left -= more;
+            }
+        }
+        if let Some(notes) = layout.slot(Column::Notes) {
+            notes.width += left;
+        }
+        layout
+    }
+
+    fn slot(&mut self, column: Column) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.column == column)
+    }
+
+    /// Characters of a line.
+    fn total(&self) -> usize {
+        let gaps = self.slots.len().saturating_sub(1) * self.gap;
+        self.slots.iter().map(|slot| slot.width).sum::<usize>() + gaps
+    }
+
+    fn give_up(&mut self, step: Step, chosen: bool) {
+        match step {
+            Step::Close => self.gap = 1,
+            Step::Narrow(column, width) => {
+                if let Some(slot) = self.slot(column) {
+                    slot.width = slot.width.min(width);
+                }
+            }
+            Step::Shorten(column, width) => {
+                if let Some(slot) = self.slot(column) {
+                    slot.short = true;
+                    slot.width = if column == Column::Time {
+                        slot.width.saturating_sub(".000".len())
+                    } else {
+                        width
+                    };
+                }
+            }
+            Step::Drop(column) if !chosen => {
+                self.slots.retain(|slot| slot.column != column);
+                self.joined |= column == Column::What;
+            }
+            Step::Drop(_) => {}
+        }
+    }
+
+    /// It shows the same things in the same shape, whatever their widths.
+    pub(super) fn shows_as(&self, other: &Self) -> bool {
+        let shape = |slot: &Slot| (slot.column, slot.short);
+        self.slots
+            .iter()
+            .map(shape)
+            .eq(other.slots.iter().map(shape))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn needs(local: usize, remote: usize) -> Vec<(Column, usize)> {
+        let widths = [12, 20, 7, local, remote, 5, 7, 0];
+        Column::DEFAULT.into_iter().zip(widths).collect()
+    }
+
+    fn shown(limit: usize) -> Vec<(Column, usize)> {
+        Layout::fit(&needs(21, 21), Some(limit), false)
+            .slots
+            .iter()
+            .map(|slot| (slot.column, slot.width))
+            .collect()
+    }
+
+    #[test]
+    fn a_narrow_line_keeps_the_far_end_and_how_it_ended() {
+        use Column::{Local, Notes, Process, Remote, Role, Time, Took, What};
+        assert_eq!(
+            shown(200),
+            [
+                (Time, 12),
+                (Process, 20),
+                (Role, 7),
+                (Local, 21),
+                (Remote, 21),
+                (What, 5),
+                (Took, 7),
+                (Notes, 93),
+            ]
+        );
+        assert_eq!(
+            shown(80),
+            [
+                (Time, 8),
+                (Process, 15),
+                (Role, 1),
+                (Local, 6),
+                (Remote, 21),
+                (Took, 7),
+                (Notes, 16),
+            ]
+        );
+        assert_eq!(shown(40), [(Time, 8), (Role, 1), (Remote, 16), (Notes, 12)]);
+        assert_eq!(shown(22), [(Remote, 9), (Notes, 12)]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_never_longer_than_it_may_be(
+            limit in 22_usize..300,
+            local in 1_usize..60,
+            remote in 1_usize..60,
+        ) {
+            let layout = Layout::fit(&needs(local, remote), Some(limit), false);
+            prop_assert!(layout.total() <= limit, "{layout:?}");
+            let has = |column| layout.slots.iter().any(|slot| slot.column == column);
+            prop_assert!(has(Column::Remote) && has(Column::Notes));
+            prop_assert!(layout.joined != has(Column::What));
+            // What there is room for is used.
+            prop_assert_eq!(layout.total(), limit);
+        }
+    }
+}
