@@ -102,7 +102,7 @@ fn log_to_stderr(level: LogLevel) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let stderr = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| say::Stderr)
         // It would be said with eprintln!.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())

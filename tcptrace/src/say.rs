@@ -5,10 +5,45 @@
 
 use std::{
     fmt::Display,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal as _, Write},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context;
+
+/// Goes to the beginning of the terminal's line and erases it.
+pub const ERASE: &[u8] = b"\r\x1b[K";
+
+/// The terminal's last line is a status, to be erased before anything else is written there.
+static STATUS: AtomicBool = AtomicBool::new(false);
+
+/// From now on a status stands in the terminal's last line.
+pub fn status_is_shown() {
+    STATUS.store(true, Ordering::Relaxed);
+}
+
+/// Whether a status stands there. Who asks erases it.
+pub fn take_status() -> bool {
+    STATUS.swap(false, Ordering::Relaxed)
+}
+
+/// Standard error, where a status line gives way to what is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stderr = io::stderr().lock();
+        if stderr.is_terminal() && take_status() {
+            stderr.write_all(ERASE)?;
+        }
+        stderr.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// Writes a line on standard error.
 ///
@@ -16,7 +51,8 @@ use anyhow::Context;
 ///
 /// When it cannot be written; a closed pipe is no error.
 pub fn line(line: impl Display) -> anyhow::Result<()> {
-    tolerate(writeln!(io::stderr(), "{line}")).context("writing to standard error")
+    let line = format!("{line}\n");
+    tolerate(Stderr.write_all(line.as_bytes())).context("writing to standard error")
 }
 
 /// Writes text on standard output.

@@ -45,6 +45,8 @@ pub struct ViewConfig {
     pub format: Format,
     /// How what is for people looks.
     pub look: Look,
+    /// Between two summaries.
+    pub summary: Option<Duration>,
     /// Rows after which it ends.
     pub count: Option<u64>,
 }
@@ -119,7 +121,11 @@ impl ViewConfig {
         for notice in args.filter.comm.iter().flat_map(Terms::notices) {
             tracing::warn!("{notice}");
         }
-        let shows = |what| args.show.contains(&what);
+        let show = match (&args.show[..], args.summary) {
+            ([], None) => &[Show::Handshakes, Show::Connections],
+            (show, _) => show,
+        };
+        let shows = |what| show.contains(&what);
         let terminal = std::io::stdout().is_terminal();
         Self {
             shown: Shown {
@@ -153,7 +159,10 @@ impl ViewConfig {
                     slow.as_micros().try_into().unwrap_or(u64::MAX)
                 }),
                 transitions: shows(Show::Transitions),
+                rows: !show.is_empty(),
+                status: terminal && !is_dumb(),
             },
+            summary: args.summary,
             count: args.count,
             filter: filter(args.filter),
         }
@@ -306,9 +315,14 @@ fn color(choice: ColorChoice) -> bool {
         ColorChoice::Auto => {
             std::io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+                && !is_dumb()
         }
     }
+}
+
+/// The terminal knows no escape sequences.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// The locale's character set, in the order the C library looks (setlocale(3)).

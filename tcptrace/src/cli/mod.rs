@@ -189,15 +189,13 @@ pub struct FilterArgs {
 /// What is shown, and how.
 #[derive(Clone, Debug, Args)]
 pub struct ViewArgs {
-    /// What to show, a comma list.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "WHAT",
-        value_delimiter = ',',
-        default_value = "handshakes,connections"
-    )]
+    /// What to show, a comma list; without it handshakes and connections, and with --summary neither.
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub show: Vec<Show>,
+
+    /// A row with sums every so often: 10s.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub summary: Option<Duration>,
 
     /// Table for people, JSON lines or CSV for programs.
     #[arg(long, value_enum, default_value_t = Format::Table)]

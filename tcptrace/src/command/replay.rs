@@ -34,6 +34,11 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         None => ("standard input".to_owned(), Box::new(io::stdin().lock())),
     };
     let (mut replay, header) = Replay::open(input).with_context(|| name.clone())?;
+    let began = WallClock::new(replay.clock()).wall(replay.clock().monotonic_ns);
+    say::line(format_args!(
+        "tcptrace: replaying what {} captured from {began:.0} on (Linux {}, tcptrace {})",
+        header.host, header.kernel_release, header.tcptrace,
+    ))?;
     let host = Host {
         name: header.host.clone(),
         boot_id: header.boot_id.clone(),

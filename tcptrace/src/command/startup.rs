@@ -1,6 +1,7 @@
 //! What is said at the start: which measurements this kernel and these privileges do not allow.
 
 use crate::{
+    host::kernel_release,
     probe::{Hook, HookStatus, MissingGroup, Probe, Source},
     say,
 };
@@ -40,8 +41,21 @@ pub(crate) fn missing(
     lines
 }
 
-/// Says it on standard error.
-pub(crate) fn say_what_is_missing(probe: &Probe) -> anyhow::Result<()> {
+/// Says on standard error what is traced, and what is missing.
+pub(crate) fn say_what_is_traced(probe: &Probe, filtered: bool) -> anyhow::Result<()> {
+    let hooks = probe.hooks();
+    let attached = hooks.iter().filter(|status| status.attached.is_ok());
+    let which = if filtered {
+        "the TCP connections of this host that pass the filter"
+    } else {
+        "every TCP connection of this host"
+    };
+    say::line(format_args!(
+        "tcptrace: tracing {which} (Linux {}, {} of {} hooks); Ctrl-C ends it",
+        kernel_release(),
+        attached.count(),
+        hooks.len(),
+    ))?;
     for line in missing(probe.hooks(), probe.btf(), probe.missing_fields()) {
         say::line(format_args!("tcptrace: {line}"))?;
     }

@@ -11,7 +11,7 @@ use std::{
 use super::*;
 use crate::{
     tracker::{GRACE_NS, LossPlace, TrackerConfig},
-    view::{Shown, filter::Filter},
+    view::{self, filter::Filter},
 };
 
 /// Takes nothing until it is let.
@@ -33,7 +33,8 @@ impl Write for Stuck {
 fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
     let (let_go, gate) = channel();
     let written = Arc::default();
-    let render = |record: &Record, out: &mut Vec<u8>| Renderer::Json.record(record, out);
+    let mut screen = Screen(Renderer::Json);
+    let render = move |shown: &Shown, out: &mut Vec<u8>| screen.show(shown, out);
     let stuck = Stuck(gate, Arc::clone(&written));
     let writer = Writer::start(stuck, Vec::new(), render, 100, Patience::None).unwrap();
     let now = ClockReading::now();
@@ -42,7 +43,8 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
         WallClock::new(now),
         std::collections::BTreeMap::new(),
     );
-    let view = View::new(Filter::default(), Shown::default());
+    let view = View::new(Filter::default(), view::Shown::default());
+    let tracker = Tracker::new(TrackerConfig::default());
     let mut tail = Tail::new(recorder, view, writer, now.monotonic_ns);
     let mut said = 0;
     let mut expected = 0;
@@ -51,14 +53,13 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
         let place = LossPlace::ALL[said % 2];
         tail.update(&Update::Lost { events: 7, place });
         tail.now_ns += GRACE_NS;
-        tail.settled(tail.now_ns);
+        tail.settled(tail.now_ns, &tracker);
         assert!(tail.end_batch().is_continue());
         expected += 7;
         said += usize::from(!tail.writer.as_ref().unwrap().has_room());
     }
     assert_eq!(tail.counts().lost, expected);
     drop(let_go);
-    let tracker = Tracker::new(TrackerConfig::default());
     assert!(matches!(tail.finish(&tracker), WriterState::Done));
     let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
     let lost: u64 = written

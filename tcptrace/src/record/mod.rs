@@ -5,7 +5,7 @@
 
 mod recorder;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -48,10 +48,12 @@ pub enum RecordBody {
     Release(Box<ReleaseRecord>),
     /// Something was lost.
     Loss(LossRecord),
+    /// Sums over a while.
+    Summary(Box<SummaryRecord>),
 }
 
 impl RecordBody {
-    /// Whose it is, unless it is a loss.
+    /// Whose it is, if it is of one connection or listener.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         match self {
@@ -59,7 +61,7 @@ impl RecordBody {
             Self::Handshake(body) => Some(&body.identity),
             Self::Connection(body) => Some(&body.identity),
             Self::Release(body) => Some(&body.identity),
-            Self::Loss(_) => None,
+            Self::Loss(_) | Self::Summary(_) => None,
         }
     }
 }
@@ -389,6 +391,36 @@ pub struct LossRecord {
     /// many rows waited for what it asks).
     #[serde(rename = "where")]
     pub place: &'static str,
+}
+
+/// Sums over a while, of the connections that pass the filter.
+#[derive(Clone, Debug, Serialize)]
+pub struct SummaryRecord {
+    /// Over how long.
+    pub interval_us: u64,
+    /// Connections established.
+    pub opened: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Established connections that ended.
+    pub closed: u64,
+    /// Connections open at its end.
+    pub open: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// How often each verdict was given.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// Handshakes of which the time is known; those below are of them.
+    pub handshakes_measured: u64,
+    /// Half took no longer; to three digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_p50_us: Option<u64>,
+    /// 99 of 100 took no longer; to three digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_p99_us: Option<u64>,
+    /// The longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_max_us: Option<u64>,
 }
 
 /// As in records.

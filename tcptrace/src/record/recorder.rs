@@ -8,7 +8,7 @@ use tcptrace_common::TcpState;
 
 use super::{
     Address, ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, Record,
-    RecordBody, ReleaseRecord, SCHEMA, TransitionRecord, family,
+    RecordBody, ReleaseRecord, SCHEMA, SummaryRecord, TransitionRecord, family,
 };
 use crate::{
     clock::{ClockReading, WallClock},
@@ -242,6 +242,18 @@ impl Recorder {
     #[must_use]
     pub fn filter_loss(&self, lost: u64, now_ns: u64) -> Record {
         self.loss_at(lost, "filter", now_ns)
+    }
+
+    /// Sums at a moment.
+    #[must_use]
+    pub fn summary(&self, summary: SummaryRecord, now_ns: u64) -> Record {
+        self.record(now_ns, RecordBody::Summary(Box::new(summary)))
+    }
+
+    /// The wall's clock at a moment of the events'.
+    #[must_use]
+    pub fn time(&self, now_ns: u64) -> Timestamp {
+        self.clock.wall(now_ns)
     }
 
     fn loss_at(&self, lost: u64, place: &'static str, now_ns: u64) -> Record {

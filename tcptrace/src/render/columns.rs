@@ -145,7 +145,7 @@ impl Column {
             RecordBody::Handshake(body) => (&body.identity, None, Some(body)),
             RecordBody::Connection(body) => (&body.identity, Some(body), None),
             RecordBody::Release(body) => (&body.identity, None, None),
-            RecordBody::Loss(_) => return String::new(),
+            RecordBody::Loss(_) | RecordBody::Summary(_) => return String::new(),
         };
         let time = |micros: Option<u64>| micros.map(|micros| duration(micros, look.ascii));
         let text = |text: Option<&str>| text.map(str::to_owned);

@@ -9,7 +9,7 @@ use super::text::visible;
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 64] = [
+const COLUMNS: [&str; 74] = [
     "type",
     "time",
     "host",
@@ -74,6 +74,16 @@ const COLUMNS: [&str; 64] = [
     "container_id",
     "pod_uid",
     "unit",
+    "interval_us",
+    "opened",
+    "failed",
+    "closed",
+    "open",
+    "verdicts",
+    "handshakes_measured",
+    "handshake_p50_us",
+    "handshake_p99_us",
+    "handshake_max_us",
 ];
 
 /// Appends the header.
@@ -85,7 +95,7 @@ pub(super) fn header(out: &mut Vec<u8>) {
 /// reach that is replaced; as data nothing is.
 pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     let mut fields = Fields::default();
-    let mut serializer = Serializer::with_formatter(&mut fields, Plain);
+    let mut serializer = Serializer::with_formatter(&mut fields, Plain::default());
     if let Err(error) = record.serialize(&mut serializer) {
         tracing::error!("a record could not be written as CSV: {error}");
         return;
@@ -133,27 +143,47 @@ impl io::Write for Fields {
     }
 }
 
-/// Writes nothing of JSON's own: no braces, no quotation marks, no escapes.
-struct Plain;
+/// Writes nothing of JSON's own: no braces, no quotation marks, no escapes. An object in a field
+/// becomes `name=value name=value`.
+#[derive(Default)]
+struct Plain {
+    /// Objects that are open.
+    depth: usize,
+}
 
 impl Formatter for Plain {
     fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.depth += 1;
         Ok(())
     }
 
     fn end_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.depth -= 1;
         Ok(())
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, _: &mut W, _: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if self.depth > 1 && !first {
+            to.write_all(b" ")?;
+        }
         Ok(())
     }
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        if self.depth > 1 {
+            return to.write_all(b"=");
+        }
         to.flush()
     }
 
     fn end_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        if self.depth > 1 {
+            return Ok(());
+        }
         to.flush()
     }
 

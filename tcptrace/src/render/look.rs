@@ -25,6 +25,10 @@ pub struct Look {
     pub slow_us: u64,
     /// Transitions will be shown: room for their names.
     pub transitions: bool,
+    /// Rows of connections will be shown: headings for them.
+    pub rows: bool,
+    /// Its last line can show the status.
+    pub status: bool,
 }
 
 /// How long lines may be.

@@ -6,6 +6,8 @@ mod json;
 mod layout;
 mod look;
 mod ports;
+mod screen;
+mod status;
 mod table;
 mod text;
 mod units;
@@ -14,6 +16,8 @@ mod words;
 pub use self::{
     columns::Column,
     look::{Columns, Look, Time, Width},
+    screen::{Screen, Shown},
+    status::Status,
     table::Table,
     units::{bytes, duration},
 };

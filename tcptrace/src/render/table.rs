@@ -12,6 +12,7 @@ use super::{
     columns::Column,
     layout::{Layout, Slot},
     look::{Columns, Look},
+    status::Status,
     text::visible,
     words,
 };
@@ -67,11 +68,36 @@ impl Table {
         }
     }
 
-    /// Appends the headings.
+    /// Appends the headings, if there will be rows below them.
     pub fn header(&mut self, out: &mut Vec<u8>) {
         self.limit = self.look.width.now();
         self.layout = self.fit();
-        self.headings(out);
+        if self.look.rows {
+            self.headings(out);
+        }
+    }
+
+    /// Appends the status line, without an end: it stays where the cursor is.
+    pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
+        let (time, whole) = self
+            .look
+            .time
+            .shown(status.time, self.first.unwrap_or(status.time));
+        // A full line would make some terminals go on to the next.
+        let limit = self.look.width.now().map(|width| width.saturating_sub(1));
+        let mut line = Line::new(&self.look, limit);
+        line.put(time.get(..whole).unwrap_or(&time), QUIET);
+        line.pad(2);
+        // The number first: a narrow terminal cuts the rest.
+        if status.lost > 0 {
+            line.put(&format!("{} LOST", status.lost), FAILED);
+            line.pad(2);
+        }
+        line.put(&status.rates(), QUIET);
+        if status.lost == 0 {
+            line.put("  0 lost", QUIET);
+        }
+        out.extend_from_slice(line.text.trim_end().as_bytes());
     }
 
     /// Appends a record's row.
@@ -87,10 +113,18 @@ impl Table {
             line.end(out);
         }
         self.day = day;
-        if let RecordBody::Loss(body) = &record.body {
+        let banner = match &record.body {
+            RecordBody::Loss(body) => Some((format!("LOST {}", words::loss(body)), FAILED)),
+            RecordBody::Summary(body) => Some((words::summary(body, self.look.ascii), PLAIN)),
+            RecordBody::Transition(_)
+            | RecordBody::Handshake(_)
+            | RecordBody::Connection(_)
+            | RecordBody::Release(_) => None,
+        };
+        if let Some((text, style)) = banner {
             let mut line = Line::new(&self.look, self.look.width.now());
             line.put(&format!("{time}  "), QUIET);
-            line.put(&format!("LOST {}", words::loss(body)), FAILED);
+            line.put(&text, style);
             line.end(out);
             return;
         }
@@ -206,7 +240,7 @@ fn style(body: &RecordBody, look: &Look) -> Style {
     let is_slow = |micros: Option<u64>| micros.is_some_and(|micros| micros >= look.slow_us);
     match body {
         RecordBody::Transition(_) | RecordBody::Release(_) => QUIET,
-        RecordBody::Loss(_) => FAILED,
+        RecordBody::Loss(_) | RecordBody::Summary(_) => PLAIN,
         RecordBody::Handshake(HandshakeRecord {
             handshake_us,
             syn_retransmits,

@@ -5,7 +5,10 @@ use super::{
     units::{bytes, duration},
 };
 use crate::{
-    record::{ConnectionRecord, HandshakeRecord, Identity, LossRecord, RecordBody, ReleaseRecord},
+    record::{
+        ConnectionRecord, HandshakeRecord, Identity, LossRecord, RecordBody, ReleaseRecord,
+        SummaryRecord,
+    },
     tracker::{Completeness, Role, Verdict},
 };
 
@@ -39,7 +42,7 @@ pub(super) fn what(body: &RecordBody, ascii: bool) -> String {
         RecordBody::Connection(body) if body.established => "close".to_owned(),
         RecordBody::Connection(_) => "fail".to_owned(),
         RecordBody::Release(_) => "late".to_owned(),
-        RecordBody::Loss(_) => "LOST".to_owned(),
+        RecordBody::Loss(_) | RecordBody::Summary(_) => String::new(),
     }
 }
 
@@ -50,7 +53,7 @@ pub(super) const fn took(body: &RecordBody) -> Option<u64> {
         RecordBody::Handshake(body) => body.handshake_us,
         RecordBody::Connection(body) => body.duration_us,
         RecordBody::Release(body) => body.fin_wait2_us,
-        RecordBody::Loss(_) => None,
+        RecordBody::Loss(_) | RecordBody::Summary(_) => None,
     }
 }
 
@@ -61,7 +64,9 @@ pub(super) fn joined(body: &RecordBody, notes: &str, ascii: bool) -> String {
             let between = if notes.is_empty() { "" } else { ", " };
             format!("{}{between}{notes}", what(body, ascii))
         }
-        RecordBody::Connection(_) | RecordBody::Loss(_) => notes.to_owned(),
+        RecordBody::Connection(_) | RecordBody::Loss(_) | RecordBody::Summary(_) => {
+            notes.to_owned()
+        }
     }
 }
 
@@ -72,7 +77,7 @@ pub(super) fn notes(body: &RecordBody, look: &Look) -> Vec<String> {
         RecordBody::Handshake(body) => handshake(body),
         RecordBody::Connection(body) => connection(body, look),
         RecordBody::Release(body) => vec![release(body).to_owned()],
-        RecordBody::Loss(body) => vec![loss(body)],
+        RecordBody::Loss(_) | RecordBody::Summary(_) => Vec::new(),
     };
     if body.identity().is_some_and(|identity| identity.pid_gone) {
         notes.push("its listener's process is gone".to_owned());
@@ -165,6 +170,42 @@ pub(super) fn loss(body: &LossRecord) -> String {
             format!("{lost} events were lost ({place}): connections may be missing or incomplete")
         }
     }
+}
+
+/// Sums over a while. The numbers stand below each other.
+pub(super) fn summary(body: &SummaryRecord, ascii: bool) -> String {
+    let SummaryRecord {
+        interval_us,
+        opened,
+        failed,
+        closed,
+        open,
+        lost,
+        verdicts,
+        handshakes_measured: _,
+        handshake_p50_us,
+        handshake_p99_us,
+        handshake_max_us,
+    } = body;
+    let mut text = format!(
+        "{:>7}  {opened:>5} opened  {failed:>4} failed  {closed:>5} closed  {open:>5} open  {lost} lost",
+        duration(*interval_us, ascii)
+    );
+    if let (Some(p50), Some(p99), Some(max)) =
+        (handshake_p50_us, handshake_p99_us, handshake_max_us)
+    {
+        let [p50, p99, max] = [p50, p99, max].map(|&micros| duration(micros, ascii));
+        text.push_str(&format!("  handshakes p50 {p50}, p99 {p99}, max {max}"));
+    }
+    let verdicts: Vec<_> = verdicts
+        .iter()
+        .map(|(verdict, count)| format!("{count} {}", verdict.replace('_', " ")))
+        .collect();
+    if !verdicts.is_empty() {
+        text.push_str("  ends: ");
+        text.push_str(&verdicts.join(", "));
+    }
+    text
 }
 
 /// A verdict as words.

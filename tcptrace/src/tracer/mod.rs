@@ -49,8 +49,8 @@ pub trait Consumer {
     /// What the tracker says of an item.
     fn update(&mut self, update: &Update);
 
-    /// All that happened before this moment of the events' clock, nanoseconds, was told.
-    fn settled(&mut self, _known_ns: u64) {}
+    /// All that happened before this moment of the events' clock, nanoseconds, was told, by this tracker.
+    fn settled(&mut self, _known_ns: u64, _tracker: &Tracker) {}
 
     /// When it has something to do next, whatever happens.
     fn due_ns(&self) -> Option<u64> {
@@ -121,7 +121,7 @@ pub fn feed(tracker: &mut Tracker, consumer: &mut impl Consumer, item: &Item) {
         consumer.update(&update);
     }
     if let Item::Time(known_ns) = item {
-        consumer.settled(*known_ns);
+        consumer.settled(*known_ns, tracker);
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Family {
 }
 
 /// All filters at once; a connection must pass each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Either port.
     pub port: Option<Terms<Ports>>,
@@ -152,6 +152,12 @@ impl Filter {
         self.state
             .as_ref()
             .is_none_or(|terms| terms.judge(true, |wanted| wanted.0 == state) == Decision::Show)
+    }
+
+    /// Every connection passes.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
     }
 
     /// A connection's end is asked for: what is learnt after it cannot be judged alone.

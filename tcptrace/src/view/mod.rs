@@ -3,6 +3,7 @@
 
 pub mod filter;
 mod order;
+mod tally;
 pub mod terms;
 mod unsaid;
 
@@ -15,11 +16,12 @@ pub use self::unsaid::Unsaid;
 use self::{
     filter::{Decision, Filter},
     order::Order,
+    tally::Tally,
 };
 use crate::{
     feed::names::Bounded,
     record::{Record, Recorder},
-    tracker::{Connection, Update},
+    tracker::{Connection, Tracker, Update, is_synchronized},
 };
 
 /// Rows that may wait for their connection to be judged.
@@ -45,6 +47,10 @@ pub struct Counts {
     pub seen: u64,
     /// Of those, never established.
     pub failed: u64,
+    /// Of those, that were established meanwhile.
+    pub opened: u64,
+    /// Of those, established ones that ended.
+    pub closed: u64,
     /// Events lost.
     pub lost: u64,
     /// Connections given up for lack of room (`--max-connections`).
@@ -57,12 +63,20 @@ pub struct Counts {
     pub rows_unjudged: u64,
 }
 
+/// What waits for its connection to be judged.
+#[derive(Default)]
+struct Waiting {
+    rows: Vec<Record>,
+    /// It was established, and its handshake took so many microseconds, if that is known.
+    opened: Option<Option<u64>>,
+}
+
 /// The rows of one output.
 pub struct View {
     filter: Filter,
     shown: Shown,
     /// Rows of connections that cannot be judged yet.
-    waiting: HashMap<u64, Vec<Record>>,
+    waiting: HashMap<u64, Waiting>,
     waiting_rows: usize,
     /// The connections whose end passed the filter last.
     ended: Bounded<u64, ()>,
@@ -72,6 +86,8 @@ pub struct View {
     unsaid: Unsaid,
     /// Rows to be shown.
     rows: Order,
+    /// Sums since the last summary.
+    tally: Tally,
 }
 
 impl View {
@@ -87,6 +103,7 @@ impl View {
             counts: Counts::default(),
             unsaid: Unsaid::default(),
             rows: Order::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -146,6 +163,17 @@ impl View {
             Update::Established(connection) => {
                 let decision = self.filter.connection(connection, false);
                 let wanted = self.shown.handshakes && self.filter.shows(TcpState::Established);
+                let handshake_us = connection.handshake.map(|(took, _)| took / 1_000);
+                match decision {
+                    Decision::Show => self.open(handshake_us),
+                    Decision::Later if self.waiting.len() < WAITING => {
+                        let waiting = self.waiting.entry(connection.id).or_default();
+                        waiting.opened = Some(handshake_us);
+                    }
+                    // It is missing in the sums.
+                    Decision::Later => self.skip_unjudged(),
+                    Decision::Hide => {}
+                }
                 self.judge(connection.id, decision, wanted, || {
                     recorder.handshake(connection)
                 });
@@ -157,6 +185,8 @@ impl View {
                     self.ended.insert(connection.id, ());
                     self.counts.seen += 1;
                     self.counts.failed += u64::from(!connection.established);
+                    self.counts.closed += u64::from(connection.established);
+                    self.tally.end(ended);
                 }
                 let wanted = self.shown.connections && self.filter.shows(connection.state);
                 self.judge(connection.id, decision, wanted, || {
@@ -200,6 +230,7 @@ impl View {
             }
             Update::Lost { events, place } => {
                 self.counts.lost = self.counts.lost.saturating_add(*events);
+                self.tally.lost = self.tally.lost.saturating_add(*events);
                 self.unsaid.events(*events, *place);
             }
             // Its process is known now: rows may have waited for that.
@@ -223,9 +254,12 @@ impl View {
     ) {
         match decision {
             Decision::Show => {
-                if let Some(rows) = self.waiting.remove(&id) {
+                if let Some(Waiting { rows, opened }) = self.waiting.remove(&id) {
                     self.waiting_rows -= rows.len();
                     rows.into_iter().for_each(|row| self.rows.put(row));
+                    if let Some(handshake_us) = opened {
+                        self.open(handshake_us);
+                    }
                 }
                 if wanted {
                     self.rows.put(record());
@@ -235,20 +269,53 @@ impl View {
             Decision::Later if !wanted => {}
             Decision::Later if self.waiting_rows < WAITING => {
                 self.waiting_rows += 1;
-                self.waiting.entry(id).or_default().push(record());
+                self.waiting.entry(id).or_default().rows.push(record());
             }
-            Decision::Later => {
-                self.counts.rows_unjudged += 1;
-                self.unsaid.unjudged += 1;
-            }
+            Decision::Later => self.skip_unjudged(),
         }
+    }
+
+    /// There is no room to wait.
+    const fn skip_unjudged(&mut self) {
+        self.counts.rows_unjudged += 1;
+        self.unsaid.unjudged += 1;
     }
 
     /// No row of a connection is shown.
     fn forget(&mut self, id: u64) {
-        if let Some(rows) = self.waiting.remove(&id) {
-            self.waiting_rows -= rows.len();
+        if let Some(waiting) = self.waiting.remove(&id) {
+            self.waiting_rows -= waiting.rows.len();
         }
+    }
+
+    fn open(&mut self, handshake_us: Option<u64>) {
+        self.counts.opened += 1;
+        self.tally.open(handshake_us);
+    }
+
+    /// Begins to add up for the next summary.
+    pub fn begin_summary(&mut self, now_ns: u64) {
+        self.tally = Tally::since(now_ns);
+    }
+
+    /// Shows the sums since the last summary, and begins anew.
+    pub fn summarize(&mut self, recorder: &Recorder, tracker: &Tracker, now_ns: u64) {
+        if self.tally.is_empty(now_ns) {
+            return;
+        }
+        let summary = self.tally.summary(now_ns, self.open_now(tracker));
+        self.rows.put(recorder.summary(summary, now_ns));
+        self.begin_summary(now_ns);
+    }
+
+    /// Established connections that are there now and pass the filter, as far as it can tell by now.
+    #[must_use]
+    pub fn open_now(&self, tracker: &Tracker) -> u64 {
+        let open = tracker.connections().filter(|connection| {
+            is_synchronized(connection.state)
+                && self.filter.connection(connection, true) == Decision::Show
+        });
+        open.count() as u64
     }
 
     /// Rows found no room in the output.
@@ -270,6 +337,8 @@ impl fmt::Display for Counts {
         let Self {
             seen,
             failed,
+            opened: _,
+            closed: _,
             lost,
             evicted,
             syns_evicted,

@@ -248,7 +248,7 @@ fn lock(text: &Mutex<String>) -> MutexGuard<'_, String> {
     text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes what is said of missing and weaker hooks out of what a program complained of: it depends
+/// Takes the first line, and what is said of missing and weaker hooks, out of what a program complained of: it depends
 /// on the machine. `tcptrace: no HOOK: …` and `tcptrace: HOOK: …`, in a log `WARN …`.
 pub(crate) fn without_notices(stderr: &str) -> String {
     let is_notice = |line: &str| {
@@ -256,6 +256,9 @@ pub(crate) fn without_notices(stderr: &str) -> String {
             .strip_prefix("tcptrace: ")
             .or_else(|| Some(line.split_once(" WARN ")?.1));
         said.is_some_and(|said| {
+            if said.starts_with("tracing ") || said.starts_with("replaying ") {
+                return true;
+            }
             let said = said.strip_prefix("no ").unwrap_or(said);
             Hook::ALL
                 .into_iter()

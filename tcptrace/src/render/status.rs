@@ -1,0 +1,61 @@
+//! The last line of a terminal: that tcptrace works, and what happens, while no row comes.
+
+use jiff::Timestamp;
+
+/// What the status line says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Status {
+    /// When.
+    pub time: Timestamp,
+    /// Connections established, a second.
+    pub opened: f64,
+    /// Attempts failed, a second.
+    pub failed: f64,
+    /// Established connections ended, a second.
+    pub closed: f64,
+    /// Connections open now.
+    pub open: u64,
+    /// Events and rows lost since the start.
+    pub lost: u64,
+}
+
+impl Status {
+    /// All but what was lost.
+    pub(super) fn rates(&self) -> String {
+        format!(
+            "{}/s opened  {}/s failed  {}/s closed  {} open",
+            rate(self.opened),
+            rate(self.failed),
+            rate(self.closed),
+            self.open,
+        )
+    }
+}
+
+/// Two digits that matter, at most.
+fn rate(rate: f64) -> String {
+    if rate == 0.0 || rate >= 9.95 {
+        format!("{rate:.0}")
+    } else {
+        format!("{rate:.1}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_as_many_digits_as_it_needs() {
+        for (number, text) in [
+            (0.0, "0"),
+            (0.04, "0.0"),
+            (1.0, "1.0"),
+            (9.94, "9.9"),
+            (9.97, "10"),
+            (1234.5, "1234"),
+        ] {
+            assert_eq!(rate(number), text);
+        }
+    }
+}
