@@ -122,6 +122,7 @@ impl ViewConfig {
             tracing::warn!("{notice}");
         }
         let show = match (&args.show[..], args.summary) {
+            ([], None) if args.format == Format::Diagram => &[Show::Connections][..],
             ([], None) => &[Show::Handshakes, Show::Connections],
             (show, _) => show,
         };

@@ -354,6 +354,14 @@ pub struct ConnectionRecord {
     pub completeness: Completeness,
 }
 
+impl ConnectionRecord {
+    /// Who opened it.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.identity.role.unwrap_or(Role::Unknown)
+    }
+}
+
 /// What was learnt after a connection's record, which is final.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReleaseRecord {

@@ -2,8 +2,11 @@
 
 mod columns;
 mod csv;
+mod diagram;
 mod json;
+mod ladder;
 mod layout;
+mod line;
 mod look;
 mod ports;
 mod screen;
@@ -15,6 +18,7 @@ mod words;
 
 pub use self::{
     columns::Column,
+    diagram::Diagram,
     look::{Columns, Look, Time, Width},
     screen::{Screen, Shown},
     status::Status,
@@ -32,12 +36,16 @@ pub enum Format {
     Json,
     /// Comma-separated values, one header line.
     Csv,
+    /// Each finished connection as the textbook draws it.
+    Diagram,
 }
 
 /// Turns records into bytes.
 pub enum Renderer {
     /// A table.
     Table(Table),
+    /// Diagrams.
+    Diagram(Diagram),
     /// JSON lines.
     Json,
     /// CSV, for a terminal or as data.
@@ -53,6 +61,7 @@ impl Renderer {
     pub fn new(format: Format, look: Look) -> Self {
         match format {
             Format::Table => Self::Table(Table::new(look)),
+            Format::Diagram => Self::Diagram(Diagram::new(look)),
             Format::Json => Self::Json,
             Format::Csv => Self::Csv {
                 terminal: look.terminal,
@@ -64,7 +73,7 @@ impl Renderer {
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Table(table) => table.header(out),
-            Self::Json => {}
+            Self::Json | Self::Diagram(_) => {}
             Self::Csv { .. } => csv::header(out),
         }
     }
@@ -73,6 +82,7 @@ impl Renderer {
     pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         match self {
             Self::Table(table) => table.row(record, out),
+            Self::Diagram(diagram) => diagram.record(record, out),
             Self::Json => json::line(record, out),
             Self::Csv { terminal } => csv::row(record, *terminal, out),
         }

@@ -4,30 +4,20 @@
 //! as on a terminal, none is longer, and what a narrow line gives up is for [`layout`](super::layout)
 //! to say.
 
-use anstyle::{Ansi256Color, AnsiColor, Style};
+use anstyle::Style;
 use jiff::{Timestamp, civil::Date};
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     columns::Column,
     layout::{Layout, Slot},
+    line::{FAILED, Line, PLAIN, QUIET, SLOW, cut, style},
     look::{Columns, Look},
     status::Status,
     text::visible,
     words,
 };
-use crate::{
-    record::{ConnectionRecord, HandshakeRecord, Record, RecordBody},
-    tracker::Verdict,
-};
-
-// All can be read on a dark and on a light background.
-const GOOD: Style = AnsiColor::Green.on_default();
-const FAILED: Style = AnsiColor::Red.on_default().bold();
-const ABNORMAL: Style = AnsiColor::Magenta.on_default();
-const SLOW: Style = Ansi256Color(166).on_default();
-const QUIET: Style = Style::new().dimmed();
-const PLAIN: Style = Style::new();
+use crate::record::{Record, RecordBody};
 
 /// A table under way.
 pub struct Table {
@@ -97,7 +87,7 @@ impl Table {
         if status.lost == 0 {
             line.put("  0 lost", QUIET);
         }
-        out.extend_from_slice(line.text.trim_end().as_bytes());
+        line.end_without_newline(out);
     }
 
     /// Appends a record's row.
@@ -231,150 +221,6 @@ impl Table {
         line.put(&text, style);
         if !slot.column.is_right() && !is_last {
             line.pad(padding);
-        }
-    }
-}
-
-/// How a row is to be seen.
-fn style(body: &RecordBody, look: &Look) -> Style {
-    let is_slow = |micros: Option<u64>| micros.is_some_and(|micros| micros >= look.slow_us);
-    match body {
-        RecordBody::Transition(_) | RecordBody::Release(_) => QUIET,
-        RecordBody::Loss(_) | RecordBody::Summary(_) => PLAIN,
-        RecordBody::Handshake(HandshakeRecord {
-            handshake_us,
-            syn_retransmits,
-            ..
-        }) => {
-            let is_again = syn_retransmits.is_some_and(|count| count > 0);
-            if is_again || is_slow(*handshake_us) {
-                SLOW
-            } else {
-                GOOD
-            }
-        }
-        RecordBody::Connection(body) => {
-            let ConnectionRecord {
-                established,
-                verdict,
-                accept_wait_us,
-                ..
-            } = &**body;
-            match (established, verdict) {
-                (true, Verdict::Graceful) if is_slow(*accept_wait_us) => SLOW,
-                (true, Verdict::Graceful) => PLAIN,
-                (true, _) | (false, Verdict::Cancelled) => ABNORMAL,
-                (false, _) => FAILED,
-            }
-        }
-    }
-}
-
-/// Text of at most `width` characters of the terminal; where it is cut it says so.
-fn cut(text: &str, width: usize, ascii: bool) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut shown = String::new();
-    let mut left = width.saturating_sub(1);
-    for character in text.chars() {
-        let Some(rest) = left.checked_sub(character.width().unwrap_or(0)) else {
-            break;
-        };
-        left = rest;
-        shown.push(character);
-    }
-    if width > 0 {
-        shown.push(if ascii { '~' } else { '…' });
-    }
-    shown
-}
-
-/// A line no longer than it may be.
-struct Line<'a> {
-    look: &'a Look,
-    text: String,
-    /// Characters that there is still room for.
-    left: Option<usize>,
-    /// Blanks that are written once something follows.
-    blanks: usize,
-}
-
-impl<'a> Line<'a> {
-    fn new(look: &'a Look, limit: Option<usize>) -> Self {
-        Self {
-            look,
-            text: String::with_capacity(160),
-            left: limit,
-            blanks: 0,
-        }
-    }
-
-    fn pad(&mut self, blanks: usize) {
-        self.blanks += blanks;
-    }
-
-    /// Appends text, which is made safe to look at.
-    fn put(&mut self, text: &str, style: Style) {
-        if text.is_empty() {
-            return;
-        }
-        // Names are others' choice: nothing in them may move the terminal's cursor.
-        let text = visible(text, self.look.ascii);
-        let text = match &mut self.left {
-            Some(left) => {
-                *left = left.saturating_sub(self.blanks);
-                let text = cut(&text, *left, self.look.ascii);
-                *left = left.saturating_sub(text.width());
-                text.into()
-            }
-            None => text,
-        };
-        if text.is_empty() {
-            return;
-        }
-        self.text.push_str(&" ".repeat(self.blanks));
-        self.blanks = 0;
-        if self.look.color && style != PLAIN {
-            self.text.push_str(&format!("{style}{text}{style:#}"));
-        } else {
-            self.text.push_str(&text);
-        }
-    }
-
-    fn end(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.text.trim_end().as_bytes());
-        out.push(b'\n');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn what_is_cut_says_so_and_a_wide_character_is_never_halved() {
-        for (text, width, shown) in [
-            ("refused", 7, "refused"),
-            ("refused", 6, "refus…"),
-            ("refused", 1, "…"),
-            ("refused", 0, ""),
-            ("日本語", 6, "日本語"),
-            ("日本語", 5, "日本…"),
-            ("日本語", 4, "日…"),
-        ] {
-            assert_eq!(cut(text, width, false), shown);
-        }
-        assert_eq!(cut("refused", 6, true), "refus~");
-    }
-
-    proptest! {
-        #[test]
-        fn a_cut_is_no_longer_than_asked_for(text in any::<String>(), width in 0_usize..40, ascii in any::<bool>()) {
-            let text = visible(&text, ascii);
-            prop_assert!(cut(&text, width, ascii).width() <= width);
         }
     }
 }
