@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod explain;
 pub mod feed;
 pub mod host;
 pub mod metrics;

@@ -13,9 +13,11 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use tcptrace::{
     cli::{
         Cli, Command, LogLevel,
-        config::{CaptureConfig, ConfigError, DaemonConfig, ReplayConfig, TailConfig},
+        config::{
+            CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig,
+        },
     },
-    command::{capture, check, completions, daemon, replay, tail},
+    command::{capture, check, completions, daemon, explain, replay, tail},
     say,
     stop::Stop,
 };
@@ -87,6 +89,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             replay::run(ReplayConfig::new(*args))?;
         }
         Command::Check(args) => return check::run(args.strict),
+        Command::Explain(args) => {
+            let config = ExplainConfig::new(&args)?;
+            explain::run(config.topic, config.width, config.ascii)?;
+        }
         Command::Completions(args) => completions::run(args.shell)?,
     }
     Ok(ExitCode::SUCCESS)

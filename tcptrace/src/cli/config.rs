@@ -6,9 +6,10 @@ use jiff::tz::TimeZone;
 
 use crate::{
     cli::{
-        CaptureArgs, ColorChoice, DaemonArgs, FilterArgs, LogLevel, ProbeArgs, ReplayArgs, Show,
-        TailArgs, TimeChoice, ViewArgs, WidthChoice,
+        CaptureArgs, ColorChoice, DaemonArgs, ExplainArgs, FilterArgs, LogLevel, ProbeArgs,
+        ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice,
     },
+    explain::Topic,
     probe::ProbeConfig,
     render::{Column, Columns, Format, Look, Time, Width},
     view::Shown,
@@ -29,9 +30,46 @@ pub enum ConfigError {
         "--web.telemetry-path {0}: not a valid path: it must begin with / and must not be / or begin with /-/"
     )]
     TelemetryPath(String),
+    /// No such verdict.
+    #[error("{0:?} cannot be explained: {1}")]
+    Topic(String, String),
     /// More fixed ports than labels.
     #[error("--metrics.ports names {0} ports: 1024 are allowed")]
     Ports(usize),
+}
+
+/// What `tcptrace explain` runs with.
+#[derive(Clone, Copy, Debug)]
+pub struct ExplainConfig {
+    /// What is explained; `None` is what can be.
+    pub topic: Option<Topic>,
+    /// Characters of a line.
+    pub width: usize,
+    /// Without characters past ASCII.
+    pub ascii: bool,
+}
+
+impl ExplainConfig {
+    /// Validates the arguments.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such topic.
+    pub fn new(args: &ExplainArgs) -> Result<Self, ConfigError> {
+        let name = args.topic.join(" ");
+        let topic = if name.is_empty() {
+            None
+        } else {
+            let parsed = name.parse();
+            Some(parsed.map_err(|expected| ConfigError::Topic(name, expected))?)
+        };
+        Ok(Self {
+            topic,
+            // Prose is hard to read in longer lines.
+            width: Width::Terminal.now().map_or(80, |width| width.min(80)),
+            ascii: !speaks_utf8(),
+        })
+    }
 }
 
 /// What is shown, and how.

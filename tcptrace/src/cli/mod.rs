@@ -35,6 +35,8 @@ pub enum Command {
     Replay(Box<ReplayArgs>),
     /// Show what this kernel and these privileges allow.
     Check(CheckArgs),
+    /// Explain a verdict: what it looks like on the wire, its causes, and what to do.
+    Explain(ExplainArgs),
     /// Print what a shell needs to complete the command line.
     Completions(CompletionsArgs),
 }
@@ -49,6 +51,7 @@ impl Command {
             Self::Capture(_) => "capture",
             Self::Replay(_) => "replay",
             Self::Check(_) => "check",
+            Self::Explain(_) => "explain",
             Self::Completions(_) => "completions",
         }
     }
@@ -392,6 +395,20 @@ Examples:
 pub struct CompletionsArgs {
     /// The shell.
     pub shell: clap_complete::Shell,
+}
+
+/// `tcptrace explain`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tcptrace explain                    what can be explained
+  tcptrace explain reset_received
+  tcptrace explain reset received     as the table has it
+  tcptrace explain handshake          how a connection opens, and where that is measured")]
+pub struct ExplainArgs {
+    /// A verdict, handshake or release.
+    #[arg(value_name = "VERDICT", num_args = 0..)]
+    pub topic: Vec<String>,
 }
 
 /// `tcptrace check`.

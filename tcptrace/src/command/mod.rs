@@ -4,6 +4,7 @@ pub mod capture;
 pub mod check;
 pub mod completions;
 pub mod daemon;
+pub mod explain;
 pub mod replay;
 mod startup;
 pub mod tail;

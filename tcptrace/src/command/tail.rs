@@ -111,7 +111,8 @@ impl Tail {
         patience: Patience,
         now_ns: u64,
     ) -> anyhow::Result<Self> {
-        let has_status = patience == Patience::None && config.format == Format::Table;
+        let is_for_people = matches!(config.format, Format::Table | Format::Diagram);
+        let has_status = patience == Patience::None && is_for_people;
         let status = (has_status && config.look.status).then(|| StatusLine::new(now_ns));
         let mut renderer = Renderer::new(config.format, config.look);
         let mut head = Vec::new();

@@ -200,6 +200,36 @@ pub struct Identity {
     pub pid_gone: bool,
 }
 
+impl Identity {
+    /// Of a connection that is nobody's: an example.
+    pub(crate) fn nobodys(role: Role) -> Self {
+        Self {
+            id: Id {
+                run: "".into(),
+                number: 0,
+            },
+            role: Some(role),
+            family: None,
+            local_address: None,
+            local_port: None,
+            remote_address: None,
+            remote_port: None,
+            netns: None,
+            interface: None,
+            uid: None,
+            cgroup_id: None,
+            cgroup: None,
+            container_id: None,
+            pod_uid: None,
+            unit: None,
+            pid: None,
+            comm: None,
+            pid_source: None,
+            pid_gone: false,
+        }
+    }
+}
+
 /// A state transition.
 #[derive(Clone, Debug, Serialize)]
 pub struct TransitionRecord {

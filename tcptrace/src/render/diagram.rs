@@ -11,6 +11,7 @@ use super::{
     ladder::{Fate, Step, Way, steps},
     line::{ABNORMAL, FAILED, Line, PLAIN, QUIET, cut, style},
     look::Look,
+    status::Status,
     text::visible,
     units::duration,
     words,
@@ -163,6 +164,11 @@ impl Diagram {
         line.end(out);
     }
 
+    /// Appends the status line, without an end: it stays where the cursor is.
+    pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
+        status.line(&self.look, status.time, out);
+    }
+
     fn draw(
         &self,
         record: &Record,
@@ -266,6 +272,24 @@ impl Diagram {
         }
         line.end(out);
     }
+}
+
+/// A connection as it is drawn, in lines of at most `width` characters, without whose it is and when.
+#[must_use]
+pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
+    let diagram = Diagram::new(Look {
+        ascii,
+        ..Look::default()
+    });
+    let room = Room {
+        time: false,
+        ..Room::of(Some(width))
+    };
+    let mut out = Vec::new();
+    for step in &steps(body).0 {
+        diagram.step(step, &room, Some(width), &mut out);
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// What is between the hosts: an arrow with its label, `width` characters.

@@ -103,7 +103,10 @@ struct Moments {
 impl Moments {
     fn of(body: &ConnectionRecord) -> Self {
         // A server's handshake is over when its socket is made; it began so long before.
-        let began = match (body.role(), body.established_at, body.handshake_us) {
+        let took = body
+            .handshake_us
+            .filter(|_| matches!(body.handshake_source, Some("synack" | "sock_ops")));
+        let began = match (body.role(), body.established_at, took) {
             (Role::Passive, Some(established), Some(took)) => {
                 i64::try_from(took).ok().and_then(|took| {
                     established

@@ -31,6 +31,25 @@ pub struct Look {
     pub status: bool,
 }
 
+impl Default for Look {
+    /// For nobody in particular: no colours, no limits, UTC.
+    fn default() -> Self {
+        Self {
+            color: false,
+            ascii: false,
+            terminal: false,
+            width: Width::Unlimited,
+            time: Time::Zone(TimeZone::UTC),
+            columns: Columns::Usual,
+            numeric: false,
+            slow_us: 1_000_000,
+            transitions: false,
+            rows: true,
+            status: false,
+        }
+    }
+}
+
 /// How long lines may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
@@ -44,7 +63,8 @@ pub enum Width {
 
 impl Width {
     /// Characters that a line may have now.
-    pub(super) fn now(self) -> Option<usize> {
+    #[must_use]
+    pub fn now(self) -> Option<usize> {
         match self {
             Self::Unlimited => None,
             Self::Fixed(width) => Some(width),

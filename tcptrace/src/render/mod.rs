@@ -18,7 +18,7 @@ mod words;
 
 pub use self::{
     columns::Column,
-    diagram::Diagram,
+    diagram::{Diagram, picture},
     look::{Columns, Look, Time, Width},
     screen::{Screen, Shown},
     status::Status,

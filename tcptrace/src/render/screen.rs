@@ -27,8 +27,18 @@ impl Screen {
         match shown {
             Shown::Row(record) => self.0.record(record, out),
             Shown::Status(status) => {
-                if let Renderer::Table(table) = &self.0 {
-                    table.status(status, out);
+                let is_shown = match &self.0 {
+                    Renderer::Table(table) => {
+                        table.status(status, out);
+                        true
+                    }
+                    Renderer::Diagram(diagram) => {
+                        diagram.status(status, out);
+                        true
+                    }
+                    Renderer::Json | Renderer::Csv { .. } => false,
+                };
+                if is_shown {
                     say::status_is_shown();
                 }
             }

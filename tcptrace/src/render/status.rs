@@ -2,6 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::{
+    line::{FAILED, Line, QUIET},
+    look::Look,
+};
+
 /// What the status line says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
@@ -20,8 +25,28 @@ pub struct Status {
 }
 
 impl Status {
+    /// Appends the line, without an end.
+    pub(super) fn line(&self, look: &Look, first: Timestamp, out: &mut Vec<u8>) {
+        let (time, whole) = look.time.shown(self.time, first);
+        // A full line would make some terminals go on to the next.
+        let limit = look.width.now().map(|width| width.saturating_sub(1));
+        let mut line = Line::new(look, limit);
+        line.put(time.get(..whole).unwrap_or(&time), QUIET);
+        line.pad(2);
+        // What was lost comes first: a narrow terminal cuts the rest.
+        if self.lost > 0 {
+            line.put(&format!("{} LOST", self.lost), FAILED);
+            line.pad(2);
+        }
+        line.put(&self.rates(), QUIET);
+        if self.lost == 0 {
+            line.put("  0 lost", QUIET);
+        }
+        line.end_without_newline(out);
+    }
+
     /// All but what was lost.
-    pub(super) fn rates(&self) -> String {
+    fn rates(&self) -> String {
         format!(
             "{}/s opened  {}/s failed  {}/s closed  {} open",
             rate(self.opened),

@@ -69,25 +69,7 @@ impl Table {
 
     /// Appends the status line, without an end: it stays where the cursor is.
     pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
-        let (time, whole) = self
-            .look
-            .time
-            .shown(status.time, self.first.unwrap_or(status.time));
-        // A full line would make some terminals go on to the next.
-        let limit = self.look.width.now().map(|width| width.saturating_sub(1));
-        let mut line = Line::new(&self.look, limit);
-        line.put(time.get(..whole).unwrap_or(&time), QUIET);
-        line.pad(2);
-        // The number first: a narrow terminal cuts the rest.
-        if status.lost > 0 {
-            line.put(&format!("{} LOST", status.lost), FAILED);
-            line.pad(2);
-        }
-        line.put(&status.rates(), QUIET);
-        if status.lost == 0 {
-            line.put("  0 lost", QUIET);
-        }
-        line.end_without_newline(out);
+        status.line(&self.look, self.first.unwrap_or(status.time), out);
     }
 
     /// Appends a record's row.

@@ -1,0 +1,85 @@
+//! Records of connections as they are in the textbook, to draw.
+
+use tcptrace_common::TcpState;
+
+use super::Scene;
+use crate::{
+    record::{ConnectionRecord, Identity},
+    tracker::{Completeness, Role, Verdict},
+};
+
+/// A connection's record of a scene, without times.
+pub(super) fn record(scene: Scene) -> ConnectionRecord {
+    use TcpState::{Closing, Established, FinWait2, LastAck, SynRecv, SynSent};
+    let (role, last_state, verdict) = match scene {
+        Scene::ActiveOpen => (Role::Active, Established, Verdict::Graceful),
+        Scene::PassiveOpen => (Role::Passive, Established, Verdict::Graceful),
+        Scene::LocalClose => (Role::Active, FinWait2, Verdict::Graceful),
+        Scene::RemoteClose => (Role::Active, LastAck, Verdict::Graceful),
+        Scene::SimultaneousClose => (Role::Active, Closing, Verdict::Graceful),
+        Scene::Of(verdict) => match verdict {
+            Verdict::Refused
+            | Verdict::HandshakeTimeout
+            | Verdict::Unreachable
+            | Verdict::Cancelled
+            | Verdict::NoLocalPort => (Role::Active, SynSent, verdict),
+            Verdict::HandshakeFailed => (Role::Passive, SynRecv, verdict),
+            Verdict::DataAfterClose | Verdict::FinWaitTimeout => (Role::Active, FinWait2, verdict),
+            Verdict::UnreadData | Verdict::NotAccepted => (Role::Passive, Established, verdict),
+            Verdict::Graceful
+            | Verdict::ResetReceived
+            | Verdict::ResetByUs
+            | Verdict::KeepaliveTimeout
+            | Verdict::RetransmissionTimeout
+            | Verdict::ZeroWindowTimeout
+            | Verdict::Killed
+            | Verdict::Unknown => (Role::Active, Established, verdict),
+        },
+    };
+    let received = match scene {
+        Scene::Of(Verdict::UnreadData) => 100,
+        Scene::Of(_)
+        | Scene::ActiveOpen
+        | Scene::PassiveOpen
+        | Scene::LocalClose
+        | Scene::RemoteClose
+        | Scene::SimultaneousClose => 0,
+    };
+    let finished = verdict == Verdict::Graceful && last_state != Established;
+    let retried = scene == Scene::Of(Verdict::HandshakeTimeout);
+    ConnectionRecord {
+        identity: Identity::nobodys(role),
+        opened_at: None,
+        established_at: None,
+        closed_at: None,
+        end_seen: true,
+        handshake_us: None,
+        handshake_source: None,
+        syn_retransmits: retried.then_some(6),
+        deferred: None,
+        fast_open: None,
+        accept_wait_us: None,
+        established_us: None,
+        half_closed_us: None,
+        fin_wait2_us: None,
+        last_ack_us: None,
+        duration_us: None,
+        closed_by: None,
+        last_state,
+        verdict,
+        established: last_state != SynSent && last_state != SynRecv,
+        errno: None,
+        errno_number: None,
+        reset_reason: None,
+        peer_fin: Some(finished),
+        time_wait: Some(finished && last_state != LastAck),
+        time_wait_source: None,
+        bytes_sent: Some(0),
+        bytes_received: Some(received),
+        segments_sent: None,
+        segments_received: None,
+        retransmits: None,
+        srtt_us: None,
+        completeness: Completeness::Full,
+    }
+}

@@ -1,0 +1,278 @@
+//! Explanations: what each verdict looks like on the wire, how it is known, its usual causes and what to
+//! do; and the handshake and the release as the textbook has them. `tcptrace explain` prints them, and
+//! `docs/verdicts.md` is made of them.
+
+mod example;
+mod texts;
+
+use std::{fmt::Write as _, str::FromStr};
+
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{render::picture, tracker::Verdict};
+
+/// What can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// How a connection opens.
+    Handshake,
+    /// How it is closed.
+    Release,
+    /// Why it ended.
+    Verdict(Verdict),
+}
+
+/// What is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scene {
+    ActiveOpen,
+    PassiveOpen,
+    LocalClose,
+    RemoteClose,
+    SimultaneousClose,
+    Of(Verdict),
+}
+
+impl Scene {
+    /// Where there are several, which one it is.
+    const fn title(self) -> Option<&'static str> {
+        match self {
+            Self::ActiveOpen => Some("an active open"),
+            Self::PassiveOpen => Some("a passive open"),
+            Self::LocalClose => Some("this side closes first"),
+            Self::RemoteClose => Some("the peer closes first"),
+            Self::SimultaneousClose => Some("both close at once"),
+            Self::Of(_) => None,
+        }
+    }
+}
+
+struct Explanation {
+    meaning: &'static str,
+    scenes: &'static [Scene],
+    evidence: &'static str,
+    causes: &'static [&'static str],
+    advice: &'static [&'static str],
+}
+
+impl Topic {
+    /// Every topic.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let verdicts = Verdict::ALL.into_iter().map(Self::Verdict);
+        [Self::Handshake, Self::Release].into_iter().chain(verdicts)
+    }
+
+    /// As asked for.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Release => "release",
+            Self::Verdict(verdict) => verdict.name(),
+        }
+    }
+
+    const fn explanation(self) -> Explanation {
+        match self {
+            Self::Handshake => texts::HANDSHAKE,
+            Self::Release => texts::RELEASE,
+            Self::Verdict(verdict) => texts::of_verdict(verdict),
+        }
+    }
+
+    /// The explanation as text, in lines of at most `width` characters where its words allow it.
+    #[must_use]
+    pub fn text(self, width: usize, ascii: bool) -> String {
+        let Explanation {
+            meaning,
+            scenes,
+            evidence,
+            causes,
+            advice,
+        } = self.explanation();
+        let mut text = format!("{}\n\n", self.name());
+        wrap(meaning, "  ", "  ", width, &mut text);
+        for scene in scenes {
+            match scene.title() {
+                Some(title) => writeln!(text, "\nOn the wire, {title}:\n"),
+                None => writeln!(text, "\nOn the wire:\n"),
+            }
+            .unwrap_or_default();
+            for line in picture(&example::record(*scene), width.saturating_sub(2), ascii).lines() {
+                writeln!(text, "  {line}").unwrap_or_default();
+            }
+        }
+        text.push_str("\nHow tcptrace knows:\n\n");
+        wrap(evidence, "  ", "  ", width, &mut text);
+        for (heading, items) in [("Usual causes", causes), ("What to do", advice)] {
+            if !items.is_empty() {
+                write!(text, "\n{heading}:\n\n").unwrap_or_default();
+            }
+            for item in items {
+                wrap(item, "  - ", "    ", width, &mut text);
+            }
+        }
+        text
+    }
+
+    fn markdown(self, out: &mut String) {
+        const WIDTH: usize = 110;
+        let Explanation {
+            meaning,
+            scenes,
+            evidence,
+            causes,
+            advice,
+        } = self.explanation();
+        writeln!(out, "## {}\n", self.name()).unwrap_or_default();
+        wrap(meaning, "", "", WIDTH, out);
+        for scene in scenes {
+            if let Some(title) = scene.title() {
+                writeln!(out, "\nOn the wire, {title}:").unwrap_or_default();
+            }
+            let picture = picture(&example::record(*scene), WIDTH, false);
+            writeln!(out, "\n```\n{}\n```", picture.trim_end()).unwrap_or_default();
+        }
+        out.push_str("\n**How tcptrace knows.** ");
+        let mut text = String::new();
+        wrap(evidence, "", "", WIDTH, &mut text);
+        out.push_str(&text);
+        for (heading, items) in [("Usual causes", causes), ("What to do", advice)] {
+            if !items.is_empty() {
+                write!(out, "\n**{heading}**\n\n").unwrap_or_default();
+            }
+            for item in items {
+                wrap(item, "- ", "  ", WIDTH, out);
+            }
+        }
+        out.push('\n');
+    }
+}
+
+impl FromStr for Topic {
+    type Err = String;
+
+    /// `reset_received`, and as the table has it: `reset received`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");
+        Self::all()
+            .find(|topic| topic.name() == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::all().map(Self::name).collect();
+                format!("expected one of {}", names.join(", "))
+            })
+    }
+}
+
+/// One line for each topic.
+#[must_use]
+pub fn list(width: usize) -> String {
+    let mut text = String::new();
+    for topic in Topic::all() {
+        let meaning = topic.explanation().meaning;
+        let sentence = meaning.split_inclusive(". ").next().unwrap_or(meaning);
+        wrap(
+            sentence.trim_end(),
+            &format!("{:<23}", topic.name()),
+            &" ".repeat(23),
+            width,
+            &mut text,
+        );
+    }
+    text
+}
+
+/// All of it, as a page of the documentation.
+#[must_use]
+pub fn page() -> String {
+    let mut text = "# Verdicts\n\n\
+        Each connection that ends gets one verdict. This page says what each looks like on the wire, how \
+        tcptrace knows it,\nwhat usually causes it and what to do; `tcptrace explain VERDICT` prints the same. In \
+        the diagrams this host is on the\nleft and the peer on the right; a line that ends in `×` was never \
+        answered, a dotted one was not seen.\n\n\
+        First the two things that every connection does, as the textbook has them, and where each phase is \
+        measured.\n\n"
+        .to_owned();
+    for topic in Topic::all() {
+        topic.markdown(&mut text);
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// Appends text in lines of at most `width`, the first one after `first`, the others after `next`.
+fn wrap(text: &str, first: &str, next: &str, width: usize, out: &mut String) {
+    let mut line = first.to_owned();
+    let mut is_empty = true;
+    for word in text.split_whitespace() {
+        if !is_empty && line.width() + 1 + word.width() > width {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = next.to_owned();
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verdicts.md");
+
+    /// `TCPTRACE_BLESS=1` writes it anew.
+    #[test]
+    fn the_documentation_has_the_same_text() {
+        if std::env::var_os("TCPTRACE_BLESS").is_some() {
+            std::fs::write(PAGE, page()).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(PAGE).unwrap() == page(),
+            "docs/verdicts.md is another text than tcptrace explain: TCPTRACE_BLESS=1 writes it"
+        );
+    }
+
+    #[test]
+    fn each_topic_is_found_by_its_name_and_as_the_table_has_it() {
+        for topic in Topic::all() {
+            assert_eq!(topic.name().parse(), Ok(topic));
+            assert_eq!(topic.name().replace('_', " ").parse(), Ok(topic));
+        }
+        assert!("rset".parse::<Topic>().unwrap_err().contains("reset_by_us"));
+    }
+
+    #[test]
+    fn each_text_is_no_wider_than_asked_for_and_ascii_where_that_is_asked_for() {
+        for topic in Topic::all() {
+            for width in [40, 80] {
+                let text = topic.text(width, true);
+                assert!(text.is_ascii(), "{text}");
+                for line in text.lines().chain(topic.text(width, false).lines()) {
+                    let is_one_word = line.split_whitespace().count() <= 2;
+                    assert!(line.width() <= width || is_one_word, "{line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_verdict_is_drawn_and_says_how_it_is_known() {
+        for topic in Topic::all() {
+            let Explanation {
+                scenes, evidence, ..
+            } = topic.explanation();
+            assert!(!scenes.is_empty() && !evidence.is_empty());
+            for scene in scenes {
+                assert!(!picture(&example::record(*scene), 80, false).is_empty());
+            }
+        }
+    }
+}
