@@ -24,6 +24,7 @@ mod resync;
 mod scenarios;
 mod sock_diag;
 mod support;
+mod terminal;
 mod whose;
 
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         resync::tests(),
         scenarios::tests(),
         sock_diag::tests(),
+        terminal::tests(),
         whose::tests(),
     ];
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
