@@ -210,6 +210,44 @@ fn json_and_csv_look_as_before_whatever_the_terminal() {
     }
 }
 
+/// The README's pictures: streams as a terminal shows them.
+#[test]
+fn the_readmes_screens_are_of_this_program() {
+    let colourful = |arguments: &[&str], scenarios: &[&str]| {
+        let mut seen = String::new();
+        for scenario in scenarios {
+            let arguments = [&["--color", "always", "--width", "150"], arguments].concat();
+            let said = replay(UTF8, &arguments, &stream(scenario));
+            // One screen has its headings once.
+            let first = said.lines().next().unwrap_or_default();
+            let known = seen.starts_with(first);
+            for line in said
+                .lines()
+                .skip(usize::from(known && first.contains("TIME")))
+            {
+                writeln!(seen, "{line}").expect("memory");
+            }
+        }
+        anstyle_svg::Term::new().render_svg(&seen)
+    };
+    let rows = [
+        "active_open",
+        "half_close_by_us",
+        "refused_by_rst",
+        "unread_data",
+        "reset_in_established",
+        "syn_retransmitted",
+        "syn_timeout",
+        "keepalive_timeout",
+    ];
+    must_look_as_before("../../../docs/tail.svg", &colourful(&[], &rows));
+    let diagram = colourful(
+        &["--format", "diagram"],
+        &["half_close_by_us", "unread_data"],
+    );
+    must_look_as_before("../../../docs/diagram.svg", &diagram);
+}
+
 /// What the program writes to a terminal of this size, and how it ends.
 fn in_a_terminal(locale: &str, arguments: &[&str], file: &Path, columns: u16) -> Vec<u8> {
     let size = PtySize {
