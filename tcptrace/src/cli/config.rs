@@ -83,6 +83,8 @@ pub struct ViewConfig {
     pub format: Format,
     /// How what is for people looks.
     pub look: Look,
+    /// Addresses by name.
+    pub resolve: bool,
     /// Between two summaries.
     pub summary: Option<Duration>,
     /// Rows after which it ends.
@@ -194,6 +196,7 @@ impl ViewConfig {
                     columns => Columns::Chosen(unique(columns)),
                 },
                 numeric: args.numeric,
+                resolver: None,
                 slow_us: args.filter.slow.map_or(SLOW_US, |slow| {
                     slow.as_micros().try_into().unwrap_or(u64::MAX)
                 }),
@@ -201,6 +204,7 @@ impl ViewConfig {
                 rows: !show.is_empty(),
                 status: terminal && !is_dumb(),
             },
+            resolve: args.resolve,
             summary: args.summary,
             count: args.count,
             filter: filter(args.filter),

@@ -61,7 +61,7 @@ impl Command {
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
     /// How to trace transitions.
-    #[arg(long, value_enum, default_value_t = AttachMode::Auto, help_heading = "Tracing")]
+    #[arg(long, value_enum, default_value_t = AttachMode::Auto, hide_short_help = true, help_heading = "Tracing")]
     pub attach: AttachMode,
 
     /// Hooks not to use even where they are available: hooks (inet_csk_accept, …) or ways to attach the
@@ -70,29 +70,36 @@ pub struct ProbeArgs {
         long,
         value_name = "HOOKS",
         value_delimiter = ',',
+        hide_short_help = true,
         help_heading = "Tracing"
     )]
     pub without: Vec<Exclusion>,
 
     /// Size of the ring buffer: a power of two, at least 4KiB.
-    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, help_heading = "Tracing")]
+    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, hide_short_help = true, help_heading = "Tracing")]
     pub ring_size: u64,
 
     /// The most connections to track; past that the one unchanged for longest is given up.
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Tracing")]
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true, help_heading = "Tracing")]
     pub max_connections: u32,
 
     /// How often to compare the tracked connections with the kernel's list of sockets, and correct
     /// them; with off, only at the start and when events were lost.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval, help_heading = "Tracing")]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval, hide_short_help = true, help_heading = "Tracing")]
     pub resync_interval: Interval,
 
     /// How much is logged on standard error.
-    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Tracing")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LEVEL",
+        hide_short_help = true,
+        help_heading = "Tracing"
+    )]
     pub log_level: Option<LogLevel>,
 
     /// Log messages of the eBPF programs; they cost nothing when off.
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, help_heading = "Tracing")]
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, hide_short_help = true, help_heading = "Tracing")]
     pub ebpf_log_level: LogLevel,
 }
 
@@ -136,7 +143,9 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PIDS", value_parser = parse_terms::<Pid>)]
     pub pid: Option<Terms<Pid>>,
 
-    /// The process's name, of which the kernel keeps 15 bytes; `\,` is a comma in it.
+    /// The process's name.
+    ///
+    /// The kernel keeps 15 bytes of it. `\,` is a comma in it.
     #[arg(long, value_name = "NAMES", value_parser = parse_terms::<Comm>)]
     pub comm: Option<Terms<Comm>>,
 
@@ -144,11 +153,15 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ROLES", value_parser = parse_terms::<Role>)]
     pub role: Option<Terms<Role>>,
 
-    /// The network namespace: inode number (`lsns -t net`), name (`ip netns`) or path.
+    /// The network namespace: inode number, name or path.
+    ///
+    /// `lsns -t net` shows inode numbers, `ip netns` names.
     #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<Netns>)]
     pub netns: Option<Terms<Netns>>,
 
-    /// The cgroup the socket was made in: a path with all below it, or one name such as nginx.service.
+    /// The socket's cgroup: a path, or a name such as nginx.service.
+    ///
+    /// The one that the socket was made in, or one that it lies in: a path means all below it too.
     #[arg(long, value_name = "CGROUPS", value_parser = parse_terms::<CgroupTerm>)]
     pub cgroup: Option<Terms<CgroupTerm>>,
 
@@ -156,11 +169,13 @@ pub struct FilterArgs {
     #[arg(long, value_name = "IDS", value_parser = parse_terms::<ContainerTerm>)]
     pub container: Option<Terms<ContainerTerm>>,
 
-    /// Why it ended: refused, reset_received …
+    /// Why it ended: refused, reset_received … (see explain).
     #[arg(long, value_name = "VERDICTS", value_parser = parse_terms::<Verdict>)]
     pub verdict: Option<Terms<Verdict>>,
 
-    /// Rows that tell of these states: the one entered, or at the end the one left.
+    /// Rows that tell of these states.
+    ///
+    /// That is the state entered, or at the end the state left.
     #[arg(long, value_name = "STATES", value_parser = parse_terms::<State>)]
     pub state: Option<Terms<State>>,
 
@@ -168,7 +183,7 @@ pub struct FilterArgs {
     #[arg(long)]
     pub failed: bool,
 
-    /// The handshake, or the wait for accept(), took this long at least: 100ms.
+    /// Handshake or wait for accept() took this long at least: 100ms.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub slow: Option<Duration>,
 
@@ -192,23 +207,30 @@ pub struct FilterArgs {
 /// What is shown, and how.
 #[derive(Clone, Debug, Args)]
 pub struct ViewArgs {
-    /// What to show, a comma list; without it handshakes and connections, and with --summary neither.
-    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    /// Which rows: transitions, handshakes, connections, releases; a comma list.
+    ///
+    /// transitions: every change of state, listeners' too. handshakes: connections as they are
+    /// established. connections: as they end. releases: what became of TIME_WAIT after that, the peer's
+    /// late FIN. Without it handshakes and connections are shown, in a diagram connections, and with
+    /// --summary nothing else.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ROWS",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     pub show: Vec<Show>,
 
     /// A row with sums every so often: 10s.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub summary: Option<Duration>,
 
-    /// Table for people, JSON lines or CSV for programs.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    /// table or diagram for people, json or csv for programs.
+    #[arg(long, value_enum, default_value_t = Format::Table, hide_possible_values = true)]
     pub format: Format,
 
-    /// Colours; auto means on a terminal, unless NO_COLOR is set.
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
-    pub color: ColorChoice,
-
-    /// The columns of the table, a comma list.
+    /// The table's columns, a comma list; --help names them.
     #[arg(
         long,
         value_enum,
@@ -219,18 +241,30 @@ pub struct ViewArgs {
     )]
     pub columns: Vec<Column>,
 
-    /// Times: of the day, since the first row, or seconds since 1970.
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = TimeChoice::Local)]
+    /// local or utc time of the day, relative to the first row, or epoch seconds.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = TimeChoice::Local, hide_possible_values = true)]
     pub time: TimeChoice,
 
-    /// How long a line of the table may be; auto means the terminal's width, and without limit
-    /// elsewhere.
+    /// Addresses by name; a line never waits for one.
+    ///
+    /// The host's resolver is asked meanwhile, by threads of their own: the first lines of an address
+    /// show it as a number. Names are kept until the end.
+    #[arg(long)]
+    pub resolve: bool,
+
+    /// Ports as numbers, not by their well-known names.
+    #[arg(short, long)]
+    pub numeric: bool,
+
+    /// How long a line of a table may be: auto is the terminal's width.
+    ///
+    /// Where the output is no terminal, auto means without limit.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = parse_width)]
     pub width: WidthChoice,
 
-    /// Ports as numbers, not names.
-    #[arg(short, long)]
-    pub numeric: bool,
+    /// auto, always or never; auto means on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto, hide_possible_values = true)]
+    pub color: ColorChoice,
 
     /// End after N rows.
     #[arg(long, value_name = "N", value_parser = parse_count)]
@@ -245,19 +279,20 @@ pub struct ViewArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tcptrace tail                                     everything on this host
-  tcptrace tail --port 443 --role active            this host's own TLS connections
-  tcptrace tail --cidr '!127.0.0.0/8,::1'           without loopback
-  tcptrace tail --show transitions --pid 4242       each state change of one process
-  tcptrace tail --format json | jq 'select(.verdict==\"refused\")'")]
+  tcptrace tail --failed                             what was refused, timed out or gave up
+  tcptrace tail --cidr '!127.0.0.0/8,::1' --slow 1s  slow handshakes and accepts, without loopback
+  tcptrace tail --port 443 --summary 10s             sums every 10 s
+  tcptrace tail --format diagram --count 1           the next connection as the textbook draws it
+  tcptrace tail --format json | jq -c 'select(.verdict==\"refused\") | {comm, remote_address}'
+  tcptrace tail --format json | jq -r 'select(.handshake_us>1e5) | [.time,.comm] | @tsv'")]
 pub struct TailArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
-    pub view: ViewArgs,
-
     /// End after this time, such as 30s or 5m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a flattened group")]
+    pub view: ViewArgs,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a flattened group")]
@@ -308,6 +343,11 @@ pub enum ColorChoice {
 
 /// `tcptrace daemon`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tcptrace daemon
+  curl -s localhost:9823/metrics | grep handshake_failures
+  tcptrace daemon --web.listen-address 0.0.0.0:9823 --metrics.ports 443,5432")]
 pub struct DaemonArgs {
     /// Where to serve metrics; may be given more than once.
     #[arg(
@@ -352,7 +392,11 @@ pub struct DaemonArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 The file holds the events as the kernel sent them, in blocks with a checksum each: what was
-written before a crash or a full disk can be read. `tcptrace replay FILE` shows it.")]
+written before a crash or a full disk can be read. `tcptrace replay FILE` shows it.
+
+Examples:
+  tcptrace capture --duration 5m file.cap
+  ssh host tcptrace capture --duration 30s - | tcptrace replay - --failed")]
 pub struct CaptureArgs {
     /// The file to write; - is standard output.
     pub file: PathBuf,
@@ -372,6 +416,10 @@ pub struct CaptureArgs {
 
 /// `tcptrace replay`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tcptrace replay file.cap --format diagram --verdict reset_received
+  tcptrace replay file.cap --format json | jq -s 'group_by(.verdict) | map({(.[0].verdict // \"open\"): length})'")]
 pub struct ReplayArgs {
     /// A file that `tcptrace capture` wrote; - is standard input.
     pub file: PathBuf,
@@ -520,6 +568,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What a screen of 100 columns shows.
+    #[test]
+    fn each_short_help_fits_a_screen() {
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        for command in cli.get_subcommands_mut() {
+            let help = command.render_help().to_string();
+            let lines = help.lines().count();
+            assert!(lines <= 50, "{}: {lines} lines", command.get_name());
+            let longest = help.lines().map(|line| line.chars().count()).max();
+            assert!(longest <= Some(100), "{help}");
+        }
     }
 
     #[test]

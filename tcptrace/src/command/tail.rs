@@ -15,10 +15,10 @@ use crate::{
     cli::config::{TailConfig, ViewConfig},
     clock::{ClockReading, WallClock},
     feed::pump::{pump, runtime},
-    host::Host,
+    host::{Host, resolve::Resolver},
     probe::Probe,
     record::{RecordBody, Recorder},
-    render::{Format, Renderer, Screen, Shown, Status},
+    render::{Format, Look, Renderer, Screen, Shown, Status},
     say,
     sink::{Patience, Writer, WriterState},
     stop::Stop,
@@ -114,7 +114,15 @@ impl Tail {
         let is_for_people = matches!(config.format, Format::Table | Format::Diagram);
         let has_status = patience == Patience::None && is_for_people;
         let status = (has_status && config.look.status).then(|| StatusLine::new(now_ns));
-        let mut renderer = Renderer::new(config.format, config.look);
+        let resolver = (config.resolve && is_for_people)
+            .then(Resolver::of_this_host)
+            .transpose()
+            .context("starting the threads that look addresses up")?;
+        let look = Look {
+            resolver,
+            ..config.look
+        };
+        let mut renderer = Renderer::new(config.format, look);
         let mut head = Vec::new();
         renderer.begin(&mut head);
         let mut screen = Screen(renderer);

@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod names;
+pub mod resolve;
 
 use std::ffi::OsString;
 

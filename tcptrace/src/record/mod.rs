@@ -113,6 +113,12 @@ impl Address {
         }
     }
 
+    /// Without its zone.
+    #[must_use]
+    pub const fn ip(&self) -> IpAddr {
+        self.address
+    }
+
     /// With a port, as in `192.0.2.7:443` and `[fe80::2%eth0]:443`.
     #[must_use]
     pub fn with_port(&self, port: impl fmt::Display) -> String {

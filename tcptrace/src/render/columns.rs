@@ -237,6 +237,13 @@ fn short(id: &str) -> &str {
 /// One end of a connection, its port by name if that is wanted.
 fn end(address: Option<&Address>, port: Option<u16>, look: &Look) -> String {
     let port = port.map(|port| ports::shown(port, look.numeric));
+    let name = address.and_then(|address| look.resolver.as_ref()?.name(address.ip()));
+    if let Some(name) = name {
+        return match port {
+            Some(port) => format!("{name}:{port}"),
+            None => format!("{name}:-"),
+        };
+    }
     match (address, port) {
         (Some(address), Some(port)) => address.with_port(port),
         (Some(address), None) => address.with_port("-"),

@@ -3,6 +3,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::columns::Column;
+use crate::host::resolve::Resolver;
 
 /// How what is for people looks.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Look {
     pub columns: Columns,
     /// Ports as numbers.
     pub numeric: bool,
+    /// Addresses by name, where that is wanted and known.
+    pub resolver: Option<Resolver>,
     /// A handshake, or a wait for accept(), that took so long is slow, microseconds.
     pub slow_us: u64,
     /// Transitions will be shown: room for their names.
@@ -42,6 +45,7 @@ impl Default for Look {
             time: Time::Zone(TimeZone::UTC),
             columns: Columns::Usual,
             numeric: false,
+            resolver: None,
             slow_us: 1_000_000,
             transitions: false,
             rows: true,
