@@ -111,6 +111,10 @@ impl Layout {
         self.slots.iter_mut().find(|slot| slot.column == column)
     }
 
+    pub(super) fn has(&self, column: Column) -> bool {
+        self.slots.iter().any(|slot| slot.column == column)
+    }
+
     /// Characters of a line.
     fn total(&self) -> usize {
         let gaps = self.slots.len().saturating_sub(1) * self.gap;

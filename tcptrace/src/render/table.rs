@@ -112,13 +112,18 @@ impl Table {
             .collect();
         self.make_room(&cells, out);
         let style = style(&record.body, &self.look);
+        let cell_of = |wanted: Column| {
+            let at = self.needs.iter().position(|(column, _)| *column == wanted);
+            at.map_or("", |at| &cells[at])
+        };
+        let has_local = self.layout.has(Column::Local);
         let mut line = Line::new(&self.look, self.limit);
         for (at, slot) in self.layout.slots.iter().enumerate() {
-            let cell = self
-                .needs
-                .iter()
-                .position(|(column, _)| *column == slot.column);
-            let cell = cell.map_or("", |at| &cells[at]);
+            let mut cell = cell_of(slot.column);
+            // A listener has one end only.
+            if slot.column == Column::Remote && cell == "-" && !has_local {
+                cell = cell_of(Column::Local);
+            }
             let tells = matches!(slot.column, Column::What | Column::Notes | Column::Verdict);
             let times = matches!(slot.column, Column::Took | Column::Handshake);
             let styled = if slot.column == Column::Time {
