@@ -5,16 +5,11 @@
 
 mod aarch64;
 mod apt;
-mod build_ebpf;
 mod command;
-#[path = "../../tcptrace/build/ebpf.rs"]
 mod ebpf;
-mod install;
 mod man;
-mod objects;
 mod run;
 mod test;
-mod verify_ebpf;
 mod vm;
 mod workspace;
 
@@ -42,9 +37,9 @@ enum Command {
     /// Build tcptrace and run it as root: `cargo xtask run tail`.
     Run(run::Arguments),
     /// Build the eBPF object that is committed, and its manifest.
-    BuildEbpf(build_ebpf::Arguments),
+    BuildEbpf(ebpf::build::Arguments),
     /// Check that the committed eBPF object is what its sources make.
-    VerifyEbpf(verify_ebpf::Arguments),
+    VerifyEbpf(ebpf::verify::Arguments),
     /// Write the man pages.
     Man(man::Arguments),
     /// Run all tests, and say what ran where.
@@ -59,8 +54,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Workspace::open(arguments.workspace).and_then(|workspace| match arguments.command {
         Command::Run(arguments) => run::run(&workspace, &arguments),
-        Command::BuildEbpf(arguments) => build_ebpf::run(&workspace, &arguments),
-        Command::VerifyEbpf(arguments) => verify_ebpf::run(&workspace, &arguments),
+        Command::BuildEbpf(arguments) => ebpf::build::run(&workspace, &arguments),
+        Command::VerifyEbpf(arguments) => ebpf::verify::run(&workspace, &arguments),
         Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),

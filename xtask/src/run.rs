@@ -25,6 +25,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
             "tcptrace loads eBPF programs, which takes root, and there is no sudo: run this as root"
         );
     }
+    // Whoever works on the eBPF programs is to know that what they see run is not what they wrote.
+    if let Err(error) = crate::ebpf::verify::hashes(workspace) {
+        eprintln!("warning: {error:#}");
+    }
     let mut build = command::cargo();
     build
         .args(["build", "--release", "--package", "tcptrace"])

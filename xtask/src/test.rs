@@ -16,7 +16,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command::{cargo, is_root},
-    verify_ebpf,
     vm::{self, Guest, Matrix, Series},
     workspace::Workspace,
 };
@@ -47,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     tools::report_missing(workspace);
 
     let mut report = Report::default();
-    let object = verify_ebpf::check(workspace);
+    let object = crate::ebpf::verify::hashes(workspace);
     if let Err(error) = &object {
         eprintln!("error: {error:#}");
     }

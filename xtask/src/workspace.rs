@@ -7,8 +7,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::ebpf;
-
 /// A checkout of the repository.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -51,15 +49,5 @@ impl Workspace {
     /// Where programs are installed that are needed here and nowhere else.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
-    }
-
-    /// The committed eBPF object.
-    pub(crate) fn object(&self) -> PathBuf {
-        self.root.join("tcptrace").join(ebpf::OBJECT)
-    }
-
-    /// The manifest beside it.
-    pub(crate) fn manifest(&self) -> PathBuf {
-        self.root.join("tcptrace").join(ebpf::MANIFEST)
     }
 }

@@ -27,8 +27,6 @@ impl Copy {
             fs::remove_dir_all(&copy).unwrap();
         }
         for path in [
-            "Cargo.toml",
-            "Cargo.lock",
             "tcptrace-ebpf",
             "tcptrace-common",
             "tcptrace/Cargo.toml",
@@ -83,6 +81,10 @@ impl Outcome {
 /// Copies a file, or a directory and all below it.
 fn copy_all(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
+    if from.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from).unwrap(), to).unwrap();
+        return;
+    }
     if !from.is_dir() {
         fs::copy(from, to).unwrap();
         return;
@@ -118,29 +120,18 @@ fn a_rebuild_that_is_required_and_cannot_be_made_fails() {
 fn one_character_of_a_source_fails() {
     let copy = Copy::new("source");
     copy.replace("tcptrace-ebpf/src/main.rs", "Dual MIT/GPL", "Dual MIT/GPl");
-    copy.verify(&[]).failed("tcptrace-ebpf/src/main.rs changed");
+    copy.verify(&[]).failed("was not built from these sources");
 }
 
 #[test]
 fn another_version_of_a_dependency_fails() {
     let copy = Copy::new("dependency");
     copy.replace(
-        "Cargo.lock",
+        "tcptrace-ebpf/Cargo.lock",
         "name = \"aya-ebpf\"\nversion = \"",
         "name = \"aya-ebpf\"\nversion = \"9",
     );
-    copy.verify(&[]).failed("Cargo.lock: aya-ebpf 9");
-}
-
-#[test]
-fn a_new_dependency_of_the_daemon_passes() {
-    let copy = Copy::new("daemon");
-    let lock = copy.0.join("Cargo.lock");
-    let mut text = fs::read_to_string(&lock).unwrap();
-    text.push_str("\n[[package]]\nname = \"unheard-of\"\nversion = \"1.0.0\"\n");
-    fs::write(lock, text).unwrap();
-    let outcome = copy.verify(&[]);
-    assert!(outcome.success, "{}", outcome.said);
+    copy.verify(&[]).failed("was not built from these sources");
 }
 
 #[test]

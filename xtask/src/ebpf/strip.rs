@@ -11,7 +11,7 @@ use object::{
 };
 
 /// Removes DWARF, the relocations of DWARF and BTF, and the symbols that only those used.
-pub(crate) fn strip(object: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn strip(object: &[u8]) -> Result<Vec<u8>> {
     let mut elf = Builder::read(object).context("it is no ELF object")?;
     for section in &mut elf.sections {
         let name: &[u8] = &section.name;

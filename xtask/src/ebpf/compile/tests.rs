@@ -5,10 +5,11 @@ use super::Paths;
 /// A machine whose workspace lies at `workspace`.
 fn paths(workspace: &str) -> Paths {
     Paths {
-        workspace: workspace.into(),
+        root: workspace.into(),
         cargo_home: "/home/someone/.cargo".into(),
         registries: vec!["/home/someone/.cargo/registry/src/index".into()],
         rust_sources: vec!["/usr/lib/rustlib/src/rust".into()],
+        bindings: String::new(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Looking for a toolchain that can build the eBPF programs.
 //!
 //! That is a rustc with its library's sources, since no one ships `core` for BPF, and a bpf-linker
-//! of the same LLVM. Nothing is installed here; what is missing is named, with the commands that
-//! install it.
+//! of the same LLVM. What is missing is named, with the commands that install it, or installed if that
+//! is asked for.
 
 use std::{
     env, fmt,
@@ -11,26 +11,52 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{environment, manifest::Identity};
+use serde::{Deserialize, Serialize};
+
+use super::environment;
+use crate::{
+    apt,
+    command::{self, cargo},
+};
+
+/// A toolchain, told so precisely that the same one gives the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    /// The release of rustc, as in `1.96.0`.
+    rustc: String,
+    /// The commit that rustc was built from.
+    commit: String,
+    /// The machine that rustc runs on, as a target triple.
+    host: String,
+    /// The version of LLVM that rustc was built with.
+    llvm: String,
+    /// The version of bpf-linker.
+    bpf_linker: String,
+    /// The distribution's packages that it came from, for who wants to install it again; not
+    /// compared.
+    #[serde(default)]
+    packages: Vec<String>,
+}
 
 /// The version of bpf-linker that the commands below install.
-pub(crate) const BPF_LINKER: &str = "0.13.0";
+const BPF_LINKER: &str = "0.13.0";
 
 /// The LLVM that the Debian packages below are built with.
-pub(crate) const LLVM: &str = "22";
+const LLVM: &str = "22";
 
 /// The packages of Debian that make a toolchain, but for bpf-linker.
-pub(crate) const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
+const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
 
 /// A rustc, the cargo beside it, and the library's sources.
 #[derive(Debug)]
-pub(crate) struct Compiler {
+pub(super) struct Compiler {
     /// The compiler.
-    pub(crate) rustc: PathBuf,
+    pub(super) rustc: PathBuf,
     /// The cargo that came with it.
-    pub(crate) cargo: PathBuf,
+    pub(super) cargo: PathBuf,
     /// The directory that holds `library`.
-    pub(crate) source: PathBuf,
+    pub(super) source: PathBuf,
     /// What `rustc --version --verbose` says after each name.
     release: String,
     commit: String,
@@ -40,27 +66,57 @@ pub(crate) struct Compiler {
 
 /// A bpf-linker.
 #[derive(Debug)]
-pub(crate) struct Linker {
+pub(super) struct Linker {
     /// The program.
-    pub(crate) path: PathBuf,
+    pub(super) path: PathBuf,
     /// Its version.
     version: String,
 }
 
 /// All that a build needs.
 #[derive(Debug)]
-pub(crate) struct Toolchain {
+pub(super) struct Toolchain {
     /// The compiler.
-    pub(crate) compiler: Compiler,
+    pub(super) compiler: Compiler,
     /// The linker.
-    pub(crate) linker: Linker,
+    pub(super) linker: Linker,
 }
 
 impl Toolchain {
+    /// Finds a toolchain, with `wanted` that very one, and with `install` installs what is missing.
+    pub(super) fn get(tools: &Path, wanted: Option<&Identity>, install: bool) -> Result<Self> {
+        let found = Self::find(tools, wanted);
+        if found.is_ok() || !install {
+            return found;
+        }
+        let is_present = |package: &&str| apt::version(package).is_some();
+        if !PACKAGES.iter().all(is_present) || install_linker(tools).is_err() {
+            apt::update()?;
+            apt::install(&PACKAGES)?;
+            install_linker(tools)?;
+        }
+        Self::find(tools, wanted)
+            .context("everything that --install knows is installed, and it is not enough")
+    }
+
+    /// Its identity, with the distribution's packages that it came from.
+    pub(super) fn with_packages(&self) -> Identity {
+        let version = |package: &&str| Some(format!("{package} {}", apt::version(package)?));
+        let packages = if self.compiler.rustc.starts_with("/usr/bin") {
+            PACKAGES.iter().filter_map(version).collect()
+        } else {
+            Vec::new()
+        };
+        Identity {
+            packages,
+            ..self.identity()
+        }
+    }
+
     /// Finds the first toolchain on this machine that will do; with `wanted`, that very one.
     ///
     /// `tools` is where `cargo xtask build-ebpf --install` puts bpf-linker.
-    pub(crate) fn find(tools: &Path, wanted: Option<&Identity>) -> Result<Self> {
+    fn find(tools: &Path, wanted: Option<&Identity>) -> Result<Self> {
         let mut refused = Vec::new();
         for (name, rustc, cargo) in candidates() {
             let found = Compiler::inspect(&rustc, &cargo).and_then(|compiler| {
@@ -87,7 +143,7 @@ impl Toolchain {
     }
 
     /// What a manifest says of this toolchain, but for the packages it came from.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(super) fn identity(&self) -> Identity {
         Identity {
             rustc: self.compiler.release.clone(),
             commit: self.compiler.commit.clone(),
@@ -196,8 +252,43 @@ impl fmt::Display for Identity {
 }
 
 /// Where `cargo install --root` is to put bpf-linker: a name that tells what is in it.
-pub(crate) fn installed(tools: &Path, llvm: &str) -> PathBuf {
+fn installed(tools: &Path, llvm: &str) -> PathBuf {
     tools.join(format!("bpf-linker-{BPF_LINKER}-llvm-{llvm}"))
+}
+
+/// Builds bpf-linker from source, unless this very version is there.
+fn install_linker(tools: &Path) -> Result<()> {
+    let root = installed(tools, LLVM);
+    let program = root.join("bin/bpf-linker");
+    let expected = format!("bpf-linker {BPF_LINKER}");
+    // One whose LLVM was removed since does not even start.
+    let runs =
+        || environment::output(&program, &["--version"]).is_ok_and(|said| said.trim() == expected);
+    if runs() {
+        return Ok(());
+    }
+    command::run(
+        cargo()
+            .args([
+                "install",
+                "--locked",
+                "--force",
+                "--no-default-features",
+                "--no-track",
+            ])
+            .arg(format!("--features=llvm-{LLVM}"))
+            .arg(format!("bpf-linker@{BPF_LINKER}"))
+            .arg("--root")
+            .arg(&root)
+            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}")),
+    )?;
+    if !runs() {
+        bail!(
+            "{} was installed, but it is not {expected}",
+            program.display()
+        );
+    }
+    Ok(())
 }
 
 /// The compilers to look at, best first: the distribution's own, a nightly, any other of rustup's.

@@ -24,7 +24,7 @@ const KEPT: [&str; 8] = [
 ];
 
 /// A command without the variables that cargo, rustup and their users set for another build.
-pub(crate) fn command(program: &Path) -> Command {
+pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -39,7 +39,7 @@ pub(crate) fn command(program: &Path) -> Command {
 }
 
 /// Runs a program to its end and returns what it printed.
-pub(crate) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
+pub(super) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
     let shown = || format!("{} {}", program.display(), arguments.join(" "));
     let output = command(program)
         .args(arguments)
@@ -53,7 +53,7 @@ pub(crate) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
 }
 
 /// The directory in which cargo keeps what it downloads.
-pub(crate) fn cargo_home() -> Option<PathBuf> {
+pub(super) fn cargo_home() -> Option<PathBuf> {
     let set = env::var_os("CARGO_HOME").map(PathBuf::from);
     set.or_else(|| env::home_dir().map(|home| home.join(".cargo")))
 }

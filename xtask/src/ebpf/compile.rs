@@ -1,0 +1,265 @@
+//! Building the object from source.
+//!
+//! The same sources and the same toolchain give the same bytes wherever they lie and for whichever
+//! architecture: every path is remapped, and the debug sections go.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use object::{Object as _, ObjectSection as _, read::elf::ElfFile64};
+
+use super::{environment, strip, toolchain::Toolchain};
+
+/// The architectures that one object serves; little-endian, as it is.
+pub(super) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+
+/// The package whose directory is named after an architecture; what the kernel's helpers look like
+/// does not depend on it.
+const BINDINGS: &str = "aya-ebpf-bindings";
+
+/// The arguments for cargo. `core` is built from source: no distribution ships it for BPF.
+const CARGO: [&str; 6] = [
+    "build",
+    "--release",
+    "--locked",
+    "--target=bpfel-unknown-none",
+    "-Z",
+    "build-std=core",
+];
+
+/// The flags for rustc, but for paths. The source lines that BTF carries for the verifier's log are
+/// embedded by rustc: the linker would look for the files on disk, where a remapped path leads nowhere.
+const RUSTC: [&str; 4] = [
+    "-Cdebuginfo=2",
+    "-Cdwarf-version=5",
+    "-Zembed-source=yes",
+    "-Clink-arg=--btf",
+];
+
+/// The paths of this machine that must not stand in the object.
+struct Paths {
+    /// The checkout.
+    root: PathBuf,
+    cargo_home: PathBuf,
+    /// Each registry's sources; one directory for every registry in use.
+    registries: Vec<PathBuf>,
+    /// The library's sources as rustc names them, and what that is a link to.
+    rust_sources: Vec<PathBuf>,
+    /// The directory of [`BINDINGS`] in a registry: its name and version.
+    bindings: String,
+}
+
+/// Builds the object of the checkout at `root` for each of [`ARCHITECTURES`], and fails unless they are
+/// all the same. `strictly`, a warning is an error.
+pub(super) fn object(
+    root: &Path,
+    target: &Path,
+    toolchain: &Toolchain,
+    strictly: bool,
+) -> Result<Vec<u8>> {
+    let mut first: Option<Vec<u8>> = None;
+    for architecture in ARCHITECTURES {
+        eprintln!("building the eBPF programs for {architecture}");
+        // In a shared directory cargo would build `core` again every time, since the flags differ.
+        let target = target.join(architecture);
+        let object = object_for(architecture, root, &target, toolchain, strictly)?;
+        match &first {
+            Some(bytes) if *bytes != object => bail!(
+                "the object for {architecture} is not the one for {}: they differ in {}. One object \
+                 is shipped for both, so the programs must not depend on bpf_target_arch: pt_regs, \
+                 and with it kprobes, are out",
+                ARCHITECTURES[0],
+                differences(bytes, &object)?
+            ),
+            Some(_) => {}
+            None => first = Some(object),
+        }
+    }
+    first.context("there is no architecture to build for")
+}
+
+fn object_for(
+    architecture: &str,
+    root: &Path,
+    target: &Path,
+    toolchain: &Toolchain,
+    strictly: bool,
+) -> Result<Vec<u8>> {
+    let package = root.join("tcptrace-ebpf");
+    // The registry's sources must be there: their directory is to be remapped.
+    run(cargo(toolchain, &package).args(["fetch", "--locked"]))
+        .context("the dependencies of the eBPF programs cannot be fetched")?;
+    let paths = Paths::find(root, toolchain)?;
+    let flags = paths.flags(architecture);
+    let mut cargo = cargo(toolchain, &package);
+    cargo
+        .args(CARGO)
+        .arg("--target-dir")
+        .arg(target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if strictly {
+        cargo.args(["-Z", "warnings", "--config", "build.warnings='deny'"]);
+    }
+    run(&mut cargo).with_context(|| {
+        format!(
+            "the eBPF programs cannot be built with {}; if the linker complains of bitcode, its LLVM \
+             is older than rustc's",
+            toolchain.identity()
+        )
+    })?;
+    let built = target.join("bpfel-unknown-none/release/tcptrace");
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    let object = strip::strip(&bytes)
+        .with_context(|| format!("cannot strip the eBPF object {}", built.display()))?;
+    paths.check(&object)?;
+    Ok(object)
+}
+
+/// The toolchain's cargo.
+fn cargo(toolchain: &Toolchain, package: &Path) -> Command {
+    let mut cargo = environment::command(&toolchain.compiler.cargo);
+    cargo
+        .current_dir(package)
+        .env("RUSTC", &toolchain.compiler.rustc)
+        // build-std is unstable; this lets a stable compiler have it.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER",
+            &toolchain.linker.path,
+        );
+    cargo
+}
+
+/// Runs cargo; what it has to say goes to our own standard error.
+fn run(cargo: &mut Command) -> Result<()> {
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo failed ({status}); it says above why");
+    }
+    Ok(())
+}
+
+/// The flags as they enter the manifest: the same on every machine.
+pub(super) fn recorded() -> Vec<String> {
+    let nowhere = Paths {
+        root: "ROOT".into(),
+        cargo_home: "CARGO_HOME".into(),
+        registries: vec!["REGISTRY".into()],
+        rust_sources: vec!["RUST".into()],
+        bindings: BINDINGS.to_owned(),
+    };
+    let cargo = CARGO.iter().map(ToString::to_string);
+    cargo.chain(nowhere.flags("ARCH")).collect()
+}
+
+impl Paths {
+    fn find(root: &Path, toolchain: &Toolchain) -> Result<Self> {
+        let absolute = |path: &Path| {
+            path.canonicalize()
+                .with_context(|| format!("there is no {}", path.display()))
+        };
+        let cargo_home = environment::cargo_home()
+            .context("cargo's directory is not known: set CARGO_HOME or HOME")?;
+        // There is none when every dependency is vendored.
+        let registries = fs::read_dir(cargo_home.join("registry/src"));
+        let mut registries: Vec<_> = registries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        registries.sort();
+        let source = &toolchain.compiler.source;
+        let mut rust_sources = vec![source.clone(), absolute(source)?];
+        rust_sources.dedup();
+        let lock = root.join("tcptrace-ebpf/Cargo.lock");
+        let lock = String::from_utf8_lossy(&super::read(&lock)?).into_owned();
+        let version = lock
+            .split_once(&format!("name = \"{BINDINGS}\"\nversion = \""))
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .with_context(|| format!("Cargo.lock has no {BINDINGS}"))?
+            .0;
+        Ok(Self {
+            root: absolute(root)?,
+            cargo_home,
+            registries,
+            rust_sources,
+            bindings: format!("{BINDINGS}-{version}"),
+        })
+    }
+
+    /// The flags for rustc. Of several remappings that match a path, the last one wins.
+    fn flags(&self, architecture: &str) -> Vec<String> {
+        let mut flags = vec![format!("--cfg=bpf_target_arch=\"{architecture}\"")];
+        flags.extend(RUSTC.iter().map(ToString::to_string));
+        let mut remap = |from: &Path, to: &str| {
+            flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+        };
+        remap(&self.root, ".");
+        remap(&self.cargo_home, "cargo");
+        for registry in &self.registries {
+            remap(registry, "crates");
+            let bindings = registry.join(&self.bindings).join("src");
+            let hidden = format!("crates/{}/src/arch", self.bindings);
+            remap(&bindings.join(architecture), &hidden);
+        }
+        for source in &self.rust_sources {
+            remap(source, "rust");
+        }
+        flags
+    }
+
+    /// Checks that an object tells nothing of this machine.
+    fn check(&self, object: &[u8]) -> Result<()> {
+        let all = [&self.root, &self.cargo_home];
+        let all = all.into_iter().chain(&self.registries);
+        for path in all.chain(&self.rust_sources) {
+            let needle = path.as_os_str().as_encoded_bytes();
+            // `/src` may well be a part of a path that was remapped; `/home/me` is not.
+            let short = needle.iter().filter(|byte| **byte == b'/').count() < 2;
+            let mut windows = object.windows(needle.len()).enumerate();
+            let leaks = windows.any(|(at, window)| {
+                window == needle && !(short && at > 0 && object[at - 1].is_ascii_graphic())
+            });
+            if leaks {
+                bail!(
+                    "the eBPF object holds the path {} of this machine: a --remap-path-prefix is \
+                     missing",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of the sections in which two objects differ.
+pub(super) fn differences(one: &[u8], other: &[u8]) -> Result<String> {
+    let (one, other) = (sections(one)?, sections(other)?);
+    let names: std::collections::BTreeSet<&str> = one
+        .keys()
+        .chain(other.keys())
+        .filter(|name| one.get(*name) != other.get(*name))
+        .map(String::as_str)
+        .collect();
+    if names.is_empty() {
+        return Ok("no section, but in the tables of symbols or relocations".to_owned());
+    }
+    Ok(Vec::from_iter(names).join(", "))
+}
+
+/// The contents of every section by its name.
+fn sections(object: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let file: ElfFile64<'_> = ElfFile64::parse(object).context("this is no ELF object")?;
+    let section = |section: object::read::elf::ElfSection64<'_, '_>| {
+        Ok((section.name()?.to_owned(), section.data()?.to_vec()))
+    };
+    file.sections().map(section).collect()
+}
+
+#[cfg(test)]
+mod tests;
