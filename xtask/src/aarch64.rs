@@ -8,15 +8,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    apt,
-    command::{cargo, exists, run as run_command},
-    vm::{Archive, Part, make_directory},
+    apt::{self, Archive},
+    command::{self, exists},
     workspace::Workspace,
 };
 
@@ -27,11 +26,7 @@ const COMPILER: &str = "rustc-web";
 const RUSTC: &str = "/usr/bin/rustc";
 const LIBRARY: &str = "libstd-rust-web-dev";
 /// Where the library is.
-const PART: Part<'_> = Part {
-    architecture: "arm64",
-    suites: &["bookworm"],
-    security_suites: &["bookworm-security"],
-};
+const SUITES: [&str; 2] = ["bookworm", "bookworm-security"];
 
 /// The arguments of `check-aarch64`.
 #[derive(clap::Args)]
@@ -43,31 +38,46 @@ pub(crate) struct Arguments {
 
 /// Checks, or says why that cannot be done.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
-    let system = match prepare(workspace, arguments.install) {
-        Ok(system) => system,
+    let mut check = match cargo(
+        workspace,
+        arguments.install,
+        "check",
+        &["--deny", "warnings"],
+    ) {
+        Ok(check) => check,
         Err(error) if arguments.install => return Err(error),
         Err(error) => {
             println!("SKIPPED: the types for aarch64 were not checked: {error:#}");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let library = system.display().to_string();
-    let flags = ["--sysroot", &library, "--deny", "warnings"];
-    run_command(
-        cargo()
-            .args(["check", "--locked", "--target", TARGET])
-            .args(["--package", "tcptrace", "--package", "tcptrace-common"])
-            .arg("--all-targets")
-            .current_dir(workspace.root())
-            .env("RUSTC", RUSTC)
-            .env("CARGO_TARGET_DIR", workspace.target().join("aarch64"))
-            // They hold for the target only: build scripts run on this machine, with its library.
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-            .env_remove("RUSTFLAGS"),
-    )
-    .context("userspace does not compile for aarch64")?;
+    check
+        .args(["--package", "tcptrace", "--package", "tcptrace-common"])
+        .args(["--locked", "--all-targets"])
+        .current_dir(workspace.root());
+    command::run(&mut check).context("userspace does not compile for aarch64")?;
     println!("the types of userspace and of its tests are correct on aarch64");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A command of cargo with the compiler for aarch64 and these flags for it.
+pub(crate) fn cargo(
+    workspace: &Workspace,
+    install: bool,
+    command: &str,
+    flags: &[&str],
+) -> Result<Command> {
+    let library = prepare(workspace, install)?.display().to_string();
+    let flags = [&["--sysroot", &library], flags].concat();
+    let mut cargo = command::cargo();
+    cargo
+        .args([command, "--target", TARGET])
+        .env("RUSTC", RUSTC)
+        .env("CARGO_TARGET_DIR", workspace.target().join("aarch64"))
+        // They hold for the target only: build scripts run on this machine, with its library.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env_remove("RUSTFLAGS");
+    Ok(cargo)
 }
 
 /// Finds the compiler and its library, or gets them; answers with the directory in which the
@@ -91,12 +101,10 @@ fn prepare(workspace: &Workspace, install: bool) -> Result<PathBuf> {
     if !exists("dpkg-deb") {
         bail!("there is no dpkg-deb to unpack the standard library with");
     }
-    let archive = Archive::open(&workspace.target().join("aarch64/apt"), PART)?;
-    let library = archive.package(LIBRARY, &version)?;
-    make_directory(&place)?;
-    archive.unpack(&[library], &place)?;
+    let archive = Archive::open(&workspace.target().join("aarch64/apt"), "arm64", &SUITES)?;
+    archive.unpack(&[format!("{LIBRARY}={version}")], &place)?;
     if !is_library(&system) {
-        fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+        apt::remove_directory(&place)?;
         bail!("the package {LIBRARY} {version} does not hold the library for {TARGET}");
     }
     Ok(system)
@@ -111,22 +119,4 @@ fn is_library(system: &Path) -> bool {
     files.any(|file| {
         file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_library_is_known_by_its_file() {
-        let name = format!("xtask-aarch64-{}", std::process::id());
-        let system = std::env::temp_dir().join(name);
-        let library = system.join("lib/rustlib").join(TARGET).join("lib");
-        fs::create_dir_all(&library).expect("a directory");
-        assert!(!is_library(&system));
-        fs::write(library.join("libstd-0123.rlib"), "").expect("a file");
-        assert!(is_library(&system));
-        assert!(!is_library(&library));
-        fs::remove_dir_all(&system).expect("it is there");
-    }
 }

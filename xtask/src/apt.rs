@@ -6,12 +6,20 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::{as_root, exists, run};
+
+/// Whose signatures count.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Where the archive is, for machines that have no mirror of their own.
+const MIRRORS: [(&str, &str); 2] = [
+    ("debian", "http://deb.debian.org/debian"),
+    ("debian-security", "http://deb.debian.org/debian-security"),
+];
 
 /// The version of a package that is installed, if it is.
 pub(crate) fn version(package: &str) -> Option<String> {
@@ -28,21 +36,6 @@ pub(crate) fn version(package: &str) -> Option<String> {
         .map(|version| version.trim().to_owned())
 }
 
-/// The version in which packages made from a source package are installed, if one is.
-pub(crate) fn version_of_source(source: &str) -> Option<String> {
-    let output = Command::new("dpkg-query")
-        .args([
-            "--show",
-            "--showformat=${db:Status-Abbrev}${source:Package} ${Version}\n",
-        ])
-        .output()
-        .ok()?;
-    let said = String::from_utf8(output.stdout).ok()?;
-    let wanted = format!("ii {source} ");
-    let version = said.lines().find_map(|line| line.strip_prefix(&wanted))?;
-    Some(version.to_owned())
-}
-
 /// Brings the lists of packages up to date, as far as the archives can be reached.
 pub(crate) fn update() -> Result<()> {
     if !exists("apt-get") {
@@ -57,124 +50,234 @@ pub(crate) fn update() -> Result<()> {
     Ok(())
 }
 
-/// Installs packages, without those that they only recommend. Never removes one.
-///
-/// # Errors
-///
-/// Fails if a package is not known, or cannot be installed without removing another; the error then
-/// names that one, and the command that would do it.
+/// Installs packages, without those that they only recommend. Never removes one: apt then names the
+/// one that is in the way, and this fails.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    let installed = run(as_root("env")
-        .args([NO_QUESTIONS, "apt-get"])
-        .args(INSTALL)
-        .args(packages));
-    let Err(error) = installed else {
-        return Ok(());
-    };
-    let in_the_way = removed_by(packages);
-    if in_the_way.is_empty() {
-        return Err(error.context(
-            "the packages could not be installed; a release other than Debian 12 may not have them",
-        ));
-    }
-    let packages = packages.join(" ");
-    bail!(
-        "installing {packages} would remove {}, so it was not done; if that is acceptable:\n  \
-         apt-get install --no-install-recommends {packages}",
-        in_the_way.join(", ")
+    run(install_command(&[]).args(packages)).context(
+        "the packages could not be installed: apt says why above, and a release other than \
+         Debian 12 may not have them",
     )
 }
 
-/// Installs packages with other lists than this machine's, preferring one suite of theirs. Never
-/// removes one.
-pub(crate) fn install_from(configuration: &Path, suite: &str, packages: &[&str]) -> Result<()> {
-    run(as_root("env")
-        .arg(format!("APT_CONFIG={}", configuration.display()))
-        .args([NO_QUESTIONS, "apt-get"])
-        .args(INSTALL)
-        .args(["--target-release", suite])
+/// Installs packages of this machine's release or, where they do not go together with what is here,
+/// of its backports. `directory` is where the lists of these are kept.
+pub(crate) fn install_or_backport(packages: &[&str], directory: &Path) -> Result<()> {
+    let Err(error) = install(packages) else {
+        return Ok(());
+    };
+    eprintln!("warning: {error:#}; trying the backports of this release");
+    let release = fs::read_to_string("/etc/os-release").context("cannot tell the release")?;
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .context("/etc/os-release has no VERSION_CODENAME")?;
+    let backports = format!("{name}-backports");
+    let archive = Archive::open(directory, native_architecture()?, &[name, &backports])?;
+    let lists = format!("APT_CONFIG={}", archive.configuration().display());
+    run(install_command(&[&lists])
+        .args(["--target-release", &backports])
         .args(packages))
 }
 
-/// Lets no package ask anything.
-const NO_QUESTIONS: &str = "DEBIAN_FRONTEND=noninteractive";
-/// How packages are installed.
-const INSTALL: [&str; 9] = [
-    "install",
-    "--yes",
-    "--quiet=2",
-    "--no-remove",
-    "--no-install-recommends",
-    "-o",
-    "DPkg::Lock::Timeout=300",
-    // Without it dpkg counts percents into a log.
-    "-o",
-    "Dpkg::Use-Pty=0",
-];
-
-/// The packages that would have to go for `packages` to be installed, with their versions.
-fn removed_by(packages: &[&str]) -> Vec<String> {
-    let output = Command::new("apt-get")
-        .args(["install", "--simulate", "--no-install-recommends"])
-        .args(packages)
-        .output();
-    output.map_or_else(
-        |_| Vec::new(),
-        |output| removals(&String::from_utf8_lossy(&output.stdout)),
-    )
+/// How packages are installed, with variables for apt-get.
+fn install_command(variables: &[&str]) -> Command {
+    let mut command = as_root("env");
+    command
+        .args(["DEBIAN_FRONTEND=noninteractive"])
+        .args(variables)
+        .args(["apt-get", "install", "--yes", "--quiet"])
+        .args(["--no-remove", "--no-install-recommends"])
+        .args(["-o", "DPkg::Lock::Timeout=300"])
+        // Without it dpkg counts percents into a log.
+        .args(["-o", "Dpkg::Use-Pty=0"]);
+    command
 }
 
-/// The packages that a simulation of apt-get removes: `Remv NAME [VERSION]`.
-fn removals(simulation: &str) -> Vec<String> {
-    let removal = |line: &str| {
-        let mut words = line.strip_prefix("Remv ")?.split(' ');
-        let name = words.next()?;
-        let version = words.next()?.strip_prefix('[')?.strip_suffix(']')?;
-        Some(format!("{name} {version}"))
-    };
-    simulation.lines().filter_map(removal).collect()
+/// This machine's architecture, as Debian calls it.
+fn native_architecture() -> Result<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("nothing is known here of Debian on {other}"),
+    }
 }
 
 /// Takes one file out of a package and puts it into `directory`, without installing the package: a
 /// server would be started.
 pub(crate) fn extract(package: &str, file: &str, directory: &Path) -> Result<()> {
-    let scratch = scratch(directory, package)?;
-    run(Command::new("apt-get")
-        .args([
-            "download",
-            "--quiet=2",
-            "-o",
-            "APT::Sandbox::User=root",
-            package,
-        ])
-        .current_dir(&scratch))?;
-    let archive = fs::read_dir(&scratch)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get download {package} left no package"))?;
-    run(Command::new("dpkg-deb")
-        .arg("--extract")
-        .arg(&archive)
-        .arg(&scratch))?;
+    let scratch = directory.join(format!(".{package}"));
+    unpack(
+        &mut Command::new("apt-get"),
+        &[package.to_owned()],
+        &scratch,
+    )?;
     let from = scratch.join(file);
-    let to = directory.join(
-        from.file_name()
-            .context("the file in the package has no name")?,
-    );
-    fs::rename(&from, &to)
+    let name = from.file_name().context("the file has no name")?;
+    fs::rename(&from, directory.join(name))
         .with_context(|| format!("the package {package} does not hold {file} any more"))?;
-    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
+    remove_directory(&scratch)
 }
 
-/// An empty directory for one package.
-fn scratch(directory: &Path, package: &str) -> Result<PathBuf> {
-    let scratch = directory.join(format!(".{package}"));
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch)
-            .with_context(|| format!("cannot empty {}", scratch.display()))?;
+/// Downloads packages, named or `name=version`, and unpacks them into a directory that is made anew.
+/// The hashes are apt's matter: it downloads nothing that its signed lists do not vouch for.
+fn unpack(apt_get: &mut Command, packages: &[String], directory: &Path) -> Result<()> {
+    let download = directory.join(".download");
+    remove_directory(directory)?;
+    make_directory(&download)?;
+    run(apt_get
+        .args(["download", "--quiet=2", "-o", "APT::Sandbox::User=root"])
+        .args(packages)
+        .current_dir(&download))?;
+    let files =
+        fs::read_dir(&download).with_context(|| format!("cannot list {}", download.display()))?;
+    for file in files {
+        run(Command::new("dpkg-deb")
+            .arg("--extract")
+            .arg(file?.path())
+            .arg(directory))?;
     }
-    fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    Ok(scratch)
+    remove_directory(&download)
+}
+
+/// Debian's archive as a private state of apt: the machine's own lists and settings stay as they
+/// are, and no root is needed.
+pub(crate) struct Archive {
+    /// Where apt keeps all that it knows.
+    directory: PathBuf,
+}
+
+impl Archive {
+    /// Opens it and brings its lists up to date. A suite that is gone or out of reach is no failure:
+    /// what is known of the others, or was known before, may do.
+    pub(crate) fn open(directory: &Path, architecture: &str, suites: &[&str]) -> Result<Self> {
+        for below in ["lists/partial", "cache/archives/partial"] {
+            make_directory(&directory.join(below))?;
+        }
+        let archive = Self {
+            directory: directory.to_owned(),
+        };
+        let repositories = Command::new("apt-get")
+            .args(["indextargets", "--format", "$(REPO_URI)"])
+            .output()
+            .context("cannot run apt-get")?;
+        let repositories = String::from_utf8_lossy(&repositories.stdout);
+        for (name, text) in [
+            ("apt.conf", configuration(directory, architecture)),
+            ("sources.list", sources(architecture, suites, &repositories)),
+        ] {
+            let path = directory.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Err(error) = run(archive.command("apt-get").args(["--quiet=2", "update"])) {
+            eprintln!("warning: {error:#}; going on with the lists that are here");
+        }
+        Ok(archive)
+    }
+
+    /// The versions of a package, the newest first.
+    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
+        let said = self.ask(&["madison", package])?;
+        let version = |line: &str| Some(line.split('|').nth(1)?.trim().to_owned());
+        Ok(said.lines().filter_map(version).collect())
+    }
+
+    /// The names of the packages that one depends on; alternatives are all among them.
+    pub(crate) fn depends(&self, package: &str, version: &str) -> Result<Vec<String>> {
+        let said = self.ask(&["show", &format!("{package}={version}")])?;
+        let depends = said.lines().find_map(|line| line.strip_prefix("Depends: "));
+        let names = depends.unwrap_or_default().split([',', '|']);
+        Ok(names
+            .filter_map(|name| Some(name.split_whitespace().next()?.to_owned()))
+            .collect())
+    }
+
+    /// Downloads packages, `name=version`, and unpacks them into a directory that is made anew.
+    pub(crate) fn unpack(&self, packages: &[String], directory: &Path) -> Result<()> {
+        unpack(&mut self.command("apt-get"), packages, directory)
+    }
+
+    /// What apt-cache says.
+    fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let output = self
+            .command("apt-cache")
+            .args(arguments)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run apt-cache")?;
+        if !output.status.success() {
+            bail!(
+                "apt-cache {} failed: {}",
+                arguments.join(" "),
+                output.status
+            );
+        }
+        String::from_utf8(output.stdout).context("apt-cache says what is no UTF-8")
+    }
+
+    /// One of apt's programs, on this state.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", self.configuration());
+        command
+    }
+
+    /// The file that makes apt use this state.
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("apt.conf")
+    }
+}
+
+/// What apt is told of a private state. The rest, proxies for one, it has from the machine's
+/// settings.
+fn configuration(directory: &Path, architecture: &str) -> String {
+    let directory = directory.display();
+    format!(
+        "\
+APT::Architecture \"{architecture}\";
+APT::Architectures {{ \"{architecture}\"; }};
+Dir::Etc::SourceList \"{directory}/sources.list\";
+Dir::Etc::SourceParts \"/dev/null\";
+Dir::Etc::Preferences \"/dev/null\";
+Dir::Etc::PreferencesParts \"/dev/null\";
+Dir::State::Lists \"{directory}/lists\";
+Dir::Cache \"{directory}/cache\";
+// Without this, lists that cannot be fetched are only warned of.
+APT::Update::Error-Mode \"any\";
+// As root, apt would download as another user, who may not write here.
+APT::Sandbox::User \"root\";
+"
+    )
+}
+
+/// The sources: suites, from the machine's own mirrors if it has any.
+fn sources(architecture: &str, suites: &[&str], repositories: &str) -> String {
+    let source = |suite: &&str| {
+        let (name, default) = MIRRORS[usize::from(suite.ends_with("-security"))];
+        let address = repositories
+            .lines()
+            .map(|line| line.trim_end_matches('/'))
+            .find(|address| address.rsplit('/').next() == Some(name))
+            .unwrap_or(default);
+        format!(
+            "deb [arch={architecture} target=Packages signed-by={KEYRING}] {address} {suite} main\n"
+        )
+    };
+    suites.iter().map(source).collect()
+}
+
+/// Makes a directory and those above it.
+pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
+}
+
+/// Removes a directory, if it is there.
+pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -182,15 +285,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_simulation_names_what_would_be_removed() {
-        let simulation = "\
-Reading package lists...
-The following packages will be REMOVED:
-  qemu-utils
-Remv qemu-utils [1:10.0.2+ds-2]
-Inst libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])
-Conf libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])
-";
-        assert_eq!(removals(simulation), ["qemu-utils 1:10.0.2+ds-2"]);
+    fn suites_are_taken_from_the_machines_own_mirrors_and_else_from_everybodys() {
+        let repositories = "https://packages.example/apt/\nhttp://mirror.example/pub/debian/\n";
+        let signed = format!("deb [arch=arm64 target=Packages signed-by={KEYRING}]");
+        assert_eq!(
+            sources("arm64", &["sid", "bookworm-security"], repositories),
+            format!(
+                "{signed} http://mirror.example/pub/debian sid main\n\
+                 {signed} http://deb.debian.org/debian-security bookworm-security main\n"
+            )
+        );
     }
 }

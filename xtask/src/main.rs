@@ -8,6 +8,7 @@ mod apt;
 mod command;
 mod ebpf;
 mod man;
+mod report;
 mod run;
 mod test;
 mod vm;
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
         Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
-        Command::Vm(arguments) => vm::run(&workspace, &arguments),
+        Command::Vm(arguments) => vm::run(&workspace, arguments),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -3,7 +3,6 @@
 //! What a test needs and cannot have makes that test skip itself, with a reason; this command shows
 //! the reasons.
 
-mod report;
 mod tools;
 
 use std::{
@@ -13,13 +12,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 
 use crate::{
     command::{cargo, is_root},
-    vm::{self, Guest, Matrix, Series},
+    report::{Outcome, Report},
+    vm::{self, Series},
     workspace::Workspace,
 };
-use report::{Report, closing_line};
 
 /// The arguments of `test`.
 #[derive(clap::Args)]
@@ -47,22 +47,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
 
     let mut report = Report::default();
     let object = crate::ebpf::verify::hashes(workspace);
-    if let Err(error) = &object {
-        eprintln!("error: {error:#}");
-    }
-    report.check("the committed eBPF object", object.is_ok());
+    let outcome = object.map_or_else(
+        |error| Outcome::Failed(format!("{error:#}")),
+        |()| Outcome::Passed,
+    );
+    report.check("the committed eBPF object", outcome);
     cargo_test(workspace, &arguments.harness, &mut report)?;
-    let guests = other_kernels(workspace, arguments, &mut report);
+    other_kernels(workspace, arguments, &mut report);
 
-    println!("\n{report}\n{}", place());
-    for guest in &guests {
-        println!("{guest}");
-    }
-    println!("{}", closing_line(&report));
-    Ok(if report.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    println!("\n{report}\n{}\n{}", place(), report.counts());
+    Ok(match report.counts().failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 
@@ -96,7 +92,8 @@ fn cargo_test(workspace: &Workspace, harness: &[String], report: &mut Report) ->
 }
 
 /// Runs the kernel tests on other kernels, or says why not.
-fn other_kernels(workspace: &Workspace, arguments: &Arguments, report: &mut Report) -> Vec<Guest> {
+fn other_kernels(workspace: &Workspace, arguments: &Arguments, report: &mut Report) {
+    const WHAT: &str = "other kernels";
     let reason = match (arguments.no_vm, &arguments.harness[..]) {
         (true, _) => Some("--no-vm; cargo xtask vm runs them".to_owned()),
         (false, []) => vm::missing(),
@@ -107,37 +104,20 @@ fn other_kernels(workspace: &Workspace, arguments: &Arguments, report: &mut Repo
     };
     if let Some(reason) = reason {
         println!("SKIPPED: the kernel tests on other kernels: {reason}");
-        report.skip("other kernels", "virtual machines", &reason);
-        return Vec::new();
+        return report.check(WHAT, Outcome::Skipped(reason));
     }
     let series = match arguments.full {
-        true => Series::all(),
+        true => Series::value_variants(),
         false => {
             let rest = "--full, or cargo xtask vm, runs the tests on the kernels between them";
-            report.skip("other kernels", "the kernels between", rest);
-            Series::ends()
+            report.check("the kernels between", Outcome::Skipped(rest.to_owned()));
+            &Series::ENDS
         }
     };
-    let matrix = Matrix {
-        series: &series,
-        install: false,
-        accelerator: vm::Accelerator::default(),
-        jobs: None,
-        record: None,
-        harness: &[],
-    };
-    let guests = matrix.run(workspace).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        report.check("other kernels (could not be run)", false);
-        Vec::new()
-    });
-    if !guests.is_empty() {
-        println!("\n{}", vm::Table(&guests));
+    match vm::run_all(workspace, series) {
+        Ok(suites) => suites.into_iter().for_each(|suite| report.add(suite)),
+        Err(error) => report.check(WHAT, Outcome::Failed(format!("{error:#}"))),
     }
-    for guest in &guests {
-        report.guest(guest);
-    }
-    guests
 }
 
 /// Where the tests ran: results of kernel tests hold for one kernel.

@@ -3,21 +3,12 @@
 //! The tests are those of the host, in one static binary that is also the guest's first process.
 //! Nothing else runs there: no shell, no distribution.
 
-mod archive;
 mod binaries;
-mod console;
-mod guest;
 mod initramfs;
 mod kernel;
 mod machine;
-mod modules;
-mod packages;
-mod series;
-mod stopwatch;
 mod streams;
-mod table;
 mod tools;
-mod version;
 
 use std::{
     fs,
@@ -26,41 +17,87 @@ use std::{
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 
-use crate::workspace::Workspace;
+use crate::{
+    apt::make_directory,
+    report::{Report, Suite},
+    workspace::Workspace,
+};
 use binaries::Binaries;
 use kernel::Kernel;
-use machine::{Limits, Machine};
+use machine::{Accelerator, Life, Machine};
 
-pub(crate) use archive::{Archive, Part, make_directory};
-pub(crate) use console::{Counts, Outcome};
-pub(crate) use guest::Guest;
-pub(crate) use machine::Accelerator;
-pub(crate) use series::Series;
-pub(crate) use table::Table;
-pub(crate) use tools::{QEMU, QEMU_PACKAGE, XZ, XZ_PACKAGE, missing};
+pub(crate) use kernel::Series;
 
-/// A test waits for a minute at the most until it gives something up, and all of them take a few
-/// minutes.
-const LIMITS: Limits = Limits {
-    greeting: Duration::from_secs(60),
-    silence: Duration::from_secs(180),
-    life: Duration::from_secs(20 * 60),
-};
+/// What a guest's first process puts before the kernel's release, and before what is wrong with the
+/// machine.
+const GREETING: &str = "TCPTRACE-VM-KERNEL: ";
+const BROKEN: &str = "TCPTRACE-VM-BROKEN: ";
+/// What a kernel says when it cannot go on, in the middle of a line.
+const PANICS: [&str; 2] = ["Oops: ", "Kernel panic - "];
+/// How much of the console is shown of a guest in trouble.
+const LAST_LINES: usize = 20;
+
+/// What kind of machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    /// x86-64.
+    #[default]
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Architecture {
+    /// Debian's name of it.
+    const fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// What emulates it.
+    const fn qemu(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86_64",
+            Self::Arm64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// The package of Debian that has it.
+    const fn qemu_package(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86",
+            Self::Arm64 => "qemu-system-arm",
+        }
+    }
+
+    /// Its serial line.
+    const fn serial_line(self) -> &'static str {
+        match self {
+            Self::Amd64 => "ttyS0",
+            Self::Arm64 => "ttyAMA0",
+        }
+    }
+}
 
 /// The arguments of `vm`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A series of kernels; may be given several times. By default all of them.
+    /// A series of kernels; may be given several times. By default all of them, on arm64 6.1.
     #[arg(long = "kernel", value_enum, value_name = "SERIES")]
     kernels: Vec<Series>,
-    /// Install QEMU if it is missing, with apt-get.
+    /// Install what is missing, with apt-get.
     #[arg(long)]
     install: bool,
+    /// What the machines are.
+    #[arg(long = "arch", value_enum, default_value_t)]
+    architecture: Architecture,
     /// What runs the guests' instructions.
     #[arg(long, value_enum, default_value_t)]
     accelerator: Accelerator,
@@ -75,135 +112,160 @@ pub(crate) struct Arguments {
     harness: Vec<String>,
 }
 
-/// What is to run where.
-pub(crate) struct Matrix<'a> {
-    /// On these kernels.
-    pub(crate) series: &'a [Series],
-    /// May QEMU be installed?
-    pub(crate) install: bool,
-    /// What runs the guests' instructions.
-    pub(crate) accelerator: Accelerator,
-    /// How many at once, if not as many as there are processors.
-    pub(crate) jobs: Option<NonZero<usize>>,
-    /// Where the streams of the scenarios' events are to be stored, if they are.
-    pub(crate) record: Option<&'a Path>,
-    /// A filter and options for the tests.
-    pub(crate) harness: &'a [String],
-}
-
 /// Runs the tests. The last line that is printed counts them.
-pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
-    let mut series = match &arguments.kernels[..] {
-        [] => Series::all(),
-        chosen => chosen.to_vec(),
-    };
-    series.sort_unstable();
-    series.dedup();
-    let matrix = Matrix {
-        series: &series,
-        install: arguments.install,
-        accelerator: arguments.accelerator,
-        jobs: arguments.jobs,
-        record: arguments.record.as_deref(),
-        harness: &arguments.harness,
-    };
-    let guests = matrix.run(workspace)?;
-    println!("\n{}", Table(&guests));
-    for guest in &guests {
-        println!("{guest}");
+pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<ExitCode> {
+    if arguments.kernels.is_empty() {
+        arguments.kernels = match arguments.architecture {
+            Architecture::Amd64 => Series::value_variants().to_vec(),
+            Architecture::Arm64 => vec![Series::V6_1],
+        };
     }
-    let counts = Counts::of(guests.iter().flat_map(|guest| &guest.story.tests));
-    println!("{counts}");
-    Ok(match counts.failed {
+    arguments.kernels.sort_unstable();
+    arguments.kernels.dedup();
+    let mut report = Report::default();
+    for suite in arguments.run(workspace)? {
+        report.add(suite);
+    }
+    println!("\n{report}\n{}", report.counts());
+    Ok(match report.counts().failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
 }
 
-impl Matrix<'_> {
+/// Runs all tests on some kernels; with what they need here.
+pub(crate) fn run_all(workspace: &Workspace, kernels: &[Series]) -> Result<Vec<Suite>> {
+    let all = Arguments {
+        kernels: kernels.to_vec(),
+        install: false,
+        architecture: Architecture::default(),
+        accelerator: Accelerator::default(),
+        jobs: None,
+        record: None,
+        harness: Vec::new(),
+    };
+    all.run(workspace)
+}
+
+impl Arguments {
     /// Gets all that is needed and runs a guest for each kernel, several at once: a guest waits half
     /// of its time.
-    pub(crate) fn run(&self, workspace: &Workspace) -> Result<Vec<Guest>> {
+    fn run(&self, workspace: &Workspace) -> Result<Vec<Suite>> {
         if let Some(argument) = self.harness.iter().find(|argument| argument.contains('"')) {
             bail!("a quotation mark cannot be handed to a guest: {argument}");
         }
+        if self.record.is_some() && self.architecture == Architecture::Arm64 {
+            bail!("--record needs a second serial line, and arm64 guests have one only");
+        }
         let directory = directory(workspace);
-        tools::require(self.install, &directory)?;
-        let kernels = kernel::get(self.series, &directory)?;
+        tools::require(self.architecture, self.install, &directory)?;
+        let kernels = kernel::get(&self.kernels, self.architecture, &directory)?;
         for kernel in &kernels {
             println!("{kernel}");
         }
-        let binaries = binaries::build(workspace)?;
-        let guest = |kernel: &Kernel| self.guest(kernel, &binaries, &directory);
+        let binaries = binaries::build(workspace, self.architecture, self.install)?;
         let at_once = match self.jobs {
             Some(jobs) => jobs.get(),
             None => thread::available_parallelism().map_or(1, NonZero::get),
         };
-        println!(
-            "running the tests on {} kernels, {}, {at_once} at once",
-            kernels.len(),
-            self.accelerator
-        );
-        each(&kernels, at_once, guest)
+        each(&kernels, at_once, |kernel| {
+            self.guest(kernel, &binaries, &directory)
+                .with_context(|| format!("cannot run a guest with Linux {}", kernel.release))
+        })
     }
 
     /// Runs one guest.
-    fn guest(&self, kernel: &Kernel, binaries: &Binaries, directory: &Path) -> Result<Guest> {
-        let release = &kernel.note.release;
+    fn guest(&self, kernel: &Kernel, binaries: &Binaries, directory: &Path) -> Result<Suite> {
+        let release = &kernel.release;
         let initramfs = directory.join("initramfs").join(format!("{release}.cpio"));
-        initramfs::write(&initramfs, binaries, &kernel.modules()?)?;
+        initramfs::write(&initramfs, binaries, &kernel.modules)?;
         let machine = Machine {
+            architecture: self.architecture,
             accelerator: self.accelerator,
-            image: kernel.image(),
+            image: kernel.image.clone(),
             initramfs,
-            arguments: self.harness.to_vec(),
+            arguments: &self.harness,
             streams: self
                 .record
+                .as_ref()
                 .map(|_| directory.join(format!("{release}.streams"))),
-            limits: LIMITS,
         };
         println!("Linux {release} boots");
-        let life = machine
-            .run()
-            .with_context(|| format!("cannot run a guest with Linux {release}"))?;
-        let log = log(directory, release)?;
+        let life = machine.run()?;
+        let logs = directory.join("log");
+        make_directory(&logs)?;
+        let log = logs.join(format!("{release}.log"));
         fs::write(&log, &life.console)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let guest = Guest::new(
-            release,
-            self.accelerator,
-            life,
-            log,
-            self.harness.is_empty(),
+        let suite = suite(release, &life, self.harness.is_empty());
+        println!(
+            "Linux {release}: {} in {} s; its console is in {}",
+            suite.counts(),
+            life.took.as_secs(),
+            log.display()
         );
-        println!("{guest}");
-        if let (Some(sent), Some(place)) = (&machine.streams, self.record) {
-            let count = streams::unpack(sent, place)
-                .with_context(|| format!("no streams of Linux {release}"))?;
+        if let (Some(sent), Some(place)) = (&machine.streams, &self.record) {
+            let count = streams::unpack(sent, place)?;
             println!(
                 "Linux {release}: {count} streams stored in {}",
                 place.display()
             );
         }
-        Ok(guest)
+        Ok(suite)
     }
+}
+
+/// What became of the tests in a guest that was asked for certain ones, or for all. One that went
+/// away, panicked, hung or contradicts itself has a failed test: the one that ran then, or the
+/// machine itself.
+fn suite(release: &str, life: &Life, for_all: bool) -> Suite {
+    let text = life.console.replace('\r', "");
+    let mut suite = Suite::new(format!("tests/kernel on Linux {release}"));
+    text.lines().for_each(|line| suite.line(line));
+    let find = |what: &str| {
+        text.lines()
+            .find_map(|line| Some(&line[line.find(what)?..]))
+    };
+    let counts = suite.counts();
+    let stage = match find(GREETING) {
+        Some(_) => "while the tests ran",
+        None => "before its first process spoke",
+    };
+    let trouble = if let Some(panic) = PANICS.iter().find_map(|panic| find(panic)) {
+        format!("the kernel died {stage}: {panic}")
+    } else if let Some(broken) = find(BROKEN) {
+        broken.to_owned()
+    } else if let Some(why) = &life.stopped {
+        format!("it was stopped {stage}: {why}")
+    } else if !suite.is_whole() {
+        format!("it went off without a result that counts what it showed, {stage}")
+    } else if counts.passed + counts.failed == 0 && (for_all || counts.skipped == 0) {
+        "not one test ran".to_owned()
+    } else {
+        return suite;
+    };
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    suite.fail(
+        "(the machine)",
+        format!("{trouble}. The end of the console:\n{last}"),
+    );
+    suite
+}
+
+/// Why no virtual machine can be run here, and what to do about that; nothing if they can.
+pub(crate) fn missing() -> Option<String> {
+    tools::missing(Architecture::default())
+}
+
+/// Installs what virtual machines need.
+pub(crate) fn install(workspace: &Workspace) -> Result<()> {
+    tools::require(Architecture::default(), true, &directory(workspace))
 }
 
 /// Where all of it is kept.
 fn directory(workspace: &Workspace) -> PathBuf {
     workspace.target().join("vm")
-}
-
-/// Installs what virtual machines need.
-pub(crate) fn install(workspace: &Workspace) -> Result<()> {
-    tools::require(true, &directory(workspace))
-}
-
-/// Where a guest's console is kept.
-fn log(directory: &Path, release: &str) -> Result<PathBuf> {
-    let logs = directory.join("log");
-    make_directory(&logs)?;
-    Ok(logs.join(format!("{release}.log")))
 }
 
 /// Does something for each, several at once, and answers in their order.
@@ -213,46 +275,23 @@ fn each<T: Sync, R: Send>(
     work: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
     let next = Mutex::new(all.iter().enumerate());
+    let done = Mutex::new(Vec::new());
     let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let mut done: Vec<(usize, Result<R>)> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_once.min(all.len()))
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut done = Vec::new();
-                    while let Some((number, one)) = take() {
-                        done.push((number, work(one)));
-                    }
-                    done
-                })
-            })
-            .collect();
-        let done = workers.into_iter().map(thread::ScopedJoinHandle::join);
-        done.flat_map(|done| match done {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-        .collect()
+    thread::scope(|scope| {
+        for _ in 0..at_once.min(all.len()) {
+            scope.spawn(|| {
+                while let Some((number, one)) = take() {
+                    let result = work(one);
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.push((number, result));
+                }
+            });
+        }
     });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(number, _)| *number);
     done.into_iter().map(|(_, one)| one).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_is_done_once_and_in_order() {
-        let done = each(&[5, 3, 4, 1, 2], 2, |number| Ok(number * 10)).expect("all of them");
-        assert_eq!(done, [50, 30, 40, 10, 20]);
-    }
-
-    #[test]
-    fn one_failure_is_the_failure_of_all() {
-        let done = each(&[1, 0, 2], 3, |number| match number {
-            0 => bail!("this one"),
-            number => Ok(*number),
-        });
-        assert_eq!(done.expect_err("one of them").to_string(), "this one");
-    }
-}
+mod tests;

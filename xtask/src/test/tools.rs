@@ -5,7 +5,6 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -26,8 +25,8 @@ struct Tool {
     purpose: &'static str,
 }
 
-/// Every program that tests run.
-const TOOLS: [Tool; 4] = [
+/// Every program that tests run; what virtual machines need is known there.
+const TOOLS: [Tool; 2] = [
     Tool {
         program: "curl",
         package: "curl",
@@ -39,18 +38,6 @@ const TOOLS: [Tool; 4] = [
         package: "prometheus",
         file: Some("usr/bin/promtool"),
         purpose: "checks the metrics that the daemon serves",
-    },
-    Tool {
-        program: vm::QEMU,
-        package: vm::QEMU_PACKAGE,
-        file: None,
-        purpose: "runs the kernel tests on other kernels",
-    },
-    Tool {
-        program: vm::XZ,
-        package: vm::XZ_PACKAGE,
-        file: None,
-        purpose: "unpacks the modules of other kernels",
     },
 ];
 
@@ -75,8 +62,7 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
         eprintln!("warning: {error:#}");
     }
     let directory = directory(workspace);
-    let mut missing = missing(&directory);
-    missing.retain(|tool| ![vm::QEMU, vm::XZ].contains(&tool.program));
+    let missing = missing(&directory);
     if missing.is_empty() {
         return Ok(());
     }
@@ -89,8 +75,7 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     if !packages.is_empty() {
         apt::install(&packages)?;
     }
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
+    apt::make_directory(&directory)?;
     for tool in missing {
         if let Some(file) = tool.file {
             apt::extract(tool.package, file, &directory)?;

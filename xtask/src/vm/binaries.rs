@@ -1,21 +1,28 @@
 //! The binaries that guests run: tcptrace and its kernel tests, linked so that they need no
 //! library.
 
-use std::{env, path::PathBuf, process::Stdio};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{command::cargo, workspace::Workspace};
+use super::Architecture;
+use crate::{aarch64, apt, command, command::exists, workspace::Workspace};
 
 /// What the binaries run on. It is named even where it is the host's own, so that cargo keeps the
 /// flags from build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// The profile in the workspace's `Cargo.toml`.
-const PROFILE: &str = "vm";
+/// What links binaries for aarch64, and the packages that it is in.
+const LINKER: &str = "aarch64-linux-gnu-gcc";
+const LINKER_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+/// Links all libraries into a binary.
+const STATIC: &str = "target-feature=+crt-static";
 
 /// Where the binaries are.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Binaries {
     /// The binary under test.
     pub(crate) tcptrace: PathBuf,
@@ -23,42 +30,22 @@ pub(crate) struct Binaries {
     pub(crate) tests: PathBuf,
 }
 
-/// What cargo says about something it built.
-#[derive(Deserialize)]
-struct Message {
-    reason: String,
-    executable: Option<PathBuf>,
-    target: Option<Target>,
-}
-
-/// What it built.
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-    kind: Vec<String>,
-}
-
 /// Builds both.
-pub(crate) fn build(workspace: &Workspace) -> Result<Binaries> {
-    let flags = env::var("RUSTFLAGS").unwrap_or_default();
-    let mut command = cargo();
+pub(crate) fn build(
+    workspace: &Workspace,
+    architecture: Architecture,
+    install: bool,
+) -> Result<Binaries> {
+    let mut command = match architecture {
+        Architecture::Amd64 => cargo(),
+        Architecture::Arm64 => cargo_for_arm64(workspace, install)?,
+    };
     command
-        .args([
-            "test",
-            "--no-run",
-            "--package",
-            "tcptrace",
-            "--test",
-            "kernel",
-        ])
-        .args(["--profile", PROFILE, "--target", TARGET])
+        .args(["--package", "tcptrace", "--test", "kernel", "--no-run"])
+        // The profile in the workspace's `Cargo.toml`.
+        .args(["--profile", "vm"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace.root())
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env(
-            "RUSTFLAGS",
-            format!("{flags} -C target-feature=+crt-static"),
-        )
         .stderr(Stdio::inherit());
     eprintln!("building the static tests for virtual machines");
     let output = command.output().context("cannot run cargo test --no-run")?;
@@ -69,57 +56,66 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Binaries> {
             output.status
         );
     }
-    find(&String::from_utf8_lossy(&output.stdout))
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(Binaries {
+        tcptrace: find(&said, "bin", "tcptrace")?,
+        tests: find(&said, "test", "kernel")?,
+    })
 }
 
-/// Finds the binaries in what cargo says.
-fn find(messages: &str) -> Result<Binaries> {
-    let built = |kind: &str, name: &str| {
-        let mut found = messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-            .filter(|message| message.reason == "compiler-artifact")
-            .filter_map(|message| Some((message.target?, message.executable?)))
-            .filter(|(target, _)| target.name == name && target.kind.iter().any(|it| it == kind));
-        found
-            .next()
-            .map(|(_, executable)| executable)
-            .with_context(|| format!("cargo built no {kind} called {name}"))
-    };
-    Ok(Binaries {
-        tcptrace: built("bin", "tcptrace")?,
-        tests: built("test", "kernel")?,
-    })
+/// cargo, to build static binaries for this machine.
+fn cargo() -> Command {
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    let mut command = command::cargo();
+    command
+        .args(["test", "--target", TARGET])
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", format!("{flags} -C {STATIC}"));
+    command
+}
+
+/// cargo, to build static binaries for aarch64.
+fn cargo_for_arm64(workspace: &Workspace, install: bool) -> Result<Command> {
+    if !exists(LINKER) {
+        if !install {
+            let packages = LINKER_PACKAGES.join(" ");
+            bail!("no {LINKER}: apt-get install {packages}; or add --install");
+        }
+        apt::update()?;
+        apt::install(&LINKER_PACKAGES)?;
+    }
+    let linker = format!("linker={LINKER}");
+    aarch64::cargo(workspace, install, "test", &["-C", STATIC, "-C", &linker])
+}
+
+/// Finds a binary in what cargo says.
+fn find(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
+    let messages = messages.lines().map(serde_json::from_str::<Value>);
+    let mut built = messages.filter_map(|message| {
+        let message = message.ok()?;
+        let target = &message["target"];
+        let executable = message["executable"].as_str()?.into();
+        (target["name"] == name && target["kind"][0] == kind).then_some(executable)
+    });
+    let found = built.next();
+    found.with_context(|| format!("cargo built no {kind} called {name}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What cargo says, shortened.
-    const MESSAGES: &str = r#"
+    #[test]
+    fn executables_are_found_by_kind_and_name() {
+        let messages = r#"
 {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"tcptrace"},"executable":null,"fresh":true}
 {"reason":"build-script-executed","package_id":"tcptrace"}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"tcptrace"},"executable":"/t/tcptrace"}
-{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel"},"executable":"/t/kernel-1"}
 {"reason":"build-finished","success":true}
 "#;
-
-    #[test]
-    fn executables_are_found_by_kind_and_name() {
-        let found = find(MESSAGES).expect("both are there");
-        assert_eq!(
-            found,
-            Binaries {
-                tcptrace: "/t/tcptrace".into(),
-                tests: "/t/kernel-1".into(),
-            }
-        );
-    }
-
-    #[test]
-    fn what_was_not_built_is_named() {
-        let error = find(&MESSAGES.replace("kernel", "other")).expect_err("it is not there");
+        let found = find(messages, "bin", "tcptrace").expect("it is there");
+        assert_eq!(found, PathBuf::from("/t/tcptrace"));
+        let error = find(messages, "test", "kernel").expect_err("it is not there");
         assert_eq!(error.to_string(), "cargo built no test called kernel");
     }
 }

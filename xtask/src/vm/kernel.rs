@@ -1,218 +1,313 @@
-//! The kernels that guests boot, each kept with the modules that it needs.
+//! The kernels that guests boot: Debian's for clouds, which are small and know the hardware of
+//! virtual machines.
 //!
-//! A series has one kernel at a time. It is replaced when the archive has a newer one, and used
-//! without a network when it is there.
+//! A series has one kernel at a time, kept with the modules that tests need. It is replaced when the
+//! archive has a newer one, and used without a network when it is there.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fmt, fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
+use clap::ValueEnum;
 
-use super::{
-    archive::{Archive, KERNELS, make_directory},
-    modules,
-    packages::{self, Choice, Package},
-    series::Series,
+use super::Architecture;
+use crate::{
+    apt::{Archive, make_directory, remove_directory},
+    command::run,
 };
 
-/// What is known of a kernel that is kept, beside it.
-const NOTE: &str = "kernel.toml";
-/// Its image.
-const IMAGE: &str = "vmlinuz";
-/// Its modules, one file each.
-const MODULES: &str = "modules";
+/// Where kernels are.
+const SUITES: [&str; 7] = [
+    "bullseye",
+    "bullseye-security",
+    "bookworm",
+    "bookworm-security",
+    "bookworm-backports",
+    "trixie-backports",
+    "sid",
+];
+
+/// What tests use, where a kernel has it as a module: sock_diag for TCP and for MPTCP, devices, and
+/// IPv6. What a kernel has built in or not at all is none of its modules.
+const MODULES: [&str; 6] = ["tcp_diag", "mptcp_diag", "dummy", "tun", "veth", "ipv6"];
+
+/// How modules may be compressed, and what undoes it.
+const COMPRESSIONS: [(&str, &str); 3] = [("xz", "xz"), ("zst", "zstd"), ("gz", "gzip")];
+
+/// A series of kernels, the oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Series {
+    /// Debian 11's: the oldest one that has all that the programs need.
+    #[value(name = "5.10")]
+    V5_10,
+    /// Debian 12's.
+    #[value(name = "6.1")]
+    V6_1,
+    /// Debian 13's.
+    #[value(name = "6.12")]
+    V6_12,
+    /// The newest there is.
+    #[value(name = "7.x")]
+    V7,
+}
+
+impl Series {
+    /// The oldest and the newest.
+    pub(crate) const ENDS: [Self; 2] = [Self::V5_10, Self::V7];
+
+    /// How it is called on the command line and in directories.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::V5_10 => "5.10",
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+            Self::V7 => "7.x",
+        }
+    }
+
+    /// Whether a version is of this series.
+    fn has(self, version: &str) -> bool {
+        version.starts_with(&format!("{}.", self.name().trim_end_matches(".x")))
+    }
+}
 
 /// A kernel that can be booted.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// The series that it stands for.
-    pub(crate) series: Series,
-    /// What it is.
-    pub(crate) note: Note,
-    /// Where it is.
-    directory: PathBuf,
-}
-
-/// What a kernel is, and where it came from.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Note {
     /// Its release, as `uname -r` says it.
     pub(crate) release: String,
-    /// The modules that were wanted when it was unpacked.
-    modules: Vec<String>,
-    /// The packages that it was in.
-    pub(crate) packages: Vec<Origin>,
-}
-
-/// A package that was unpacked.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its version.
-    pub(crate) version: String,
-    /// The SHA-256 of its file.
-    pub(crate) sha256: String,
+    /// The image, for the machine's monitor to load.
+    pub(crate) image: PathBuf,
+    /// The modules: files that are to be loaded in the order of their names.
+    pub(crate) modules: Vec<PathBuf>,
+    /// What it was made of.
+    note: String,
 }
 
 impl Kernel {
-    /// The image, for the machine's monitor to load.
-    pub(crate) fn image(&self) -> PathBuf {
-        self.directory.join(IMAGE)
-    }
-
-    /// The modules: files that are to be loaded in the order of their names.
-    pub(crate) fn modules(&self) -> Result<Vec<PathBuf>> {
-        let directory = self.directory.join(MODULES);
-        let failed = || format!("cannot list {}", directory.display());
-        let mut files = fs::read_dir(&directory)
-            .with_context(failed)?
-            .map(|entry| Ok(entry?.path()))
-            .collect::<std::io::Result<Vec<_>>>()
-            .with_context(failed)?;
-        files.sort();
-        Ok(files)
-    }
-
-    /// The kernel of a series that is kept, if there is one.
-    fn kept(series: Series, directory: &Path) -> Option<Self> {
-        let note = fs::read_to_string(directory.join(NOTE)).ok()?;
+    /// The kernel that is kept in a directory, if there is one.
+    fn kept(directory: &Path) -> Option<Self> {
+        let note = fs::read_to_string(directory.join("note")).ok()?;
+        let modules = fs::read_dir(directory.join("modules")).ok()?;
+        let mut modules: Vec<_> = modules
+            .map(|file| Some(file.ok()?.path()))
+            .collect::<Option<_>>()?;
+        modules.sort();
         Some(Self {
-            series,
-            note: toml::from_str(&note).ok()?,
-            directory: directory.to_owned(),
+            release: note.lines().next()?.to_owned(),
+            image: directory.join("vmlinuz"),
+            modules,
+            note,
         })
     }
 }
 
 impl fmt::Display for Kernel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: Linux {}", self.series, self.note.release)?;
-        for Origin {
-            name,
-            version,
-            sha256,
-        } in &self.note.packages
-        {
-            write!(formatter, "\n  {name} {version}, SHA-256 {sha256}")?;
-        }
-        Ok(())
+        let mut lines = self.note.lines();
+        let (release, packages) = (lines.next(), lines.next());
+        write!(
+            formatter,
+            "Linux {}: {}",
+            release.unwrap_or_default(),
+            packages.unwrap_or_default()
+        )
     }
 }
 
 /// Gets the newest kernel of each series, with the archive's state and the kernels below
 /// `directory`.
-pub(crate) fn get(all: &[Series], directory: &Path) -> Result<Vec<Kernel>> {
-    let kernels = directory.join("kernels");
-    let archive = Archive::open(&directory.join("apt"), KERNELS)?;
-    let known = archive.kernels()?;
-    let get = |series: &Series| one(*series, &archive, &known, &kernels.join(series.name()));
+pub(crate) fn get(all: &[Series], of: Architecture, directory: &Path) -> Result<Vec<Kernel>> {
+    let architecture = of.debian();
+    let state = directory.join(format!("apt-{architecture}"));
+    let archive = Archive::open(&state, architecture, &SUITES)?;
+    let get = |series: &Series| {
+        let name = format!("{}-{architecture}", series.name());
+        one(*series, of, &archive, &directory.join("kernels").join(name))
+    };
     all.iter().map(get).collect()
 }
 
 /// Gets the newest kernel of one series: the one that is kept, unless the archive has a newer one
 /// that can be had.
-fn one(
-    series: Series,
-    archive: &Archive<'_>,
-    known: &BTreeMap<String, Package>,
-    directory: &Path,
-) -> Result<Kernel> {
-    let kept = Kernel::kept(series, directory);
-    let newest = packages::choose(known, series).and_then(|choice| {
-        let wanted = note(&choice);
-        match &kept {
-            Some(kept) if kept.note == wanted => Ok(()),
-            _ => unpack(archive, &choice, &wanted, directory),
+fn one(series: Series, of: Architecture, archive: &Archive, directory: &Path) -> Result<Kernel> {
+    let name = series.name();
+    let kept = Kernel::kept(directory);
+    let newest = choose(series, of, archive).and_then(|(release, packages)| {
+        let note = format!("{release}\n{}\n{}\n", packages.join(" "), MODULES.join(" "));
+        if kept.as_ref().is_none_or(|kept| kept.note != note) {
+            unpack(archive, &release, &packages, &note, directory)?;
         }
+        Kernel::kept(directory)
+            .with_context(|| format!("{} was just written and is gone", directory.display()))
     });
     match (newest, kept) {
-        (Ok(()), _) => Kernel::kept(series, directory)
-            .with_context(|| format!("{} was just written and is gone", directory.display())),
+        (Ok(newest), _) => Ok(newest),
         (Err(error), Some(kept)) => {
-            eprintln!(
-                "warning: {error:#}; going on with {}, which is here",
-                kept.note.release
-            );
+            let release = &kept.release;
+            eprintln!("warning: {error:#}; going on with {release}, which is here");
             Ok(kept)
         }
-        (Err(error), None) => Err(error.context(format!(
-            "cannot get a kernel {series}, and none is kept here"
-        ))),
+        (Err(error), None) => {
+            Err(error.context(format!("cannot get a kernel {name}, and none is kept here")))
+        }
     }
 }
 
-/// What will be known of a kernel.
-fn note(choice: &Choice) -> Note {
-    let origin = |package: &Package| Origin {
-        name: package.name.clone(),
-        version: package.version.as_str().to_owned(),
-        sha256: package.sha256.clone(),
-    };
-    Note {
-        release: choice.release.clone(),
-        modules: modules::WANTED.map(str::to_owned).to_vec(),
-        packages: choice.packages.iter().map(origin).collect(),
+/// The release of the newest kernel of a series, and its packages, `name=version`. The package that
+/// depends on a suite's newest kernel has the version of that one. A kernel is one package,
+/// `linux-image-RELEASE`, or, from 7.x on, one that only depends on others with its parts.
+fn choose(series: Series, of: Architecture, archive: &Archive) -> Result<(String, Vec<String>)> {
+    let newest = format!("linux-image-cloud-{}", of.debian());
+    let versions = archive.versions(&newest)?;
+    let version = versions
+        .into_iter()
+        .find(|version| series.has(version))
+        .with_context(|| format!("the package lists have no kernel {}", series.name()))?;
+    let depends = archive.depends(&newest, &version)?;
+    let (image, release) = depends
+        .iter()
+        .find_map(|name| Some((name, name.strip_prefix("linux-image-")?)))
+        .with_context(|| format!("{newest} {version} names no kernel"))?;
+    let mut packages = archive.depends(image, &version)?;
+    packages.retain(|name| {
+        ["linux-binary-", "linux-modules-"]
+            .iter()
+            .any(|part| name.starts_with(part))
+    });
+    packages.push(image.clone());
+    for package in &mut packages {
+        package.push_str(&format!("={version}"));
     }
+    Ok((release.to_owned(), packages))
 }
 
 /// Downloads a kernel and puts what guests need of it in the place of the one that is kept.
-fn unpack(archive: &Archive<'_>, choice: &Choice, note: &Note, directory: &Path) -> Result<()> {
+fn unpack(
+    archive: &Archive,
+    release: &str,
+    packages: &[String],
+    note: &str,
+    directory: &Path,
+) -> Result<()> {
     let mut scratch = directory.as_os_str().to_owned();
     scratch.push(".new");
     let scratch = PathBuf::from(scratch);
     let whole = scratch.join("packages");
-    remove(&scratch)?;
-    make_directory(&whole)?;
-    archive.unpack(&choice.packages, &whole)?;
+    remove_directory(&scratch)?;
+    archive.unpack(packages, &whole)?;
+    // The modules are in /lib or in /usr/lib, and programs look for them in either.
+    match whole.join("lib").exists() {
+        true => symlink("../lib", whole.join("usr/lib")),
+        false => symlink("usr/lib", whole.join("lib")),
+    }
+    .context("cannot link the directory of the modules")?;
 
-    let image = find_image(&whole, &choice.release)?;
-    let place = scratch.join(IMAGE);
-    fs::rename(&image, &place)
-        .with_context(|| format!("cannot move {} to {}", image.display(), place.display()))?;
-    let modules = ["lib/modules", "usr/lib/modules"]
-        .map(|place| whole.join(place).join(&choice.release).join("kernel"))
-        .into_iter()
-        .find(|place| place.is_dir())
-        .with_context(|| format!("the packages of {} hold no modules", choice.release))?;
-    modules::collect(&modules, &scratch.join(MODULES))?;
-    remove(&whole)?;
-    let path = scratch.join(NOTE);
-    fs::write(&path, toml::to_string_pretty(note)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let places = [
+        format!("boot/vmlinuz-{release}"),
+        format!("lib/modules/{release}/vmlinuz"),
+    ];
+    let mut images = places.iter().map(|place| whole.join(place));
+    let Some(image) = images.find(|place| place.is_file()) else {
+        bail!(
+            "the packages of {release} hold no kernel at {}",
+            places.join(" or ")
+        );
+    };
+    fs::copy(&image, scratch.join("vmlinuz"))
+        .with_context(|| format!("cannot copy {}", image.display()))?;
+    collect_modules(&whole, release, &scratch.join("modules"))?;
+    remove_directory(&whole)?;
+    let path = scratch.join("note");
+    fs::write(&path, note).with_context(|| format!("cannot write {}", path.display()))?;
 
-    remove(directory)?;
+    remove_directory(directory)?;
     fs::rename(&scratch, directory)
         .with_context(|| format!("cannot move {} into its place", scratch.display()))
 }
 
-/// The image lies in /boot, from 7.x on among the modules.
-fn find_image(whole: &Path, release: &str) -> Result<PathBuf> {
-    let places = [
-        format!("boot/vmlinuz-{release}"),
-        format!("usr/lib/modules/{release}/vmlinuz"),
-        format!("lib/modules/{release}/vmlinuz"),
-    ];
-    let found = places.iter().map(|place| whole.join(place));
-    match found.into_iter().find(|place| place.is_file()) {
-        Some(image) => Ok(image),
-        None => bail!(
-            "the packages of {release} hold no kernel at {}",
-            places.join(" or ")
-        ),
+/// Copies the modules that tests use and those that these need, uncompressed, and named so that each
+/// comes after those that it needs: a guest has nothing that would load a module when it is asked
+/// for.
+fn collect_modules(whole: &Path, release: &str, to: &Path) -> Result<()> {
+    run(Command::new("depmod")
+        .arg("--basedir")
+        .arg(whole)
+        .arg(release))?;
+    make_directory(to)?;
+    let mut seen = BTreeSet::new();
+    for module in MODULES {
+        let mut command = Command::new("modprobe");
+        command
+            .args(["--show-depends", "--config", "/dev/null", "--dirname"])
+            .arg(whole)
+            .args(["--set-version", release, module])
+            .stderr(Stdio::null());
+        let output = command.output().context("cannot run modprobe")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        for path in said.lines().filter_map(|line| line.strip_prefix("insmod ")) {
+            let path = Path::new(path.trim());
+            let number = seen.len();
+            if seen.insert(path.to_owned()) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let name = name.split('.').next().unwrap_or_default();
+                let to = to.join(format!("{number:02}-{name}.ko"));
+                fs::write(&to, uncompressed(path)?)
+                    .with_context(|| format!("cannot write {}", to.display()))?;
+            }
+        }
     }
+    Ok(())
 }
 
-/// Removes a directory, if it is there.
-fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+/// Reads a module as it is to be loaded.
+fn uncompressed(path: &Path) -> Result<Vec<u8>> {
+    let suffix = path.extension().unwrap_or_default();
+    let Some((_, program)) = COMPRESSIONS.iter().find(|(known, _)| suffix == *known) else {
+        return fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    };
+    let output = Command::new(program)
+        .args(["--decompress", "--stdout"])
+        .arg(path)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {program}, which unpacks kernel modules"))?;
+    if !output.status.success() {
+        bail!("{program} failed on {}: {}", path.display(), output.status);
+    }
+    Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_of_one_series_or_of_none() {
+        for (version, series) in [
+            ("5.10.262-1", Some(Series::V5_10)),
+            ("6.1.176-1~deb11u1", Some(Series::V6_1)),
+            ("6.12.95-1~bpo12+1", Some(Series::V6_12)),
+            ("7.3.4-1~bpo13+1", Some(Series::V7)),
+            ("6.16.12-1", None),
+            ("70.1-1", None),
+        ] {
+            let mut of = Series::value_variants()
+                .iter()
+                .filter(|series| series.has(version));
+            assert_eq!((of.next().copied(), of.next()), (series, None), "{version}");
         }
-        _ => Ok(()),
+    }
+
+    #[test]
+    fn the_command_line_knows_the_same_names() {
+        for series in Series::value_variants() {
+            assert_eq!(Series::from_str(series.name(), false), Ok(*series));
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use cpio::NewcReader;
 
-use super::archive::make_directory;
+use crate::apt::make_directory;
 
 /// Where the tests store them in the guest; its first process knows that from here as well.
 pub(super) const IN_GUEST: &str = "TCPTRACE_RECORD_DIR=/tmp/streams";
