@@ -202,9 +202,14 @@ fn unpack(
     remove_directory(&scratch)?;
     archive.unpack(packages, &whole)?;
     // The modules are in /lib or in /usr/lib, and programs look for them in either.
-    match whole.join("lib").exists() {
-        true => symlink("../lib", whole.join("usr/lib")),
-        false => symlink("usr/lib", whole.join("lib")),
+    let places = ["lib", "usr/lib"].map(|place| whole.join(place));
+    for place in &places {
+        make_directory(place)?;
+    }
+    let [lib, usr_lib] = places.map(|place| place.join("modules"));
+    match lib.exists() {
+        true => symlink("../../lib/modules", usr_lib),
+        false => symlink("../usr/lib/modules", lib),
     }
     .context("cannot link the directory of the modules")?;
 
