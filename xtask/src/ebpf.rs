@@ -3,7 +3,6 @@
 pub(crate) mod build;
 mod compile;
 mod environment;
-mod strip;
 mod toolchain;
 pub(crate) mod verify;
 

@@ -31,8 +31,7 @@ pub(crate) struct Arguments {
 /// Builds the object and writes it with its manifest into the checkout.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     let toolchain = Toolchain::get(&workspace.tools(), None, arguments.install)?;
-    let identity = toolchain.with_packages();
-    eprintln!("building with {identity}");
+    eprintln!("building with {}", toolchain.identity);
     let root = workspace.root();
     let before = inputs(root)?;
     let target = workspace.target().join("ebpf");
@@ -46,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
             sha256: sha256(&bytes),
             architectures: ARCHITECTURES.map(str::to_owned).to_vec(),
         },
-        toolchain: identity,
+        toolchain: toolchain.identity,
     };
     let text = toml::to_string(&made).context("the manifest cannot be written as TOML")?;
     write(&object(root), &bytes)?;

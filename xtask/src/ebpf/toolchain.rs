@@ -48,38 +48,21 @@ const LLVM: &str = "22";
 /// The packages of Debian that make a toolchain, but for bpf-linker.
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
 
-/// A rustc, the cargo beside it, and the library's sources.
-#[derive(Debug)]
-pub(super) struct Compiler {
-    /// The compiler.
-    pub(super) rustc: PathBuf,
-    /// The cargo that came with it.
-    pub(super) cargo: PathBuf,
-    /// The directory that holds `library`.
-    pub(super) source: PathBuf,
-    /// What `rustc --version --verbose` says after each name.
-    release: String,
-    commit: String,
-    host: String,
-    llvm: String,
-}
-
-/// A bpf-linker.
-#[derive(Debug)]
-pub(super) struct Linker {
-    /// The program.
-    pub(super) path: PathBuf,
-    /// Its version.
-    version: String,
-}
-
 /// All that a build needs.
 #[derive(Debug)]
 pub(super) struct Toolchain {
     /// The compiler.
-    pub(super) compiler: Compiler,
-    /// The linker.
-    pub(super) linker: Linker,
+    pub(super) rustc: PathBuf,
+    /// The cargo that came with it.
+    pub(super) cargo: PathBuf,
+    /// The directory that holds `library`, with the sources of `core`.
+    pub(super) source: PathBuf,
+    /// bpf-linker.
+    pub(super) linker: PathBuf,
+    /// llvm-objcopy.
+    pub(super) objcopy: PathBuf,
+    /// What a manifest says of all that.
+    pub(super) identity: Identity,
 }
 
 impl Toolchain {
@@ -99,81 +82,36 @@ impl Toolchain {
             .context("everything that --install knows is installed, and it is not enough")
     }
 
-    /// Its identity, with the distribution's packages that it came from.
-    pub(super) fn with_packages(&self) -> Identity {
-        let version = |package: &&str| Some(format!("{package} {}", apt::version(package)?));
-        let packages = if self.compiler.rustc.starts_with("/usr/bin") {
-            PACKAGES.iter().filter_map(version).collect()
-        } else {
-            Vec::new()
-        };
-        Identity {
-            packages,
-            ..self.identity()
-        }
-    }
-
     /// Finds the first toolchain on this machine that will do; with `wanted`, that very one.
     ///
     /// `tools` is where `cargo xtask build-ebpf --install` puts bpf-linker.
     fn find(tools: &Path, wanted: Option<&Identity>) -> Result<Self> {
         let mut refused = Vec::new();
-        for (name, rustc, cargo) in candidates() {
-            let found = Compiler::inspect(&rustc, &cargo).and_then(|compiler| {
-                let linker = Linker::find(tools, &compiler.llvm)?;
-                let found = Self { compiler, linker };
-                match wanted.map(|wanted| found.differences(wanted)) {
-                    Some(differences) if !differences.is_empty() => bail!(differences.join(", ")),
-                    _ => Ok(found),
+        for rustc in compilers() {
+            let error = match Self::inspect(tools, &rustc) {
+                Ok(found) if wanted.is_none_or(|wanted| found.identity.is(wanted)) => {
+                    return Ok(found);
                 }
-            });
-            match found {
-                Ok(toolchain) => return Ok(toolchain),
-                Err(error) => refused.push(format!("  {name}: {error:#}")),
-            }
-        }
-        if refused.is_empty() {
-            refused.push("  no rustc was found in /usr/bin, and no toolchain of rustup".to_owned());
+                Ok(found) => found.identity.to_string(),
+                Err(error) => format!("{error:#}"),
+            };
+            refused.push(format!("  {}: {error}", rustc.display()));
         }
         let which = match wanted {
             Some(wanted) => format!("the manifest's toolchain ({wanted}) is not on this machine"),
             None => "no toolchain on this machine can build the eBPF programs".to_owned(),
         };
-        bail!("{which}:\n{}\n{}", refused.join("\n"), how_to_install());
+        bail!(
+            "{which}:\n{}\nOn Debian, cargo xtask build-ebpf --install installs {} and bpf-linker \
+             {BPF_LINKER}. Elsewhere: rustup toolchain install nightly --component rust-src, and a \
+             bpf-linker and an llvm-objcopy of the LLVM that rustc --version --verbose names",
+            refused.join("\n"),
+            PACKAGES.join(", ")
+        );
     }
 
-    /// What a manifest says of this toolchain, but for the packages it came from.
-    pub(super) fn identity(&self) -> Identity {
-        Identity {
-            rustc: self.compiler.release.clone(),
-            commit: self.compiler.commit.clone(),
-            host: self.compiler.host.clone(),
-            llvm: self.compiler.llvm.clone(),
-            bpf_linker: self.linker.version.clone(),
-            packages: Vec::new(),
-        }
-    }
-
-    /// Where this toolchain is not the one that is wanted.
-    fn differences(&self, wanted: &Identity) -> Vec<String> {
-        let is = self.identity();
-        [
-            ("rustc", is.rustc, &wanted.rustc),
-            ("rustc's commit", is.commit, &wanted.commit),
-            ("the host", is.host, &wanted.host),
-            ("LLVM", is.llvm, &wanted.llvm),
-            ("bpf-linker", is.bpf_linker, &wanted.bpf_linker),
-        ]
-        .into_iter()
-        .filter(|(_, is, wanted)| is != *wanted)
-        .map(|(what, is, wanted)| format!("{what} is {is}, not {wanted}"))
-        .collect()
-    }
-}
-
-impl Compiler {
-    /// Asks a rustc what it is, and looks for the library's sources.
-    fn inspect(rustc: &Path, cargo: &Path) -> Result<Self> {
+    /// Asks a rustc what it is, and looks for what goes with it.
+    fn inspect(tools: &Path, rustc: &Path) -> Result<Self> {
         let verbose = environment::output(rustc, &["--version", "--verbose"])?;
         let field = |name: &str| {
             let value = verbose
@@ -181,72 +119,75 @@ impl Compiler {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
             value
                 .map(str::to_owned)
-                .with_context(|| format!("{} says no {name}", rustc.display()))
+                .with_context(|| format!("it says no {name}"))
         };
-        let release = field("release")?;
-        let needed = env!("CARGO_PKG_RUST_VERSION");
-        if number(&release) < number(needed) {
-            bail!("rustc {release} is older than {needed}");
-        }
         let sysroot = environment::output(rustc, &["--print", "sysroot"])?;
         let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
         if !source.join("library/core/src/lib.rs").is_file() {
-            bail!(
-                "rustc {release} has no sources of its library in {}",
-                source.display()
-            );
+            bail!("it has no sources of its library in {}", source.display());
         }
-        if !cargo.is_file() {
-            bail!(
-                "rustc {release} has no cargo beside it, at {}",
-                cargo.display()
-            );
-        }
+        let llvm = field("LLVM version")?;
+        let major = llvm.split('.').next().unwrap_or(&llvm);
+        let linker = find_program("bpf-linker", &[installed(tools, major).join("bin")])?;
+        let objcopy = format!("/usr/lib/llvm-{major}/bin");
+        let objcopy = find_program("llvm-objcopy", &[objcopy.into()])?;
+        let said = environment::output(&linker, &["--version"])?;
+        let version = |package: &&str| Some(format!("{package} {}", apt::version(package)?));
+        let packages = match rustc.starts_with("/usr/bin") {
+            true => PACKAGES.iter().filter_map(version).collect(),
+            false => Vec::new(),
+        };
         Ok(Self {
             rustc: rustc.to_owned(),
-            cargo: cargo.to_owned(),
+            cargo: rustc.with_file_name("cargo"),
             source,
-            commit: field("commit-hash")?,
-            host: field("host")?,
-            llvm: field("LLVM version")?,
-            release,
+            objcopy,
+            identity: Identity {
+                rustc: field("release")?,
+                commit: field("commit-hash")?,
+                host: field("host")?,
+                bpf_linker: said.trim().trim_start_matches("bpf-linker ").to_owned(),
+                llvm,
+                packages,
+            },
+            linker,
         })
     }
 }
 
-impl Linker {
-    /// Finds a bpf-linker: the one in `tools` for this LLVM, else one in the search path or
-    /// cargo's.
-    fn find(tools: &Path, llvm: &str) -> Result<Self> {
-        let major = llvm.split('.').next().unwrap_or(llvm);
-        let own = installed(tools, major).join("bin");
-        let path = env::var_os("PATH").unwrap_or_default();
-        let home = environment::cargo_home().map(|home| home.join("bin"));
-        let program = [own]
-            .into_iter()
-            .chain(env::split_paths(&path))
-            .chain(home)
-            .map(|directory| directory.join("bpf-linker"))
-            .find(|program| program.is_file())
-            .with_context(|| format!("there is no bpf-linker for its LLVM {major}"))?;
-        let said = environment::output(&program, &["--version"])?;
-        let version = said
-            .trim()
-            .strip_prefix("bpf-linker ")
-            .with_context(|| format!("{} does not say its version", program.display()))?;
-        Ok(Self {
-            version: version.to_owned(),
-            path: program,
-        })
+impl Identity {
+    /// Whether two are the same toolchain, wherever they came from.
+    fn is(&self, other: &Self) -> bool {
+        let packages = &other.packages;
+        *other
+            == Self {
+                packages: packages.clone(),
+                ..self.clone()
+            }
     }
+}
+
+/// Finds a program: in one of `first`, in the search path, or where cargo installs.
+fn find_program(name: &str, first: &[PathBuf]) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let home = environment::cargo_home().map(|home| home.join("bin"));
+    let mut places = first
+        .iter()
+        .cloned()
+        .chain(env::split_paths(&path))
+        .chain(home)
+        .map(|directory| directory.join(name));
+    places
+        .find(|program| program.is_file())
+        .with_context(|| format!("there is no {name} of its LLVM"))
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "rustc {} with LLVM {} on {}, bpf-linker {}",
-            self.rustc, self.llvm, self.host, self.bpf_linker
+            "rustc {} ({}) with LLVM {} on {}, bpf-linker {}",
+            self.rustc, self.commit, self.llvm, self.host, self.bpf_linker
         )
     }
 }
@@ -292,52 +233,26 @@ fn install_linker(tools: &Path) -> Result<()> {
 }
 
 /// The compilers to look at, best first: the distribution's own, a nightly, any other of rustup's.
-fn candidates() -> Vec<(String, PathBuf, PathBuf)> {
-    let mut found = Vec::new();
-    let system = Path::new("/usr/bin/rustc");
-    if system.is_file() {
-        found.push((
-            system.display().to_string(),
-            system.into(),
-            "/usr/bin/cargo".into(),
-        ));
-    }
+fn compilers() -> Vec<PathBuf> {
+    let rustup = |arguments: &[&str]| environment::output(Path::new("rustup"), arguments);
     // Without rustup there are simply no toolchains of it.
-    let list = environment::output(Path::new("rustup"), &["toolchain", "list"]).unwrap_or_default();
+    let list = rustup(&["toolchain", "list"]).unwrap_or_default();
     let mut names: Vec<&str> = list
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     names.sort_by_key(|name| !name.starts_with("nightly"));
-    for name in names {
-        let arguments = ["which", "--toolchain", name, "rustc"];
-        if let Ok(rustc) = environment::output(Path::new("rustup"), &arguments) {
-            let rustc = PathBuf::from(rustc.trim());
-            found.push((
-                format!("rustup's {name}"),
-                rustc.clone(),
-                rustc.with_file_name("cargo"),
-            ));
-        }
-    }
+    let which = |name| rustup(&["which", "--toolchain", name, "rustc"]).ok();
+    let system = PathBuf::from("/usr/bin/rustc");
+    let mut found: Vec<_> = Some(system)
+        .into_iter()
+        .filter(|rustc| rustc.is_file())
+        .collect();
+    found.extend(
+        names
+            .into_iter()
+            .filter_map(which)
+            .map(|rustc| PathBuf::from(rustc.trim())),
+    );
     found
-}
-
-/// The first two numbers of a version; what is no number counts as 0.
-fn number(version: &str) -> (u32, u32) {
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-}
-
-/// The commands that install a toolchain.
-fn how_to_install() -> String {
-    format!(
-        "To install one on Debian, as root (cargo xtask build-ebpf --install does it):\n  \
-         apt-get install --no-install-recommends {packages}\n  \
-         LLVM_PREFIX=/usr/lib/llvm-{LLVM} cargo install bpf-linker@{BPF_LINKER} --locked \
-         --no-default-features --features llvm-{LLVM}\n\
-         Elsewhere: rustup toolchain install nightly --component rust-src, and a bpf-linker built \
-         with the LLVM that rustc --version --verbose names",
-        packages = PACKAGES.join(" "),
-    )
 }

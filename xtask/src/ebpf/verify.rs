@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use super::{PACKAGES, check, compile, object, read, sha256, toolchain::Toolchain, walk};
-use crate::workspace::Workspace;
+use crate::{apt, workspace::Workspace};
 
 /// The arguments of `verify-ebpf`.
 #[derive(clap::Args)]
@@ -54,10 +54,7 @@ pub(crate) fn hashes(workspace: &Workspace) -> Result<()> {
 /// one.
 fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     let scratch = workspace.target().join("verify-ebpf");
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch)
-            .with_context(|| format!("cannot remove {}", scratch.display()))?;
-    }
+    apt::remove_directory(&scratch)?;
     let copy = scratch.join("copy");
     copy_sources(workspace.root(), &copy)?;
     let rebuilt = compile::object(&copy, &scratch.join("target"), toolchain, true)?;
@@ -66,10 +63,9 @@ fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
         let kept = scratch.join("tcptrace.bpf.o");
         fs::write(&kept, &rebuilt).with_context(|| format!("cannot write {}", kept.display()))?;
         bail!(
-            "the committed eBPF object is not what its sources make: they differ in {}. Its SHA-256 \
-             is {}, that of the object just built is {}; it is kept at {}. Run cargo xtask \
-             build-ebpf, and commit what it writes",
-            compile::differences(&committed, &rebuilt)?,
+            "the committed eBPF object is not what its sources make: its SHA-256 is {}, that of the \
+             object just built is {}; it is kept at {}. Run cargo xtask build-ebpf, and commit what \
+             it writes",
             sha256(&committed),
             sha256(&rebuilt),
             kept.display()
@@ -77,7 +73,7 @@ fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     }
     println!(
         "built again with {}, the eBPF object is the same to the byte",
-        toolchain.identity()
+        toolchain.identity
     );
     Ok(())
 }
