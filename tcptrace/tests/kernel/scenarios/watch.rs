@@ -3,28 +3,23 @@
 //! A tail for each scenario would spend most of the suite's time on loading programs.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Context, bail};
 
 use crate::support::{
     Deadline, PATIENCE,
     namespace::Namespace,
-    program::{Line, Running, tcptrace},
+    program::tcptrace,
     record::{Record, Records},
-    sentinel,
+    tail::Tail,
 };
 
-/// Between two looks at whether it is over.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at what came.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long to wait for what may have been lost.
 const LOSS_PATIENCE: Duration = Duration::from_secs(2);
 /// Room for whatever else the host does meanwhile.
@@ -32,52 +27,8 @@ pub(super) const RING_SIZE: &str = "32MiB";
 /// What becomes of a sentinel: both of its sides end with a record.
 const SIDES: usize = 2;
 
-/// The tail.
-pub(super) struct Observatory {
-    seen: Arc<Seen>,
-    over: Arc<AtomicBool>,
-    reader: Option<JoinHandle<()>>,
-}
-
-/// What the tail has said.
-#[derive(Default)]
-struct Seen {
-    said: Mutex<Said>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Said {
-    by_namespace: HashMap<u32, Vec<Record>>,
-    /// What is said of losses, in whatever namespace.
-    losses: Vec<Record>,
-    /// Why nothing more can be relied on.
-    trouble: Option<String>,
-}
-
-impl Seen {
-    fn lock(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, line: &str) -> anyhow::Result<()> {
-        let record = Record::parse(line)?;
-        let mut said = self.lock();
-        // A connection whose beginning was lost may be in no namespace that is known.
-        let Some(netns) = record.number("netns") else {
-            said.losses.push(record);
-            return Ok(());
-        };
-        let records = said.by_namespace.entry(netns.try_into()?).or_default();
-        records.push(record);
-        Ok(())
-    }
-
-    fn trouble(&self, what: String) {
-        self.lock().trouble.get_or_insert(what);
-        self.more.notify_all();
-    }
-}
+/// The tail, as long as it runs.
+pub(super) struct Observatory(Arc<Mutex<Option<Tail>>>);
 
 impl Observatory {
     /// Starts a tail of these namespaces and waits until it sees them.
@@ -89,49 +40,24 @@ impl Observatory {
             .chain([&lobby])
             .map(|namespace| namespace.inode().to_string())
             .collect();
-        let running = Running::start(&mut tcptrace(&[
-            "tail",
-            "--ring-size",
-            RING_SIZE,
-            "--format",
-            "json",
-            "--show",
-            "transitions,handshakes,connections,releases",
-            "--netns",
-            &inodes.join(","),
-        ]))?;
-        let seen = Arc::new(Seen::default());
-        let over = Arc::new(AtomicBool::new(false));
-        let reader = {
-            let (seen, over) = (Arc::clone(&seen), Arc::clone(&over));
-            thread::spawn(move || read(running, &seen, &over))
-        };
-        let observatory = Self {
-            seen,
-            over,
-            reader: Some(reader),
-        };
-        let deadline = Deadline::after(PATIENCE);
-        let mut watch = observatory.watch(&lobby);
-        while watch.records()?.0.is_empty() {
-            ensure!(!deadline.is_over(), "the tail shows nothing");
-            watch.ring()?;
-            thread::sleep(PAUSE);
-        }
-        Ok(observatory)
+        let mut command = tcptrace(&["tail", "--ring-size", RING_SIZE, "--format", "json"]);
+        command.args(["--show", "transitions,handshakes,connections,releases"]);
+        command.args(["--netns", &inodes.join(",")]);
+        let tail = Tail::start_as(&lobby, &mut command)?;
+        Ok(Self(Arc::new(Mutex::new(Some(tail)))))
     }
 
     /// How often something was lost.
     pub(super) fn losses(&self) -> usize {
-        self.seen.lock().losses.len()
+        lock(&self.0).as_ref().map_or(0, |tail| losses(tail).len())
     }
 
     /// One namespace's share.
     pub(super) fn watch(&self, namespace: &Namespace) -> Watch {
         Watch {
-            seen: Arc::clone(&self.seen),
+            tail: Arc::clone(&self.0),
             namespace: namespace.clone(),
-            losses_before: self.seen.lock().losses.len(),
+            losses_before: self.losses(),
             rung: 0,
         }
     }
@@ -139,41 +65,31 @@ impl Observatory {
 
 impl Drop for Observatory {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(reader) = self.reader.take() {
-            // A reader that panicked left its trouble to the scenarios.
-            drop(reader.join());
+        let Some(tail) = lock(&self.0).take() else {
+            return;
+        };
+        let ended = tail.interrupt();
+        if let Err(error) = ended.and_then(|(_, output)| output.must_end_with(0)) {
+            eprintln!("the tail of the scenarios did not end well: {error:#}");
         }
     }
 }
 
-/// Reads all that the tail says, until it is over.
-fn read(mut running: Running, seen: &Seen, over: &AtomicBool) {
-    while !over.load(Ordering::Relaxed) {
-        match running.line(PAUSE) {
-            Line::Text(line) => match seen.take(&line) {
-                Ok(()) => seen.more.notify_all(),
-                Err(error) => seen.trouble(format!("{error:#}")),
-            },
-            Line::Silence => {}
-            Line::End => {
-                seen.trouble(format!("the tail has ended: {:?}", running.wait()));
-                return;
-            }
-        }
-    }
-    let ended = running
-        .signal(Signal::SIGINT)
-        .and_then(|()| running.wait())
-        .and_then(|output| output.must_end_with(0));
-    if let Err(error) = ended {
-        eprintln!("the tail of the scenarios did not end well: {error:#}");
-    }
+fn lock(tail: &Mutex<Option<Tail>>) -> MutexGuard<'_, Option<Tail>> {
+    tail.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is said of losses, in whatever namespace. A connection whose beginning was lost may be in no
+/// namespace that is known.
+fn losses(tail: &Tail) -> Vec<&Record> {
+    let records = tail.records().0.iter();
+    let of_none = |record: &&Record| record.number("netns").is_none();
+    records.filter(of_none).collect()
 }
 
 /// What the tail says of one namespace.
 pub(super) struct Watch {
-    seen: Arc<Seen>,
+    tail: Arc<Mutex<Option<Tail>>>,
     namespace: Namespace,
     losses_before: usize,
     /// How many records sentinels will have left.
@@ -181,56 +97,37 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Has sentinels tell that what happened until now has been said.
-    fn ring(&mut self) -> anyhow::Result<()> {
-        let sentinel = self.namespace.sentinel();
-        self.namespace
-            .run(|| sentinel.ring().context("a sentinel"))?;
-        self.rung += SIDES * (1 + usize::from(sentinel.has_ipv6()));
-        Ok(())
-    }
-
-    /// All that has been said.
-    fn records(&self) -> anyhow::Result<Records> {
-        self.wait_for("nothing", |_| true)
-    }
-
-    /// Waits until the records fulfil a condition, the sentinels' among them.
-    fn wait_for(
+    /// Waits until the scenario's own records fulfil a condition, and so many of the sentinels'
+    /// connections have ended.
+    fn wait(
         &self,
         what: &str,
-        fulfilled: impl Fn(&[Record]) -> bool,
+        ended: usize,
+        fulfilled: impl Fn(&Records) -> bool,
     ) -> anyhow::Result<Records> {
         let (deadline, early) = (Deadline::after(PATIENCE), Deadline::after(LOSS_PATIENCE));
-        let mut said = self.seen.lock();
+        let netns = Some(self.namespace.inode().into());
         loop {
-            if let Some(trouble) = &said.trouble {
-                bail!("{trouble}");
+            {
+                let mut tail = lock(&self.tail);
+                let tail = tail.as_mut().context("the tail is gone")?;
+                if !tail.take(Duration::ZERO)? {
+                    bail!("the tail has ended before: {what}");
+                }
+                let own = tail.records().0.iter();
+                let own = own.filter(|record| record.number("netns") == netns);
+                let own = Records(own.cloned().collect());
+                if tail.ended_sentinels(&self.namespace) >= ended && fulfilled(&own) {
+                    return Ok(own);
+                }
+                let lost = &losses(tail)[self.losses_before..];
+                if deadline.is_over() || !lost.is_empty() && early.is_over() {
+                    let lost: Vec<_> = lost.iter().map(ToString::to_string).collect();
+                    bail!("waited in vain for {what}; lost was {lost:?}; there were:\n{own}");
+                }
             }
-            let records = said.by_namespace.get(&self.namespace.inode());
-            let records = records.map_or(&[][..], Vec::as_slice);
-            if fulfilled(records) {
-                return Ok(Records(records.to_vec()));
-            }
-            let lost = &said.losses[self.losses_before..];
-            if deadline.is_over() || !lost.is_empty() && early.is_over() {
-                let lost: Vec<_> = lost.iter().map(Record::to_string).collect();
-                let own = Self::own(Records(records.to_vec()));
-                bail!("waited in vain for {what}; lost was {lost:?}; there were:\n{own}");
-            }
-            said = self
-                .seen
-                .more
-                .wait_timeout(said, PAUSE)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            thread::sleep(PAUSE);
         }
-    }
-
-    /// Without the sentinels'.
-    fn own(mut records: Records) -> Records {
-        records.0.retain(|record| !sentinel::is_in(record));
-        records
     }
 
     /// Waits until the scenario's own records fulfil a condition.
@@ -239,20 +136,16 @@ impl Watch {
         what: &str,
         fulfilled: impl Fn(&Records) -> bool,
     ) -> anyhow::Result<()> {
-        self.wait_for(what, |records| {
-            fulfilled(&Self::own(Records(records.to_vec())))
-        })
-        .map(drop)
+        self.wait(what, 0, fulfilled).map(drop)
     }
 
     /// All of the scenario's own records until now. What closed just now has its record too: the
     /// sentinels close after it, and records come in the order of their closes.
     pub(super) fn settled(&mut self) -> anyhow::Result<Records> {
-        self.ring()?;
-        let records = self.wait_for("the sentinels", |records| {
-            let ended = |record: &&Record| record.is("connection") && sentinel::is_in(record);
-            records.iter().filter(ended).count() >= self.rung
-        })?;
-        Ok(Self::own(records))
+        let sentinel = self.namespace.sentinel();
+        let ring = || sentinel.ring().context("a sentinel");
+        self.namespace.run(ring)?;
+        self.rung += SIDES * (1 + usize::from(sentinel.has_ipv6()));
+        self.wait("the sentinels", self.rung, |_| true)
     }
 }

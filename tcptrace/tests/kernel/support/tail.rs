@@ -1,6 +1,10 @@
 //! `tcptrace tail --format json`, read line by line.
 
-use std::{collections::HashSet, process::Command, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
@@ -20,9 +24,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Tail {
     running: Running,
     records: Records,
-    sees: bool,
-    /// Their ids.
+    /// The ids of sentinels' connections.
     sentinels: HashSet<String>,
+    /// How many of these have ended, by namespace.
+    ended: HashMap<Option<u64>, usize>,
 }
 
 impl Tail {
@@ -44,11 +49,11 @@ impl Tail {
         let mut tail = Self {
             running,
             records: Records::default(),
-            sees: false,
             sentinels: HashSet::new(),
+            ended: HashMap::new(),
         };
         let deadline = Deadline::after(PATIENCE);
-        while !tail.sees {
+        while tail.sentinels.is_empty() {
             namespace.run(|| namespace.sentinel().ring().context("a sentinel"))?;
             if !tail.take(PAUSE)? {
                 let output = tail.running.wait()?;
@@ -65,7 +70,7 @@ impl Tail {
     }
 
     /// Takes what comes within some time; `false` at the end of it all.
-    fn take(&mut self, patience: Duration) -> anyhow::Result<bool> {
+    pub(crate) fn take(&mut self, patience: Duration) -> anyhow::Result<bool> {
         let mut patience = patience;
         loop {
             match self.running.line(patience) {
@@ -84,16 +89,29 @@ impl Tail {
     /// Keeps a record unless it is a sentinel's. One that was under way when the tail began says
     /// so only at its end: its earlier rows know no port.
     fn sort_in(&mut self, record: Record) {
-        let id = record.text("id").map(str::to_owned);
+        let id = record.text("id").unwrap_or_default().to_owned();
         if sentinel::is_in(&record) {
-            self.sees = true;
-            self.records
-                .0
-                .retain(|other| id.is_none() || other.text("id") != id.as_deref());
-            self.sentinels.extend(id);
-        } else if !id.is_some_and(|id| self.sentinels.contains(&id)) {
+            if record.is("connection") {
+                *self.ended.entry(record.number("netns")).or_default() += 1;
+            }
+            if self.sentinels.insert(id.clone()) {
+                let records = &mut self.records.0;
+                records.retain(|other| other.text("id") != Some(&id));
+            }
+        } else if !self.sentinels.contains(&id) {
             self.records.0.push(record);
         }
+    }
+
+    /// How many sentinels' connections have ended in a namespace.
+    pub(crate) fn ended_sentinels(&self, namespace: &Namespace) -> usize {
+        let netns = Some(namespace.inode().into());
+        self.ended.get(&netns).copied().unwrap_or(0)
+    }
+
+    /// The records that came, without a look at whether there are more.
+    pub(crate) const fn records(&self) -> &Records {
+        &self.records
     }
 
     /// The records that it has written.
