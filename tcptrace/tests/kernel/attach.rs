@@ -205,7 +205,7 @@ fn without_btf_no_verdict_is_guessed() -> Check {
     refused.must_have(&json!({"role": "active", "last_state": "SYN_SENT"}))?;
     let steps = records.steps(&json!({"role": "passive"}))?;
     ensure!(
-        steps == path(&["LISTEN", "SYN_RECV", "ESTABLISHED", "CLOSE"]),
+        steps == path("LISTEN SYN_RECV ESTABLISHED CLOSE"),
         "the path was {steps:?}"
     );
     Ok(())

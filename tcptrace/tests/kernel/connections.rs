@@ -1,9 +1,6 @@
 //! One connection between two processes: each side's records, in all that a record says.
 
-use std::{
-    io::{Read, Write},
-    net::Shutdown,
-};
+use std::{io::Read, net::Shutdown};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -13,7 +10,7 @@ use crate::support::{
     namespace::Namespace,
     program::tcptrace,
     puppet::Puppet,
-    record::{Record, path},
+    record::Record,
     sockets::{bound, local},
     tail::Tail,
     talk::{IPV4, IPV6, MAPPED, Over, Talk},
@@ -26,10 +23,7 @@ tests![
     an_ipv4_mapped_connection_is_ipv4,
     a_process_is_named_by_its_first_thread,
     a_connection_is_seen_without_any_filter,
-    a_connect_without_a_route_leaves_no_trace,
     a_port_without_traffic_leaves_no_record,
-    both_closers_take_their_path,
-    data_after_close_resets_only_its_sender,
     a_connect_takes_the_place_of_one_in_time_wait,
     lines_come_in_order_of_time,
 ];
@@ -96,20 +90,6 @@ fn a_connection_is_seen_without_any_filter() -> Check {
     Ok(())
 }
 
-fn a_connect_without_a_route_leaves_no_trace() -> Check {
-    let namespace = Namespace::new()?;
-    let tail = Tail::start(
-        &namespace,
-        &["--show", "transitions,handshakes,connections"],
-    )?;
-    ensure!(
-        namespace.connect("203.0.113.1:80".parse()?).is_err(),
-        "connected without a route"
-    );
-    ensure!(tail.finish()?.len() == 0, "something was shown");
-    Ok(())
-}
-
 fn a_port_without_traffic_leaves_no_record() -> Check {
     let namespace = Namespace::new()?;
     let tail = Tail::start(
@@ -121,78 +101,6 @@ fn a_port_without_traffic_leaves_no_record() -> Check {
     let records = tail.finish()?;
     ensure!(records.len() == 0, "something was shown:\n{records}");
     Ok(())
-}
-
-fn both_closers_take_their_path() -> Check {
-    let namespace = Namespace::new()?;
-    let (listener, address) = namespace.listen("127.0.0.1:0")?;
-    let mut tail = Tail::start(&namespace, &["--show", "transitions"])?;
-    let (client, mut server) = namespace.pair(&listener)?;
-    let from = client.local_addr()?;
-    drop(client);
-    ensure!(server.read(&mut [0])? == 0, "data came");
-    drop(server);
-    tail.wait_closes(2)?;
-    let records = tail.finish()?;
-    for (role, expected) in [
-        (
-            "active",
-            "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE",
-        ),
-        (
-            "passive",
-            "LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE",
-        ),
-    ] {
-        let steps = records.steps(&json!({"role": role}))?;
-        let expected: Vec<_> = expected.split(' ').collect();
-        ensure!(steps == path(&expected), "the path was {steps:?}");
-    }
-    ensure!(
-        records.len() == 10,
-        "more than their transitions:\n{records}"
-    );
-    let (opens, others): (Vec<&Record>, Vec<&Record>) = records
-        .0
-        .iter()
-        .partition(|record| matches!(record.text("from"), Some("CLOSE" | "LISTEN")));
-    for record in opens {
-        record.must_lack(&["in_state_us"])?;
-    }
-    for record in others {
-        ensure!(record.number("in_state_us").is_some(), "{record}");
-    }
-    // The port is chosen after the first transition.
-    let first = records.only("transition", &json!({"to": "SYN_SENT"}))?;
-    first.must_lack(&["local_port"])?;
-    first.must_have(&json!({"remote_port": address.port()}))?;
-    records
-        .only("transition", &json!({"to": "FIN_WAIT1"}))?
-        .must_have(&json!({"local_port": from.port()}))
-}
-
-fn data_after_close_resets_only_its_sender() -> Check {
-    let namespace = Namespace::new()?;
-    let (listener, _) = namespace.listen("127.0.0.1:0")?;
-    let mut tail = Tail::start(&namespace, &[])?;
-    let (active, mut passive) = namespace.pair(&listener)?;
-    drop(active);
-    ensure!(passive.read(&mut [0])? == 0, "data came");
-    // Once the first one has ended, a FIN_WAIT2 minisocket has taken its place.
-    tail.wait_count("connection", 1)?;
-    passive.write_all(b"too late")?;
-    let records = tail.finish_after(2)?;
-    let first = records.only("connection", &json!({"role": "active"}))?;
-    first.must_have(&json!({
-        "verdict": "graceful", "closed_by": "local", "last_state": "FIN_WAIT2",
-    }))?;
-    first.must_lack(&["peer_fin", "errno"])?;
-    records
-        .only("connection", &json!({"role": "passive"}))?
-        .must_have(&json!({
-            "verdict": "reset_received", "closed_by": "remote", "last_state": "CLOSE_WAIT",
-            "errno": "EPIPE", "peer_fin": true,
-        }))
 }
 
 /// `tcp_tw_reuse`: the kernel gives the place away once a second has passed.

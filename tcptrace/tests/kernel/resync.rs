@@ -27,7 +27,7 @@ use crate::{
         namespace::Namespace,
         puppet::Puppet,
         record::{Record, Records},
-        sockets::{begin_connect, bound},
+        sockets::{begin_connect, bound, set_tcp_option},
         tail::Tail,
         tests, wait_for,
     },
@@ -333,18 +333,7 @@ fn raise_descriptors() -> anyhow::Result<usize> {
 /// A socket that sends one SYN again, and then gives up.
 fn impatient() -> anyhow::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    let one: libc::c_int = 1;
-    // SAFETY: TCP_SYNCNT takes an int.
-    let set = unsafe {
-        libc::setsockopt(
-            std::os::fd::AsRawFd::as_raw_fd(&socket),
-            libc::IPPROTO_TCP,
-            libc::TCP_SYNCNT,
-            (&raw const one).cast(),
-            size_of_val(&one) as libc::socklen_t,
-        )
-    };
-    ensure!(set == 0, "TCP_SYNCNT: {}", std::io::Error::last_os_error());
+    set_tcp_option(&socket, libc::TCP_SYNCNT, 1)?;
     Ok(socket)
 }
 

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{
     destroy::destroy,
-    life::Life,
     stage::{SERVICE, Stage},
     suite::scenarios,
 };
@@ -26,9 +25,8 @@ scenarios![
     destroyed_in_syn_sent,
 ];
 
-fn aborted(life: &Life, states: &str, expected: &Value) -> Check {
-    life.went(states)?;
-    life.ended(expected).map(drop)
+fn aborted(stage: &Stage, states: &str, expected: &Value) -> Check {
+    stage.went(states)?.ended(expected).map(drop)
 }
 
 fn linger_zero(stage: &Stage) -> Check {
@@ -36,9 +34,8 @@ fn linger_zero(stage: &Stage) -> Check {
     abort_at_close(&socket)?;
     drop(socket);
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     aborted(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED CLOSE",
         &json!({"verdict": "reset_by_us", "closed_by": "local", "peer_fin": false}),
     )
@@ -51,9 +48,8 @@ fn linger_zero_in_close_wait(stage: &Stage) -> Check {
     abort_at_close(&socket)?;
     drop(socket);
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     aborted(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT CLOSE",
         &json!({"verdict": "reset_by_us", "closed_by": "remote", "peer_fin": true}),
     )
@@ -67,9 +63,8 @@ fn linger2_negative(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_ack()?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     aborted(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE",
         &json!({"verdict": "reset_by_us", "closed_by": "local", "peer_fin": false}),
     )
@@ -81,9 +76,8 @@ fn unread_data(stage: &Stage) -> Check {
     flow.expect_ack()?;
     drop(socket);
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     aborted(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED CLOSE",
         &json!({"verdict": "unread_data", "closed_by": "local", "bytes_received": 6}),
     )
@@ -94,9 +88,8 @@ fn disconnected(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
     disconnect(&socket)?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     aborted(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED CLOSE",
         &json!({"verdict": "reset_by_us", "closed_by": "local"}),
     )
@@ -110,9 +103,8 @@ fn destroyed(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
     destroy(&stage.namespace, own_address(&socket)?, flow.peer())?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     aborted(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED CLOSE",
         &json!({
             "verdict": "killed", "closed_by": "local",
@@ -130,11 +122,8 @@ fn destroyed_in_syn_sent(stage: &Stage) -> Check {
         own_address(&socket)?,
         stage.peer.address(SERVICE),
     )?;
-    let [life] = stage.lives()?;
+    let life = stage.went("CLOSE SYN_SENT CLOSE")?;
     life.never_shook_hands()?;
-    aborted(
-        &life,
-        "CLOSE SYN_SENT CLOSE",
-        &json!({"verdict": "killed", "errno": "ECONNABORTED"}),
-    )
+    life.ended(&json!({"verdict": "killed", "errno": "ECONNABORTED"}))
+        .map(drop)
 }

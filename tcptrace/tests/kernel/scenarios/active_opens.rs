@@ -61,8 +61,7 @@ fn active_open_from(stage: &Stage, socket: Socket, mut flow: Flow, family: &str)
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let both = json!({
         "role": "active", "family": family, "local_port": from, "remote_port": SERVICE,
         "remote_address": flow.peer().ip(), "pid": std::process::id(), "pid_source": "connect",
@@ -86,8 +85,7 @@ fn syn_ack_300ms_late(stage: &Stage) -> Check {
     flow.expect_ack()?;
     let took = flow.sent_at_ns() - syn.at_ns;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     let handshake = life.shook_hands(&json!({
         "role": "active", "handshake_source": "syn_sent", "syn_retransmits": 0,
     }))?;
@@ -108,8 +106,7 @@ fn syn_retransmitted(stage: &Stage) -> Check {
     flow.send_syn_ack()?;
     flow.expect_ack()?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     let handshake = life.shook_hands(&json!({
         "role": "active", "handshake_source": "syn_sent", "syn_retransmits": 1,
     }))?;

@@ -11,7 +11,7 @@ use tcptrace::clock::monotonic_ns;
 
 use super::{
     owners::alone,
-    stage::{Accepted, SERVICE, Stage},
+    stage::{SERVICE, Stage},
     suite::scenarios,
 };
 use crate::support::{
@@ -51,8 +51,7 @@ fn simultaneous_close(stage: &Stage) -> Check {
     flow.expect_ack()?;
     flow.acknowledge_again();
     flow.send_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "simultaneous", "peer_fin": true,
     }))?;
@@ -68,8 +67,7 @@ fn fin_with_the_ack_of_ours(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record =
         life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
     record.must_have(&time_wait(true))?;
@@ -84,8 +82,7 @@ fn close_after_shutdown_in_fin_wait1(stage: &Stage) -> Check {
     drop(socket);
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?
         .must_have(&time_wait(true))?;
     life.was_not_released()
@@ -100,8 +97,7 @@ fn close_after_shutdown_in_fin_wait2(stage: &Stage) -> Check {
     drop(socket);
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
     // The peer's FIN came to the minisocket.
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
     late_fin(record, Duration::ZERO)
@@ -132,18 +128,13 @@ fn close_after_shutdown_in_closing(stage: &Stage) -> Check {
     stage.wait_step("CLOSING→CLOSING")?;
     flow.acknowledge_again();
     flow.send_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSING CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSING CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous"}))?
         .must_have(&time_wait(true))
 }
 
 fn close_after_shutdown_in_last_ack(stage: &Stage) -> Check {
-    let Accepted {
-        listener: _listener,
-        socket,
-        mut flow,
-    } = stage.accepted()?;
+    let (_listener, socket, mut flow) = stage.accepted()?;
     flow.send_fin()?;
     wait_state(&socket, CLOSE_WAIT)?;
     socket.shutdown(Shutdown::Write)?;
@@ -151,8 +142,7 @@ fn close_after_shutdown_in_last_ack(stage: &Stage) -> Check {
     drop(socket);
     stage.wait_step("LAST_ACK→LAST_ACK")?;
     flow.send_ack()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK LAST_ACK CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK LAST_ACK CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "remote"}))?;
     Ok(())
 }
@@ -177,8 +167,7 @@ fn half_close_by_us(stage: &Stage) -> Check {
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     drop(socket);
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "local", "peer_fin": true,
         "bytes_sent": 8, "bytes_received": answer.len(),
@@ -190,11 +179,7 @@ fn half_close_by_us(stage: &Stage) -> Check {
 
 /// The peer has no more to say, and we go on.
 fn half_close_by_the_peer(stage: &Stage) -> Check {
-    let Accepted {
-        listener: _listener,
-        mut socket,
-        mut flow,
-    } = stage.accepted()?;
+    let (_listener, mut socket, mut flow) = stage.accepted()?;
     flow.send_data(b"question")?;
     flow.expect_ack()?;
     flow.send_fin()?;
@@ -211,8 +196,7 @@ fn half_close_by_the_peer(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.send_ack()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "remote", "peer_fin": true,
         "bytes_sent": 12, "bytes_received": question.len(),
@@ -225,11 +209,7 @@ fn half_close_by_the_peer(stage: &Stage) -> Check {
 fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
     // A namespace in which there is a process can be found, and so its sockets be looked up.
     let _inhabitant = inhabitant(stage)?;
-    let (socket, mut flow) = stage.connected()?;
-    drop(socket);
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    let mut flow = stage.orphaned()?;
     let from = monotonic_ns();
     flow.expect_silence(Duration::from_millis(200))?;
     flow.send_fin()?;
@@ -237,8 +217,7 @@ fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
     // The minisocket's.
     flow.expect_ack()?;
     stage.wait_record("release")?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait", "fin_wait2_us", "half_closed_us"])?;
     let release = life.was_released(&json!({
@@ -258,17 +237,12 @@ fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
 /// What came to the minisocket was no FIN: data that nobody takes any more.
 fn orphaned_fin_wait2_with_data(stage: &Stage) -> Check {
     let _inhabitant = inhabitant(stage)?;
-    let (socket, mut flow) = stage.connected()?;
-    drop(socket);
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    let mut flow = stage.orphaned()?;
     flow.expect_silence(Duration::from_millis(200))?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
     stage.wait_record("release")?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait", "fin_wait2_us"])?;
     let expected = if traces_functions() {
@@ -289,16 +263,11 @@ fn inhabitant(stage: &Stage) -> anyhow::Result<Puppet> {
 /// The minisocket runs out, and then nobody knows of the connection.
 fn orphaned_fin_wait2_without_fin(stage: &Stage) -> Check {
     stage.sysctl("tcp_fin_timeout", "1")?;
-    let (socket, mut flow) = stage.connected()?;
-    drop(socket);
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    let mut flow = stage.orphaned()?;
     flow.expect_silence(Duration::from_millis(2_500))?;
     flow.send_fin()?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait", "fin_wait2_us"])
 }
@@ -316,8 +285,7 @@ fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
     drop(socket);
     stage.sysctl("tcp_fin_timeout", "30")?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "fin_wait_timeout", "closed_by": "local", "peer_fin": false,
     }))?
@@ -334,8 +302,7 @@ fn no_room_for_time_wait_at_once(stage: &Stage) -> Check {
     wait_state(&socket, FIN_WAIT2)?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "local", "peer_fin": true,
     }))?;
@@ -349,15 +316,10 @@ fn no_room_for_time_wait_at_once(stage: &Stage) -> Check {
 /// No timewait socket takes over, and the peer's FIN finds nobody; the events are the same.
 fn no_room_for_time_wait(stage: &Stage) -> Check {
     stage.sysctl("tcp_max_tw_buckets", "0")?;
-    let (socket, mut flow) = stage.connected()?;
-    drop(socket);
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    let mut flow = stage.orphaned()?;
     flow.send_fin()?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
     record.must_lack(&["peer_fin"])?;
     if traces_functions() {

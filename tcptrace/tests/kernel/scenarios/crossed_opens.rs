@@ -34,8 +34,7 @@ fn close(stage: &Stage, socket: socket2::Socket, mut flow: Flow) -> Check {
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let expected = json!({
         "role": "simultaneous", "handshake_source": "syn_sent", "pid_source": "connect",
     });
@@ -74,8 +73,7 @@ fn simultaneous_open_reset(stage: &Stage) -> Check {
     flow.send_rst()?;
     wait_state(&socket, CLOSE)?;
     ensure!(state(&socket)? == CLOSE, "it is not closed");
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT SYN_RECV CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT SYN_RECV CLOSE")?;
     life.never_shook_hands()?;
     life.ended(&json!({
         "role": "simultaneous", "verdict": "handshake_failed", "errno": "ECONNRESET",
@@ -91,8 +89,7 @@ fn self_connect(stage: &Stage) -> Check {
         socket.connect(&own.into())?;
         Ok(own.port())
     })?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     life.ended(&json!({
         "role": "simultaneous", "verdict": "graceful", "closed_by": "simultaneous",
         "local_port": port, "remote_port": port, "peer_fin": true,

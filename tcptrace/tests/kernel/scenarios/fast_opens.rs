@@ -90,8 +90,7 @@ fn fast_open_server(stage: &Stage) -> Check {
     wait_state(&socket, ESTABLISHED)?;
     let most = monotonic_ns() - syn_ns;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
     // Here it is the round trip.
     let established = life.entered("ESTABLISHED")?;
     between(established, "in_state_us", took, most)?;
@@ -116,8 +115,7 @@ fn fast_open_server_closed_before_the_ack(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "graceful", "closed_by": "local", "bytes_received": 5,
         "fast_open": true,
@@ -128,8 +126,7 @@ fn fast_open_server_closed_before_the_ack(stage: &Stage) -> Check {
 fn fast_open_server_reset_before_the_ack(stage: &Stage) -> Check {
     let mut opened = accepted(stage)?;
     opened.flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV CLOSE")?;
     // It was served before its handshake was over: it opened.
     life.shook_hands(&json!({"role": "passive", "fast_open": true}))?
         .must_lack(&["handshake_us"])?;
@@ -150,8 +147,7 @@ fn fast_open_server_never_accepted(stage: &Stage) -> Check {
     flow.expect_syn_ack()?;
     drop(listener);
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV CLOSE")?;
     life.shook_hands(&json!({"role": "passive", "fast_open": true}))?
         .must_lack(&["handshake_us"])?;
     life.ended(&json!({
@@ -182,8 +178,7 @@ fn fast_open_client(stage: &Stage) -> Check {
     let took = flow.sent_at_ns() - syn.at_ns;
     let most = monotonic_ns() - sends_ns;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     // The application's idle time between connect() and the first data is no part of it.
     let handshake = life.shook_hands(&json!({
         "role": "active", "syn_retransmits": 0, "handshake_source": "srtt",

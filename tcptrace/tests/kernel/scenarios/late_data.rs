@@ -25,8 +25,7 @@ fn data_in_fin_wait1_after_close(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
     life.ended(&json!({
         "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
         "errno": "ECONNRESET", "errno_number": 104,
@@ -43,8 +42,7 @@ fn data_in_fin_wait2_after_shutdown(stage: &Stage) -> Check {
     wait_state(&socket, FIN_WAIT2)?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
         "errno": "ECONNRESET", "errno_number": 104,
@@ -59,8 +57,7 @@ fn data_on_the_ack_of_our_fin(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
     }))?;

@@ -82,6 +82,7 @@ impl Life {
                 "whether the peer is known at LISTEN→SYN_RECV depends on the kernel: {first}"
             );
         }
+        first.must_lack(&["in_state_us"])?;
         for record in &self.transitions[1..] {
             ensure!(record.number("in_state_us").is_some(), "{record}");
         }
@@ -152,7 +153,7 @@ impl Life {
 
     /// It went through exactly these states: `"CLOSE SYN_SENT ESTABLISHED"`.
     pub(crate) fn went(&self, states: &str) -> Check {
-        let expected = path(&states.split_whitespace().collect::<Vec<_>>());
+        let expected = path(states);
         let steps = self.steps();
         ensure!(
             steps == expected,
@@ -165,7 +166,7 @@ impl Life {
 
     /// It went through these states first, and then through others.
     pub(crate) fn began(&self, states: &str) -> Check {
-        let expected = path(&states.split_whitespace().collect::<Vec<_>>());
+        let expected = path(states);
         let steps = self.steps();
         ensure!(
             steps.starts_with(&expected),

@@ -59,8 +59,7 @@ fn is_ipv4(life: &Life, flow: &Flow) -> Check {
 fn ipv4_mapped(stage: &Stage) -> Check {
     let (_socket, mut flow) = mapped(stage)?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     is_ipv4(&life, &flow)
 }
 
@@ -80,8 +79,7 @@ fn ipv6_addrform(stage: &Stage) -> Check {
     };
     ensure!(result == 0, "{}", io::Error::last_os_error());
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     is_ipv4(&life, &flow)
 }
 
@@ -115,8 +113,7 @@ fn repair(stage: &Stage) -> Check {
     let mut flow = stage.peer.listen(SERVICE);
     drop(socket);
     flow.expect_silence(Duration::from_millis(50))?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     // The handshake was elsewhere.
     life.shook_hands(&json!({"role": "active"}))?
         .must_lack(&["handshake_us", "handshake_source"])?;
@@ -170,8 +167,7 @@ fn mptcp_with_a_plain_peer(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"role": "active", "verdict": "graceful", "closed_by": "local"}))?;
     Ok(())
 }

@@ -52,8 +52,7 @@ fn closed(stage: &Stage, mut flow: Flow, pid: u32, comm: &str) -> Check {
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "graceful", "closed_by": "local",
         "pid": pid, "comm": comm, "pid_source": "connect",

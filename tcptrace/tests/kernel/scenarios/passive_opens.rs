@@ -15,7 +15,7 @@ use tcptrace::clock::monotonic_ns;
 use super::{
     kernel::Kernel,
     life::Life,
-    stage::{Accepted, HOME, Stage, accept},
+    stage::{HOME, Stage, accept},
     suite::scenarios,
 };
 use crate::{
@@ -70,19 +70,27 @@ struct Took {
 }
 
 impl Took {
-    /// Shakes hands by hand, and measures.
-    fn measure(flow: &mut Flow, listener: &TcpListener) -> anyhow::Result<(Self, TcpStream)> {
+    /// Shakes hands by hand, and measures: the peer does not hear some SYN-ACKs, and waits before it
+    /// answers.
+    fn measure(
+        flow: &mut Flow,
+        listener: &TcpListener,
+        (lost, wait): (u32, Duration),
+    ) -> anyhow::Result<(Self, TcpStream)> {
         flow.send_syn()?;
         let syn = flow.sent_at_ns();
-        let syn_ack = flow.expect_syn_ack()?;
+        let first = flow.expect_syn_ack()?;
+        for _ in 0..lost {
+            flow.expect_syn_ack()?;
+        }
+        if !wait.is_zero() {
+            flow.expect_silence(wait)?;
+        }
         flow.send_ack()?;
-        let ack = flow.sent_at_ns();
+        let least_ns = flow.sent_at_ns() - first.at_ns;
         let socket = accept(listener, flow)?;
-        let took = Self {
-            least_ns: ack - syn_ack.at_ns,
-            most_ns: monotonic_ns() - syn,
-        };
-        Ok((took, socket))
+        let most_ns = monotonic_ns() - syn;
+        Ok((Self { least_ns, most_ns }, socket))
     }
 
     fn must_be_told(&self, record: &Record) -> Check {
@@ -101,12 +109,7 @@ fn waited(record: &Record) -> Check {
 }
 
 /// The peer closes, and we after it.
-fn peer_closes(accepted: Accepted) -> Check {
-    let Accepted {
-        mut socket,
-        mut flow,
-        ..
-    } = accepted;
+fn peer_closes(mut socket: TcpStream, mut flow: Flow) -> Check {
     flow.send_fin()?;
     ensure!(socket.read(&mut [0])? == 0, "there was data");
     drop(socket);
@@ -117,17 +120,13 @@ fn peer_closes(accepted: Accepted) -> Check {
 fn passive_open(stage: &Stage) -> Check {
     let listener = stage.listen()?;
     let flow = stage.peer.connect(HOME);
-    open_and_close(stage, listener, flow, "ipv4")
+    open_and_close(stage, &listener, flow, "ipv4")
 }
 
-fn open_and_close(stage: &Stage, listener: TcpListener, mut flow: Flow, family: &str) -> Check {
-    let (took, socket) = Took::measure(&mut flow, &listener)?;
+fn open_and_close(stage: &Stage, listener: &TcpListener, mut flow: Flow, family: &str) -> Check {
+    let (took, socket) = Took::measure(&mut flow, listener, (0, Duration::ZERO))?;
     let peer = flow.peer();
-    peer_closes(Accepted {
-        listener,
-        socket,
-        flow,
-    })?;
+    peer_closes(socket, flow)?;
     let life = passive_close(stage, peer.port(), family)?;
     took.must_be_told(life.shook_hands(&json!({}))?)?;
     took.must_be_told(life.ended(&json!({}))?)
@@ -138,13 +137,12 @@ fn passive_open_ipv6(stage: &Stage) -> Check {
         .namespace
         .listen(&stage.peer.here_v6(HOME).to_string())?;
     let flow = stage.peer.connect_v6(HOME);
-    open_and_close(stage, listener, flow, "ipv6")
+    open_and_close(stage, &listener, flow, "ipv6")
 }
 
 /// All that is known of it however its handshake was made.
 fn passive_close(stage: &Stage, peer_port: u16, family: &str) -> anyhow::Result<Life> {
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     life.shook_hands(&queued())?.must_have(&json!({
         "family": family, "remote_port": peer_port, "syn_retransmits": 0,
     }))?;
@@ -197,47 +195,28 @@ fn reset(life: &Life) -> anyhow::Result<&Record> {
     Ok(record)
 }
 
-fn final_ack_300ms_late(stage: &Stage) -> Check {
+/// A handshake that takes its time, and how long that was.
+fn slow(stage: &Stage, how: (u32, Duration)) -> anyhow::Result<(Took, Life)> {
     let listener = stage.listen()?;
     let mut flow = stage.peer.connect(HOME);
-    flow.send_syn()?;
-    let syn = flow.sent_at_ns();
-    let syn_ack = flow.expect_syn_ack()?;
-    flow.expect_silence(Duration::from_millis(300))?;
-    flow.send_ack()?;
-    let least_ns = flow.sent_at_ns() - syn_ack.at_ns;
-    let _socket = accept(&listener, &flow)?;
-    let took = Took {
-        least_ns,
-        most_ns: monotonic_ns() - syn,
-    };
-    flow.send_rst()?;
-    let [life] = stage.lives()?;
-    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": 0}))?)?;
-    let record = reset(&life)?;
-    took.must_be_told(record)?;
-    at_least(record, "srtt_us", least_ns)
-}
-
-fn syn_ack_retransmitted(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
-    flow.send_syn()?;
-    let syn = flow.sent_at_ns();
-    let first = flow.expect_syn_ack()?;
-    flow.expect_syn_ack()?;
-    flow.send_ack()?;
-    let least_ns = flow.sent_at_ns() - first.at_ns;
-    let _socket = accept(&listener, &flow)?;
-    let took = Took {
-        least_ns,
-        most_ns: monotonic_ns() - syn,
-    };
+    let (took, _socket) = Took::measure(&mut flow, &listener, how)?;
     flow.send_rst()?;
     let [life] = stage.lives()?;
     // From the first SYN-ACK on, whichever was answered.
-    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": 1}))?)?;
-    // Which of the two was answered cannot be known without timestamps (RFC 6298, section 3).
+    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": how.0}))?)?;
+    Ok((took, life))
+}
+
+fn final_ack_300ms_late(stage: &Stage) -> Check {
+    let (took, life) = slow(stage, (0, Duration::from_millis(300)))?;
+    let record = reset(&life)?;
+    took.must_be_told(record)?;
+    at_least(record, "srtt_us", took.least_ns)
+}
+
+/// Which of the two was answered cannot be known without timestamps (RFC 6298, section 3).
+fn syn_ack_retransmitted(stage: &Stage) -> Check {
+    let (_, life) = slow(stage, (1, Duration::ZERO))?;
     reset(&life)?.must_lack(&["srtt_us"])
 }
 
@@ -274,8 +253,7 @@ fn final_ack_with_fin(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.send_ack()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "graceful", "closed_by": "remote", "peer_fin": true,
         "bytes_received": 0,
@@ -341,9 +319,9 @@ fn reset_while_queued(stage: &Stage) -> Check {
 /// Cookies for every SYN: there is no request to remember anything of the handshake.
 fn syn_cookie(stage: &Stage) -> Check {
     stage.sysctl("tcp_syncookies", "2")?;
-    let accepted = stage.accepted()?;
-    let peer = accepted.flow.peer();
-    peer_closes(accepted)?;
+    let (_listener, socket, flow) = stage.accepted()?;
+    let peer = flow.peer();
+    peer_closes(socket, flow)?;
     let life = passive_close(stage, peer.port(), "ipv4")?;
     life.shook_hands(&json!({}))?
         .must_lack(&["handshake_us", "srtt_us"])

@@ -47,8 +47,7 @@ fn fin_behind_data(stage: &Stage) -> Check {
     flow.expect_ack()?;
     let most = monotonic_ns() - acks_ns;
     drop(socket);
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({
         "closed_by": "local", "peer_fin": true, "bytes_sent": DATA.len(),
     }))?;
@@ -68,8 +67,7 @@ fn fin_behind_data_and_the_peers_first(stage: &Stage) -> Check {
     flow.expect_data_and_fin(DATA)?;
     flow.send_ack()?;
     drop(socket);
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     life.ended(&json!({
         "closed_by": "remote", "verdict": "graceful", "peer_fin": true, "bytes_sent": DATA.len(),
     }))?
@@ -87,8 +85,7 @@ fn fin_behind_data_in_last_ack(stage: &Stage) -> Check {
     flow.expect_data_and_fin(DATA)?;
     flow.send_ack()?;
     drop(socket);
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     life.ended(&json!({
         "closed_by": "remote", "verdict": "graceful", "peer_fin": true, "bytes_sent": DATA.len(),
     }))?
@@ -101,8 +98,7 @@ fn fin_behind_data_never_sent(stage: &Stage) -> Check {
     socket.shutdown(Shutdown::Write)?;
     stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
     life.ended(&json!({
         "closed_by": "remote", "verdict": "reset_received", "errno": "ECONNRESET",
         "bytes_sent": 0,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     life::Life,
-    stage::{Accepted, Stage, accept},
+    stage::{Stage, accept},
     suite::scenarios,
 };
 use crate::{
@@ -42,8 +42,7 @@ fn must_be_reset(life: &Life, closed_by: &str, more: &Value) -> Check {
 fn reset_in_established(stage: &Stage) -> Check {
     let (_socket, mut flow) = stage.connected()?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     must_be_reset(
         &life,
         "remote",
@@ -53,16 +52,11 @@ fn reset_in_established(stage: &Stage) -> Check {
 
 /// The error is another one after the peer's FIN (`tcp_reset`).
 fn reset_in_close_wait(stage: &Stage) -> Check {
-    let Accepted {
-        listener: _listener,
-        socket,
-        mut flow,
-    } = stage.accepted()?;
+    let (_listener, socket, mut flow) = stage.accepted()?;
     flow.send_fin()?;
     wait_state(&socket, CLOSE_WAIT)?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE")?;
+    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "reset_received", "closed_by": "remote",
         "errno": "EPIPE", "errno_number": 32, "peer_fin": true,
@@ -85,8 +79,7 @@ fn reset_in_fin_wait1_of_an_orphan(stage: &Stage) -> Check {
 fn answer_fin_with_rst(stage: &Stage, mut flow: Flow) -> Check {
     flow.expect_fin()?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
     must_be_reset(
         &life,
         "local",
@@ -101,21 +94,15 @@ fn reset_in_fin_wait2(stage: &Stage) -> Check {
     flow.send_ack()?;
     wait_state(&socket, FIN_WAIT2)?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     must_be_reset(&life, "local", &json!({"peer_fin": false}))
 }
 
 /// The full socket is gone by then, and its record says what it saw.
 fn reset_of_a_fin_wait2_minisocket(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
-    drop(socket);
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    stage.wait_step("FIN_WAIT2→CLOSE")?;
+    let mut flow = stage.orphaned()?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait"])?;
     was_ended(stage, &json!({"outcome": "reset", "time_wait": false}))
@@ -144,9 +131,7 @@ fn reset_in_time_wait(stage: &Stage) -> Check {
 
 /// A connection that the peer opened, and that this side has closed first.
 fn in_time_wait(stage: &Stage) -> anyhow::Result<Flow> {
-    let Accepted {
-        socket, mut flow, ..
-    } = stage.accepted()?;
+    let (_, socket, mut flow) = stage.accepted()?;
     socket.shutdown(Shutdown::Write)?;
     flow.expect_fin()?;
     flow.send_ack()?;
@@ -185,8 +170,7 @@ fn reset_in_closing(stage: &Stage) -> Check {
     flow.expect_ack()?;
     flow.send_rst()?;
     wait_state(&socket, CLOSE)?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     must_be_reset(&life, "simultaneous", &json!({"peer_fin": true}))
 }
 
@@ -197,8 +181,7 @@ fn reset_in_last_ack(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
-    life.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     must_be_reset(
         &life,
         "remote",

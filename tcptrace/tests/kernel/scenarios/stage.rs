@@ -31,14 +31,6 @@ pub(crate) struct Stage {
     watch: RefCell<Watch>,
 }
 
-/// A connection that the peer opened and this host accepted.
-pub(crate) struct Accepted {
-    /// It goes on listening.
-    pub(crate) listener: TcpListener,
-    pub(crate) socket: TcpStream,
-    pub(crate) flow: Flow,
-}
-
 impl Stage {
     pub(super) fn new(namespace: Namespace, watch: Watch) -> anyhow::Result<Self> {
         Ok(Self {
@@ -102,17 +94,24 @@ impl Stage {
         Ok(self.namespace.listen(&self.peer.here(HOME).to_string())?.0)
     }
 
-    /// A connection from the peer.
-    pub(crate) fn accepted(&self) -> anyhow::Result<Accepted> {
+    /// A connection that the peer opened and this host accepted; the listener goes on listening.
+    pub(crate) fn accepted(&self) -> anyhow::Result<(TcpListener, TcpStream, Flow)> {
         let listener = self.listen()?;
         let mut flow = self.peer.connect(HOME);
         flow.open()?;
         let socket = accept(&listener, &flow)?;
-        Ok(Accepted {
-            listener,
-            socket,
-            flow,
-        })
+        Ok((listener, socket, flow))
+    }
+
+    /// A connection to the peer that is closed here and has lost its full socket: a minisocket waits
+    /// for the peer's FIN.
+    pub(crate) fn orphaned(&self) -> anyhow::Result<Flow> {
+        let (socket, mut flow) = self.connected()?;
+        drop(socket);
+        flow.expect_fin()?;
+        flow.send_ack()?;
+        self.wait_step("FIN_WAIT2→CLOSE")?;
+        Ok(flow)
     }
 
     /// The connections seen until now.
@@ -138,6 +137,13 @@ impl Stage {
             let told: Vec<_> = lives.iter().map(Life::to_string).collect();
             anyhow!("{count} connections, and not {N}:\n{}", told.join("\n"))
         })
+    }
+
+    /// The only connection that there was, once it has ended; it went through exactly these states.
+    pub(crate) fn went(&self, states: &str) -> anyhow::Result<Life> {
+        let [life] = self.lives()?;
+        life.went(states)?;
+        Ok(life)
     }
 
     /// Waits until the tail has shown a transition.

@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use serde_json::{Value, json};
 use socket2::{Socket, TcpKeepalive};
 
-use super::{life::Life, stage::Stage, suite::scenarios};
+use super::{stage::Stage, suite::scenarios};
 use crate::{
     peer::{Flow, Unreachable},
     support::{
@@ -28,8 +28,8 @@ scenarios![
 
 const ESTABLISHED_TO_THE_END: &str = "CLOSE SYN_SENT ESTABLISHED CLOSE";
 
-fn timed_out(life: &Life, states: &str, expected: &Value) -> Check {
-    life.went(states)?;
+fn timed_out(stage: &Stage, states: &str, expected: &Value) -> Check {
+    let life = stage.went(states)?;
     let record = life.ended(&json!({"errno": "ETIMEDOUT", "errno_number": 110}))?;
     record.must_have(expected)
 }
@@ -48,9 +48,8 @@ fn keepalive_timeout(stage: &Stage) -> Check {
     flow.expect_probe()?;
     flow.expect_probe()?;
     flow.expect_rst()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         ESTABLISHED_TO_THE_END,
         &json!({"verdict": "keepalive_timeout", "peer_fin": false}),
     )
@@ -61,9 +60,8 @@ fn user_timeout(stage: &Stage) -> Check {
     socket.set_tcp_user_timeout(Some(Duration::from_millis(500)))?;
     socket.write_all(b"hello?")?;
     flow.expect_data(b"hello?")?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         ESTABLISHED_TO_THE_END,
         &json!({"verdict": "retransmission_timeout", "bytes_sent": 6}),
     )
@@ -75,9 +73,8 @@ fn retransmission_timeout(stage: &Stage) -> Check {
     socket.write_all(b"hello?")?;
     flow.expect_data(b"hello?")?;
     flow.expect_retransmit()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         ESTABLISHED_TO_THE_END,
         &json!({"verdict": "retransmission_timeout", "bytes_sent": 6}),
     )
@@ -113,9 +110,8 @@ fn zero_window_timeout(stage: &Stage) -> Check {
     stage.sysctl("tcp_retries2", "2")?;
     let (_socket, mut flow) = stuck(stage, b"when you are ready")?;
     flow.expect_probe()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         ESTABLISHED_TO_THE_END,
         &json!({"verdict": "zero_window_timeout", "bytes_received": 4}),
     )
@@ -125,9 +121,8 @@ fn zero_window_user_timeout(stage: &Stage) -> Check {
     let (socket, mut flow) = stuck(stage, b"when you are ready")?;
     socket.set_tcp_user_timeout(Some(Duration::from_millis(500)))?;
     flow.expect_probe()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         ESTABLISHED_TO_THE_END,
         &json!({"verdict": "zero_window_timeout", "bytes_received": 4}),
     )
@@ -139,9 +134,8 @@ fn fin_never_acknowledged(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.expect_retransmit()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE",
         &json!({"verdict": "retransmission_timeout", "closed_by": "local", "peer_fin": false}),
     )
@@ -155,9 +149,8 @@ fn fin_never_acknowledged_in_last_ack(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.expect_retransmit()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE",
         &json!({"verdict": "retransmission_timeout", "closed_by": "remote", "peer_fin": true}),
     )
@@ -171,9 +164,8 @@ fn fin_never_acknowledged_in_closing(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let [life] = stage.lives()?;
     timed_out(
-        &life,
+        stage,
         "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE",
         &json!({
             "verdict": "retransmission_timeout", "closed_by": "simultaneous", "peer_fin": true,

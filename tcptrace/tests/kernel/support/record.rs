@@ -160,10 +160,11 @@ pub(crate) fn between(
     Ok(())
 }
 
-/// A path through the states: `["CLOSE", "SYN_SENT", …]` as `FROM→TO`.
-pub(crate) fn path(states: &[&str]) -> Vec<String> {
-    states
-        .windows(2)
+/// A path through the states: `"CLOSE SYN_SENT …"` as `FROM→TO`.
+pub(crate) fn path(states: &str) -> Vec<String> {
+    let states: Vec<_> = states.split_whitespace().collect();
+    let pairs = states.windows(2);
+    pairs
         .map(|pair| format!("{}→{}", pair[0], pair[1]))
         .collect()
 }
