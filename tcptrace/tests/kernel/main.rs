@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     }
     support::surroundings::complete();
     let mut arguments = Arguments::from_args();
+    let scenarios = scenarios::run(&arguments);
     // They load a small machine, and a tail that is starved of time is no finding.
     arguments.test_threads.get_or_insert(1);
     let tests = [
@@ -59,10 +60,13 @@ fn main() -> ExitCode {
         programs::tests(),
         rate::tests(),
         resync::tests(),
-        scenarios::tests(),
         sock_diag::tests(),
         terminal::tests(),
         whose::tests(),
     ];
-    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit_code()
+    let others = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    match scenarios.has_failed() {
+        true => scenarios.exit_code(),
+        false => others.exit_code(),
+    }
 }

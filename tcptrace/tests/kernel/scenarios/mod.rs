@@ -26,18 +26,17 @@ mod suite;
 mod timeouts;
 mod watch;
 
-use std::sync::Arc;
-
-use libtest_mimic::Trial;
+use libtest_mimic::{Arguments, Conclusion, Trial};
 
 pub(crate) use self::suite::RECORD_DIRECTORY;
-use self::suite::Suite;
 use crate::support::trial;
 
-/// The tests.
-pub(crate) fn tests() -> Vec<Trial> {
-    let suite = Arc::new(Suite::default());
-    [
+/// Scenarios played at once, for each processor: most of their time is the kernel's timers.
+const PLAYERS: usize = 2;
+
+/// Plays those that are asked for, several at once.
+pub(crate) fn run(arguments: &Arguments) -> Conclusion {
+    let all = [
         active_opens::SCENARIOS,
         passive_opens::SCENARIOS,
         crossed_opens::SCENARIOS,
@@ -51,12 +50,16 @@ pub(crate) fn tests() -> Vec<Trial> {
         listeners::SCENARIOS,
         owners::SCENARIOS,
         odd_sockets::SCENARIOS,
-    ]
-    .into_iter()
-    .flatten()
-    .map(|scenario| {
-        let part = suite.enlist(*scenario);
-        trial("scenarios", scenario.name, move || part.outcome())
-    })
-    .collect()
+    ];
+    let trials: Vec<Trial> = all
+        .into_iter()
+        .flatten()
+        .map(|scenario| trial("scenarios", scenario.name, || scenario.play_until_seen()))
+        .collect();
+    let mut arguments = arguments.clone();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(PLAYERS * processors);
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    suite::end();
+    conclusion
 }

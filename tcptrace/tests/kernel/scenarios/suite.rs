@@ -1,33 +1,21 @@
-//! Plays the scenarios, several at once: most of their time is the kernel's timers.
-//!
-//! Each is a test of its own to the harness, which runs one test after the other. When the first
-//! one is asked for, all that the harness did not filter out begin; each test then waits for its
-//! own outcome.
+//! What all scenarios share: the tail that sees them, and how one is played.
 
 use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::{
     recording::{Lost, Recorder},
     stage::Stage,
     watch::Observatory,
 };
-use crate::support::{Check, Ignored, ignored, namespace::Namespace};
+use crate::support::{Check, Ignored, namespace::Namespace};
 
-/// Scenarios played at once, for each processor.
-const PLAYERS: usize = 2;
-/// Namespaces for playing again: a scenario may be played as often as there are any.
-const SPARES: usize = 40;
+/// A scenario may be played as often as that.
+const TRIES: usize = 10;
 /// Set to a directory: each scenario's stream of events is stored there.
 pub(crate) const RECORD_DIRECTORY: &str = "TCPTRACE_RECORD_DIR";
 /// What the process is called meanwhile, in records and in streams.
@@ -51,226 +39,89 @@ macro_rules! scenarios {
 }
 pub(super) use scenarios;
 
-/// All scenarios of a run.
-#[derive(Default)]
-pub(super) struct Suite {
-    parts: Mutex<Vec<State>>,
-    // After the players, who use it.
-    crew: Mutex<Option<Crew>>,
-}
-
-/// What is with one scenario.
-enum State {
-    /// The harness may yet ask for it.
-    Listed(Scenario),
-    /// It is being played.
-    Playing(Receiver<Check>),
-    /// Nobody will ask for it (any more).
-    Over,
-}
-
-/// Who plays, and what they share.
-struct Crew {
-    players: Vec<JoinHandle<()>>,
-    // Ends after the players.
-    shared: Arc<Shared>,
-}
+/// What the scenarios share: made for the first one, and given up after the last.
+static SHARED: Mutex<Option<Result<Arc<Shared>, String>>> = Mutex::new(None);
 
 struct Shared {
     observatory: Observatory,
     recorder: Option<Recorder>,
-    spares: Mutex<Vec<Namespace>>,
-    queue: Mutex<VecDeque<Job>>,
+    /// They stay until the end: the number of one that is gone would be given to another.
+    namespaces: Mutex<Vec<Namespace>>,
 }
 
-struct Job {
-    scenario: Scenario,
-    namespace: Namespace,
-    outcome: Sender<Check>,
-}
-
-/// One scenario's place in the run. Dropping it without playing says that it is not wanted.
-pub(super) struct Part {
-    suite: Arc<Suite>,
-    index: usize,
-}
-
-impl Suite {
-    /// Takes a scenario in.
-    pub(super) fn enlist(self: &Arc<Self>, scenario: Scenario) -> Part {
-        let mut parts = lock(&self.parts);
-        parts.push(State::Listed(scenario));
-        Part {
-            suite: Arc::clone(self),
-            index: parts.len() - 1,
-        }
-    }
-
-    /// Begins with everything that is still listed.
-    fn start(&self) {
-        let mut parts = lock(&self.parts);
-        let mut jobs = VecDeque::new();
-        let mut outcomes = Vec::new();
-        for state in parts.iter_mut() {
-            if let State::Listed(scenario) = *state {
-                let (outcome, receiver) = channel();
-                outcomes.push(outcome.clone());
-                jobs.push_back((scenario, outcome));
-                *state = State::Playing(receiver);
-            }
-        }
-        if jobs.is_empty() {
-            return;
-        }
-        match Crew::start(jobs) {
-            Ok(crew) => *lock(&self.crew) = Some(crew),
-            Err(error) => {
-                for outcome in outcomes {
-                    // Whoever does not listen does not want to know.
-                    drop(outcome.send(Err(again(&error))));
-                }
-            }
-        }
-    }
-}
-
-impl Part {
-    /// The scenario's outcome.
-    pub(super) fn outcome(self) -> Check {
-        if matches!(lock(&self.suite.parts)[self.index], State::Listed(_)) {
-            self.suite.start();
-        }
-        let state = std::mem::replace(&mut lock(&self.suite.parts)[self.index], State::Over);
-        match state {
-            State::Playing(receiver) => receiver.recv().context("its player is gone")?,
-            State::Listed(_) | State::Over => Err(anyhow!("it is not being played")),
-        }
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        lock(&self.suite.parts)[self.index] = State::Over;
-    }
-}
-
-impl Crew {
-    fn start(jobs: VecDeque<(Scenario, Sender<Check>)>) -> anyhow::Result<Self> {
+impl Shared {
+    fn start() -> anyhow::Result<Arc<Self>> {
         std::fs::write("/proc/self/comm", COMM).context("taking a name")?;
-        let mut namespaces = (0..jobs.len() + SPARES)
-            .map(|_| Namespace::new())
-            .collect::<anyhow::Result<Vec<_>>>()?;
         let recorder = std::env::var_os(RECORD_DIRECTORY)
             .map(|directory| Recorder::start(&PathBuf::from(directory)))
             .transpose()
             .context("recording")?;
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let count = jobs.len().min(PLAYERS * processors);
-        let observatory = Observatory::start(&namespaces)?;
-        let spares = namespaces.split_off(jobs.len());
-        let shared = Arc::new(Shared {
-            observatory,
+        let lobby = Namespace::new()?;
+        Ok(Arc::new(Self {
+            observatory: Observatory::start(&lobby)?,
             recorder,
-            spares: Mutex::new(spares),
-            queue: Mutex::new(
-                jobs.into_iter()
-                    .zip(namespaces)
-                    .map(|((scenario, outcome), namespace)| Job {
-                        scenario,
-                        namespace,
-                        outcome,
-                    })
-                    .collect(),
-            ),
-        });
-        let player = |_| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.play_all())
-        };
-        Ok(Self {
-            players: (0..count).map(player).collect(),
-            shared,
-        })
+            namespaces: Mutex::new(vec![lobby]),
+        }))
+    }
+
+    /// A namespace for one scenario.
+    fn namespace(&self) -> anyhow::Result<Namespace> {
+        let new = Namespace::new()?;
+        let mut all = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.push(new.clone());
+        Ok(new)
+    }
+
+    fn get() -> anyhow::Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || Self::start().map_err(|error| format!("{error:#}"));
+        let shared = shared.get_or_insert_with(start);
+        shared.clone().map_err(anyhow::Error::msg)
     }
 }
 
-impl Drop for Crew {
-    fn drop(&mut self) {
-        // Nobody waits for what has not begun yet.
-        lock(&self.shared.queue).clear();
-        for player in self.players.drain(..) {
-            // A player that panicked was missed by whoever waited for the outcome.
-            drop(player.join());
-        }
-    }
+/// After the last scenario.
+pub(super) fn end() {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-impl Shared {
-    fn play_all(&self) {
-        loop {
-            let job = lock(&self.queue).pop_front();
-            let Some(job) = job else {
-                return;
-            };
-            let played = catch_unwind(AssertUnwindSafe(|| self.play_until_seen(&job)));
-            let outcome = played.unwrap_or_else(|_| Err(anyhow!("it panicked")));
-            // Whoever does not listen does not want to know.
-            drop(job.outcome.send(outcome));
-        }
-    }
-
-    /// Plays a scenario, and again when it failed and events were lost meanwhile: the kernel skips
-    /// a run of a program that it interrupted on the same CPU, and a busy host fills the ring.
-    fn play_until_seen(&self, job: &Job) -> Check {
-        let mut namespace = job.namespace.clone();
-        loop {
-            let losses = self.observatory.losses();
-            let outcome = self.play(job.scenario, &namespace);
-            let Err(error) = outcome else {
+impl Scenario {
+    /// Plays it, and again when it failed and events were lost meanwhile: the kernel skips a run of
+    /// a program that it interrupted on the same CPU, and a busy host fills the ring.
+    pub(super) fn play_until_seen(self) -> Check {
+        let shared = Shared::get()?;
+        let observatory = &shared.observatory;
+        for _ in 1..TRIES {
+            let namespace = shared.namespace()?;
+            let losses = observatory.losses();
+            let Err(error) = self.play_once(&shared, &namespace) else {
                 return Ok(());
             };
             if error.is::<Ignored>() {
                 return Err(error);
             }
             // What was lost is said after what was not.
-            drop(self.observatory.watch(&namespace).settled());
-            if self.observatory.losses() == losses && !error.is::<Lost>() {
+            drop(observatory.watch(&namespace).settled());
+            if observatory.losses() == losses && !error.is::<Lost>() {
                 return Err(error);
             }
-            let Some(spare) = lock(&self.spares).pop() else {
-                return Err(error);
-            };
-            let name = job.scenario.name;
+            let name = self.name;
             eprintln!("{name} is played once more, for events were lost during it");
-            namespace = spare;
+        }
+        self.play_once(&shared, &shared.namespace()?)
+    }
+
+    fn play_once(self, shared: &Shared, namespace: &Namespace) -> Check {
+        let watch = shared.observatory.watch(namespace);
+        let recorder = shared.recorder.as_ref();
+        let recording = recorder.map(|recorder| recorder.begin(namespace));
+        (self.play)(&Stage::new(namespace.clone(), watch)?)?;
+        match recording {
+            Some(recording) => recording.store(self.name).context("storing its stream"),
+            None => Ok(()),
         }
     }
-
-    fn play(&self, scenario: Scenario, namespace: &Namespace) -> Check {
-        let watch = self.observatory.watch(namespace);
-        let recording = self
-            .recorder
-            .as_ref()
-            .map(|recorder| recorder.begin(namespace));
-        let stage = Stage::new(namespace.clone(), watch)?;
-        (scenario.play)(&stage)?;
-        if let Some(recording) = recording {
-            recording
-                .store(scenario.name)
-                .context("storing its stream")?;
-        }
-        Ok(())
-    }
-}
-
-/// The same error once more.
-fn again(error: &anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Ignored>() {
-        Some(Ignored(why)) => ignored(why),
-        None => anyhow!("{error:#}"),
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! One tail that sees every scenario's namespace, and each scenario's share of what it says.
+//! One tail that sees every namespace, and each scenario's share of what it says.
 //!
 //! A tail for each scenario would spend most of the suite's time on loading programs.
 
@@ -31,19 +31,11 @@ const SIDES: usize = 2;
 pub(super) struct Observatory(Arc<Mutex<Option<Tail>>>);
 
 impl Observatory {
-    /// Starts a tail of these namespaces and waits until it sees them.
-    pub(super) fn start(namespaces: &[Namespace]) -> anyhow::Result<Self> {
-        // Nothing happens in it but what tells that the tail is attached.
-        let lobby = Namespace::new()?;
-        let inodes: Vec<_> = namespaces
-            .iter()
-            .chain([&lobby])
-            .map(|namespace| namespace.inode().to_string())
-            .collect();
+    /// Starts a tail of all namespaces and waits until it sees what happens in this one.
+    pub(super) fn start(lobby: &Namespace) -> anyhow::Result<Self> {
         let mut command = tcptrace(&["tail", "--ring-size", RING_SIZE, "--format", "json"]);
         command.args(["--show", "transitions,handshakes,connections,releases"]);
-        command.args(["--netns", &inodes.join(",")]);
-        let tail = Tail::start_as(&lobby, &mut command)?;
+        let tail = Tail::start_as(lobby, &mut command)?;
         Ok(Self(Arc::new(Mutex::new(Some(tail)))))
     }
 
