@@ -16,6 +16,7 @@ use std::{
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
+use similar::{ChangeTag, TextDiff};
 use tcptrace::{
     clock::{ClockReading, WallClock},
     feed::decode::decode,
@@ -24,18 +25,24 @@ use tcptrace::{
         write_loss, write_start, write_time,
     },
     host::Host,
-    record::{Record, Recorder},
+    record::Recorder,
     render::Renderer,
     tracer::{
         Consumer,
         replay::{Replay, sources},
     },
     tracker::{Item, LossPlace, Tracker, TrackerConfig, Update},
+    view::{Shown, View, filter::Filter},
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";
-/// Differences shown of one stream; the rest follows from them more often than not.
-const SHOWN: usize = 10;
+/// Every record.
+const ALL: Shown = Shown {
+    transitions: true,
+    handshakes: true,
+    connections: true,
+    releases: true,
+};
 
 /// Every stream there is, by kernel and scenario.
 fn streams() -> Vec<PathBuf> {
@@ -63,61 +70,14 @@ fn name(path: &Path) -> String {
     format!("{}/{}", parts[1].display(), parts[0].display())
 }
 
-/// Writes every record as a line of JSON, as `--format json` does.
-struct Lines {
-    recorder: Recorder,
-    renderer: Renderer,
-    now_ns: u64,
-    out: Vec<u8>,
-    /// The same as CSV.
-    csv: Vec<u8>,
-}
+/// Keeps every update.
+struct Updates(Vec<Update>);
 
-impl Lines {
-    fn put(&mut self, record: &Record) {
-        self.renderer.record(record, &mut self.out);
-        Renderer::Csv { terminal: false }.record(record, &mut self.csv);
-    }
-}
-
-impl Consumer for Lines {
-    fn begin_batch(&mut self, now: ClockReading) {
-        self.now_ns = now.monotonic_ns;
-        self.recorder.learn_clock(now);
-    }
+impl Consumer for Updates {
+    fn begin_batch(&mut self, _: ClockReading) {}
 
     fn update(&mut self, update: &Update) {
-        let recorder = &self.recorder;
-        let record = match update {
-            Update::Transition {
-                connection,
-                from,
-                to,
-                time,
-                in_state_ns,
-            } => recorder.transition(connection, (*from, *to), *time, *in_state_ns),
-            Update::Stray {
-                connection,
-                from,
-                to,
-                time,
-            } => recorder.transition(connection, (*from, *to), *time, None),
-            Update::Established(connection) => recorder.handshake(connection),
-            Update::Ended(ended) => recorder.connection(ended),
-            Update::Listener {
-                listener,
-                began,
-                time,
-            } => recorder.listener(listener, *began, *time),
-            Update::Lost { events, place } => recorder.loss(*events, *place, self.now_ns),
-            Update::Released(release) => recorder.release(release),
-            Update::Entered(_)
-            | Update::Accepted(_)
-            | Update::Evicted(_)
-            | Update::Reset { .. }
-            | Update::SynackRetransmit(_) => return,
-        };
-        self.put(&record);
+        self.0.push(update.clone());
     }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
@@ -125,53 +85,51 @@ impl Consumer for Lines {
     }
 }
 
-/// What is said of a stream, and what is wrong with it.
-fn replay(stream: &[u8]) -> (String, Result<(), FormatError>) {
-    let (lines, outcome) = replay_lines(stream);
-    (
-        lines.map_or(String::new(), |lines| {
-            String::from_utf8(lines.out).expect("UTF-8")
-        }),
-        outcome,
-    )
+/// What becomes of a stream, and what is wrong with it.
+fn replay(stream: &[u8]) -> (Vec<Update>, Result<(), FormatError>) {
+    let mut updates = Updates(Vec::new());
+    let outcome = Replay::open(stream).and_then(|(mut replay, header)| {
+        let mut tracker = Tracker::new(TrackerConfig {
+            sources: sources(&header),
+            ..TrackerConfig::default()
+        });
+        replay.play(&mut tracker, &mut updates)
+    });
+    (updates.0, outcome)
 }
 
-fn replay_lines(stream: &[u8]) -> (Option<Lines>, Result<(), FormatError>) {
-    let (mut replay, header) = match Replay::open(stream) {
-        Ok(opened) => opened,
-        Err(error) => return (None, Err(error)),
-    };
-    let mut tracker = Tracker::new(TrackerConfig {
-        sources: sources(&header),
-        ..TrackerConfig::default()
-    });
+/// The records of a whole stream, as JSON and as CSV, in the order in which they become known.
+fn records(path: &Path) -> [String; 2] {
+    let stream = fs::read(path).expect("a stream");
+    let (replay, header) = Replay::open(&stream[..]).expect("a stream");
     let host = Host {
         name: header.host,
         boot_id: header.boot_id,
         run: header.run,
     };
-    let mut lines = Lines {
-        recorder: Recorder::new(&host, WallClock::new(replay.clock()), header.reset_reasons),
-        renderer: Renderer::Json,
-        now_ns: 0,
-        out: Vec::new(),
-        csv: Vec::new(),
-    };
-    let outcome = replay.play(&mut tracker, &mut lines);
-    (Some(lines), outcome)
-}
-
-fn replay_whole(path: &Path) -> String {
-    let (said, outcome) = replay(&fs::read(path).expect("a stream"));
+    let recorder = Recorder::new(&host, WallClock::new(replay.clock()), header.reset_reasons);
+    let mut view = View::new(Filter::default(), ALL);
+    let (updates, outcome) = self::replay(&stream);
     outcome.unwrap_or_else(|error| panic!("{}: {error}", name(path)));
-    said
+    let mut out = [Vec::new(), Vec::new()];
+    let mut renderers = [Renderer::Json, Renderer::Csv { terminal: false }];
+    renderers[1].begin(&mut out[1]);
+    for update in updates {
+        view.take(&update, &recorder);
+        while let Some(record) = view.next_row(u64::MAX) {
+            for (renderer, out) in renderers.iter_mut().zip(&mut out) {
+                renderer.record(&record, out);
+            }
+        }
+    }
+    out.map(|out| String::from_utf8(out).expect("UTF-8"))
 }
 
 #[test]
 fn every_stream_says_what_it_said() {
     let mut different = String::new();
     for path in streams() {
-        let said = replay_whole(&path);
+        let [said, _] = records(&path);
         let golden = path.with_extension("jsonl");
         if std::env::var_os(BLESS).is_some_and(|bless| bless == "1") {
             fs::write(&golden, said).expect("the golden file can be written");
@@ -179,9 +137,12 @@ fn every_stream_says_what_it_said() {
         }
         let expected = fs::read_to_string(&golden)
             .unwrap_or_else(|error| panic!("{}: {error}", golden.display()));
-        if said != expected {
-            let differences = differences(&expected, &said);
-            writeln!(different, "{}:\n{differences}", name(&path)).expect("memory");
+        let diff = TextDiff::from_lines(&expected, &said);
+        for change in diff
+            .iter_all_changes()
+            .filter(|it| it.tag() != ChangeTag::Equal)
+        {
+            write!(different, "{} {}{change}", name(&path), change.tag()).expect("memory");
         }
     }
     for golden in files_with_extension("jsonl") {
@@ -214,14 +175,14 @@ fn the_command_says_the_same_of_a_stream_of_each_kernel() {
             .expect("the command can be run");
         assert!(output.status.success(), "{}: {output:?}", name(path));
         let said = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-        assert_eq!(said, replay_whole(path), "{}", name(path));
+        assert_eq!(said, records(path)[0], "{}", name(path));
     }
 }
 
 #[test]
 fn no_stream_tells_where_it_was_recorded() {
     for path in streams() {
-        for line in replay_whole(&path).lines() {
+        for line in records(&path)[0].lines() {
             let record: Map<String, Value> = serde_json::from_str(line).expect("JSON");
             assert_eq!(record["host"], "host", "{}", name(&path));
             assert_eq!(record["boot_id"], "boot", "{}", name(&path));
@@ -247,7 +208,7 @@ fn a_stream_that_is_cut_anywhere_is_an_error_and_says_no_more() {
     for length in 0..stream.len() {
         let (said, outcome) = replay(&stream[..length]);
         assert!(
-            said.lines().count() <= whole.lines().count(),
+            said.len() <= whole.len(),
             "{length} bytes say more than all"
         );
         assert!(outcome.is_err(), "{length} bytes are taken for all");
@@ -256,15 +217,10 @@ fn a_stream_that_is_cut_anywhere_is_an_error_and_says_no_more() {
 
 #[test]
 fn a_record_has_the_same_fields_in_csv_as_in_json() {
-    let mut head = Vec::new();
-    Renderer::Csv { terminal: false }.begin(&mut head);
     for path in streams() {
-        let (lines, _) = replay_lines(&fs::read(&path).expect("a stream"));
-        let lines = lines.expect("a stream");
-        let csv = [&head[..], &lines.csv].concat();
-        let mut csv = csv::Reader::from_reader(&csv[..]);
+        let [json, csv] = records(&path);
+        let mut csv = csv::Reader::from_reader(csv.as_bytes());
         let columns = csv.headers().expect("a header").clone();
-        let json = String::from_utf8(lines.out).expect("UTF-8");
         for (json, row) in json
             .lines()
             .zip(csv.records().map(|row| row.expect("a row")))
@@ -356,90 +312,8 @@ proptest! {
         write_end(u64::MAX, &mut file);
         said.extend(live.finish());
 
-        let mut heard = Updates(Vec::new());
-        let (mut replay, header) = Replay::open(&file[..]).expect("a header");
-        let config = TrackerConfig { sources: sources(&header), ..config };
-        replay.play(&mut Tracker::new(config), &mut heard).expect("a whole file");
-        prop_assert_eq!(format!("{:#?}", heard.0), format!("{said:#?}"));
+        let (heard, outcome) = replay(&file);
+        outcome.expect("a whole file");
+        prop_assert_eq!(format!("{heard:#?}"), format!("{said:#?}"));
     }
-}
-
-/// Keeps every update.
-struct Updates(Vec<Update>);
-
-impl Consumer for Updates {
-    fn begin_batch(&mut self, _: ClockReading) {}
-
-    fn update(&mut self, update: &Update) {
-        self.0.push(update.clone());
-    }
-
-    fn end_batch(&mut self) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
-
-/// For people: which lines are others, and in which of their fields.
-fn differences(expected: &str, said: &str) -> String {
-    let (expected, said): (Vec<_>, Vec<_>) = (expected.lines().collect(), said.lines().collect());
-    let mut text = String::new();
-    let mut count = 0;
-    for number in 0..expected.len().max(said.len()) {
-        let (was, is) = (expected.get(number), said.get(number));
-        if was == is {
-            continue;
-        }
-        count += 1;
-        if count > SHOWN {
-            text.push_str("  and more\n");
-            break;
-        }
-        let difference = match (was, is) {
-            (Some(was), Some(is)) => fields(was, is),
-            (Some(was), None) => format!("is gone: {was}"),
-            (None, Some(is)) => format!("is new: {is}"),
-            (None, None) => continue,
-        };
-        writeln!(text, "  line {}: {difference}", number + 1).expect("memory");
-    }
-    text
-}
-
-/// The fields in which two records differ; the records, when they tell of different things.
-fn fields(was: &str, is: &str) -> String {
-    let parse = |line| serde_json::from_str::<Map<String, Value>>(line).unwrap_or_default();
-    let (old, new) = (parse(was), parse(is));
-    if ["type", "id"]
-        .iter()
-        .any(|key| old.get(*key) != new.get(*key))
-    {
-        return format!("\n    was {was}\n    is  {is}");
-    }
-    let mut keys: Vec<_> = old.keys().chain(new.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    let show = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
-    keys.into_iter()
-        .filter(|key| old.get(*key) != new.get(*key))
-        .map(|key| {
-            format!(
-                "{key} was {}, is {}",
-                show(old.get(key)),
-                show(new.get(key))
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-#[test]
-fn a_difference_is_told_by_its_fields() {
-    let was =
-        "{\"type\":\"connection\",\"id\":\"run-1\",\"verdict\":\"refused\",\"errno\":\"E\"}\n";
-    let is = "{\"type\":\"connection\",\"id\":\"run-1\",\"verdict\":\"unknown\"}\nmore\n";
-    assert_eq!(
-        differences(was, is),
-        "  line 1: errno was \"E\", is absent; verdict was \"refused\", is \"unknown\"\n  \
-         line 2: is new: more\n"
-    );
 }
