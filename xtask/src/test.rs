@@ -3,11 +3,12 @@
 //! What a test needs and cannot have makes that test skip itself, with a reason; this command shows
 //! the reasons.
 
-mod tools;
-
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead as _, BufReader, IsTerminal as _, Write as _, pipe, stdout},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -15,7 +16,8 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 
 use crate::{
-    command::{cargo, is_root},
+    apt,
+    command::{cargo, exists, is_root},
     report::{Outcome, Report},
     vm::{self, Series},
     workspace::Workspace,
@@ -41,10 +43,8 @@ pub(crate) struct Arguments {
 /// Runs all tests. The last line that is printed counts them.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     if arguments.install {
-        tools::install(workspace)?;
+        install(workspace)?;
     }
-    tools::report_missing(workspace);
-
     let mut report = Report::default();
     let object = crate::ebpf::verify::hashes(workspace);
     let outcome = object.map_or_else(
@@ -55,11 +55,52 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     cargo_test(workspace, &arguments.harness, &mut report)?;
     other_kernels(workspace, arguments, &mut report);
 
-    println!("\n{report}\n{}\n{}", place(), report.counts());
+    println!("\n{report}\n{}", place());
+    if !arguments.install && report.counts().skipped > 0 {
+        println!("cargo xtask test --install gets what tests need and this machine lacks.");
+    }
+    println!("{}", report.counts());
     Ok(match report.counts().failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Installs what tests need. Where virtual machines cannot be run, this says why, and the tests in
+/// them are skipped.
+fn install(workspace: &Workspace) -> Result<()> {
+    if let Err(error) = vm::install(workspace) {
+        eprintln!("warning: {error:#}");
+    }
+    let directory = tools(workspace);
+    let lacks_curl = !exists("curl");
+    let lacks_promtool = !exists("promtool") && !directory.join("promtool").is_file();
+    if lacks_curl || lacks_promtool {
+        apt::update()?;
+    }
+    if lacks_curl {
+        apt::install(&["curl"])?;
+    }
+    if lacks_promtool {
+        // The package would start a server.
+        apt::make_directory(&directory)?;
+        apt::extract("prometheus", "usr/bin/promtool", &directory)?;
+    }
+    Ok(())
+}
+
+/// Where programs are put that were taken out of their packages.
+fn tools(workspace: &Workspace) -> PathBuf {
+    workspace.tools().join("bin")
+}
+
+/// The search path for tests.
+fn search_path(workspace: &Workspace) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = [tools(workspace)]
+        .into_iter()
+        .chain(env::split_paths(&path));
+    env::join_paths(path).context("the checkout lies at a path with a colon in it")
 }
 
 /// Runs `cargo test`, showing all that it prints and taking notes.
@@ -71,7 +112,7 @@ fn cargo_test(workspace: &Workspace, harness: &[String], report: &mut Report) ->
         .args(["test", "--no-fail-fast", "--"])
         .args(harness)
         .current_dir(workspace.root())
-        .env("PATH", tools::search_path(workspace)?)
+        .env("PATH", search_path(workspace)?)
         .stdout(writer.try_clone().context("cannot share the pipe")?)
         .stderr(writer);
     if env::var_os("CARGO_TERM_COLOR").is_none() && stdout().is_terminal() {

@@ -1,12 +1,10 @@
-//! Filters on the real thing. Each tail's filter lets the sentinels through as well.
-
-use std::net::SocketAddr;
+//! Filters on the real thing. Each lets the sentinels through as well, which are at port 1.
 
 use anyhow::ensure;
 use serde_json::json;
 
 use crate::support::{
-    Check, ignored,
+    Check,
     namespace::Namespace,
     puppet::Puppet,
     record::{Record, Records},
@@ -30,45 +28,46 @@ tests![
     several_filters_must_all_pass,
 ];
 
+/// Two services, on two networks.
+const FIRST: &str = "127.5.0.1:8001";
+const SECOND: &str = "127.6.0.1:8002";
+
+/// Who is shown: a role, and the service's port.
+type Side = (&'static str, u64);
+const ACTIVE_1: Side = ("active", 8001);
+const PASSIVE_1: Side = ("passive", 8001);
+const ACTIVE_2: Side = ("active", 8002);
+const PASSIVE_2: Side = ("passive", 8002);
+
 /// Opens and closes a connection to each address, the client's side first.
-fn visit(namespace: &Namespace, listen: &[&str]) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut addresses = Vec::new();
+fn visit(namespace: &Namespace, listen: &[&str]) -> Check {
     for address in listen {
-        let (listener, address) = namespace.listen(address)?;
-        let (client, server) = namespace.pair(&listener)?;
-        drop(client);
-        drop(server);
-        addresses.push(address);
+        let (listener, _) = namespace.listen(address)?;
+        drop(namespace.pair(&listener)?);
     }
-    Ok(addresses)
+    Ok(())
 }
 
-/// The connections shown: role and the service's port.
-fn services(records: &Records) -> Vec<(String, u64)> {
-    let mut services: Vec<_> = records
-        .of("connection")
-        .into_iter()
-        .filter_map(|record| {
-            let role = record.text("role")?;
-            let port = match role {
-                "passive" => record.number("local_port"),
-                _ => record.number("remote_port"),
-            };
-            Some((role.to_owned(), port?))
-        })
-        .collect();
-    services.sort();
-    services
+/// With these filters, and connections to these services, just these sides are shown.
+fn only(filters: &[&str], services: &[&str], expected: &[Side]) -> Check {
+    let namespace = Namespace::new()?;
+    let tail = Tail::start(&namespace, filters)?;
+    visit(&namespace, services)?;
+    let records = tail.finish_after(expected.len())?;
+    must_show(&records, expected)
 }
 
-fn both_sides(port: u16) -> Vec<(String, u64)> {
-    ["active", "passive"]
-        .map(|role| (role.to_owned(), port.into()))
-        .into()
-}
-
-fn must_show(records: &Records, expected: &[(String, u64)]) -> Check {
-    let shown = services(records);
+fn must_show(records: &Records, expected: &[Side]) -> Check {
+    let mut shown = Vec::new();
+    for record in records.of("connection") {
+        let role = record.text("role").unwrap_or_default();
+        let port = match role {
+            "passive" => record.number("local_port"),
+            _ => record.number("remote_port"),
+        };
+        shown.push((role, port.unwrap_or_default()));
+    }
+    shown.sort_unstable();
     ensure!(shown == expected, "shown: {shown:?}, meant: {expected:?}");
     Ok(())
 }
@@ -106,90 +105,53 @@ fn a_local_port_shows_the_first_transition_too() -> Check {
 }
 
 fn a_remote_port_shows_the_side_that_connects() -> Check {
-    let namespace = Namespace::new()?;
-    let ports = [namespace.free_port()?, namespace.free_port()?];
-    let filter = format!("{},{}", ports[0], sentinel::PORT);
-    let tail = Tail::start(&namespace, &["--remote-port", &filter])?;
-    visit_ports(&namespace, &ports)?;
-    let records = tail.finish_after(1)?;
-    must_show(&records, &both_sides(ports[0])[..1])
+    only(&["--remote-port", "8001,1"], &[FIRST, SECOND], &[ACTIVE_1])
 }
 
 fn a_port_shows_both_sides() -> Check {
-    let namespace = Namespace::new()?;
-    let ports = [namespace.free_port()?, namespace.free_port()?];
-    let filter = format!("{},{}", ports[1], sentinel::PORT);
-    let tail = Tail::start(&namespace, &["--port", &filter])?;
-    visit_ports(&namespace, &ports)?;
-    let records = tail.finish_after(2)?;
-    must_show(&records, &both_sides(ports[1]))
+    only(
+        &["--port", "8002,1"],
+        &[FIRST, SECOND],
+        &[ACTIVE_2, PASSIVE_2],
+    )
 }
 
 fn a_port_with_an_exclamation_mark_is_left_out() -> Check {
-    let namespace = Namespace::new()?;
-    let ports = [namespace.free_port()?, namespace.free_port()?];
-    let filter = format!("!{}", ports[0]);
-    let tail = Tail::start(&namespace, &["--port", &filter])?;
-    visit_ports(&namespace, &ports)?;
-    let records = tail.finish_after(2)?;
-    must_show(&records, &both_sides(ports[1]))
-}
-
-fn visit_ports(namespace: &Namespace, ports: &[u16]) -> Check {
-    for port in ports {
-        visit(namespace, &[&format!("127.0.0.1:{port}")])?;
-    }
-    Ok(())
+    only(
+        &["--port", "!8001"],
+        &[FIRST, SECOND],
+        &[ACTIVE_2, PASSIVE_2],
+    )
 }
 
 fn a_network_is_either_address() -> Check {
-    let namespace = Namespace::new()?;
-    let filter = format!("127.5.0.0/16,{},::1", sentinel::NET);
-    let tail = Tail::start(&namespace, &["--cidr", &filter])?;
-    let visited = visit(&namespace, &["127.6.0.1:0", "127.5.0.1:0"])?;
-    let records = tail.finish_after(2)?;
-    must_show(&records, &both_sides(visited[1].port()))
+    let networks = format!("127.5.0.0/16,{},::1", sentinel::NET);
+    only(
+        &["--cidr", &networks],
+        &[FIRST, SECOND],
+        &[ACTIVE_1, PASSIVE_1],
+    )
 }
 
 fn a_network_with_an_exclamation_mark_is_left_out() -> Check {
-    let namespace = Namespace::new()?;
-    let tail = Tail::start(&namespace, &["--cidr", "!127.6.0.1"])?;
-    let visited = visit(&namespace, &["127.6.0.1:0", "127.5.0.1:0"])?;
-    let records = tail.finish_after(2)?;
-    must_show(&records, &both_sides(visited[1].port()))
+    only(
+        &["--cidr", "!127.6.0.1"],
+        &[FIRST, SECOND],
+        &[ACTIVE_1, PASSIVE_1],
+    )
 }
 
 fn the_families_are_told_apart() -> Check {
-    let namespace = Namespace::new()?;
-    if !namespace.sentinel().has_ipv6() {
-        return Err(ignored("no IPv6 here"));
-    }
-    for (flag, shown) in [("-4", [0, 2].as_slice()), ("-6", &[1])] {
-        let tail = Tail::start(&namespace, &[flag])?;
-        let visited = visit(
-            &namespace,
-            &["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"],
-        )?;
-        let records = tail.finish_after(2 * shown.len())?;
-        let mut expected: Vec<_> = shown
-            .iter()
-            .flat_map(|&index| both_sides(visited[index].port()))
-            .collect();
-        expected.sort();
-        must_show(&records, &expected)?;
-    }
-    Ok(())
+    let all = [FIRST, "[::1]:8002", "[::ffff:127.0.0.1]:8003"];
+    let mapped = [("active", 8003), ("passive", 8003)];
+    let v4 = [ACTIVE_1, mapped[0], PASSIVE_1, mapped[1]];
+    only(&["-4"], &all, &v4)?;
+    only(&["-6"], &all, &[ACTIVE_2, PASSIVE_2])
 }
 
 fn a_role_is_one_side() -> Check {
-    let namespace = Namespace::new()?;
-    for (index, role) in ["active", "passive"].into_iter().enumerate() {
-        let tail = Tail::start(&namespace, &["--role", role])?;
-        let visited = visit(&namespace, &["127.0.0.1:0"])?;
-        let records = tail.finish_after(1)?;
-        must_show(&records, &both_sides(visited[0].port())[index..=index])?;
-    }
-    Ok(())
+    only(&["--role", "active"], &[FIRST], &[ACTIVE_1])?;
+    only(&["--role", "passive"], &[FIRST], &[PASSIVE_1])
 }
 
 /// Two clients visit a server, all of them processes of their own.
@@ -279,18 +241,12 @@ fn a_process_is_found_by_its_name() -> Check {
 fn another_namespace_is_not_shown() -> Check {
     let (namespace, other) = (Namespace::new()?, Namespace::new()?);
     let tail = Tail::start(&namespace, &[])?;
-    visit(&other, &["127.0.0.1:0"])?;
-    let visited = visit(&namespace, &["127.0.0.1:0"])?;
-    let records = tail.finish_after(2)?;
-    must_show(&records, &both_sides(visited[0].port()))
+    visit(&other, &[SECOND])?;
+    visit(&namespace, &[FIRST])?;
+    must_show(&tail.finish_after(2)?, &[ACTIVE_1, PASSIVE_1])
 }
 
 fn several_filters_must_all_pass() -> Check {
-    let namespace = Namespace::new()?;
-    let ports = [namespace.free_port()?, namespace.free_port()?];
-    let filter = format!("{},{}", ports[0], sentinel::PORT);
-    let tail = Tail::start(&namespace, &["--port", &filter, "--role", "active", "-4"])?;
-    visit_ports(&namespace, &ports)?;
-    let records = tail.finish_after(1)?;
-    must_show(&records, &both_sides(ports[0])[..1])
+    let filters = ["--port", "8001,1", "--role", "active", "-4"];
+    only(&filters, &[FIRST, SECOND], &[ACTIVE_1])
 }
