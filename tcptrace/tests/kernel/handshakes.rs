@@ -6,11 +6,11 @@ use std::{net::TcpListener, os::fd::OwnedFd, path::PathBuf, time::Duration};
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tcptrace::{clock::monotonic_ns, host::cgroup};
+use tcptrace::host::cgroup;
 
 use crate::{
     peer::{Flow, Peer},
-    scenarios::kernel::Kernel,
+    scenarios::{kernel::Kernel, passive_opens::Took},
     support::{
         Check,
         bpf::{self, OfCgroup},
@@ -55,48 +55,47 @@ impl Ground {
         })
     }
 
-    /// A handshake of which the peer does not hear the first SYN-ACKs, and waits before it answers.
-    fn shake(&self, lost: u32, wait: Duration) -> anyhow::Result<Handshake> {
-        let mut flow = self.peer.connect(HOME);
-        flow.send_syn()?;
-        let syn_ns = flow.sent_at_ns();
-        let first = flow.expect_syn_ack()?;
-        for _ in 0..lost {
-            flow.expect_syn_ack()?;
+    /// A tail for each source that there is here, which it has as the best one.
+    fn tails(&self) -> anyhow::Result<Vec<(&'static str, Tail)>> {
+        let mut sources: Vec<(_, &[_])> = vec![
+            ("sock_ops", &WITHOUT_FENTRY),
+            ("srtt", &["--without", "fentry,sock_ops"]),
+        ];
+        if functions_can_be_traced().is_ok() {
+            sources.push(("synack", &[]));
         }
-        flow.expect_silence(wait)?;
-        self.complete(flow, syn_ns, first.at_ns, lost)
+        let tails = sources
+            .into_iter()
+            .map(|(source, arguments)| Ok((source, Tail::start(&self.namespace, arguments)?)));
+        tails.collect()
     }
 
-    fn complete(
+    /// A handshake of which the peer does not hear some SYN-ACKs, or does something else before it
+    /// answers the first.
+    fn shake(
         &self,
-        mut flow: Flow,
-        syn_ns: u64,
-        syn_ack_ns: u64,
         lost: u32,
+        meanwhile: impl FnOnce(&mut Flow) -> Check,
     ) -> anyhow::Result<Handshake> {
-        flow.send_ack()?;
-        let least_ns = flow.sent_at_ns() - syn_ack_ns;
-        let (socket, _) = self.listener.accept().context("accepting")?;
-        let most_ns = monotonic_ns() - syn_ns;
+        let mut flow = self.peer.connect(HOME);
+        let (took, socket) = Took::measure(&mut flow, &self.listener, |flow| {
+            for _ in 0..lost {
+                flow.expect_syn_ack()?;
+            }
+            meanwhile(flow)
+        })?;
         flow.send_rst()?;
         drop(socket);
-        Ok(Handshake {
-            port: flow.peer().port(),
-            lost,
-            least_ns,
-            most_ns,
-        })
+        let port = flow.peer().port();
+        Ok(Handshake { port, lost, took })
     }
 }
 
-/// What the peer knows of a handshake: how long it took at the least, from the first SYN-ACK that it
-/// heard to its ACK, and at the most, from its SYN to accept().
+/// A handshake as the peer knows it.
 struct Handshake {
     port: u16,
     lost: u32,
-    least_ns: u64,
-    most_ns: u64,
+    took: Took,
 }
 
 impl Handshake {
@@ -113,32 +112,22 @@ impl Handshake {
             return record.must_lack(&["handshake_us", "handshake_source"]);
         }
         record.must_have(&json!({"handshake_source": source}))?;
-        between(record, "handshake_us", self.least_ns, self.most_ns)
+        between(
+            record,
+            "handshake_us",
+            self.took.least_ns,
+            self.took.most_ns,
+        )
     }
-}
-
-/// The sources that there are here, and what leaves each as the best one.
-fn sources() -> Vec<(&'static str, &'static [&'static str])> {
-    let mut sources: Vec<(_, &[_])> = vec![
-        ("sock_ops", &WITHOUT_FENTRY),
-        ("srtt", &["--without", "fentry,sock_ops"]),
-    ];
-    if functions_can_be_traced().is_ok() {
-        sources.push(("synack", &[]));
-    }
-    sources
 }
 
 fn every_source_times_a_handshake_as_the_peer_does() -> Check {
     let ground = Ground::new()?;
-    let tails = sources()
-        .into_iter()
-        .map(|(source, arguments)| Ok((source, Tail::start(&ground.namespace, arguments)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let tails = ground.tails()?;
     let handshakes = [
-        ground.shake(0, Duration::from_millis(300))?,
-        ground.shake(1, Duration::ZERO)?,
-        ground.shake(2, Duration::ZERO)?,
+        ground.shake(0, |flow| flow.expect_silence(Duration::from_millis(300)))?,
+        ground.shake(1, |_| Ok(()))?,
+        ground.shake(2, |_| Ok(()))?,
     ];
     for (source, tail) in tails {
         let records = tail.finish_after(handshakes.len())?;
@@ -158,10 +147,7 @@ fn every_source_times_a_handshake_as_the_peer_does() -> Check {
 fn no_source_times_the_wait_for_a_deferred_fin() -> Check {
     let ground = Ground::new()?;
     set_tcp_option(&ground.listener, libc::TCP_DEFER_ACCEPT, 10)?;
-    let tails = sources()
-        .into_iter()
-        .map(|(source, arguments)| Ok((source, Tail::start(&ground.namespace, arguments)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let tails = ground.tails()?;
     let mut flow = ground.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
@@ -266,13 +252,8 @@ fn a_syn_flood_is_counted_and_makes_no_time_wrong() -> Check {
     let tail = Tail::start(&ground.namespace, &WITHOUT_FENTRY)?;
     let before = daemon.scrape()?;
 
-    let mut flow = ground.peer.connect(HOME);
-    flow.send_syn()?;
-    let syn_ns = flow.sent_at_ns();
-    let first = flow.expect_syn_ack()?;
-    ground.peer.flood(HOME, FLOOD)?;
-    let during = ground.complete(flow, syn_ns, first.at_ns, 0)?;
-    let after = ground.shake(0, Duration::ZERO)?;
+    let during = ground.shake(0, |_| ground.peer.flood(HOME, FLOOD))?;
+    let after = ground.shake(0, |_| Ok(()))?;
 
     let (records, output) = {
         let mut tail = tail;
@@ -289,7 +270,12 @@ fn a_syn_flood_is_counted_and_makes_no_time_wrong() -> Check {
     let record = records.only("handshake", &during.is_its())?;
     if record.get("handshake_us").is_some() {
         record.must_have(&json!({"handshake_source": "sock_ops"}))?;
-        between(record, "handshake_us", during.least_ns, during.most_ns)?;
+        between(
+            record,
+            "handshake_us",
+            during.took.least_ns,
+            during.took.most_ns,
+        )?;
     }
 
     let metrics = daemon.scrape_until("both connections", |metrics| {

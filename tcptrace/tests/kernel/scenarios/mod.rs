@@ -17,7 +17,7 @@ mod life;
 mod listeners;
 mod odd_sockets;
 mod owners;
-mod passive_opens;
+pub(crate) mod passive_opens;
 mod queued;
 mod recording;
 mod resets;

@@ -64,28 +64,23 @@ fn queued() -> Value {
 
 /// The handshake took at least what the peer took to answer the SYN-ACK, and no longer than from
 /// its SYN to now. The first and the last of it are the peer's own readings of the clock.
-struct Took {
-    least_ns: u64,
-    most_ns: u64,
+pub(crate) struct Took {
+    pub(crate) least_ns: u64,
+    pub(crate) most_ns: u64,
 }
 
 impl Took {
-    /// Shakes hands by hand, and measures: the peer does not hear some SYN-ACKs, and waits before it
-    /// answers.
-    fn measure(
+    /// Shakes hands by hand, and measures. Between the first SYN-ACK and the ACK the peer does
+    /// something else.
+    pub(crate) fn measure(
         flow: &mut Flow,
         listener: &TcpListener,
-        (lost, wait): (u32, Duration),
+        meanwhile: impl FnOnce(&mut Flow) -> Check,
     ) -> anyhow::Result<(Self, TcpStream)> {
         flow.send_syn()?;
         let syn = flow.sent_at_ns();
         let first = flow.expect_syn_ack()?;
-        for _ in 0..lost {
-            flow.expect_syn_ack()?;
-        }
-        if !wait.is_zero() {
-            flow.expect_silence(wait)?;
-        }
+        meanwhile(flow)?;
         flow.send_ack()?;
         let least_ns = flow.sent_at_ns() - first.at_ns;
         let socket = accept(listener, flow)?;
@@ -124,7 +119,7 @@ fn passive_open(stage: &Stage) -> Check {
 }
 
 fn open_and_close(stage: &Stage, listener: &TcpListener, mut flow: Flow, family: &str) -> Check {
-    let (took, socket) = Took::measure(&mut flow, listener, (0, Duration::ZERO))?;
+    let (took, socket) = Took::measure(&mut flow, listener, |_| Ok(()))?;
     let peer = flow.peer();
     peer_closes(socket, flow)?;
     let life = passive_close(stage, peer.port(), family)?;
@@ -195,20 +190,25 @@ fn reset(life: &Life) -> anyhow::Result<&Record> {
     Ok(record)
 }
 
-/// A handshake that takes its time, and how long that was.
-fn slow(stage: &Stage, how: (u32, Duration)) -> anyhow::Result<(Took, Life)> {
+/// A handshake in which the peer does something else between SYN-ACK and ACK, and how long it took.
+fn slow(
+    stage: &Stage,
+    syn_retransmits: u32,
+    meanwhile: impl FnOnce(&mut Flow) -> Check,
+) -> anyhow::Result<(Took, Life)> {
     let listener = stage.listen()?;
     let mut flow = stage.peer.connect(HOME);
-    let (took, _socket) = Took::measure(&mut flow, &listener, how)?;
+    let (took, _socket) = Took::measure(&mut flow, &listener, meanwhile)?;
     flow.send_rst()?;
     let [life] = stage.lives()?;
     // From the first SYN-ACK on, whichever was answered.
-    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": how.0}))?)?;
+    took.must_be_told(life.shook_hands(&json!({"syn_retransmits": syn_retransmits}))?)?;
     Ok((took, life))
 }
 
 fn final_ack_300ms_late(stage: &Stage) -> Check {
-    let (took, life) = slow(stage, (0, Duration::from_millis(300)))?;
+    let wait = |flow: &mut Flow| flow.expect_silence(Duration::from_millis(300));
+    let (took, life) = slow(stage, 0, wait)?;
     let record = reset(&life)?;
     took.must_be_told(record)?;
     at_least(record, "srtt_us", took.least_ns)
@@ -216,7 +216,7 @@ fn final_ack_300ms_late(stage: &Stage) -> Check {
 
 /// Which of the two was answered cannot be known without timestamps (RFC 6298, section 3).
 fn syn_ack_retransmitted(stage: &Stage) -> Check {
-    let (_, life) = slow(stage, (1, Duration::ZERO))?;
+    let (_, life) = slow(stage, 1, |flow| flow.expect_syn_ack().map(drop))?;
     reset(&life)?.must_lack(&["srtt_us"])
 }
 
