@@ -73,15 +73,8 @@ fn install(workspace: &Workspace) -> Result<()> {
         eprintln!("warning: {error:#}");
     }
     let directory = tools(workspace);
-    let lacks_curl = !exists("curl");
-    let lacks_promtool = !exists("promtool") && !directory.join("promtool").is_file();
-    if lacks_curl || lacks_promtool {
+    if !exists("promtool") && !directory.join("promtool").is_file() {
         apt::update()?;
-    }
-    if lacks_curl {
-        apt::install(&["curl"])?;
-    }
-    if lacks_promtool {
         // The package would start a server.
         apt::make_directory(&directory)?;
         apt::extract("prometheus", "usr/bin/promtool", &directory)?;

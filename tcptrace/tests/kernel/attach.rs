@@ -1,19 +1,13 @@
 //! The ways to the transitions, and what is said when they are narrow or closed.
 
-use std::{
-    fs, io,
-    net::TcpStream,
-    os::unix::process::CommandExt,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::{fs, io, net::TcpStream, os::unix::process::CommandExt};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use caps::{CapSet, Capability};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Check, ignored,
+    Check, beside, ignored,
     namespace::Namespace,
     program::{Output, Running, tcptrace, tcptrace_as_nobody},
     record::path,
@@ -273,35 +267,33 @@ fn connects_refused_while_it_starts_are_never_said_to_be_unreachable() -> Check 
     let namespace = Namespace::new()?;
     // Nobody listens there any more.
     let (_, address) = namespace.listen("127.0.0.1:0")?;
-    let done = AtomicBool::new(false);
     let inode = namespace.inode().to_string();
-    thread::scope(|scope| {
-        let refused = scope.spawn(|| {
-            namespace.run(|| {
-                while !done.load(Ordering::Relaxed) {
-                    ensure!(TcpStream::connect(address).is_err(), "somebody listens");
-                }
-                Ok(())
-            })
-        });
-        let outcome = (0..STARTS).try_for_each(|_| {
-            let count = SHOWN.to_string();
-            let output = Running::to_end(&mut tcptrace(&[
+    let count = SHOWN.to_string();
+    let refused = || {
+        let refused = namespace.run(|| Ok(TcpStream::connect(address).is_err()))?;
+        ensure!(refused, "somebody listens");
+        Ok(())
+    };
+    let (outputs, _) = beside(refused, || {
+        let tail = || {
+            Running::to_end(&mut tcptrace(&[
                 "tail", "--format", "json", "--netns", &inode, "--count", &count,
-            ]))?;
-            output.must_end_with(0)?;
-            for line in output.stdout.lines() {
-                let record: Value = serde_json::from_str(line)?;
-                // One that was under way already may not be known.
-                let known = record["completeness"] != "full" || record["verdict"] == "refused";
-                ensure!(known, "{record}");
-            }
-            Ok(())
-        });
-        done.store(true, Ordering::Relaxed);
-        let refused = refused.join().map_err(|_| anyhow!("a thread panicked"))?;
-        outcome.and(refused)
-    })
+            ]))
+        };
+        (0..STARTS)
+            .map(|_| tail())
+            .collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    for output in outputs {
+        output.must_end_with(0)?;
+        for line in output.stdout.lines() {
+            let record: Value = serde_json::from_str(line)?;
+            // One that was under way already may not be known.
+            let known = record["completeness"] != "full" || record["verdict"] == "refused";
+            ensure!(known, "{record}");
+        }
+    }
+    Ok(())
 }
 
 /// A kernel to come renames a field: what it is for is absent and said to be, and all else is as

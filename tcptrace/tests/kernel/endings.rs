@@ -4,16 +4,14 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     process::Stdio,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Check,
+    Check, beside,
     load::Load,
     namespace::Namespace,
     program::{Running, tcptrace, without_notices},
@@ -201,23 +199,13 @@ fn help_and_version_are_no_failures() -> Check {
 fn a_stop_under_load_ends_a_tail() -> Check {
     let namespace = Namespace::new()?;
     let load = Load::new(&namespace)?;
-    let ended = AtomicBool::new(false);
     let mut running = table(&namespace, &["--show", "transitions", "--port", "1"])?;
-    thread::scope(|scope| {
-        let maker = scope.spawn(|| {
-            while !ended.load(Ordering::Relaxed) {
-                load.run(Duration::from_millis(100), u64::MAX)?;
-            }
-            anyhow::Ok(())
-        });
-        let outcome = running.signal(Signal::SIGTERM).and_then(|()| {
-            let output = running.wait()?;
-            output.must_end_with(0)
-        });
-        ended.store(true, Ordering::Relaxed);
-        let made = maker.join().map_err(|_| anyhow!("a thread panicked"))?;
-        outcome.and(made)
-    })
+    let load = || load.run(Duration::from_millis(100), u64::MAX).map(drop);
+    let ((), _) = beside(load, || {
+        running.signal(Signal::SIGTERM)?;
+        running.wait()?.must_end_with(0)
+    })?;
+    Ok(())
 }
 
 fn a_second_signal_ends_it_at_once() -> Check {

@@ -18,7 +18,6 @@ mod load;
 mod loss;
 mod namespaces;
 mod peer;
-mod programs;
 mod rate;
 mod resync;
 mod scenarios;
@@ -57,7 +56,6 @@ fn main() -> ExitCode {
         loss::tests(),
         namespaces::tests(),
         peer::tests(),
-        programs::tests(),
         rate::tests(),
         resync::tests(),
         sock_diag::tests(),

@@ -4,12 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     signal::Signal,
@@ -20,7 +20,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     daemon::check_identities,
     support::{
-        Check,
+        Check, beside,
         daemon::Daemon,
         exposition::Metrics,
         load::Load,
@@ -115,23 +115,15 @@ fn beside_load<T>(
     load: &Load,
     work: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, u64)> {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let loading = scope.spawn(|| -> anyhow::Result<u64> {
-            let mut made = 0;
-            while !over.load(Ordering::Relaxed) {
-                made += load.run(Duration::from_secs(1), 200)?;
-                thread::sleep(BREATH);
-            }
-            Ok(made)
-        });
-        let done = work();
-        over.store(true, Ordering::Relaxed);
-        let made = loading
-            .join()
-            .map_err(|_| anyhow!("the load's thread panicked"))??;
-        Ok((done?, made))
-    })
+    let made = AtomicU64::new(0);
+    let burst = || {
+        let more = load.run(Duration::from_secs(1), 200)?;
+        made.fetch_add(more, Ordering::Relaxed);
+        thread::sleep(BREATH);
+        Ok(())
+    };
+    let (done, _) = beside(burst, work)?;
+    Ok((done, made.load(Ordering::Relaxed)))
 }
 
 /// The records of the long connections, by their server's port.
@@ -363,29 +355,21 @@ fn thousands_of_timeouts_at_once_leave_nobody_behind() -> Check {
         }
         Ok(sockets)
     })?;
-    let over = AtomicBool::new(false);
-    let timed_out = thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                namespace.run(|| {
-                    while !over.load(Ordering::Relaxed) {
-                        ensure!(TcpStream::connect(refusing).is_err(), "somebody listens");
-                    }
-                    Ok(())
-                })
-            });
-        }
-        let mut waiting: Vec<_> = sockets.iter().collect();
-        let timed_out = wait_for("every connect to time out", || {
+    let refused = || {
+        let refused = namespace.run(|| Ok(TcpStream::connect(refusing).is_err()))?;
+        ensure!(refused, "somebody listens");
+        Ok(())
+    };
+    let mut waiting: Vec<_> = sockets.iter().collect();
+    let (timed_out, _) = beside(refused, || {
+        wait_for("every connect to time out", || {
             let mut connected = 0;
             waiting.retain(|socket| {
                 connected += usize::from(socket.peer_addr().is_ok());
                 !matches!(socket.take_error(), Ok(Some(_)))
             });
             Ok((waiting.len() == connected).then_some(count - connected))
-        });
-        over.store(true, Ordering::Relaxed);
-        timed_out
+        })
     })?;
     let timed_out = i64::try_from(timed_out)?;
     let failures = "tcptrace_handshake_failures_total";

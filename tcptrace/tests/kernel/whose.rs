@@ -22,7 +22,7 @@ use tcptrace::{clock::monotonic_ns, host::cgroup};
 use tempfile::tempdir;
 
 use crate::{
-    peer::Peer,
+    peer::{HERE_ON_LINK, PEER_ON_LINK, Peer},
     support::{
         Check,
         bpf::Steering,
@@ -511,8 +511,8 @@ fn on_a_link_local_address_the_interface_is_told() -> Check {
     })?;
     let (_listener, _) = namespace.listen(&format!("[::]:{PORT}"))?;
     wait_for("the interface's name", || {
-        let mut flow = peer.listen_on_link(PORT);
-        let to = SocketAddrV6::new("fe80::2".parse()?, PORT, 0, zone);
+        let mut flow = peer.listen_at((PEER_ON_LINK, PORT).into());
+        let to = SocketAddrV6::new(PEER_ON_LINK, PORT, 0, zone);
         let client = thread::scope(|scope| -> anyhow::Result<TcpStream> {
             let connecting = scope.spawn(|| namespace.connect(to.into()));
             flow.open()?;
@@ -535,7 +535,7 @@ fn on_a_link_local_address_the_interface_is_told() -> Check {
         }))?;
         Ok((zone == "peer").then_some(()))
     })?;
-    let mut child = peer.connect_on_link(PORT);
+    let mut child = peer.connect_to((HERE_ON_LINK, PORT).into());
     child.open()?;
     let from = child.peer().port();
     tail.wait("its handshake", |records| {

@@ -37,8 +37,8 @@ const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const HERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// The same on the link itself (RFC 4291 §2.5.6).
-const HERE_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-const PEER_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+pub(crate) const HERE_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const PEER_ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// What the peer connects from.
 const FIRST_PORT: u16 = 40_000;
 
@@ -85,32 +85,29 @@ impl Peer {
 
     /// Is ready for one connection from here.
     pub(crate) fn listen(&self, port: u16) -> Flow {
-        Flow::new(Rc::clone(&self.link), None, self.address(port))
+        self.listen_at(self.address(port))
     }
 
-    /// The same over IPv6.
-    pub(crate) fn listen_v6(&self, port: u16) -> Flow {
-        Flow::new(Rc::clone(&self.link), None, self.address_v6(port))
-    }
-
-    /// The same on the link itself.
-    pub(crate) fn listen_on_link(&self, port: u16) -> Flow {
-        Flow::new(Rc::clone(&self.link), None, (PEER_ON_LINK, port).into())
-    }
-
-    /// Connects to a port here on the link itself.
-    pub(crate) fn connect_on_link(&self, port: u16) -> Flow {
-        self.connect_from(PEER_ON_LINK.into(), (HERE_ON_LINK, port).into())
+    /// The same at another of its addresses.
+    pub(crate) fn listen_at(&self, address: SocketAddr) -> Flow {
+        Flow::new(Rc::clone(&self.link), None, address)
     }
 
     /// Is about to connect to a port here. Each connection is from a port of its own.
     pub(crate) fn connect(&self, port: u16) -> Flow {
-        self.connect_from(PEER.into(), self.here(port))
+        self.connect_to(self.here(port))
     }
 
-    /// The same over IPv6.
-    pub(crate) fn connect_v6(&self, port: u16) -> Flow {
-        self.connect_from(PEER_V6.into(), self.here_v6(port))
+    /// The same to another address of this host.
+    pub(crate) fn connect_to(&self, here: SocketAddr) -> Flow {
+        let from = match here.ip() {
+            IpAddr::V4(_) => PEER.into(),
+            IpAddr::V6(here) if here == HERE_V6 => PEER_V6.into(),
+            IpAddr::V6(_) => PEER_ON_LINK.into(),
+        };
+        let from = SocketAddr::new(from, self.next_port.get());
+        self.next_port.set(self.next_port.get() + 1);
+        Flow::new(Rc::clone(&self.link), Some(here), from)
     }
 
     /// Sends so many SYNs to a port here, each from a place of its own and taken back at once.
@@ -128,11 +125,5 @@ impl Peer {
             self.link.discard()?;
         }
         Ok(())
-    }
-
-    fn connect_from(&self, peer: IpAddr, here: SocketAddr) -> Flow {
-        let from = SocketAddr::new(peer, self.next_port.get());
-        self.next_port.set(self.next_port.get() + 1);
-        Flow::new(Rc::clone(&self.link), Some(here), from)
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use libtest_mimic::Trial;
 use socket2::{Domain, Socket, Type};
 
 use super::{Flow, Peer};
@@ -11,29 +10,15 @@ use crate::support::{
     Check,
     namespace::Namespace,
     sockets::{abort_at_close, begin_connect},
-    trial,
+    tests,
 };
 
-type Test = fn() -> Check;
-
-/// The tests of the peer.
-pub(crate) fn tests() -> Vec<Trial> {
-    let all: [(&str, Test); 4] = [
-        ("what_comes_instead_is_named", what_comes_instead_is_named),
-        (
-            "what_was_passed_over_is_named_too",
-            what_was_passed_over_is_named_too,
-        ),
-        (
-            "silence_is_broken_by_what_is_new",
-            silence_is_broken_by_what_is_new,
-        ),
-        ("flows_do_not_hear_each_other", flows_do_not_hear_each_other),
-    ];
-    all.into_iter()
-        .map(|(name, check)| trial("peer", name, check))
-        .collect()
-}
+tests![
+    what_comes_instead_is_named,
+    what_was_passed_over_is_named_too,
+    silence_is_broken_by_what_is_new,
+    flows_do_not_hear_each_other,
+];
 
 const PORT: u16 = 443;
 

@@ -48,9 +48,7 @@ fn active_open(stage: &Stage) -> Check {
 }
 
 fn active_open_ipv6(stage: &Stage) -> Check {
-    let socket = stage.socket_of(Domain::IPV6)?;
-    let mut flow = stage.peer.listen_v6(SERVICE);
-    begin_connect(&socket, stage.peer.address_v6(SERVICE))?;
+    let (socket, mut flow) = begin_v6(stage)?;
     flow.open()?;
     active_open_from(stage, socket, flow, "ipv6")
 }
@@ -156,7 +154,7 @@ fn refused_by_rst_ipv6(stage: &Stage) -> Check {
 fn begin_v6(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
     let socket = stage.socket_of(Domain::IPV6)?;
     begin_connect(&socket, stage.peer.address_v6(SERVICE))?;
-    Ok((socket, stage.peer.listen_v6(SERVICE)))
+    Ok((socket, stage.peer.listen_at(stage.peer.address_v6(SERVICE))))
 }
 
 /// A firewall that rejects: the error is that of a RST, but there was none.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde_json::json;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket};
 
 use super::{
     life::Life,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     peer::Flow,
     support::{
-        Check, ignored,
+        Check, ignored, mptcp,
         sockets::{begin_connect, disconnect, set_tcp_option},
     },
 };
@@ -121,29 +121,12 @@ fn repair(stage: &Stage) -> Check {
     Ok(())
 }
 
-fn mptcp_socket(stage: &Stage) -> anyhow::Result<Socket> {
-    let protocol = Some(Protocol::from(libc::IPPROTO_MPTCP));
-    stage
-        .namespace
-        .run(|| match Socket::new(Domain::IPV4, Type::STREAM, protocol) {
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
-                ) =>
-            {
-                Err(ignored(format!("this kernel has no MPTCP: {error}")))
-            }
-            socket => socket.context("an MPTCP socket"),
-        })
-}
-
 /// Only the subflow shows, for only it is TCP; it is closed by a worker of the kernel's.
 fn mptcp(stage: &Stage) -> Check {
-    let listener = mptcp_socket(stage)?;
+    let listener = stage.namespace.run(mptcp::socket)?;
     listener.bind(&stage.peer.here(HOME).into())?;
     listener.listen(1)?;
-    let mut client = mptcp_socket(stage)?;
+    let mut client = stage.namespace.run(mptcp::socket)?;
     client.connect(&stage.peer.here(HOME).into())?;
     let (mut server, _) = listener.accept()?;
     client.write_all(b"hello")?;
@@ -160,7 +143,7 @@ fn mptcp(stage: &Stage) -> Check {
 }
 
 fn mptcp_with_a_plain_peer(stage: &Stage) -> Check {
-    let socket = mptcp_socket(stage)?;
+    let socket = stage.namespace.run(mptcp::socket)?;
     let mut flow = stage.begin(&socket)?;
     flow.open()?;
     drop(socket);

@@ -131,7 +131,7 @@ fn passive_open_ipv6(stage: &Stage) -> Check {
     let (listener, _) = stage
         .namespace
         .listen(&stage.peer.here_v6(HOME).to_string())?;
-    let flow = stage.peer.connect_v6(HOME);
+    let flow = stage.peer.connect_to(stage.peer.here_v6(HOME));
     open_and_close(stage, &listener, flow, "ipv6")
 }
 

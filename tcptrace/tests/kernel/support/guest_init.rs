@@ -16,7 +16,6 @@ use anyhow::{Context, ensure};
 use nix::{
     errno::Errno,
     kmod::{ModuleInitFlags, finit_module},
-    mount::{MsFlags, mount},
     sys::{
         reboot::{RebootMode, reboot},
         termios::tcdrain,
@@ -25,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{guest_streams, namespace::bring_lo_up};
+use super::{guest_streams, namespace::bring_lo_up, surroundings::mount_at};
 
 /// Set by whoever starts the machine: a first process of a container is no guest.
 const GUEST: &str = "TCPTRACE_TEST_GUEST";
@@ -69,7 +68,8 @@ pub(crate) fn perform() -> Option<ExitCode> {
 /// Runs the tests, with the arguments given to this.
 fn run() -> anyhow::Result<()> {
     for (kind, place) in MOUNTS {
-        make(kind, place)?;
+        fs::create_dir_all(place).with_context(|| format!("making {place}"))?;
+        mount_at(kind, place).with_context(|| format!("mounting {kind} at {place}"))?;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("the release")?;
     println!("\n{GREETING} {}", release.trim());
@@ -89,18 +89,6 @@ fn run() -> anyhow::Result<()> {
         "the tests ended with {status:?}"
     );
     guest_streams::send()
-}
-
-fn make(kind: &str, place: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(place).with_context(|| format!("making {place}"))?;
-    mount(
-        Some(kind),
-        place,
-        Some(kind),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .with_context(|| format!("mounting {kind} at {place}"))
 }
 
 /// Loads all modules there are: nothing here could load them when they are needed.

@@ -24,7 +24,11 @@ pub(crate) mod talk;
 
 pub(crate) use self::required::functions_can_be_traced;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use tcptrace::clock::monotonic_ns;
@@ -75,6 +79,7 @@ pub(crate) fn trial(
     name: &str,
     check: impl FnOnce() -> Check + Send + 'static,
 ) -> Trial {
+    let module = module.trim_end_matches("::tests");
     let module = module.rsplit("::").next().unwrap_or(module);
     Trial::ignorable_test(format!("{module}::{name}"), move || {
         let outcome = required::met().and_then(|()| check());
@@ -130,6 +135,30 @@ pub(crate) fn wait_for<T>(
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Does something over and over beside some work, and answers how often it was done.
+pub(crate) fn beside<T>(
+    again: impl Fn() -> Check + Send + Sync,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(T, u64)> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            let mut count = 0;
+            while !over.load(Ordering::Relaxed) {
+                again()?;
+                count += 1;
+            }
+            anyhow::Ok(count)
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        let count = beside
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+        Ok((done?, count?))
+    })
 }
 
 /// A point in time after which waiting is over.

@@ -8,19 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ignored;
 
-/// IPPROTO_MPTCP.
-const MPTCP: i32 = 262;
-
 /// A listener, and where.
 pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let socket = mptcp_socket()?;
+    let socket = socket()?;
     socket.bind(&address.into())?;
     socket.listen(16)?;
     let listener = TcpListener::from(socket);
@@ -30,14 +25,19 @@ pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<(TcpListener, Socket
 
 /// A connection.
 pub(crate) fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
-    let socket = mptcp_socket()?;
+    let socket = socket()?;
     socket.connect(&to.into())?;
     Ok(socket.into())
 }
 
-fn mptcp_socket() -> anyhow::Result<Socket> {
-    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(MPTCP)))
-        .map_err(|error| ignored(format!("no Multipath TCP here: {error}")))
+/// A socket in the thread's network namespace.
+pub(crate) fn socket() -> anyhow::Result<Socket> {
+    Socket::new(
+        Domain::IPV4,
+        Type::STREAM,
+        Some(Protocol::from(libc::IPPROTO_MPTCP)),
+    )
+    .map_err(|error| ignored(format!("no Multipath TCP here: {error}")))
 }
 
 /// From now on the kernel opens a second path from this address for each connection of the thread's
@@ -104,7 +104,8 @@ impl Netlink {
     fn open() -> anyhow::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let protocol = SockProtocol::NetlinkGeneric;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        let socket =
+            nix::sys::socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
         Ok(Self(socket))
     }
 

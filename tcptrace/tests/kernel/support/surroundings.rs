@@ -117,7 +117,7 @@ fn hide(place: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn mount_at(kind: &str, place: &str) -> nix::Result<()> {
+pub(super) fn mount_at(kind: &str, place: &str) -> nix::Result<()> {
     mount(
         Some(kind),
         place,
