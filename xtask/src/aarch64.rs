@@ -6,7 +6,6 @@
 //! not installed.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -112,11 +111,5 @@ fn prepare(workspace: &Workspace, install: bool) -> Result<PathBuf> {
 
 /// Whether a standard library for aarch64 is below a directory.
 fn is_library(system: &Path) -> bool {
-    let library = system.join("lib/rustlib").join(TARGET).join("lib");
-    let Ok(mut files) = fs::read_dir(library) else {
-        return false;
-    };
-    files.any(|file| {
-        file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
-    })
+    system.join("lib/rustlib").join(TARGET).join("lib").is_dir()
 }

@@ -53,68 +53,38 @@ pub(super) fn unpack(sent: &Path, directory: &Path) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use cpio::{newc::Builder, write_cpio};
 
     use super::*;
 
-    /// A directory that is gone with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let name = format!("xtask-streams-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            fs::create_dir_all(&path).expect("a directory");
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.0));
-        }
-    }
-
-    /// What a guest sends with these files.
-    fn sent(scratch: &Scratch, files: &[(&str, &[u8])]) -> PathBuf {
-        let entries = files
-            .iter()
-            .map(|(name, content)| (Builder::new(name).mode(0o100_644), Cursor::new(*content)));
-        let archive = write_cpio(entries, Vec::new()).expect("an archive");
-        let path = scratch.0.join("sent");
-        fs::write(&path, archive).expect("a file");
-        path
-    }
-
     #[test]
-    fn each_file_is_where_it_was() {
-        let scratch = Scratch::new("good");
-        let sent = sent(&scratch, &[("5.10/one.cap", b"1"), ("5.10/two.cap", b"22")]);
-        let place = scratch.0.join("streams");
-        assert_eq!(unpack(&sent, &place).expect("an archive"), 2);
-        assert_eq!(fs::read(place.join("5.10/two.cap")).expect("a file"), b"22");
-    }
-
-    #[test]
-    fn nothing_is_written_elsewhere() {
-        let scratch = Scratch::new("outside");
-        let sent = sent(&scratch, &[("../one.cap", b"1")]);
-        let error = unpack(&sent, &scratch.0.join("streams")).expect_err("outside");
+    fn each_file_is_where_it_was_and_none_elsewhere() {
+        let name = format!("xtask-streams-{}", std::process::id());
+        let scratch = std::env::temp_dir().join(name);
+        let place = scratch.join("streams");
+        make_directory(&place).expect("a directory");
+        let sent = scratch.join("sent");
+        let send = |name: &str| {
+            let entry = (Builder::new(name).mode(0o100_644), Cursor::new(b"12345678"));
+            let archive = write_cpio([entry].into_iter(), Vec::new()).expect("an archive");
+            fs::write(&sent, &archive).expect("a file");
+            archive
+        };
+        send("../one.cap");
+        let error = unpack(&sent, &place).expect_err("outside");
         assert!(error.to_string().contains("outside"), "{error}");
-        assert!(!scratch.0.join("one.cap").exists());
-    }
-
-    #[test]
-    fn an_archive_that_ends_early_is_an_error() {
-        let scratch = Scratch::new("short");
-        let path = sent(&scratch, &[("5.10/one.cap", b"12345678")]);
-        let whole = fs::read(&path).expect("a file");
+        assert!(!scratch.join("one.cap").exists());
+        let whole = send("5.10/one.cap");
+        assert_eq!(unpack(&sent, &place).expect("an archive"), 1);
+        assert_eq!(
+            fs::read(place.join("5.10/one.cap")).expect("a file"),
+            b"12345678"
+        );
         for length in [0, 50, 120, 132] {
-            fs::write(&path, &whole[..length]).expect("a file");
-            let outcome = unpack(&path, &scratch.0.join("streams"));
+            fs::write(&sent, &whole[..length]).expect("a file");
+            let outcome = unpack(&sent, &place);
             assert!(outcome.is_err(), "{length} bytes of it: {outcome:?}");
         }
+        fs::remove_dir_all(&scratch).expect("it is there");
     }
 }

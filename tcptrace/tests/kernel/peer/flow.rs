@@ -175,6 +175,19 @@ impl Flow {
         self.expect_ack().map(drop)
     }
 
+    /// Hears our FIN and closes too, with the same segment that acknowledges it.
+    pub(crate) fn close(&mut self) -> anyhow::Result<()> {
+        self.expect_fin()?;
+        self.send_fin()?;
+        self.expect_ack().map(drop)
+    }
+
+    /// Closes before it has heard our FIN, as far as we can tell.
+    pub(crate) fn close_crossing(&mut self) -> anyhow::Result<()> {
+        self.withhold_acknowledgements();
+        self.close()
+    }
+
     fn send(&mut self, flags: u8, options: &[u8], payload: &[u8]) -> anyhow::Result<()> {
         let to = self.here.context("nobody was heard to whom to say that")?;
         if to.is_ipv6() {

@@ -56,9 +56,7 @@ fn active_open_ipv6(stage: &Stage) -> Check {
 fn active_open_from(stage: &Stage, socket: Socket, mut flow: Flow, family: &str) -> Check {
     let from = socket.local_addr()?.as_socket().map(|it| it.port());
     drop(socket);
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let both = json!({
         "role": "active", "family": family, "local_port": from, "remote_port": SERVICE,

@@ -45,10 +45,7 @@ const HALF: Duration = Duration::from_millis(300);
 fn simultaneous_close(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
     drop(socket);
-    flow.withhold_acknowledgements();
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close_crossing()?;
     flow.acknowledge_again();
     flow.send_ack()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
@@ -64,9 +61,7 @@ fn simultaneous_close(stage: &Stage) -> Check {
 fn fin_with_the_ack_of_ours(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
     drop(socket);
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record =
         life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
@@ -89,11 +84,7 @@ fn close_after_shutdown_in_fin_wait1(stage: &Stage) -> Check {
 }
 
 fn close_after_shutdown_in_fin_wait2(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
-    socket.shutdown(Shutdown::Write)?;
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    wait_state(&socket, FIN_WAIT2)?;
+    let (socket, mut flow) = stage.half_closed()?;
     drop(socket);
     flow.send_fin()?;
     flow.expect_ack()?;
@@ -120,10 +111,7 @@ fn late_fin(record: &Record, least: Duration) -> Check {
 fn close_after_shutdown_in_closing(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
     socket.shutdown(Shutdown::Write)?;
-    flow.withhold_acknowledgements();
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close_crossing()?;
     drop(socket);
     stage.wait_step("CLOSING→CLOSING")?;
     flow.acknowledge_again();
@@ -277,11 +265,7 @@ fn orphaned_fin_wait2_without_fin(stage: &Stage) -> Check {
 fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
     // A second more than a minisocket's 60.
     stage.sysctl("tcp_fin_timeout", "61")?;
-    let (socket, mut flow) = stage.connected()?;
-    socket.shutdown(Shutdown::Write)?;
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    wait_state(&socket, FIN_WAIT2)?;
+    let (socket, mut flow) = stage.half_closed()?;
     drop(socket);
     stage.sysctl("tcp_fin_timeout", "30")?;
     flow.expect_rst()?;
@@ -295,11 +279,7 @@ fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
 /// The same where the peer's FIN came to the full socket, whose flags say that TIME_WAIT was meant.
 fn no_room_for_time_wait_at_once(stage: &Stage) -> Check {
     stage.sysctl("tcp_max_tw_buckets", "0")?;
-    let (socket, mut flow) = stage.connected()?;
-    socket.shutdown(Shutdown::Write)?;
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    wait_state(&socket, FIN_WAIT2)?;
+    let (_socket, mut flow) = stage.half_closed()?;
     flow.send_fin()?;
     flow.expect_ack()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;

@@ -31,9 +31,7 @@ fn cross(stage: &Stage, socket: &socket2::Socket) -> anyhow::Result<Flow> {
 /// We close first, and it was established by both.
 fn close(stage: &Stage, socket: socket2::Socket, mut flow: Flow) -> Check {
     drop(socket);
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close()?;
     let life = stage.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let expected = json!({
         "role": "simultaneous", "handshake_source": "syn_sent", "pid_source": "connect",

@@ -5,9 +5,12 @@ use std::net::Shutdown;
 use serde_json::json;
 
 use super::{stage::Stage, suite::scenarios};
-use crate::support::{
-    Check,
-    sockets::{FIN_WAIT2, wait_state},
+use crate::{
+    peer::Flow,
+    support::{
+        Check,
+        sockets::{FIN_WAIT2, wait_state},
+    },
 };
 
 scenarios![
@@ -18,19 +21,23 @@ scenarios![
 ];
 
 /// The full socket acts as if a RST had come in, and sends one.
-fn data_in_fin_wait1_after_close(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
-    drop(socket);
-    flow.withhold_acknowledgements();
-    flow.expect_fin()?;
+fn reset_by_data(stage: &Stage, mut flow: Flow, states: &str) -> Check {
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    let life = stage.went(states)?;
     life.ended(&json!({
         "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
         "errno": "ECONNRESET", "errno_number": 104,
     }))?;
     Ok(())
+}
+
+fn data_in_fin_wait1_after_close(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    drop(socket);
+    flow.withhold_acknowledgements();
+    flow.expect_fin()?;
+    reset_by_data(stage, flow, "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")
 }
 
 /// The same without close(): the application has shut down both ways.
@@ -40,14 +47,8 @@ fn data_in_fin_wait2_after_shutdown(stage: &Stage) -> Check {
     flow.expect_fin()?;
     flow.send_ack()?;
     wait_state(&socket, FIN_WAIT2)?;
-    flow.send_data(b"too late")?;
-    flow.expect_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
-    life.ended(&json!({
-        "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
-        "errno": "ECONNRESET", "errno_number": 104,
-    }))?;
-    Ok(())
+    let states = "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE";
+    reset_by_data(stage, flow, states)
 }
 
 /// No error is left behind, only a RST that goes out.

@@ -49,9 +49,7 @@ fn connected(stage: &Stage, name: &str) -> anyhow::Result<(Puppet, Flow)> {
 
 /// What ends like a close().
 fn closed(stage: &Stage, mut flow: Flow, pid: u32, comm: &str) -> Check {
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "graceful", "closed_by": "local",

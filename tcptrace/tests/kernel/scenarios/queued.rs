@@ -8,7 +8,7 @@ use tcptrace::clock::monotonic_ns;
 
 use super::{stage::Stage, suite::scenarios, timeouts::stuck};
 use crate::{
-    peer::Peer,
+    peer::{Flow, Peer},
     support::{
         Check,
         record::between,
@@ -28,15 +28,20 @@ const DATA: &[u8] = b"as much as the peer has no room for";
 /// Room again.
 const WINDOW: u16 = 60_000;
 
+/// The peer takes what waited, and our FIN with it.
+fn make_room(flow: &mut Flow) -> Check {
+    flow.window = WINDOW;
+    flow.send_ack()?;
+    flow.expect_data_and_fin(DATA).map(drop)
+}
+
 /// The FIN leaves 100 ms after close(), and its acknowledgement says that it was the first.
 fn fin_behind_data(stage: &Stage) -> Check {
     let (socket, mut flow) = stuck(stage, DATA)?;
     socket.shutdown(Shutdown::Write)?;
     stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
     flow.expect_silence(Duration::from_millis(100))?;
-    flow.window = WINDOW;
-    flow.send_ack()?;
-    flow.expect_data_and_fin(DATA)?;
+    make_room(&mut flow)?;
     let acks_ns = monotonic_ns();
     flow.send_ack()?;
     wait_state(&socket, FIN_WAIT2)?;
@@ -62,9 +67,7 @@ fn fin_behind_data_and_the_peers_first(stage: &Stage) -> Check {
     stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
     flow.send_fin()?;
     wait_state(&socket, CLOSING)?;
-    flow.window = WINDOW;
-    flow.send_ack()?;
-    flow.expect_data_and_fin(DATA)?;
+    make_room(&mut flow)?;
     flow.send_ack()?;
     drop(socket);
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
@@ -80,9 +83,7 @@ fn fin_behind_data_in_last_ack(stage: &Stage) -> Check {
     wait_state(&socket, CLOSE_WAIT)?;
     socket.shutdown(Shutdown::Write)?;
     stage.wait_step("CLOSE_WAIT→LAST_ACK")?;
-    flow.window = WINDOW;
-    flow.send_ack()?;
-    flow.expect_data_and_fin(DATA)?;
+    make_room(&mut flow)?;
     flow.send_ack()?;
     drop(socket);
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;

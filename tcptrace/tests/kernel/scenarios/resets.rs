@@ -88,11 +88,7 @@ fn answer_fin_with_rst(stage: &Stage, mut flow: Flow) -> Check {
 }
 
 fn reset_in_fin_wait2(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
-    socket.shutdown(Shutdown::Write)?;
-    flow.expect_fin()?;
-    flow.send_ack()?;
-    wait_state(&socket, FIN_WAIT2)?;
+    let (_socket, mut flow) = stage.half_closed()?;
     flow.send_rst()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     must_be_reset(&life, "local", &json!({"peer_fin": false}))
@@ -164,10 +160,7 @@ fn place_taken_in_time_wait(stage: &Stage) -> Check {
 fn reset_in_closing(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
     socket.shutdown(Shutdown::Write)?;
-    flow.withhold_acknowledgements();
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
+    flow.close_crossing()?;
     flow.send_rst()?;
     wait_state(&socket, CLOSE)?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
@@ -175,11 +168,7 @@ fn reset_in_closing(stage: &Stage) -> Check {
 }
 
 fn reset_in_last_ack(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
-    flow.send_fin()?;
-    wait_state(&socket, CLOSE_WAIT)?;
-    drop(socket);
-    flow.expect_fin()?;
+    let mut flow = stage.closed_by_the_peer()?;
     flow.send_rst()?;
     let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     must_be_reset(

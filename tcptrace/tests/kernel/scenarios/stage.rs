@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
 };
 
 use anyhow::{Context, anyhow, ensure};
@@ -15,7 +15,7 @@ use crate::{
         Check,
         namespace::Namespace,
         record::{Record, Records},
-        sockets::{ESTABLISHED, begin_connect, wait_state},
+        sockets::{CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, begin_connect, wait_state},
     },
 };
 
@@ -101,6 +101,26 @@ impl Stage {
         flow.open()?;
         let socket = accept(&listener, &flow)?;
         Ok((listener, socket, flow))
+    }
+
+    /// A connection to the peer that is shut down here, in FIN_WAIT2.
+    pub(crate) fn half_closed(&self) -> anyhow::Result<(Socket, Flow)> {
+        let (socket, mut flow) = self.connected()?;
+        socket.shutdown(Shutdown::Write)?;
+        flow.expect_fin()?;
+        flow.send_ack()?;
+        wait_state(&socket, FIN_WAIT2)?;
+        Ok((socket, flow))
+    }
+
+    /// A connection to the peer that both have closed, the peer first, in LAST_ACK.
+    pub(crate) fn closed_by_the_peer(&self) -> anyhow::Result<Flow> {
+        let (socket, mut flow) = self.connected()?;
+        flow.send_fin()?;
+        wait_state(&socket, CLOSE_WAIT)?;
+        drop(socket);
+        flow.expect_fin()?;
+        Ok(flow)
     }
 
     /// A connection to the peer that is closed here and has lost its full socket: a minisocket waits

@@ -8,10 +8,7 @@ use socket2::{Socket, TcpKeepalive};
 use super::{stage::Stage, suite::scenarios};
 use crate::{
     peer::{Flow, Unreachable},
-    support::{
-        Check,
-        sockets::{CLOSE_WAIT, wait_state},
-    },
+    support::Check,
 };
 
 scenarios![
@@ -128,47 +125,37 @@ fn zero_window_user_timeout(stage: &Stage) -> Check {
     )
 }
 
+/// Nobody acknowledges our FIN.
+fn unacknowledged(stage: &Stage, states: &str, closed_by: &str) -> Check {
+    let expected = json!({
+        "verdict": "retransmission_timeout", "closed_by": closed_by,
+        "peer_fin": closed_by != "local",
+    });
+    timed_out(stage, states, &expected)
+}
+
 fn fin_never_acknowledged(stage: &Stage) -> Check {
     stage.sysctl("tcp_orphan_retries", "1")?;
     let (socket, mut flow) = stage.connected()?;
     drop(socket);
     flow.expect_fin()?;
     flow.expect_retransmit()?;
-    timed_out(
-        stage,
-        "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE",
-        &json!({"verdict": "retransmission_timeout", "closed_by": "local", "peer_fin": false}),
-    )
+    unacknowledged(stage, "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE", "local")
 }
 
 fn fin_never_acknowledged_in_last_ack(stage: &Stage) -> Check {
     stage.sysctl("tcp_orphan_retries", "1")?;
-    let (socket, mut flow) = stage.connected()?;
-    flow.send_fin()?;
-    wait_state(&socket, CLOSE_WAIT)?;
-    drop(socket);
-    flow.expect_fin()?;
+    let mut flow = stage.closed_by_the_peer()?;
     flow.expect_retransmit()?;
-    timed_out(
-        stage,
-        "CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE",
-        &json!({"verdict": "retransmission_timeout", "closed_by": "remote", "peer_fin": true}),
-    )
+    let states = "CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE";
+    unacknowledged(stage, states, "remote")
 }
 
 fn fin_never_acknowledged_in_closing(stage: &Stage) -> Check {
     stage.sysctl("tcp_orphan_retries", "1")?;
     let (socket, mut flow) = stage.connected()?;
     drop(socket);
-    flow.withhold_acknowledgements();
-    flow.expect_fin()?;
-    flow.send_fin()?;
-    flow.expect_ack()?;
-    timed_out(
-        stage,
-        "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE",
-        &json!({
-            "verdict": "retransmission_timeout", "closed_by": "simultaneous", "peer_fin": true,
-        }),
-    )
+    flow.close_crossing()?;
+    let states = "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE";
+    unacknowledged(stage, states, "simultaneous")
 }

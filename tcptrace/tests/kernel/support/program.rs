@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -122,8 +122,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it with its outputs caught and nothing to read.
     pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        Self::start_with_input(command.stdin(Stdio::null()))
+    }
+
+    /// The same, with the input that the command says.
+    pub(super) fn start_with_input(command: &mut Command) -> anyhow::Result<Self> {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -155,6 +159,11 @@ impl Running {
             stderr: said,
             stderr_reader: Some(stderr_reader),
         })
+    }
+
+    /// What is written to it.
+    pub(super) fn take_input(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Its process id.

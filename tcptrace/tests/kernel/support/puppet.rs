@@ -4,15 +4,14 @@
 use std::{
     ffi::CString,
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsFd, AsRawFd, FromRawFd},
         unix::process::CommandExt,
     },
     path::Path,
-    process::{Child, ChildStdin, Command, ExitCode, Stdio},
-    sync::mpsc::{Receiver, channel},
+    process::{ChildStdin, Command, ExitCode, Stdio},
     thread,
 };
 
@@ -23,7 +22,7 @@ use nix::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{PATIENCE, namespace::Namespace};
+use super::{namespace::Namespace, program::Running};
 
 /// Set in the child, to its name.
 const NAME: &str = "TCPTRACE_TEST_PUPPET";
@@ -32,42 +31,27 @@ const LISTENER: &str = "TCPTRACE_TEST_LISTENER";
 
 /// A process that does as it is told. Dropping it ends it.
 pub(crate) struct Puppet {
-    child: Child,
+    running: Running,
     orders: Option<ChildStdin>,
-    answers: Receiver<String>,
 }
 
 impl Puppet {
     /// Starts one in a namespace.
     pub(crate) fn start(namespace: &Namespace, name: &str) -> anyhow::Result<Self> {
         namespace.run(|| {
-            let mut child = Command::new("/proc/self/exe")
-                .env(NAME, name)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .context("starting a puppet")?;
-            let orders = child.stdin.take();
-            let stdout = child.stdout.take().context("a puppet's standard output")?;
-            let (sender, answers) = channel();
-            thread::spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    if sender.send(line).is_err() {
-                        break;
-                    }
-                }
-            });
+            let mut command = Command::new("/proc/self/exe");
+            let command = command.env(NAME, name).stdin(Stdio::piped());
+            let mut running = Running::start_with_input(command)?;
             Ok(Self {
-                child,
-                orders,
-                answers,
+                orders: running.take_input(),
+                running,
             })
         })
     }
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.running.pid()
     }
 
     /// Moves it into a cgroup, whose files are in this directory.
@@ -81,10 +65,8 @@ impl Puppet {
     pub(crate) fn tell(&mut self, order: &str) -> anyhow::Result<String> {
         let orders = self.orders.as_mut().context("a puppet that has ended")?;
         writeln!(orders, "{order}").with_context(|| format!("telling a puppet: {order}"))?;
-        let answer = self
-            .answers
-            .recv_timeout(PATIENCE)
-            .with_context(|| format!("a puppet's answer to: {order}"))?;
+        let answer = self.running.next_line();
+        let answer = answer.with_context(|| format!("a puppet's answer to: {order}"))?;
         match answer.split_once(' ') {
             Some(("done", result)) => Ok(result.to_owned()),
             _ => bail!("a puppet told to {order} says: {answer}"),
@@ -114,7 +96,7 @@ impl Drop for Puppet {
     fn drop(&mut self) {
         // The end of its orders is the end of it.
         drop(self.orders.take());
-        drop(self.child.wait());
+        drop(self.running.wait());
     }
 }
 
