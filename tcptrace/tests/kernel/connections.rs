@@ -8,9 +8,7 @@ use serde_json::json;
 use crate::support::{
     Check,
     namespace::Namespace,
-    program::tcptrace,
     puppet::Puppet,
-    record::Record,
     sockets::{bound, local},
     tail::Tail,
     talk::{IPV4, IPV6, MAPPED, Over, Talk},
@@ -22,10 +20,7 @@ tests![
     an_ipv6_connection_is_told_by_both_sides,
     an_ipv4_mapped_connection_is_ipv4,
     a_process_is_named_by_its_first_thread,
-    a_connection_is_seen_without_any_filter,
-    a_port_without_traffic_leaves_no_record,
     a_connect_takes_the_place_of_one_in_time_wait,
-    lines_come_in_order_of_time,
 ];
 
 fn an_ipv4_connection_is_told_by_both_sides() -> Check {
@@ -59,48 +54,6 @@ fn a_process_is_named_by_its_first_thread() -> Check {
     let records = tail.finish_after(2)?;
     let active = records.only("connection", &json!({"role": "active"}))?;
     active.must_have(&json!({"comm": "tt-leader", "pid": client.pid()}))
-}
-
-fn a_connection_is_seen_without_any_filter() -> Check {
-    let namespace = Namespace::new()?;
-    let mut tail = Tail::start_as(&namespace, &mut tcptrace(&["tail", "--format", "json"]))?;
-    let (listener, address) = namespace.listen("127.0.0.1:0")?;
-    let (client, server) = namespace.pair(&listener)?;
-    let from = client.local_addr()?;
-    drop(client);
-    drop(server);
-    let mine = |record: &&Record| {
-        record.number("netns") == Some(namespace.inode().into()) && record.is("connection")
-    };
-    tail.wait("both sides", |records| {
-        records.0.iter().filter(mine).count() == 2
-    })?;
-    let (records, output) = tail.interrupt()?;
-    output.must_end_with(0)?;
-    let ends = |record: &Record| {
-        let local = record.number("local_port");
-        (local, record.number("remote_port"))
-    };
-    let (from, to) = (Some(from.port().into()), Some(address.port().into()));
-    let found: Vec<_> = records.0.iter().filter(mine).map(ends).collect();
-    ensure!(
-        found.contains(&(from, to)) && found.contains(&(to, from)) && found.len() == 2,
-        "{found:?}"
-    );
-    Ok(())
-}
-
-fn a_port_without_traffic_leaves_no_record() -> Check {
-    let namespace = Namespace::new()?;
-    let tail = Tail::start(
-        &namespace,
-        &["--show", "transitions,handshakes,connections"],
-    )?;
-    // bind() alone is no transition.
-    let _bound = bound("127.0.0.1:0")?;
-    let records = tail.finish()?;
-    ensure!(records.len() == 0, "something was shown:\n{records}");
-    Ok(())
 }
 
 /// `tcp_tw_reuse`: the kernel gives the place away once a second has passed.
@@ -142,32 +95,4 @@ fn a_connect_takes_the_place_of_one_in_time_wait() -> Check {
     records
         .only("release", &json!({"outcome": "reused"}))?
         .must_have(&json!({"id": first.text("id"), "role": "active"}))
-}
-
-/// Sockets' addresses are used again at once, and a record waits for what may still be said of it.
-fn lines_come_in_order_of_time() -> Check {
-    const PAIRS: usize = 200;
-    let namespace = Namespace::new()?;
-    let show = ["--show", "transitions,handshakes,connections"];
-    let tail = Tail::start(&namespace, &show)?;
-    let (listener, _) = namespace.listen("127.0.0.1:0")?;
-    for number in 0..PAIRS {
-        let (client, server) = namespace.pair(&listener)?;
-        if number % 2 == 0 {
-            drop(client);
-            drop(server);
-        } else {
-            drop(server);
-            drop(client);
-        }
-    }
-    let records = tail.finish_after(2 * PAIRS)?;
-    let times: Vec<_> = records.0.iter().map(|record| record.text("time")).collect();
-    let early = times.windows(2).filter(|two| two[1] < two[0]).count();
-    ensure!(
-        early == 0,
-        "{early} of {} lines are older than the one before",
-        times.len()
-    );
-    Ok(())
 }

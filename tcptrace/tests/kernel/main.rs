@@ -16,7 +16,6 @@ mod handshakes;
 mod levels;
 mod load;
 mod loss;
-mod namespaces;
 mod peer;
 mod rate;
 mod resync;
@@ -54,7 +53,6 @@ fn main() -> ExitCode {
         levels::tests(),
         load::tests(),
         loss::tests(),
-        namespaces::tests(),
         peer::tests(),
         rate::tests(),
         resync::tests(),

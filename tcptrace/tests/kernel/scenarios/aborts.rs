@@ -1,18 +1,11 @@
 //! What ends at once by our own doing.
 
-use std::net::SocketAddr;
-
-use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{
-    destroy::destroy,
-    stage::{SERVICE, Stage},
-    suite::scenarios,
-};
+use super::{destroy::destroy, stage::Stage, suite::scenarios};
 use crate::support::{
     Check,
-    sockets::{CLOSE_WAIT, abort_at_close, disconnect, set_tcp_option, wait_state},
+    sockets::{CLOSE_WAIT, abort_at_close, disconnect, local, set_tcp_option, wait_state},
 };
 
 scenarios![
@@ -95,13 +88,9 @@ fn disconnected(stage: &Stage) -> Check {
     )
 }
 
-fn own_address(socket: &socket2::Socket) -> anyhow::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().context("its own address")
-}
-
 fn destroyed(stage: &Stage) -> Check {
     let (socket, mut flow) = stage.connected()?;
-    destroy(&stage.namespace, own_address(&socket)?, flow.peer())?;
+    destroy(&stage.namespace, [local(&socket)?, flow.peer()])?;
     flow.expect_rst()?;
     aborted(
         stage,
@@ -117,11 +106,7 @@ fn destroyed_in_syn_sent(stage: &Stage) -> Check {
     let socket = stage.socket()?;
     let mut flow = stage.begin(&socket)?;
     flow.expect_syn()?;
-    destroy(
-        &stage.namespace,
-        own_address(&socket)?,
-        stage.peer.address(SERVICE),
-    )?;
+    destroy(&stage.namespace, [local(&socket)?, flow.peer()])?;
     let life = stage.went("CLOSE SYN_SENT CLOSE")?;
     life.never_shook_hands()?;
     life.ended(&json!({"verdict": "killed", "errno": "ECONNABORTED"}))

@@ -309,20 +309,10 @@ fn endpoints(event: &Event) -> Option<&Endpoints> {
 
 /// It is the end of a socket.
 fn ends_there(event: &Event) -> bool {
-    match &event.body {
-        Body::Transition(transition) => {
-            transition.new == TcpState::Close && matches!(transition.details, Details::Close { .. })
-        }
-        Body::ResetReceived(_)
-        | Body::ResetSent { .. }
-        | Body::Accept { .. }
-        | Body::Timewait { .. }
-        | Body::TimewaitStep { .. }
-        | Body::SynackRetransmit(_)
-        | Body::Seed(_)
-        | Body::Rename(_)
-        | Body::Exit(_) => false,
-    }
+    let Body::Transition(transition) = &event.body else {
+        return false;
+    };
+    transition.new == TcpState::Close && matches!(transition.details, Details::Close { .. })
 }
 
 fn is_sentinels(ends: &Endpoints) -> bool {

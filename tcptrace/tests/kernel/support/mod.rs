@@ -12,6 +12,7 @@ pub(crate) mod hooks;
 pub(crate) mod load;
 pub(crate) mod mptcp;
 pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub(crate) mod program;
 pub(crate) mod puppet;
 pub(crate) mod record;
