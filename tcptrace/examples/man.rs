@@ -1,4 +1,4 @@
-//! Writes the man pages, one for each command, into a directory: what `cargo xtask man` runs.
+//! Writes the man pages, one for each command: `cargo run --example man DIRECTORY`.
 
 use std::{env, ffi::OsString, fs, path::Path, process::ExitCode};
 

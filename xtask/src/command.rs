@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 ///
 /// What it prints goes to standard error too: standard output is for results.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let shown = show(command);
+    let shown = format!("{command:?}");
     eprintln!("+ {shown}");
     let status = command
         .stdout(io::stderr())
@@ -18,26 +18,6 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{shown} failed: {status}");
     }
     Ok(())
-}
-
-/// A command as it would be typed, with the variables set for it.
-fn show(command: &Command) -> String {
-    let variables = command.get_envs().filter_map(|(name, value)| {
-        Some(format!(
-            "{}={}",
-            name.to_string_lossy(),
-            value?.to_string_lossy()
-        ))
-    });
-    let program = command.get_program().to_string_lossy().into_owned();
-    let arguments = command
-        .get_args()
-        .map(|argument| argument.to_string_lossy().into_owned());
-    variables
-        .chain([program])
-        .chain(arguments)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// A command to be run as root: with sudo, unless we are root.

@@ -7,7 +7,6 @@ mod aarch64;
 mod apt;
 mod command;
 mod ebpf;
-mod man;
 mod report;
 mod run;
 mod test;
@@ -41,8 +40,6 @@ enum Command {
     BuildEbpf(ebpf::build::Arguments),
     /// Check that the committed eBPF object is what its sources make.
     VerifyEbpf(ebpf::verify::Arguments),
-    /// Write the man pages.
-    Man(man::Arguments),
     /// Run all tests, and say what ran where.
     Test(test::Arguments),
     /// Check userspace's types for aarch64.
@@ -57,7 +54,6 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::BuildEbpf(arguments) => ebpf::build::run(&workspace, &arguments),
         Command::VerifyEbpf(arguments) => ebpf::verify::run(&workspace, &arguments),
-        Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, arguments),

@@ -52,42 +52,37 @@ pub(crate) enum Architecture {
     Arm64,
 }
 
-impl Architecture {
+/// What is called otherwise for each architecture.
+struct Names {
     /// Debian's name of it.
-    const fn debian(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
+    debian: &'static str,
+    /// What emulates it, and the package of Debian that has that.
+    qemu: &'static str,
+    qemu_package: &'static str,
+    serial_line: &'static str,
+}
 
-    /// What emulates it.
-    const fn qemu(self) -> &'static str {
+impl Architecture {
+    const fn names(self) -> Names {
         match self {
-            Self::Amd64 => "qemu-system-x86_64",
-            Self::Arm64 => "qemu-system-aarch64",
-        }
-    }
-
-    /// The package of Debian that has it.
-    const fn qemu_package(self) -> &'static str {
-        match self {
-            Self::Amd64 => "qemu-system-x86",
-            Self::Arm64 => "qemu-system-arm",
-        }
-    }
-
-    /// Its serial line.
-    const fn serial_line(self) -> &'static str {
-        match self {
-            Self::Amd64 => "ttyS0",
-            Self::Arm64 => "ttyAMA0",
+            Self::Amd64 => Names {
+                debian: "amd64",
+                qemu: "qemu-system-x86_64",
+                qemu_package: "qemu-system-x86",
+                serial_line: "ttyS0",
+            },
+            Self::Arm64 => Names {
+                debian: "arm64",
+                qemu: "qemu-system-aarch64",
+                qemu_package: "qemu-system-arm",
+                serial_line: "ttyAMA0",
+            },
         }
     }
 }
 
 /// The arguments of `vm`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
     /// A series of kernels; may be given several times. By default all of them, on arm64 6.1.
     #[arg(long = "kernel", value_enum, value_name = "SERIES")]
@@ -137,12 +132,7 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<Exi
 pub(crate) fn run_all(workspace: &Workspace, kernels: &[Series]) -> Result<Vec<Suite>> {
     let all = Arguments {
         kernels: kernels.to_vec(),
-        install: false,
-        architecture: Architecture::default(),
-        accelerator: Accelerator::default(),
-        jobs: None,
-        record: None,
-        harness: Vec::new(),
+        ..Arguments::default()
     };
     all.run(workspace)
 }

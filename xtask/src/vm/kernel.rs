@@ -123,7 +123,7 @@ impl fmt::Display for Kernel {
 /// Gets the newest kernel of each series, with the archive's state and the kernels below
 /// `directory`.
 pub(crate) fn get(all: &[Series], of: Architecture, directory: &Path) -> Result<Vec<Kernel>> {
-    let architecture = of.debian();
+    let architecture = of.names().debian;
     let state = directory.join(format!("apt-{architecture}"));
     let archive = Archive::open(&state, architecture, &SUITES)?;
     let get = |series: &Series| {
@@ -163,7 +163,7 @@ fn one(series: Series, of: Architecture, archive: &Archive, directory: &Path) ->
 /// depends on a suite's newest kernel has the version of that one. A kernel is one package,
 /// `linux-image-RELEASE`, or, from 7.x on, one that only depends on others with its parts.
 fn choose(series: Series, of: Architecture, archive: &Archive) -> Result<(String, Vec<String>)> {
-    let newest = format!("linux-image-cloud-{}", of.debian());
+    let newest = format!("linux-image-cloud-{}", of.names().debian);
     let versions = archive.versions(&newest)?;
     let version = versions
         .into_iter()

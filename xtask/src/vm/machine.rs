@@ -77,7 +77,7 @@ impl Machine<'_> {
             .stderr(writer);
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot run {}", self.architecture.qemu()))?;
+            .with_context(|| format!("cannot run {}", self.architecture.names().qemu))?;
         // It holds the writing ends, and the pipe must end when QEMU does.
         drop(command);
         let (sender, pieces) = channel();
@@ -109,7 +109,7 @@ impl Machine<'_> {
 
     /// QEMU with nothing but a processor: with two, tests would race for no gain on a small host.
     fn qemu(&self) -> Command {
-        let mut command = Command::new(self.architecture.qemu());
+        let mut command = Command::new(self.architecture.names().qemu);
         command.args(match (self.accelerator, self.architecture) {
             (Accelerator::Kvm, _) => ["-accel", "kvm", "-cpu", "host"],
             // After CMPXCHG16B, which the kernel's allocator uses where it can, QEMU 7.2 may leave
@@ -148,7 +148,7 @@ impl Machine<'_> {
             .map(|argument| format!(" \"{argument}\""));
         format!(
             "console={} loglevel=3 oops=panic panic=-1 rdinit=/init TCPTRACE_TEST_GUEST=1{} --{}",
-            self.architecture.serial_line(),
+            self.architecture.names().serial_line,
             record.unwrap_or_default(),
             arguments.collect::<String>()
         )

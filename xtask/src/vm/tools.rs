@@ -47,7 +47,7 @@ pub(crate) fn require(architecture: Architecture, install: bool, directory: &Pat
         let (qemu, others): (Vec<_>, Vec<_>) = lacking
             .into_iter()
             .map(|(_, package)| package)
-            .partition(|package| *package == architecture.qemu_package());
+            .partition(|package| *package == architecture.names().qemu_package);
         if !others.is_empty() {
             apt::install(&others)?;
         }
@@ -64,7 +64,7 @@ pub(crate) fn require(architecture: Architecture, install: bool, directory: &Pat
 
 /// What apt-get can install, and the packages.
 fn lacking(architecture: Architecture) -> Vec<(&'static str, &'static str)> {
-    let mut needed = vec![(architecture.qemu(), architecture.qemu_package())];
+    let mut needed = vec![(architecture.names().qemu, architecture.names().qemu_package)];
     needed.extend(NEEDED);
     // Programs for administrators are not in everybody's search path.
     let here = |name| exists(name) || Path::new("/usr/sbin").join(name).exists();

@@ -4,10 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::fs::OpenOptionsExt,
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     time::Duration,
 };
 
@@ -15,10 +12,14 @@ use anyhow::{Context, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{ignored, namespace::Namespace, wait_for};
+use crate::support::{
+    ignored,
+    namespace::{Namespace, configure, request, set_link},
+    wait_for,
+};
 
 const NODE: &str = "/dev/net/tun";
-const NAME: &[u8] = b"peer";
+pub(super) const NAME: &str = "peer";
 /// 255.255.255.0 and its equal.
 const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 const PREFIX_V6: u32 = 64;
@@ -39,14 +40,14 @@ impl Device {
     ) -> anyhow::Result<Self> {
         namespace.run(|| {
             let file = open_node()?;
-            let mut request = request();
+            let mut request = request(NAME);
             let flags = libc::IFF_TUN | libc::IFF_NO_PI;
             request.ifr_ifru.ifru_flags = flags.try_into()?;
             configure(&file, libc::TUNSETIFF, &request).context("making a TUN device")?;
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
             set_address(&socket, libc::SIOCSIFADDR, here).context("giving it an address")?;
             set_address(&socket, libc::SIOCSIFNETMASK, MASK).context("giving it a netmask")?;
-            set_link(true)?;
+            set_link(NAME, true).context("bringing it up")?;
             let set_all = || here_v6.into_iter().try_for_each(set_address_v6);
             let ipv6 = match set_all() {
                 Ok(()) => {
@@ -91,14 +92,6 @@ impl Device {
     }
 }
 
-/// Brings the device of this thread's namespace up or down.
-pub(super) fn set_link(up: bool) -> anyhow::Result<()> {
-    let mut request = request();
-    request.ifr_ifru.ifru_flags = if up { libc::IFF_UP.try_into()? } else { 0 };
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    configure(&socket, libc::SIOCSIFFLAGS, &request).context("bringing it up or down")
-}
-
 fn open_node() -> anyhow::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -113,24 +106,6 @@ fn open_node() -> anyhow::Result<File> {
         })
 }
 
-/// A request about the device, with nothing but its name in it.
-fn request() -> libc::ifreq {
-    // SAFETY: zeros are a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(NAME) {
-        *to = libc::c_char::from_ne_bytes([*from]);
-    }
-    request
-}
-
-fn configure<T>(file: &impl AsRawFd, what: libc::Ioctl, request: &T) -> io::Result<()> {
-    // SAFETY: every request made here reads the structure that it is called with here.
-    if unsafe { libc::ioctl(file.as_raw_fd(), what, std::ptr::from_ref(request)) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 fn set_address(socket: &Socket, what: libc::c_ulong, address: Ipv4Addr) -> anyhow::Result<()> {
     let internet = libc::sockaddr_in {
         sin_family: libc::AF_INET.try_into()?,
@@ -140,7 +115,7 @@ fn set_address(socket: &Socket, what: libc::c_ulong, address: Ipv4Addr) -> anyho
         },
         sin_zero: [0; 8],
     };
-    let mut request = request();
+    let mut request = request(NAME);
     // SAFETY: both are 16 bytes and made for this conversion.
     request.ifr_ifru.ifru_addr =
         unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet) };
@@ -149,7 +124,7 @@ fn set_address(socket: &Socket, what: libc::c_ulong, address: Ipv4Addr) -> anyho
 
 fn set_address_v6(address: Ipv6Addr) -> io::Result<()> {
     // SAFETY: the name ends in a NUL.
-    let index = unsafe { libc::if_nametoindex(request().ifr_name.as_ptr()) };
+    let index = unsafe { libc::if_nametoindex(request(NAME).ifr_name.as_ptr()) };
     let request = libc::in6_ifreq {
         ifr6_addr: libc::in6_addr {
             s6_addr: address.octets(),

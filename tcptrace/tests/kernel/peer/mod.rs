@@ -29,7 +29,7 @@ use std::{
 
 use self::{device::Device, link::Link};
 pub(crate) use self::{flow::Flow, segment::Unreachable, tests::tests};
-use crate::support::namespace::Namespace;
+use crate::support::namespace::{Namespace, set_link};
 
 /// This host's and the peer's addresses in a network of RFC 5737, and in one of RFC 3849.
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -60,7 +60,7 @@ impl Peer {
 
     /// Takes the peer's link away, or brings it back.
     pub(crate) fn set_link(namespace: &Namespace, up: bool) -> anyhow::Result<()> {
-        namespace.run(|| device::set_link(up))
+        namespace.run(|| Ok(set_link(device::NAME, up)?))
     }
 
     /// Where the peer is reached.

@@ -140,17 +140,31 @@ pub(crate) fn in_thread<T: Send>(
 }
 
 pub(crate) fn bring_lo_up() -> io::Result<()> {
+    set_link("lo", true)
+}
+
+/// Brings an interface of this thread's namespace up or down.
+pub(crate) fn set_link(name: &str, up: bool) -> io::Result<()> {
+    let mut request = request(name);
+    request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+    configure(&socket, libc::SIOCSIFFLAGS, &request)
+}
+
+/// A request about an interface, with nothing but its name in it.
+pub(crate) fn request(name: &str) -> libc::ifreq {
     // SAFETY: zeros are a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
-    request.ifr_ifru.ifru_flags =
-        libc::c_short::try_from(libc::IFF_UP).map_err(io::Error::other)?;
-    // SAFETY: SIOCSIFFLAGS reads an ifreq with a name and flags.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if result < 0 {
+    request
+}
+
+/// Makes a request that reads a structure.
+pub(crate) fn configure<T>(file: &impl AsRawFd, what: libc::Ioctl, request: &T) -> io::Result<()> {
+    // SAFETY: every request made in these tests reads the structure that it is called with.
+    if unsafe { libc::ioctl(file.as_raw_fd(), what, std::ptr::from_ref(request)) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
