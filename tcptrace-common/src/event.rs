@@ -3,6 +3,9 @@
 //! Every event begins with an [`EventHeader`], whose `kind` tells which struct it is. Sizes and
 //! offsets are asserted at compile time; padding is explicit and zero.
 
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::TcpState;
 
 /// [`OpenEvent`]: CLOSE→SYN_SENT or CLOSE→LISTEN.
@@ -149,6 +152,7 @@ pub const REASON_NONE: u32 = u32::MAX;
 
 /// What every event begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct EventHeader {
     /// `bpf_ktime_get_ns`: CLOCK_MONOTONIC, nanoseconds.
@@ -173,6 +177,7 @@ pub struct EventHeader {
 
 /// Both ends of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct Endpoints {
     /// Network byte order; an IPv4 address in the first four bytes, the rest zero.
@@ -194,6 +199,7 @@ pub struct Endpoints {
 
 /// The current task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct Task {
     /// The process (thread group), in the initial pid namespace; 0 is the idle task.
@@ -206,6 +212,7 @@ pub struct Task {
 
 /// The beginning of an active open or of listening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct OpenEvent {
     /// What every event has.
@@ -224,6 +231,7 @@ pub struct OpenEvent {
 
 /// A child socket was made for a handshake that is just completing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct PassiveOpenEvent {
     /// What every event has. Up to Linux 6.14 the cookie is the listener's.
@@ -249,6 +257,7 @@ pub struct PassiveOpenEvent {
 
 /// The handshake is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct EstablishedEvent {
     /// What every event has.
@@ -269,6 +278,7 @@ pub struct EstablishedEvent {
 
 /// A transition with nothing to add.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct StepEvent {
     /// What every event has.
@@ -277,6 +287,7 @@ pub struct StepEvent {
 
 /// Our side closes its direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ReleaseEvent {
     /// What every event has.
@@ -287,6 +298,7 @@ pub struct ReleaseEvent {
 
 /// The full socket is done, whether a timewait socket lives on or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct CloseEvent {
     /// What every event has.
@@ -329,6 +341,7 @@ pub struct CloseEvent {
 
 /// A RST was received or sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ResetEvent {
     /// What every event has; both states are the one held.
@@ -343,6 +356,7 @@ pub struct ResetEvent {
 
 /// accept() gave a connection to a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct AcceptEvent {
     /// What every event has; both states are the one held.
@@ -357,6 +371,7 @@ pub struct AcceptEvent {
 
 /// A process that listens has another name, or one that listened is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ProcessEvent {
     /// What every event has; of no socket, no state and no family.
@@ -367,6 +382,7 @@ pub struct ProcessEvent {
 
 /// A timewait socket was to take over from a full one; →CLOSE follows at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct TimewaitEvent {
     /// What every event has, of the full socket; both states are the one held.
@@ -382,6 +398,7 @@ pub struct TimewaitEvent {
 
 /// A segment came to a timewait socket, and changed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct TimewaitStepEvent {
     /// What every event has, of the timewait socket; the states are its `tw_substate` before
@@ -397,6 +414,7 @@ pub struct TimewaitStepEvent {
 
 /// A SYN-ACK is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct SynackRetransmitEvent {
     /// What every event has, of the listener; both states are the one held.
@@ -407,6 +425,7 @@ pub struct SynackRetransmitEvent {
 
 /// A socket that is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct SeedEvent {
     /// What every event has; both states are the one held.

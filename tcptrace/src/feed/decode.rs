@@ -14,9 +14,10 @@ use tcptrace_common::{
     ProcessEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
     SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
+use zerocopy::FromBytes;
 
 use self::fields::{
-    Raw, read_bind, read_close, read_endpoints, read_handshake, read_owner, read_request, read_task,
+    read_bind, read_close, read_endpoints, read_handshake, read_owner, read_request, read_task,
 };
 use crate::feed::{
     event::{Body, Details, Event, Seed, TimewaitArrival, Transition},
@@ -66,22 +67,90 @@ pub fn time_of(bytes: &[u8]) -> Option<u64> {
 /// What an event needs names for, without a look at the rest of it.
 #[must_use]
 pub fn numbers_in(bytes: &[u8]) -> Numbers {
-    let raw = Raw(bytes);
-    let (has_owner, size) = match bytes.get(24) {
-        Some(&KIND_OPEN) => (true, size_of::<OpenEvent>()),
-        Some(&KIND_PASSIVE_OPEN) => (true, size_of::<PassiveOpenEvent>()),
-        Some(&KIND_SEED) => (true, size_of::<SeedEvent>()),
-        Some(&KIND_ESTABLISHED) => (false, size_of::<EstablishedEvent>()),
-        Some(_) | None => return Numbers::default(),
-    };
-    if bytes.len() != size {
+    let Ok((header, _)) = EventHeader::read_from_prefix(bytes) else {
         return Numbers::default();
+    };
+    let found = match header.kind {
+        KIND_OPEN => OpenEvent::read_from_bytes(bytes)
+            .map(|event| (event.endpoints, event.cgroup))
+            .ok(),
+        KIND_PASSIVE_OPEN => PassiveOpenEvent::read_from_bytes(bytes)
+            .map(|event| (event.endpoints, event.cgroup))
+            .ok(),
+        KIND_SEED => SeedEvent::read_from_bytes(bytes)
+            .map(|event| (event.endpoints, event.cgroup))
+            .ok(),
+        KIND_ESTABLISHED => EstablishedEvent::read_from_bytes(bytes)
+            .map(|event| (event.endpoints, 0))
+            .ok(),
+        _ => None,
+    };
+    found.map_or_else(Numbers::default, |(endpoints, cgroup)| {
+        let (netns, interface) = (endpoints.netns, endpoints.interface);
+        Numbers {
+            cgroup: Some(cgroup).filter(|&cgroup| cgroup != 0),
+            interface: (netns != 0 && interface != 0).then_some((netns, interface)),
+        }
+    })
+}
+
+/// An event as it was sent.
+enum Sent {
+    Open(OpenEvent),
+    PassiveOpen(PassiveOpenEvent),
+    Established(EstablishedEvent),
+    Step,
+    Release(ReleaseEvent),
+    Close(CloseEvent),
+    Reset(ResetEvent),
+    Accept(AcceptEvent),
+    Timewait(TimewaitEvent),
+    TimewaitStep(TimewaitStepEvent),
+    SynackRetransmit(SynackRetransmitEvent),
+    Seed(SeedEvent),
+    Process(ProcessEvent),
+}
+
+impl Sent {
+    fn read(kind: u8, bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            KIND_OPEN => Self::Open(whole("open", bytes)?),
+            KIND_PASSIVE_OPEN => Self::PassiveOpen(whole("passive open", bytes)?),
+            KIND_ESTABLISHED => Self::Established(whole("established", bytes)?),
+            KIND_STEP => whole::<StepEvent>("step", bytes).map(|_| Self::Step)?,
+            KIND_RELEASE => Self::Release(whole("release", bytes)?),
+            KIND_CLOSE => Self::Close(whole("close", bytes)?),
+            KIND_RESET_RECEIVED | KIND_RESET_SENT => Self::Reset(whole("reset", bytes)?),
+            KIND_ACCEPT => Self::Accept(whole("accept", bytes)?),
+            KIND_TIMEWAIT => Self::Timewait(whole("timewait", bytes)?),
+            KIND_TIMEWAIT_STEP => Self::TimewaitStep(whole("timewait step", bytes)?),
+            KIND_SYNACK_RETRANSMIT => Self::SynackRetransmit(whole("SYN-ACK retransmit", bytes)?),
+            KIND_SEED => Self::Seed(whole("seed", bytes)?),
+            KIND_RENAME | KIND_EXIT => Self::Process(whole("process", bytes)?),
+            _ => return Err(out_of_range("kind", kind)),
+        })
     }
-    let (netns, interface) = (raw.u32(68), raw.u32(72));
-    Numbers {
-        cgroup: has_owner.then(|| raw.u64(80)).filter(|&cgroup| cgroup != 0),
-        interface: (netns != 0 && interface != 0).then_some((netns, interface)),
+
+    /// The program that sends it has a second copy.
+    const fn has_second_copy(&self) -> bool {
+        !matches!(
+            self,
+            Self::Accept(_)
+                | Self::Timewait(_)
+                | Self::TimewaitStep(_)
+                | Self::SynackRetransmit(_)
+                | Self::Seed(_)
+        )
     }
+}
+
+/// The bytes as what they are, if they are just as many.
+fn whole<T: FromBytes>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_bytes(bytes).map_err(|_| DecodeError::Length {
+        kind,
+        expected: size_of::<T>(),
+        actual: bytes.len(),
+    })
 }
 
 /// Decodes one event.
@@ -90,86 +159,24 @@ pub fn numbers_in(bytes: &[u8]) -> Numbers {
 ///
 /// When the length is not the kind's, or a field is out of range; the error names it.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let raw = Raw(bytes);
-    let header_size = size_of::<EventHeader>();
-    if bytes.len() < header_size {
-        return Err(DecodeError::Length {
-            kind: "header",
-            expected: header_size,
-            actual: bytes.len(),
-        });
+    let prefix = bytes.get(..size_of::<EventHeader>()).unwrap_or(bytes);
+    let raw: EventHeader = whole("header", prefix)?;
+    let sent = Sent::read(raw.kind, bytes)?;
+    if let Sent::Process(process) = &sent {
+        return read_process(process);
     }
-    let kind: u8 = raw.u8(24);
-    let (name, expected) = match kind {
-        KIND_OPEN => ("open", size_of::<OpenEvent>()),
-        KIND_PASSIVE_OPEN => ("passive open", size_of::<PassiveOpenEvent>()),
-        KIND_ESTABLISHED => ("established", size_of::<EstablishedEvent>()),
-        KIND_STEP => ("step", size_of::<StepEvent>()),
-        KIND_RELEASE => ("release", size_of::<ReleaseEvent>()),
-        KIND_CLOSE => ("close", size_of::<CloseEvent>()),
-        KIND_RESET_RECEIVED | KIND_RESET_SENT => ("reset", size_of::<ResetEvent>()),
-        KIND_ACCEPT => ("accept", size_of::<AcceptEvent>()),
-        KIND_TIMEWAIT => ("timewait", size_of::<TimewaitEvent>()),
-        KIND_TIMEWAIT_STEP => ("timewait step", size_of::<TimewaitStepEvent>()),
-        KIND_SYNACK_RETRANSMIT => ("SYN-ACK retransmit", size_of::<SynackRetransmitEvent>()),
-        KIND_SEED => ("seed", size_of::<SeedEvent>()),
-        KIND_RENAME | KIND_EXIT => ("process", size_of::<ProcessEvent>()),
-        _ => return Err(out_of_range("kind", kind)),
-    };
-    if bytes.len() != expected {
-        return Err(DecodeError::Length {
-            kind: name,
-            expected,
-            actual: bytes.len(),
-        });
-    }
-    if matches!(kind, KIND_RENAME | KIND_EXIT) {
-        return read_process(raw, kind);
-    }
-    let header = Header::read(raw)?;
-    let knows_fin = header.knows_fin(kind);
-    if header.has(FIELDS_UNSENT) && !knows_fin {
+    let header = Header::read(&raw)?;
+    if header.has(FIELDS_UNSENT) && !header.knows_fin()
+        || header.has(FIELDS_RECOVERED) && !sent.has_second_copy()
+    {
         return Err(out_of_range("fields", header.fields));
     }
-    let has_second_copy = !matches!(
-        kind,
-        KIND_ACCEPT | KIND_TIMEWAIT | KIND_TIMEWAIT_STEP | KIND_SYNACK_RETRANSMIT | KIND_SEED
-    );
-    if header.has(FIELDS_RECOVERED) && !has_second_copy {
-        return Err(out_of_range("fields", header.fields));
-    }
-    let body = match kind {
-        KIND_RESET_RECEIVED
-        | KIND_RESET_SENT
-        | KIND_ACCEPT
-        | KIND_TIMEWAIT
-        | KIND_SYNACK_RETRANSMIT
-        | KIND_SEED => read_standing(raw, kind, &header)?,
-        KIND_TIMEWAIT_STEP => read_timewait_step(raw, &header)?,
-        _ => {
-            let (old, new) = (header.old, header.new);
-            if kind != kind_of_transition(old.raw(), new.raw()) {
-                return Err(DecodeError::KindOfTransition {
-                    kind,
-                    old: old.raw(),
-                    new: new.raw(),
-                });
-            }
-            let details = read_details(raw, kind, &header)?;
-            Body::Transition(Transition {
-                old,
-                new,
-                details,
-                fin_left: knows_fin.then(|| !header.has(FIELDS_UNSENT)),
-            })
-        }
-    };
     Ok(Event {
-        time_ns: raw.u64(0),
-        socket: raw.u64(8),
-        cookie: Some(raw.u64(16)).filter(|&cookie| cookie != 0),
+        time_ns: raw.time_ns,
+        socket: raw.socket,
+        cookie: Some(raw.cookie).filter(|&cookie| cookie != 0),
         recovered: header.has(FIELDS_RECOVERED),
-        body,
+        body: read_body(&sent, &header)?,
     })
 }
 
@@ -181,6 +188,7 @@ const fn out_of_range(field: &'static str, value: u8) -> DecodeError {
 }
 
 struct Header {
+    kind: u8,
     old: TcpState,
     new: TcpState,
     fields: u8,
@@ -188,40 +196,48 @@ struct Header {
 }
 
 impl Header {
-    fn read(raw: Raw<'_>) -> Result<Self, DecodeError> {
-        let state = |field, at| {
-            TcpState::from_raw(raw.u8(at)).ok_or_else(|| out_of_range(field, raw.u8(at)))
-        };
-        let fields = raw.u8(27);
-        if fields & !FIELDS_ALL != 0 {
-            return Err(out_of_range("fields", fields));
+    fn read(raw: &EventHeader) -> Result<Self, DecodeError> {
+        let state =
+            |field, state| TcpState::from_raw(state).ok_or_else(|| out_of_range(field, state));
+        if raw.fields & !FIELDS_ALL != 0 {
+            return Err(out_of_range("fields", raw.fields));
         }
-        let family = raw.u16(28);
-        if family != FAMILY_INET && family != FAMILY_INET6 {
+        if raw.family != FAMILY_INET && raw.family != FAMILY_INET6 {
             return Err(DecodeError::Field {
                 field: "family",
-                value: family.into(),
+                value: raw.family.into(),
             });
         }
-        zero("header.reserved", raw.u16(30).into())?;
+        zero("header.reserved", raw.reserved.into())?;
         Ok(Self {
-            old: state("old_state", 25)?,
-            new: state("new_state", 26)?,
-            fields,
-            family,
+            kind: raw.kind,
+            old: state("old_state", raw.old_state)?,
+            new: state("new_state", raw.new_state)?,
+            fields: raw.fields,
+            family: raw.family,
         })
     }
 
     /// It is a transition that tells whether our FIN has left.
-    fn knows_fin(&self, kind: u8) -> bool {
+    fn knows_fin(&self) -> bool {
         use TcpState::{Closing, FinWait1, FinWait2, LastAck};
-        matches!(kind, KIND_RELEASE | KIND_STEP)
+        matches!(self.kind, KIND_RELEASE | KIND_STEP)
             && matches!(self.new, FinWait1 | FinWait2 | LastAck | Closing)
             && self.has(FIELDS_TCP)
     }
 
     fn has(&self, fields: u8) -> bool {
         self.fields & fields == fields
+    }
+
+    /// What the header of a transition tells, with its details.
+    fn transition(&self, details: Details) -> Result<Body, DecodeError> {
+        Ok(Body::Transition(Transition {
+            old: self.old,
+            new: self.new,
+            details,
+            fin_left: self.knows_fin().then(|| !self.has(FIELDS_UNSENT)),
+        }))
     }
 }
 
@@ -233,68 +249,119 @@ fn zero(field: &'static str, value: u64) -> Result<(), DecodeError> {
     }
 }
 
-/// An event that is no transition: the state left is the state held.
-fn read_standing(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Body, DecodeError> {
-    let state = header.new;
-    if header.old != state {
-        return Err(out_of_range("new_state", state.raw()));
-    }
-    if kind == KIND_TIMEWAIT {
-        return read_timewait(raw);
-    }
-    let endpoints = read_endpoints(raw, header.family)?;
-    Ok(match kind {
-        KIND_RESET_RECEIVED | KIND_RESET_SENT => {
-            zero("reset.reserved", raw.u32(84).into())?;
-            let reason = Some(raw.u32(80)).filter(|&reason| reason != REASON_NONE);
-            match (kind, reason) {
-                (KIND_RESET_RECEIVED, None) => Body::ResetReceived(endpoints),
-                // The tracepoint has no such argument.
-                (KIND_RESET_RECEIVED, Some(reason)) => {
-                    return Err(DecodeError::Field {
-                        field: "reason",
-                        value: reason.into(),
-                    });
-                }
-                (_, reason) => Body::ResetSent { endpoints, reason },
+fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
+    let family = header.family;
+    let (old, new) = (header.old, header.new);
+    match sent {
+        Sent::Open(_)
+        | Sent::PassiveOpen(_)
+        | Sent::Established(_)
+        | Sent::Step
+        | Sent::Release(_)
+        | Sent::Close(_) => {
+            if header.kind != kind_of_transition(old.raw(), new.raw()) {
+                return Err(DecodeError::KindOfTransition {
+                    kind: header.kind,
+                    old: old.raw(),
+                    new: new.raw(),
+                });
             }
         }
-        KIND_ACCEPT => Body::Accept {
-            state,
-            endpoints,
-            task: read_task(raw, 80, header.fields)?,
-            listener: Some(raw.u64(104)).filter(|&listener| listener != 0),
-        },
-        KIND_SYNACK_RETRANSMIT => Body::SynackRetransmit(endpoints),
-        _ => Body::Seed(Seed {
-            state,
-            endpoints,
-            owner: read_owner(raw, header),
-            bind: read_bind(raw, 92)?,
-            inode: Some(raw.u64(96)).filter(|&inode| inode != 0),
+        // No transition: the state left is the state held.
+        Sent::Reset(_)
+        | Sent::Accept(_)
+        | Sent::Timewait(_)
+        | Sent::SynackRetransmit(_)
+        | Sent::Seed(_) => {
+            if old != new {
+                return Err(out_of_range("new_state", new.raw()));
+            }
+        }
+        Sent::TimewaitStep(_) | Sent::Process(_) => {}
+    }
+    match sent {
+        Sent::Open(event) => header.transition(Details::Open {
+            endpoints: read_endpoints(&event.endpoints, family)?,
+            owner: read_owner(event.uid, event.cgroup, header),
+            bind: read_bind(event.bind_flags)?,
+            task: read_task(&event.task, header.fields)?,
         }),
-    })
+        Sent::PassiveOpen(event) => header.transition(Details::PassiveOpen {
+            endpoints: read_endpoints(&event.endpoints, family)?,
+            owner: read_owner(event.uid, event.cgroup, header),
+            bind: read_bind(event.bind_flags)?,
+            request: read_request(event)?,
+        }),
+        Sent::Established(event) => header.transition(Details::Established {
+            endpoints: read_endpoints(&event.endpoints, family)?,
+            handshake: read_handshake(event, header)?,
+        }),
+        Sent::Step => header.transition(Details::Step),
+        Sent::Release(event) => header.transition(Details::Release {
+            task: read_task(&event.task, header.fields)?,
+        }),
+        Sent::Close(event) => header.transition(Details::Close {
+            endpoints: read_endpoints(&event.endpoints, family)?,
+            fields: read_close(event, header)?,
+        }),
+        Sent::Reset(event) => read_reset(event, header),
+        Sent::Accept(event) => Ok(Body::Accept {
+            state: new,
+            endpoints: read_endpoints(&event.endpoints, family)?,
+            task: read_task(&event.task, header.fields)?,
+            listener: Some(event.listener).filter(|&listener| listener != 0),
+        }),
+        Sent::Timewait(event) => read_timewait(event),
+        Sent::TimewaitStep(event) => read_timewait_step(event, header),
+        Sent::SynackRetransmit(event) => {
+            read_endpoints(&event.endpoints, family).map(Body::SynackRetransmit)
+        }
+        Sent::Seed(event) => Ok(Body::Seed(Seed {
+            state: new,
+            endpoints: read_endpoints(&event.endpoints, family)?,
+            owner: read_owner(event.uid, event.cgroup, header),
+            bind: read_bind(event.bind_flags)?,
+            inode: Some(event.inode).filter(|&inode| inode != 0),
+        })),
+        // Its header tells of no socket, and so it was read before.
+        Sent::Process(event) => Err(out_of_range("kind", event.header.kind)),
+    }
+}
+
+fn read_reset(event: &ResetEvent, header: &Header) -> Result<Body, DecodeError> {
+    let endpoints = read_endpoints(&event.endpoints, header.family)?;
+    zero("reset.reserved", event.reserved.into())?;
+    let reason = Some(event.reason).filter(|&reason| reason != REASON_NONE);
+    match (header.kind, reason) {
+        (KIND_RESET_RECEIVED, None) => Ok(Body::ResetReceived(endpoints)),
+        // The tracepoint has no such argument.
+        (KIND_RESET_RECEIVED, Some(reason)) => Err(DecodeError::Field {
+            field: "reason",
+            value: reason.into(),
+        }),
+        (_, reason) => Ok(Body::ResetSent { endpoints, reason }),
+    }
 }
 
 /// A process: its header tells of no socket.
-fn read_process(raw: Raw<'_>, kind: u8) -> Result<Event, DecodeError> {
-    let fields = raw.u8(27);
-    if fields & !(FIELDS_TASK | FIELDS_KTHREAD) != 0 {
-        return Err(out_of_range("fields", fields));
+fn read_process(event: &ProcessEvent) -> Result<Event, DecodeError> {
+    let header = &event.header;
+    if header.fields & !(FIELDS_TASK | FIELDS_KTHREAD) != 0 {
+        return Err(out_of_range("fields", header.fields));
     }
-    zero("process.socket", raw.u64(8))?;
-    zero("process.cookie", raw.u64(16))?;
-    zero("process.old_state", raw.u8(25).into())?;
-    zero("process.new_state", raw.u8(26).into())?;
-    zero("process.family", raw.u16(28).into())?;
-    zero("header.reserved", raw.u16(30).into())?;
-    let task = read_task(raw, 32, fields)?;
+    zero("process.socket", header.socket)?;
+    zero("process.cookie", header.cookie)?;
+    zero("process.old_state", header.old_state.into())?;
+    zero("process.new_state", header.new_state.into())?;
+    zero("process.family", header.family.into())?;
+    zero("header.reserved", header.reserved.into())?;
+    let task = read_task(&event.task, header.fields)?;
     Ok(Event {
-        time_ns: raw.u64(0),
+        time_ns: header.time_ns,
         socket: 0,
         cookie: None,
         recovered: false,
-        body: if kind == KIND_RENAME {
+        body: if header.kind == KIND_RENAME {
             Body::Rename(task)
         } else {
             Body::Exit(task)
@@ -302,23 +369,20 @@ fn read_process(raw: Raw<'_>, kind: u8) -> Result<Event, DecodeError> {
     })
 }
 
-fn read_timewait(raw: Raw<'_>) -> Result<Body, DecodeError> {
-    let reserved: [u8; 7] = raw.array(41);
-    zero(
-        "timewait.reserved",
-        reserved.iter().map(|&byte| u64::from(byte)).sum(),
-    )?;
+fn read_timewait(event: &TimewaitEvent) -> Result<Body, DecodeError> {
+    let reserved = event.reserved.iter().map(|&byte| u64::from(byte)).sum();
+    zero("timewait.reserved", reserved)?;
     Ok(Body::Timewait {
-        timewait: Some(raw.u64(32)).filter(|&address| address != 0),
-        awaits_fin: match TcpState::from_raw(raw.u8(40)) {
+        timewait: Some(event.timewait).filter(|&address| address != 0),
+        awaits_fin: match TcpState::from_raw(event.substate) {
             Some(TcpState::FinWait2) => true,
             Some(TcpState::TimeWait) => false,
-            Some(_) | None => return Err(out_of_range("substate", raw.u8(40))),
+            Some(_) | None => return Err(out_of_range("substate", event.substate)),
         },
     })
 }
 
-fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError> {
+fn read_timewait_step(event: &TimewaitStepEvent, header: &Header) -> Result<Body, DecodeError> {
     // enum tcp_tw_status: TCP_TW_SUCCESS, RST, ACK, SYN, and from Linux 6.17 ACK_OOW.
     const TCP_TW_RST: u32 = 1;
     const TCP_TW_LAST: u32 = 4;
@@ -331,7 +395,7 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
     };
     let before = substate("old_state", header.old)?;
     let after = substate("new_state", header.new)?;
-    let reset = match raw.u32(84) {
+    let reset = match event.reset {
         0 => false,
         1 => true,
         other => {
@@ -341,7 +405,7 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
             });
         }
     };
-    let status = raw.u32(80);
+    let status = event.status;
     let arrived = match (before, after, reset, status) {
         (false, true, _, ..=TCP_TW_LAST) => TimewaitArrival::Fin,
         (false, false, _, TCP_TW_RST) => TimewaitArrival::Refused,
@@ -357,38 +421,8 @@ fn read_timewait_step(raw: Raw<'_>, header: &Header) -> Result<Body, DecodeError
         }
     };
     Ok(Body::TimewaitStep {
-        endpoints: read_endpoints(raw, header.family)?,
+        endpoints: read_endpoints(&event.endpoints, header.family)?,
         arrived,
-    })
-}
-
-fn read_details(raw: Raw<'_>, kind: u8, header: &Header) -> Result<Details, DecodeError> {
-    let endpoints = || read_endpoints(raw, header.family);
-    Ok(match kind {
-        KIND_OPEN => Details::Open {
-            endpoints: endpoints()?,
-            owner: read_owner(raw, header),
-            bind: read_bind(raw, 92)?,
-            task: read_task(raw, 96, header.fields)?,
-        },
-        KIND_PASSIVE_OPEN => Details::PassiveOpen {
-            endpoints: endpoints()?,
-            owner: read_owner(raw, header),
-            bind: read_bind(raw, 108)?,
-            request: read_request(raw)?,
-        },
-        KIND_ESTABLISHED => Details::Established {
-            endpoints: endpoints()?,
-            handshake: read_handshake(raw, header)?,
-        },
-        KIND_RELEASE => Details::Release {
-            task: read_task(raw, 32, header.fields)?,
-        },
-        KIND_CLOSE => Details::Close {
-            endpoints: endpoints()?,
-            fields: read_close(raw, header)?,
-        },
-        _ => Details::Step,
     })
 }
 

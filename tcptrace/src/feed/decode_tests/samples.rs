@@ -1,29 +1,12 @@
 //! One valid event of each kind, in bytes and as it should decode.
 
 use tcptrace_common as wire;
+use zerocopy::{Immutable, IntoBytes};
 
 use super::*;
 
-/// The structs of the wire: `repr(C)`, of integers and byte arrays, every padding byte a field.
-pub(super) trait Wire: Copy {}
-impl Wire for OpenEvent {}
-impl Wire for PassiveOpenEvent {}
-impl Wire for EstablishedEvent {}
-impl Wire for StepEvent {}
-impl Wire for ReleaseEvent {}
-impl Wire for CloseEvent {}
-impl Wire for ResetEvent {}
-impl Wire for AcceptEvent {}
-impl Wire for TimewaitEvent {}
-impl Wire for TimewaitStepEvent {}
-impl Wire for SynackRetransmitEvent {}
-impl Wire for SeedEvent {}
-impl Wire for ProcessEvent {}
-
-pub(super) fn bytes_of<T: Wire>(event: &T) -> Vec<u8> {
-    // SAFETY: a `Wire` has no padding (its layout is asserted where it is defined), so each of
-    // its bytes is initialized; the slice is copied while the borrow lasts.
-    unsafe { std::slice::from_raw_parts((&raw const *event).cast::<u8>(), size_of::<T>()) }.to_vec()
+pub(super) fn bytes_of(event: &(impl IntoBytes + Immutable)) -> Vec<u8> {
+    event.as_bytes().to_vec()
 }
 
 pub(super) const SOCKET: u64 = 0xffff_8880_1234_5600;
