@@ -371,7 +371,8 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]
     pub poll_interval: Interval,
 
-    /// Ports that get a label of their own; the rest are "other".
+    /// So many ports can get a label of their own, half of them those that serve from the start or
+    /// below the ephemeral range, the others by steady use; the rest are "other".
     #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_ports: u16,
 

@@ -12,9 +12,9 @@ use crate::{
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::Probe,
     stop::Stop,
-    survey::levels::Poll,
+    survey::levels::{self, Poll},
     tracer::{Consumer, Tracer},
-    tracker::{TrackerConfig, Update},
+    tracker::{Tracker, TrackerConfig, Update},
     web,
 };
 
@@ -23,6 +23,13 @@ impl Consumer for Metrics {
 
     fn update(&mut self, update: &Update) {
         Self::update(self, update);
+    }
+
+    fn seeded(&mut self, tracker: &Tracker) {
+        let before = tracker.listeners().filter(|one| one.since.is_none());
+        for listener in before {
+            self.serve(listener.endpoints.local_port);
+        }
     }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
@@ -53,6 +60,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
     let metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
+        ephemeral_from: levels::port_range().map_or(32_768, |(from, _)| from),
         max_cgroups: config.max_cgroups,
     });
     let tracker = TrackerConfig {

@@ -7,12 +7,11 @@
 //!
 //! # Ports
 //!
-//! `port` is the service's port. A port gets a label of its own at its first established
-//! connection, while there are labels left (or when it is on the fixed list), and keeps it. Until
-//! then, and for good when none is left, it counts as `other`. `unknown` is for connections whose
+//! `port` is the service's port. Ports earn labels of their own, and keep them (see
+//! [`ports`]); what has none counts as `other`. `unknown` is for connections whose
 //! service port cannot be told: those met in mid-life, simultaneous opens.
 //!
-//! A connection is counted under what its port's label is at that moment, so that
+//! A connection is counted under what its port's label was when it was established, so that
 //! attempts = established + failed + pending + evicted attempts
 //! holds over the sum of ports at every scrape. Per port it holds as well, but for attempts that
 //! a scrape showed as `other` before their port got its label: a counter that was shown cannot
@@ -48,7 +47,7 @@ pub use self::{
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
 };
-use crate::tracker::{ClosedBy, Connection, Ended, Role, Update};
+use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 
 /// How the metrics are set up.
 #[derive(Clone, Debug)]
@@ -58,6 +57,8 @@ pub struct MetricsConfig {
     /// When not empty, these ports (the first [`MAX_PORTS`] of them) have labels from the start
     /// and no other ever gets one.
     pub fixed_ports: Vec<u16>,
+    /// The first port of the ephemeral range (`net.ipv4.ip_local_port_range`).
+    pub ephemeral_from: u16,
     /// How many cgroups can have a label of their own; at most [`MAX_CGROUPS`], and none unless
     /// that is asked for.
     pub max_cgroups: usize,
@@ -68,6 +69,7 @@ impl Default for MetricsConfig {
         Self {
             max_ports: 16,
             fixed_ports: Vec::new(),
+            ephemeral_from: 32_768,
             max_cgroups: 0,
         }
     }
@@ -85,7 +87,7 @@ impl Metrics {
     /// Nothing counted yet. All memory that updates need is taken here.
     #[must_use]
     pub fn new(config: &MetricsConfig) -> Self {
-        let ports = Ports::new(config.max_ports, &config.fixed_ports);
+        let ports = Ports::new(config.max_ports, &config.fixed_ports, config.ephemeral_from);
         let mut cells = Cells::new(ports.limit());
         for _ in ports.labels() {
             cells.add_slot();
@@ -115,6 +117,11 @@ impl Metrics {
         }
     }
 
+    /// Somebody listens at a port, and did when tcptrace started.
+    pub fn serve(&mut self, port: u16) {
+        self.ports.serve(port);
+    }
+
     fn attempt(&mut self, connection: &Connection) {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
@@ -129,10 +136,11 @@ impl Metrics {
 
     fn established(&mut self, connection: &Connection) {
         let port = connection.service_port();
+        let time_ns = connection.established_at.map_or(0, Moment::get);
         if let Some(port) = port {
-            self.label(port);
+            self.label(port, time_ns);
         }
-        let slot = self.ports.slot(port);
+        let slot = self.end_attempt(connection);
         let role = connection.role;
         self.cgroups.count(connection, |cell| cell.established += 1);
         let cells = self.cells.at(slot, role);
@@ -151,12 +159,12 @@ impl Metrics {
     }
 
     /// Gives a port its label, if it has none and there is one left.
-    fn label(&mut self, port: u16) {
+    fn label(&mut self, port: u16, time_ns: u64) {
         let cells = &mut self.cells;
         let mut moved = [0; cells::ROLES];
-        let given = self
-            .ports
-            .on_established(port, |role, attempts| moved[role_index(role)] += attempts);
+        let given = self.ports.on_established(port, time_ns, |role, attempts| {
+            moved[role_index(role)] += attempts;
+        });
         let Some(slot) = given else {
             return;
         };
@@ -173,11 +181,18 @@ impl Metrics {
         let Some(waited) = connection.accept_wait_ns() else {
             return;
         };
-        let slot = self.ports.slot(connection.service_port());
+        let slot = self.slot_of(connection);
         self.cells
             .at_wide(slot, connection.role, WideCell::AcceptWait)
             .accept_wait
             .observe(waited);
+    }
+
+    /// Where what becomes of an established connection is counted.
+    fn slot_of(&self, connection: &Connection) -> Slot {
+        let established_ns = connection.established_at.map(Moment::get);
+        self.ports
+            .slot_since(connection.service_port(), established_ns)
     }
 
     fn time_wait(&mut self, role: Role, port: Option<u16>) {
@@ -187,7 +202,7 @@ impl Metrics {
 
     fn failed(&mut self, ended: &Ended) {
         let connection = &ended.connection;
-        let slot = self.unestablished(connection);
+        let slot = self.end_attempt(connection);
         let verdict = verdict_index(ended.verdict);
         self.cells
             .at_wide(slot, connection.role, WideCell::Failure(verdict))
@@ -198,8 +213,8 @@ impl Metrics {
         self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
     }
 
-    /// An attempt is over that was never established. Returns where it is counted.
-    fn unestablished(&mut self, connection: &Connection) -> Slot {
+    /// An attempt is over: if its port has no label, it stays `other`. Returns where it is counted.
+    fn end_attempt(&mut self, connection: &Connection) -> Slot {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
         if slot == Slot::OTHER
@@ -213,7 +228,7 @@ impl Metrics {
     fn closed(&mut self, ended: &Ended) {
         let connection = &ended.connection;
         let role = connection.role;
-        let slot = self.ports.slot(connection.service_port());
+        let slot = self.slot_of(connection);
         let verdict = verdict_index(ended.verdict);
         let closer = closer_index(ended.closed_by());
         self.cells
@@ -267,7 +282,7 @@ impl Metrics {
             Update::Ended(ended) => self.failed(ended),
             // The tracker counts evictions itself.
             Update::Evicted(connection) if !connection.established => {
-                self.unestablished(connection);
+                self.end_attempt(connection);
             }
             Update::Accepted(connection) => self.accepted(connection),
             Update::Released(release) => {

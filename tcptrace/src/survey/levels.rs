@@ -237,6 +237,12 @@ fn fuller(queues: &mut BTreeMap<u16, Queue>, port: u16, queue: Queue) {
     }
 }
 
+/// The first and the last port of `ip_local_port_range`, in the thread's own namespace.
+pub fn port_range() -> Option<(u16, u16)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    range(&text)
+}
+
 /// All that is read in the thread's own namespace.
 fn look(namespace: &Namespace) -> Here {
     let mut here = Here {
@@ -244,9 +250,7 @@ fn look(namespace: &Namespace) -> Here {
             .ok()
             .and_then(|text| counters(&text)),
         time_wait_limit: number("/proc/sys/net/ipv4/tcp_max_tw_buckets"),
-        ports: std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
-            .ok()
-            .and_then(|text| range(&text)),
+        ports: port_range(),
         ..Here::default()
     };
     if let Err(why) = here.sockets.walk(here.ports) {

@@ -52,6 +52,9 @@ pub trait Consumer {
     /// All that happened before this moment of the events' clock, nanoseconds, was told, by this tracker.
     fn settled(&mut self, _known_ns: u64, _tracker: &Tracker) {}
 
+    /// What was there before is known, to this tracker, for the first time.
+    fn seeded(&mut self, _tracker: &Tracker) {}
+
     /// When it has something to do next, whatever happens.
     fn due_ns(&self) -> Option<u64> {
         None
@@ -182,13 +185,16 @@ impl<C: Consumer> Tracer<C> {
                 for name in interfaces {
                     names.learn(name, |name| feed(tracker, consumer, &Item::Name(name)));
                 }
-                self.seeded.send_if_modified(|seeded| {
+                let first = self.seeded.send_if_modified(|seeded| {
                     let first = end.complete && !*seeded;
                     *seeded |= end.complete;
                     first
                 });
                 for update in self.tracker.end_walk(now, &end) {
                     self.consumer.update(&update);
+                }
+                if first {
+                    self.consumer.seeded(&self.tracker);
                 }
                 self.watch_named();
                 if self.tracker.has_unowned() {

@@ -81,6 +81,14 @@ impl Listener {
 }
 
 impl Tracker {
+    /// Every listening socket that is known, in no order.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners
+            .sockets
+            .values()
+            .map(|(listener, _)| listener)
+    }
+
     /// CLOSE→LISTEN.
     pub(super) fn listen(&mut self, at: At, details: &Details) {
         self.give_up_previous(at);

@@ -24,6 +24,7 @@ use crate::support::{
 tests![
     known_traffic_is_counted_exactly,
     connections_that_were_there_before_are_counted_apart,
+    short_lived_servers_on_random_ports_take_no_label,
     an_attempt_is_one_of_established_failed_and_pending,
     every_hook_and_the_build_are_told,
     a_port_that_is_taken_is_a_clear_failure,
@@ -189,6 +190,32 @@ fn connections_that_were_there_before_are_counted_apart() -> Check {
         must_count(&after, name, &[("port", &port)], 0)?;
     }
     Ok(())
+}
+
+/// Twenty servers for one connection each, and then a service.
+fn short_lived_servers_on_random_ports_take_no_label() -> Check {
+    const CONNECTIONS: i64 = 300;
+    let namespace = Namespace::new()?;
+    let mut daemon = Daemon::start(&[])?;
+    for _ in 0..20 {
+        let (listener, _) = namespace.listen("127.0.0.1:0")?;
+        drop(namespace.pair(&listener)?);
+    }
+    let (listener, _) = namespace.listen("127.0.0.1:443")?;
+    for _ in 0..CONNECTIONS {
+        drop(namespace.pair(&listener)?);
+    }
+    let https = [("role", "passive"), ("port", "443")];
+    let name = "tcptrace_connections_established_total";
+    // Other services of this host may have half of the labels already.
+    let metrics = daemon.scrape_until("443 to have a label", |metrics| {
+        metrics.count(name, &https) > CONNECTIONS - 16
+    })?;
+    ensure!(
+        metrics.count("tcptrace_ports_folded", &[]) >= 20,
+        "the random ports have labels:\n{metrics}"
+    );
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
 /// The identities of the metrics page, over all series, in one scrape.

@@ -42,6 +42,7 @@ tests![
     a_daemon_that_was_held_up_leaves_nobody_behind,
     a_tail_that_was_killed_says_where_the_next_one_begins,
     namespaces_that_come_and_go_are_no_error,
+    a_listener_from_before_has_a_label_at_its_first_connection,
 ];
 
 /// States of connections that the daemon holds and the kernel lists.
@@ -479,5 +480,19 @@ fn namespaces_that_come_and_go_are_no_error() -> Check {
     })?;
     let said = daemon.complaints();
     ensure!(!said.contains("could not all be listed"), "{said}");
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+/// In the ephemeral range, where one connection earns no other a label.
+fn a_listener_from_before_has_a_label_at_its_first_connection() -> Check {
+    let findable = Findable::new()?;
+    let (listener, address) = findable.namespace.listen("127.0.0.1:0")?;
+    let mut daemon = Daemon::start(&[])?;
+    drop(findable.namespace.pair(&listener)?);
+    let port = address.port().to_string();
+    let labels = [("role", "passive"), ("port", port.as_str())];
+    daemon.scrape_until("its connection under its label", |metrics| {
+        metrics.count("tcptrace_connections_established_total", &labels) == 1
+    })?;
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }

@@ -41,7 +41,7 @@ const FIELDS: CloseFields = CloseFields {
 };
 
 fn a_day() -> Host {
-    let mut host = Host::with(2, 1 << 18);
+    let mut host = Host::with(4, 1 << 18);
     clients(&mut host);
     servers(&mut host);
     oddities(&mut host);

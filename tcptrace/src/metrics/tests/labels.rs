@@ -42,6 +42,33 @@ fn an_attempt_that_was_shown_as_other_stays_there() {
 }
 
 #[test]
+fn what_was_open_before_its_port_earned_a_label_ends_as_other() {
+    // The first two labels are for ports 1 and 2.
+    let mut host = Host::with(3, 1 << 18);
+    for port in 1..=2 {
+        let mut socket = host.active(NETWORK, port);
+        host.establish(&mut socket, 0);
+    }
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        let mut socket = host.active(NETWORK, 443);
+        host.establish(&mut socket, 0);
+        sockets.push(socket);
+    }
+    for mut socket in sockets {
+        host.close(&mut socket, CloseFields::default());
+    }
+    host.settle();
+    let shown = Exposition::of(&mut host);
+    for name in [ATTEMPTS, ESTABLISHED, "tcptrace_connections_closed_total"] {
+        // The sixteenth earns it.
+        assert_eq!(shown.sum(name, &[("port", "443")]), 5, "{name}");
+        assert_eq!(shown.sum(name, &[("port", "other")]), 15, "{name}");
+    }
+    assert_eq!(shown.value("tcptrace_ports_folded"), Some(0.0));
+}
+
+#[test]
 fn a_port_that_only_fails_gets_no_label() {
     let mut host = Host::new();
     for port in 1..=1000 {
