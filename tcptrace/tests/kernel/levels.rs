@@ -5,7 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use crate::support::{Check, daemon::Daemon, sockets::bound, tests};
+use crate::support::{
+    Check,
+    daemon::Daemon,
+    sockets::{bound, local},
+    tests,
+};
 
 tests![
     queues_and_states_are_read_from_the_kernels_tables,
@@ -16,12 +21,12 @@ const CLIENTS: i64 = 3;
 const BACKLOG: i64 = 7;
 
 fn queues_and_states_are_read_from_the_kernels_tables() -> Check {
-    let mut daemon = Daemon::start(&["--poll-interval", "1s"])?;
     let listener = bound("127.0.0.1:0")?;
+    let address: SocketAddr = local(&listener)?;
+    let port = address.port().to_string();
+    let mut daemon = Daemon::start(&["--poll-interval", "1s", "--metrics.ports", &port])?;
     listener.listen(i32::try_from(BACKLOG)?)?;
     let listener = TcpListener::from(listener);
-    let address: SocketAddr = listener.local_addr()?;
-    let port = address.port().to_string();
     let port = [("port", port.as_str())];
     let states = |name| [("state", name)];
     let sockets = "tcptrace_kernel_sockets";
