@@ -9,6 +9,8 @@
 //! Tracing   ── signal ──► stops in order
 //! Stopping  ── signal ──► ends at once, status 128 + signal
 //! ```
+//!
+//! For a program that reads its settings again, SIGHUP asks for that and for nothing else.
 
 use std::{
     io, process,
@@ -29,6 +31,9 @@ use tokio::sync::watch;
 pub struct Stop {
     requested: watch::Sender<bool>,
     tracing: Arc<AtomicBool>,
+    /// How often SIGHUP came, and whether it asks to read the settings again.
+    hangups: watch::Sender<u64>,
+    reloads: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -47,6 +52,8 @@ impl Stop {
         let stop = Self {
             requested: watch::Sender::new(false),
             tracing: Arc::default(),
+            hangups: watch::Sender::default(),
+            reloads: Arc::default(),
         };
         let taker = stop.clone();
         thread::Builder::new()
@@ -62,6 +69,10 @@ impl Stop {
     }
 
     fn take(&self, signal: Signal) {
+        if signal == Signal::SIGHUP && self.reloads.load(Ordering::Relaxed) {
+            self.hangups.send_modify(|count| *count += 1);
+            return;
+        }
         if !self.tracing.load(Ordering::Relaxed) {
             process::exit(0);
         }
@@ -84,6 +95,13 @@ impl Stop {
     #[must_use]
     pub fn requested(&self) -> watch::Receiver<bool> {
         self.requested.subscribe()
+    }
+
+    /// From now on SIGHUP does not stop the program: each one is a change of this.
+    #[must_use]
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.store(true, Ordering::Relaxed);
+        self.hangups.subscribe()
     }
 
     /// Asks to stop after a time, if there is one. To be called within a runtime.

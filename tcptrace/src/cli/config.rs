@@ -27,7 +27,7 @@ pub enum ConfigError {
     RingSize(u64, u64),
     /// Not a valid metrics path.
     #[error(
-        "--web.telemetry-path {0}: not a valid path: it must begin with / and must not be / or begin with /-/"
+        "--web.telemetry-path {0}: not a valid path: it must begin with /, must not be / or begin with /-/, and is of at most 256 characters, among them no ?, # or space"
     )]
     TelemetryPath(String),
     /// No such verdict.
@@ -270,8 +270,12 @@ impl DaemonConfig {
     /// When an argument is invalid.
     pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
         let path = args.telemetry_path;
-        let graphic = path.bytes().all(|byte| byte.is_ascii_graphic());
-        if !path.starts_with('/') || path == "/" || path.starts_with("/-/") || !graphic {
+        // As it will come in a request: no query, no fragment, nothing that must be escaped.
+        let is_path = path
+            .parse::<hyper::Uri>()
+            .is_ok_and(|uri| uri.path() == path && uri.host().is_none());
+        let is_free = path != "/" && !path.starts_with("/-/") && path.starts_with('/');
+        if !is_path || !is_free || path.len() > 256 {
             return Err(ConfigError::TelemetryPath(path));
         }
         if args.ports.len() > 1024 {

@@ -18,21 +18,80 @@ use crate::{
     web,
 };
 
-impl Consumer for Metrics {
-    fn begin_batch(&mut self, _: ClockReading) {}
+/// Between two lines in the log about what was lost.
+const SAY_EVERY_NS: u64 = 60_000_000_000;
+
+/// Counts what the tracker says, and says in the log what it lost, now and then.
+struct Counter {
+    metrics: Metrics,
+    /// Events lost and connections given up since the last line about them.
+    lost: u64,
+    evicted: u64,
+    now_ns: u64,
+    said_ns: Option<u64>,
+}
+
+impl Counter {
+    fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            lost: 0,
+            evicted: 0,
+            now_ns: 0,
+            said_ns: None,
+        }
+    }
+
+    /// Says what was not said yet.
+    fn say(&mut self) {
+        let Self { lost, evicted, .. } = *self;
+        if lost > 0 {
+            tracing::warn!(
+                "{lost} events were lost: connections are missing or their ends are not known \
+                 (tcptrace_events_lost_total tells why; a larger --ring-size helps where it is ring_full)"
+            );
+        }
+        if evicted > 0 {
+            tracing::warn!(
+                "{evicted} connections were given up: more are open than --max-connections"
+            );
+        }
+        if lost + evicted > 0 {
+            (self.lost, self.evicted) = (0, 0);
+            self.said_ns = Some(self.now_ns);
+        }
+    }
+}
+
+impl Consumer for Counter {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+    }
 
     fn update(&mut self, update: &Update) {
-        Self::update(self, update);
+        if let Update::Lost { events, .. } = update {
+            self.lost += events;
+        }
+        self.evicted += u64::from(matches!(update, Update::Evicted(_)));
+        self.metrics.update(update);
     }
 
     fn seeded(&mut self, tracker: &Tracker) {
         let before = tracker.listeners().filter(|one| one.since.is_none());
         for listener in before {
-            self.serve(listener.endpoints.local_port);
+            self.metrics.serve(listener.endpoints.local_port);
         }
     }
 
+    fn due_ns(&self) -> Option<u64> {
+        let due_ns = self.said_ns.map_or(0, |said| said + SAY_EVERY_NS);
+        (self.lost + self.evicted > 0).then_some(due_ns)
+    }
+
     fn end_batch(&mut self) -> ControlFlow<()> {
+        if self.due_ns().is_some_and(|due| due <= self.now_ns) {
+            self.say();
+        }
         ControlFlow::Continue(())
     }
 }
@@ -44,6 +103,7 @@ impl Consumer for Metrics {
 /// When nothing can be traced, or an address cannot be listened on.
 pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
+    let mut reloads = stop.reloads();
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = web::bind(&config.listen_addresses)?;
     let addresses = listeners
@@ -68,7 +128,12 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         transitions: false,
         ..TrackerConfig::default()
     };
-    let mut tracer = Tracer::new(probe, tracker, config.resync_interval, metrics);
+    let mut tracer = Tracer::new(
+        probe,
+        tracker,
+        config.resync_interval,
+        Counter::new(metrics),
+    );
     let server = web::spawn(
         web::WebConfig {
             telemetry_path: config.telemetry_path,
@@ -89,8 +154,18 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
     stop.begin_tracing();
     for address in addresses {
         tracing::info!("serving metrics on http://{address}{telemetry_path}");
+        if !address.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                "whoever reaches {address} can read the metrics: there is no TLS and no password"
+            );
+        }
     }
     tracing::info!("tracing TCP connections; stop with SIGTERM or SIGINT");
+    runtime.spawn(async move {
+        while reloads.changed().await.is_ok() {
+            tracing::info!("SIGHUP: there are no settings that could be read again");
+        }
+    });
     let ended = runtime.block_on(async {
         pump(
             &mut tracer,
@@ -105,6 +180,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         .await
         .context("waiting for the ring buffer")
     });
+    tracer.consumer.say();
     tracer.seeded.send_replace(false);
     stop.request();
     drop(requests);
@@ -117,7 +193,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
 }
 
 /// Everything of this moment, copied.
-fn scrape(tracer: &mut Tracer<Metrics>, poll: Option<&Poll>) -> Scrape {
+fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>) -> Scrape {
     let context = ScrapeContext {
         tracker: tracer.tracker.snapshot(),
         kernel: tracer.probe.counters().read(),
@@ -129,5 +205,5 @@ fn scrape(tracer: &mut Tracer<Metrics>, poll: Option<&Poll>) -> Scrape {
         malformed: tracer.malformed,
         lacks_tcp_fields: tracer.probe.lacks_tcp_fields(),
     };
-    tracer.consumer.scrape(context)
+    tracer.consumer.metrics.scrape(context)
 }

@@ -30,6 +30,8 @@ pub(super) async fn serve(
     let mut connection = pin!(
         http1::Builder::new()
             .max_buf_size(HEAD_BYTES)
+            // A client that has no more to say is answered all the same.
+            .half_close(true)
             .header_read_timeout(None)
             .serve_connection(io, service)
     );

@@ -20,13 +20,15 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 pub use self::scraper::{ScrapeHandle, ScrapeRequest, ScrapeRequests, scrape_channel};
 use self::{places::Places, routes::Site};
 
 /// How long accept() rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines in the log about the same trouble.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// The bounds on what a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +177,7 @@ async fn listen(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
+    let (mut failures, mut said) = (0_u64, None::<Instant>);
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -191,7 +194,13 @@ async fn listen(
             // The client was gone before it was taken in.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("the web server cannot accept connections: {error}");
+                failures += 1;
+                if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+                    said = Some(Instant::now());
+                    tracing::warn!(
+                        "the web server cannot accept connections ({failures} times so far): {error}"
+                    );
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

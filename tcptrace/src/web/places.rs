@@ -4,16 +4,12 @@
 //! the longest gives up its place. Only when every place is in use for a response is a newcomer
 //! turned away.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
-/// Between two lines in the log that say how full it is.
-const SAY_EVERY: Duration = Duration::from_secs(60);
+use super::SAY_EVERY;
 
 /// All places.
 pub(super) struct Places {
@@ -162,6 +158,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Not yet told to leave.

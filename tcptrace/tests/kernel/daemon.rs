@@ -18,7 +18,7 @@ use crate::support::{
     namespace::Namespace,
     program::{Running, tcptrace},
     sockets::abort_at_close,
-    tests,
+    tests, wait_for,
 };
 
 tests![
@@ -28,6 +28,7 @@ tests![
     an_attempt_is_one_of_established_failed_and_pending,
     every_hook_and_the_build_are_told,
     a_port_that_is_taken_is_a_clear_failure,
+    a_hangup_does_not_end_it,
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
     promtool_finds_nothing_to_say,
@@ -325,6 +326,16 @@ fn a_port_that_is_taken_is_a_clear_failure() -> Check {
     output.must_complain("in use")?;
     ensure!(output.stdout.is_empty(), "{output:?}");
     Ok(())
+}
+
+fn a_hangup_does_not_end_it() -> Check {
+    let mut daemon = Daemon::start(&[])?;
+    daemon.signal(Signal::SIGHUP)?;
+    wait_for("the daemon to say so", || {
+        Ok(daemon.complaints().contains("SIGHUP").then_some(()))
+    })?;
+    daemon.scrape()?;
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
 fn a_termination_ends_it_well() -> Check {

@@ -156,7 +156,7 @@ fn a_duration_ends_a_tail() -> Check {
 }
 
 /// Arguments, and what the complaint must name.
-const REFUSED: [(&[&str], &str); 14] = [
+const REFUSED: [(&[&str], &str); 16] = [
     (&["tail", "--ring-size", "5000"], "--ring-size 5000"),
     (&["tail", "--ring-size", "2KiB"], "--ring-size 2048"),
     (&["tail", "--ring-size", "much"], "a number of bytes"),
@@ -173,6 +173,14 @@ const REFUSED: [(&[&str], &str); 14] = [
     (
         &["daemon", "--web.telemetry-path", "metrics"],
         "--web.telemetry-path metrics",
+    ),
+    (
+        &["daemon", "--web.telemetry-path", "/metrics?of=all"],
+        "no ?, # or space",
+    ),
+    (
+        &["daemon", "--web.telemetry-path", "/metrics#all"],
+        "no ?, # or space",
     ),
 ];
 

@@ -1,6 +1,9 @@
 //! What a client cannot do to the others, or to us. Limits of time are in `deadlines.rs`.
 
-use std::{io::Write, net::TcpStream};
+use std::{
+    io::Write,
+    net::{Shutdown, TcpStream},
+};
 
 use super::server::{AMPLE, Answer, GET, Server, read_response, read_to_end, serve, serve_with};
 use crate::web::Limits;
@@ -57,6 +60,24 @@ fn bodies_are_not_waited_for() {
             "{response}"
         );
     }
+}
+
+#[test]
+fn who_has_no_more_to_say_is_answered() {
+    let server = serve(AMPLE);
+    for (request, answers) in [
+        (GET.repeat(2), 2),
+        (String::new(), 0),
+        ("GET /met".into(), 0),
+    ] {
+        let mut stream = server.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let response = read_to_end(&mut stream);
+        let count = response.matches("HTTP/1.1 200 OK").count();
+        assert_eq!(count, answers, "{request:?}: {response}");
+    }
+    is_well(&server);
 }
 
 #[test]
