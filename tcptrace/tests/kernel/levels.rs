@@ -49,6 +49,7 @@ fn queues_and_states_are_read_from_the_kernels_tables() -> Check {
         metrics.count("tcptrace_listener_accept_queue_length", &port) == 0
             && metrics.count(sockets, &states("FIN_WAIT2_MINISOCKET")) >= CLIENTS
             && metrics.count(sockets, &states("CLOSE_WAIT")) >= CLIENTS
+            && metrics.count("tcptrace_close_wait_connections", &port) == CLIENTS
     })?;
     drop(clients);
     let metrics = daemon.scrape_until("TIME_WAIT", |metrics| {

@@ -164,6 +164,7 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         time_wait_limit: Some(131_072),
         ephemeral_ports: Some(28_232),
         ephemeral_in_use: 900,
+        close_wait: [(443, 2), (8080, 7), (5432, 1)].into(),
         queues: [(22, 0, 128), (8080, 3, 511), (9999, 1, 5)]
             .map(|(port, length, limit)| (port, Queue { length, limit }))
             .into(),
