@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -32,6 +33,7 @@ tests![
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
     promtool_finds_nothing_to_say,
+    the_rules_for_prometheus_pass_their_tests,
 ];
 
 const GRACEFUL: u64 = 10;
@@ -362,29 +364,39 @@ fn ends_well(signal: Signal) -> Check {
     Ok(())
 }
 
-fn promtool_finds_nothing_to_say() -> Check {
-    let mut daemon = Daemon::start(&[])?;
-    let metrics = daemon.scrape()?;
-    let mut promtool = match Command::new("promtool")
-        .args(["check", "metrics"])
+/// Runs promtool, which must be content.
+fn promtool(arguments: &[&str], directory: &str, input: &str) -> Check {
+    let mut promtool = Command::new("promtool")
+        .args(arguments)
+        .current_dir(directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-    {
-        Ok(promtool) => promtool,
-        Err(error) => return Err(ignored(format!("promtool cannot be run: {error}"))),
-    };
+        .map_err(|error| ignored(format!("promtool cannot be run: {error}")))?;
     let mut stdin = promtool.stdin.take().context("its standard input")?;
-    stdin.write_all(metrics.text().as_bytes())?;
+    stdin.write_all(input.as_bytes())?;
     drop(stdin);
     let output = promtool.wait_with_output()?;
-    ensure!(
-        output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(),
-        "{}: {}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    // Of metrics it says nothing that are well.
+    let is_content = output.status.success() && (input.is_empty() || said.is_empty());
+    ensure!(is_content, "{}: {said}", output.status);
     Ok(())
+}
+
+fn promtool_finds_nothing_to_say() -> Check {
+    let mut daemon = Daemon::start(&[])?;
+    let metrics = daemon.scrape()?;
+    promtool(&["check", "metrics"], ".", metrics.text())
+}
+
+fn the_rules_for_prometheus_pass_their_tests() -> Check {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
+    if !Path::new(directory).is_dir() {
+        return Err(ignored("the repository is not here"));
+    }
+    promtool(&["check", "rules", "rules.yml"], directory, "")?;
+    promtool(&["test", "rules", "tests.yml"], directory, "")
 }

@@ -7,3 +7,4 @@ mod golden;
 mod host;
 mod identities;
 mod labels;
+mod rules;
