@@ -5,32 +5,34 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 use std::{
+    env,
     io::{IsTerminal, Write},
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, error::ErrorKind};
 use tcptrace::{
     cli::{
         Cli, Command, LogLevel,
         config::{
             CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig,
         },
+        settings::Settings,
     },
     command::{capture, check, completions, daemon, explain, replay, tail},
     say,
     stop::Stop,
 };
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (settings, cli) = match Settings::read(env::args_os()) {
+        Ok(read) => read,
         Err(error) => return print(&error),
     };
     let name = cli.command.name();
-    match run(cli.command) {
+    match run(cli.command, settings) {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<ConfigError>() {
             Some(error) => print(&usage_error(name, error)),
@@ -68,22 +70,34 @@ fn print(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Tail(args) => {
-            log_to_stderr(args.probe.log_level.unwrap_or(LogLevel::Warn));
+            drop(log_to_stderr(
+                args.probe.log_level.unwrap_or(LogLevel::Warn),
+            ));
             tail::run(TailConfig::new(*args)?, &Stop::on_signals()?)?;
         }
         Command::Daemon(args) => {
-            log_to_stderr(args.probe.log_level.unwrap_or(LogLevel::Info));
-            daemon::run(DaemonConfig::new(args)?, &Stop::on_signals()?)?;
+            let is_check = args.check_config;
+            let level = args.probe.log_level;
+            let config = DaemonConfig::new(args)?;
+            if is_check {
+                say::output("the settings are valid\n")?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let set_level = log_to_stderr(level.unwrap_or(LogLevel::Info));
+            let reload = move || reload(&settings, &set_level);
+            daemon::run(config, &Stop::on_signals()?, reload)?;
         }
         Command::Capture(args) => {
-            log_to_stderr(args.probe.log_level.unwrap_or(LogLevel::Warn));
+            drop(log_to_stderr(
+                args.probe.log_level.unwrap_or(LogLevel::Warn),
+            ));
             capture::run(&CaptureConfig::new(args)?, &Stop::on_signals()?)?;
         }
         Command::Replay(args) => {
-            log_to_stderr(LogLevel::Warn);
+            drop(log_to_stderr(LogLevel::Warn));
             // A signal ends it at once: nothing is traced.
             let _stop = Stop::on_signals()?;
             replay::run(ReplayConfig::new(*args))?;
@@ -98,7 +112,41 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn log_to_stderr(level: LogLevel) {
+/// Reads the daemon's settings again. What is logged changes at once; answers with the names of the
+/// others that are not as they were.
+fn reload(settings: &Settings, set_level: &impl Fn(LogLevel)) -> anyhow::Result<Vec<String>> {
+    let (now, cli) = Settings::read(env::args_os())?;
+    let Command::Daemon(args) = cli.command else {
+        anyhow::bail!("the command line is another one");
+    };
+    let level = args.probe.log_level;
+    DaemonConfig::new(args)?;
+    let level = level.unwrap_or(LogLevel::Info);
+    set_level(level);
+    tracing::debug!("the log level is {level:?}");
+    let mut changed = settings.differences(&now);
+    changed.retain(|name| name != "log-level");
+    Ok(changed)
+}
+
+/// Logs on standard error; answers with what changes the level.
+fn log_to_stderr(level: LogLevel) -> impl Fn(LogLevel) {
+    let stderr = tracing_subscriber::fmt::layer()
+        .with_writer(|| say::Stderr)
+        // It would be said with eprintln!.
+        .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    let (filter, handle) = reload::Layer::new(targets(level));
+    tracing_subscriber::registry()
+        .with(stderr)
+        .with(filter)
+        .init();
+    // It fails when nothing is logged any more.
+    move |level| drop(handle.reload(targets(level)))
+}
+
+fn targets(level: LogLevel) -> Targets {
     let level = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -107,24 +155,14 @@ fn log_to_stderr(level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let stderr = tracing_subscriber::fmt::layer()
-        .with_writer(|| say::Stderr)
-        // It would be said with eprintln!.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
     // What the loader says of its own work is for those who work on it.
     let quiet = if level == LevelFilter::TRACE {
         level
     } else {
         level.min(LevelFilter::WARN)
     };
-    let targets = Targets::new()
+    Targets::new()
         .with_default(level)
         .with_target("aya", quiet)
-        .with_target("aya_obj", quiet);
-    tracing_subscriber::registry()
-        .with(stderr)
-        .with(targets)
-        .init();
+        .with_target("aya_obj", quiet)
 }

@@ -1,6 +1,7 @@
 //! The command line, as typed. What it means is for [`config`] to say.
 
 pub mod config;
+pub mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -349,11 +350,20 @@ Examples:
   curl -s localhost:9823/metrics | grep handshake_failures
   tcptrace daemon --web.listen-address 0.0.0.0:9823 --metrics.ports 443,5432")]
 pub struct DaemonArgs {
-    /// Where to serve metrics; may be given more than once.
+    /// A TOML file with settings: those that neither flags nor variables (TCPTRACE_RING_SIZE) set.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check the settings, and do no more.
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// Where to serve metrics; a comma list, may be given more than once.
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:9823",
+        value_delimiter = ',',
         value_parser = parse_address
     )]
     pub listen_addresses: Vec<SocketAddr>,

@@ -1,6 +1,13 @@
 //! `tcptrace daemon`: traces in the background and serves metrics.
 
-use std::{net::TcpListener, ops::ControlFlow};
+use std::{
+    net::TcpListener,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::Context;
 
@@ -96,12 +103,17 @@ impl Consumer for Counter {
     }
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. `reload` reads the settings again, and answers with the
+/// names of those that are not as they were and take a restart.
 ///
 /// # Errors
 ///
 /// When nothing can be traced, or an address cannot be listened on.
-pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
+pub fn run(
+    config: DaemonConfig,
+    stop: &Stop,
+    reload: impl Fn() -> anyhow::Result<Vec<String>> + Send + 'static,
+) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let mut reloads = stop.reloads();
     // The ports first: two daemons would otherwise both trace before one of them fails.
@@ -161,9 +173,20 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
         }
     }
     tracing::info!("tracing TCP connections; stop with SIGTERM or SIGINT");
+    let reloaded = Arc::new(AtomicBool::new(true));
+    let is_valid = Arc::clone(&reloaded);
     runtime.spawn(async move {
         while reloads.changed().await.is_ok() {
-            tracing::info!("SIGHUP: there are no settings that could be read again");
+            let outcome = reload();
+            is_valid.store(outcome.is_ok(), Ordering::Relaxed);
+            match outcome {
+                Ok(changed) if changed.is_empty() => tracing::info!("the settings were read again"),
+                Ok(changed) => tracing::warn!(
+                    "the settings were read again; a restart is needed for {}",
+                    changed.join(", ")
+                ),
+                Err(error) => tracing::error!("the settings stay as they were: {error:#}"),
+            }
         }
     });
     let ended = runtime.block_on(async {
@@ -173,7 +196,8 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
             async || requests.next().await,
             |tracer, request: web::ScrapeRequest| {
                 if request.is_wanted() {
-                    request.answer(scrape(tracer, poll.as_ref()));
+                    let is_valid = reloaded.load(Ordering::Relaxed);
+                    request.answer(scrape(tracer, poll.as_ref(), is_valid));
                 }
             },
         )
@@ -193,7 +217,7 @@ pub fn run(config: DaemonConfig, stop: &Stop) -> anyhow::Result<()> {
 }
 
 /// Everything of this moment, copied.
-fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>) -> Scrape {
+fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>, reloaded: bool) -> Scrape {
     let context = ScrapeContext {
         tracker: tracer.tracker.snapshot(),
         kernel: tracer.probe.counters().read(),
@@ -204,6 +228,7 @@ fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>) -> Scrape {
         reset_reasons: tracer.probe.reset_reasons().clone(),
         malformed: tracer.malformed,
         lacks_tcp_fields: tracer.probe.lacks_tcp_fields(),
+        reload_failed: !reloaded,
     };
     tracer.consumer.metrics.scrape(context)
 }

@@ -30,6 +30,8 @@ pub struct ScrapeContext {
     pub malformed: u64,
     /// A closing socket's fields cannot be read on this kernel.
     pub lacks_tcp_fields: bool,
+    /// The settings were read again, and were not valid.
+    pub reload_failed: bool,
 }
 
 /// Everything that is shown, of one moment. Plain data: it can cross threads.

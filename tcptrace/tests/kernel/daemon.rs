@@ -29,7 +29,8 @@ tests![
     an_attempt_is_one_of_established_failed_and_pending,
     every_hook_and_the_build_are_told,
     a_port_that_is_taken_is_a_clear_failure,
-    a_hangup_does_not_end_it,
+    a_hangup_has_the_settings_read_again,
+    settings_are_checked_without_tracing,
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
     promtool_finds_nothing_to_say,
@@ -330,14 +331,46 @@ fn a_port_that_is_taken_is_a_clear_failure() -> Check {
     Ok(())
 }
 
-fn a_hangup_does_not_end_it() -> Check {
-    let mut daemon = Daemon::start(&[])?;
-    daemon.signal(Signal::SIGHUP)?;
-    wait_for("the daemon to say so", || {
-        Ok(daemon.complaints().contains("SIGHUP").then_some(()))
-    })?;
-    daemon.scrape()?;
+fn a_hangup_has_the_settings_read_again() -> Check {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("tcptrace.toml");
+    let write = |text: &str| std::fs::write(&file, text);
+    write("metrics.max-ports = 4\n")?;
+    let name = file.to_str().context("a path that is not UTF-8")?;
+    let mut daemon = Daemon::start(&["--config", name])?;
+    let reloaded = "tcptrace_config_last_reload_successful";
+    for (text, said, successful) in [
+        ("metrics.max-ports = 4\n", "the settings were read again", 1),
+        ("metrics.max-port = 4\n", "is metrics.max-ports meant?", 0),
+        ("metrics.max-ports = 5\n", "needed for metrics.max-ports", 1),
+        (
+            "metrics.max-ports = 4\nlog-level = \"debug\"\n",
+            " DEBUG ",
+            1,
+        ),
+    ] {
+        write(text)?;
+        daemon.signal(Signal::SIGHUP)?;
+        wait_for(said, || {
+            Ok(daemon.complaints().contains(said).then_some(()))
+        })
+        .with_context(|| daemon.complaints())?;
+        must_count(&daemon.scrape()?, reloaded, &[], successful)?;
+    }
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+fn settings_are_checked_without_tracing() -> Check {
+    let check = |variable: &str| {
+        let mut command = tcptrace(&["daemon", "--check-config"]);
+        Running::to_end(command.env("TCPTRACE_METRICS_MAX_PORTS", variable))
+    };
+    let valid = check("4")?;
+    valid.must_end_with(0)?;
+    ensure!(valid.stdout == "the settings are valid\n", "{valid:?}");
+    let invalid = check("many")?;
+    invalid.must_end_with(2)?;
+    invalid.must_complain("invalid value 'many' for '--metrics.max-ports <N>'")
 }
 
 fn a_termination_ends_it_well() -> Check {

@@ -22,6 +22,13 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     families.extend(tracker(scrape));
     families.extend(bounds(scrape));
     families.extend(misses(scrape));
+    let mut reloaded = Family::gauge(
+        "tcptrace_config_last_reload_successful",
+        &[],
+        "1 unless the settings were read again (SIGHUP) and were not valid: then the old ones hold.",
+    );
+    reloaded.add_count(&[], u64::from(!scrape.context.reload_failed));
+    families.push(reloaded);
     families
 }
 

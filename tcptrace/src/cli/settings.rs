@@ -1,0 +1,183 @@
+//! Where a setting of the daemon comes from: the command line, else the environment, else a file,
+//! else its default. All are checked alike.
+//!
+//! A setting is called as its flag. `--web.listen-address` is `TCPTRACE_WEB_LISTEN_ADDRESS` in the
+//! environment, and in the TOML file `listen-address` in the table `web`.
+
+use std::{ffi::OsString, fs, path::Path};
+
+use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, error::ErrorKind};
+use toml::{Table, Value};
+
+use super::{Cli, Command};
+
+/// The command whose settings these are.
+const DAEMON: &str = "daemon";
+/// Flags that say what to do, and are no settings.
+const NO_SETTINGS: [&str; 4] = ["config", "check-config", "help", "version"];
+
+/// A command line with what the environment and a file add to it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    matches: ArgMatches,
+}
+
+impl Settings {
+    /// Reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// When an argument, a variable or the file is not valid; and what is asked for by `--help`.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Self, Cli), clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let command = Cli::command().mut_subcommand(DAEMON, with_environment);
+        let (settings, cli) = Self::parse(command.clone(), &arguments)?;
+        let Command::Daemon(daemon) = &cli.command else {
+            return Ok((settings, cli));
+        };
+        let Some(path) = &daemon.config else {
+            return Ok((settings, cli));
+        };
+        let mut whole = command.clone();
+        // Else the usage would lack the program's name.
+        whole.build();
+        let mut refuse = |why: String| {
+            let daemon = whole.find_subcommand_mut(DAEMON);
+            let why = format!("--config {}: {why}", path.display());
+            match daemon {
+                Some(daemon) => daemon.error(ErrorKind::ValueValidation, why),
+                None => clap::Error::raw(ErrorKind::ValueValidation, why),
+            }
+        };
+        let values = read_file(path, &command).map_err(&mut refuse)?;
+        let command = command.mut_subcommand(DAEMON, |mut daemon| {
+            for (id, values) in values {
+                daemon = daemon.mut_arg(id, |setting| setting.default_values(values));
+            }
+            daemon
+        });
+        // What comes before the file is valid.
+        Self::parse(command, &arguments).map_err(|error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            refuse(first.trim_start_matches("error: ").to_owned())
+        })
+    }
+
+    fn parse(command: ClapCommand, arguments: &[OsString]) -> Result<(Self, Cli), clap::Error> {
+        let matches = command.try_get_matches_from(arguments)?;
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((Self { matches }, cli))
+    }
+
+    /// The names of the settings that are others here.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let raw = |settings: &Self, id: &str| -> Vec<OsString> {
+            let daemon = settings.matches.subcommand_matches(DAEMON);
+            let values = daemon.and_then(|daemon| daemon.try_get_raw(id).ok().flatten());
+            values.into_iter().flatten().map(OsString::from).collect()
+        };
+        let command = Cli::command();
+        known(&command)
+            .into_iter()
+            .filter(|(_, id)| raw(self, id) != raw(other, id))
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// Each setting may come from a variable.
+fn with_environment(daemon: ClapCommand) -> ClapCommand {
+    daemon.mut_args(|argument| match argument.get_long() {
+        Some(long) if !NO_SETTINGS.contains(&long) || long == "config" => {
+            let name = format!("TCPTRACE_{}", long.to_uppercase().replace(['.', '-'], "_"));
+            argument.env(name).hide_env(true)
+        }
+        _ => argument,
+    })
+}
+
+/// The daemon's settings: their names, and what clap calls them.
+fn known(command: &ClapCommand) -> Vec<(String, String)> {
+    let daemon = command.find_subcommand(DAEMON);
+    let arguments = daemon.into_iter().flat_map(ClapCommand::get_arguments);
+    arguments
+        .filter_map(|argument| {
+            let long = argument.get_long()?;
+            let is_setting = !NO_SETTINGS.contains(&long);
+            is_setting.then(|| (long.to_owned(), argument.get_id().to_string()))
+        })
+        .collect()
+}
+
+/// What a file sets: by what clap calls it, as it would be typed.
+fn read_file(path: &Path, command: &ClapCommand) -> Result<Vec<(String, Vec<String>)>, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let table: Table = text.parse().map_err(|error| format!("{error}"))?;
+    let known = known(command);
+    let mut values = Vec::new();
+    for (name, value) in flatten(&table, "") {
+        let Some((_, id)) = known.iter().find(|(known, _)| *known == name) else {
+            return Err(unknown(&name, &known));
+        };
+        values.push((id.clone(), as_typed(&name, value)?));
+    }
+    Ok(values)
+}
+
+/// The values with their whole names: those of tables below each other with dots between them.
+fn flatten<'a>(table: &'a Table, above: &str) -> Vec<(String, &'a Value)> {
+    let mut all = Vec::new();
+    for (key, value) in table {
+        let name = format!("{above}{key}");
+        match value {
+            Value::Table(below) => all.extend(flatten(below, &format!("{name}."))),
+            Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Array(_) => all.push((name, value)),
+        }
+    }
+    all
+}
+
+fn as_typed(name: &str, value: &Value) -> Result<Vec<String>, String> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_)
+        | Value::Table(_) => Err(format!(
+            "{name}: {} is neither text nor a whole number nor a list of them",
+            value.type_str()
+        )),
+    };
+    if let Value::Array(values) = value {
+        return values.iter().map(one).collect();
+    }
+    Ok(vec![one(value)?])
+}
+
+/// Names the setting that was meant, if one is near.
+fn unknown(name: &str, known: &[(String, String)]) -> String {
+    let nearness = |known: &str| strsim::jaro_winkler(name, known);
+    let nearest = known
+        .iter()
+        .map(|(known, _)| (nearness(known), known))
+        .max_by(|one, other| one.0.total_cmp(&other.0));
+    match nearest {
+        Some((near, known)) if near > 0.7 => {
+            format!("there is no setting {name}; is {known} meant?")
+        }
+        _ => format!("there is no setting {name}; tcptrace daemon --help names them"),
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;
