@@ -22,6 +22,7 @@ use tcptrace::{
     command::{capture, check, completions, daemon, explain, replay, tail},
     say,
     stop::Stop,
+    web,
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -83,6 +84,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
             let level = args.probe.log_level;
             let config = DaemonConfig::new(args)?;
             if is_check {
+                web::check_file(config.web_config.as_deref())?;
                 say::output("the settings are valid\n")?;
                 return Ok(ExitCode::SUCCESS);
             }

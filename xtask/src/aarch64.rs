@@ -24,6 +24,9 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 const COMPILER: &str = "rustc-web";
 const RUSTC: &str = "/usr/bin/rustc";
 const LIBRARY: &str = "libstd-rust-web-dev";
+/// What compiles and links the C code among the dependencies, and the packages that it is in.
+pub(crate) const GCC: &str = "aarch64-linux-gnu-gcc";
+const GCC_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 /// Where the library is.
 const SUITES: [&str; 2] = ["bookworm", "bookworm-security"];
 
@@ -85,6 +88,13 @@ fn prepare(workspace: &Workspace, install: bool) -> Result<PathBuf> {
     if install && apt::version(COMPILER).is_none() {
         apt::update()?;
         apt::install(&[COMPILER])?;
+    }
+    if install && !exists(GCC) {
+        apt::update()?;
+        apt::install(&GCC_PACKAGES)?;
+    }
+    if !exists(GCC) {
+        bail!("there is no {GCC}; --install gets it");
     }
     let Some(version) = apt::version(COMPILER) else {
         bail!("the package {COMPILER} is missing; --install gets it");

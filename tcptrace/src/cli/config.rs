@@ -145,6 +145,8 @@ pub struct DaemonConfig {
     pub listen_addresses: Vec<SocketAddr>,
     /// Their path.
     pub telemetry_path: String,
+    /// TLS and passwords.
+    pub web_config: Option<PathBuf>,
     /// Ports that get a label.
     pub max_ports: usize,
     /// Just these, if any.
@@ -288,6 +290,7 @@ impl DaemonConfig {
             poll_interval: args.poll_interval.0,
             listen_addresses: args.listen_addresses,
             telemetry_path: path,
+            web_config: args.web_config,
             max_ports: args.max_ports.into(),
             fixed_ports: args.ports,
             max_cgroups: args.max_cgroups.into(),

@@ -376,6 +376,11 @@ pub struct DaemonArgs {
     )]
     pub telemetry_path: String,
 
+    /// TLS, client certificates, passwords and headers: a YAML file in the format of Prometheus's
+    /// exporter-toolkit.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+
     /// How often to look into the kernel's own tables (sockets by state, queues, drops); with off,
     /// never.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]

@@ -116,6 +116,7 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let mut reloads = stop.reloads();
+    let (has_tls, is_protected) = web::check_file(config.web_config.as_deref())?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = web::bind(&config.listen_addresses)?;
     let addresses = listeners
@@ -149,6 +150,7 @@ pub fn run(
     let server = web::spawn(
         web::WebConfig {
             telemetry_path: config.telemetry_path,
+            file: config.web_config,
             ..web::WebConfig::default()
         },
         listeners,
@@ -165,10 +167,11 @@ pub fn run(
         .context("starting the thread that looks into the kernel's tables")?;
     stop.begin_tracing();
     for address in addresses {
-        tracing::info!("serving metrics on http://{address}{telemetry_path}");
-        if !address.ip().to_canonical().is_loopback() {
+        let scheme = if has_tls { "https" } else { "http" };
+        tracing::info!("serving metrics on {scheme}://{address}{telemetry_path}");
+        if !is_protected && !address.ip().to_canonical().is_loopback() {
             tracing::warn!(
-                "whoever reaches {address} can read the metrics: there is no TLS and no password"
+                "whoever reaches {address} can read the metrics: there is no TLS and no password (--web.config.file)"
             );
         }
     }

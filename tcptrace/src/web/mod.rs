@@ -5,6 +5,7 @@
 //! shares no state with it. Everything a client can make it wait for or keep is bounded
 //! ([`Limits`]): who serves strangers must not be filled up by them.
 
+mod access;
 mod connection;
 mod deadline;
 mod places;
@@ -14,6 +15,7 @@ mod scraper;
 use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpListener as StdListener},
+    path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
@@ -69,6 +71,8 @@ impl Default for Limits {
 pub struct WebConfig {
     /// Where the metrics are: an absolute path that is none of the server's own.
     pub telemetry_path: String,
+    /// TLS and passwords: a file in the format of Prometheus's exporter-toolkit.
+    pub file: Option<PathBuf>,
     /// What clients can ask for.
     pub limits: Limits,
 }
@@ -77,6 +81,7 @@ impl Default for WebConfig {
     fn default() -> Self {
         Self {
             telemetry_path: "/metrics".to_owned(),
+            file: None,
             limits: Limits::default(),
         }
     }
@@ -118,6 +123,16 @@ fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
     })
 }
 
+/// What [`WebConfig::file`] asks for: TLS, and whether strangers are kept out by it or a password.
+///
+/// # Errors
+///
+/// When the file, or one that it names, cannot be read or is not valid.
+pub fn check_file(path: Option<&Path>) -> anyhow::Result<(bool, bool)> {
+    let rules = access::Access::open(path)?.rules();
+    Ok((rules.tls.is_some(), rules.protects()))
+}
+
 /// Starts the web server on a thread of its own. It ends when `shutdown` becomes true or its
 /// sender is gone, and what was under way is done or [`Limits::drain`] is over.
 ///
@@ -153,7 +168,7 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let places = Places::new(config.limits.connections);
-    let site = Arc::new(Site::new(config, tracer, Arc::clone(&places)));
+    let site = Arc::new(Site::new(config, tracer, Arc::clone(&places))?);
     let mut tasks = JoinSet::new();
     for listener in listeners {
         listener
@@ -188,7 +203,8 @@ async fn listen(
             Ok((stream, _)) => {
                 if let Some(place) = places.take() {
                     let site = Arc::clone(&site);
-                    connections.spawn(connection::serve(stream, site, place, shutdown.clone()));
+                    let shutdown = shutdown.clone();
+                    connections.spawn(connection::serve_by_rules(stream, site, place, shutdown));
                 }
             }
             // The client was gone before it was taken in.

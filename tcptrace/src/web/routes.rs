@@ -12,6 +12,7 @@ use hyper::{
 
 use super::{
     Limits, Tracer, WebConfig,
+    access::Access,
     places::{Counts, Places},
 };
 use crate::metrics;
@@ -30,15 +31,22 @@ pub(super) struct Site {
     config: WebConfig,
     tracer: Tracer,
     places: Arc<Places>,
+    /// Who may ask.
+    pub(super) access: Access,
 }
 
 impl Site {
-    pub(super) fn new(config: WebConfig, tracer: Tracer, places: Arc<Places>) -> Self {
-        Self {
+    pub(super) fn new(
+        config: WebConfig,
+        tracer: Tracer,
+        places: Arc<Places>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            access: Access::open(config.file.as_deref())?,
             config,
             tracer,
             places,
-        }
+        })
     }
 
     pub(super) const fn limits(&self) -> Limits {

@@ -11,14 +11,11 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::Architecture;
-use crate::{aarch64, apt, command, command::exists, workspace::Workspace};
+use crate::{aarch64, command, workspace::Workspace};
 
 /// What the binaries run on. It is named even where it is the host's own, so that cargo keeps the
 /// flags from build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// What links binaries for aarch64, and the packages that it is in.
-const LINKER: &str = "aarch64-linux-gnu-gcc";
-const LINKER_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 /// Links all libraries into a binary.
 const STATIC: &str = "target-feature=+crt-static";
 
@@ -76,15 +73,7 @@ fn cargo() -> Command {
 
 /// cargo, to build static binaries for aarch64.
 fn cargo_for_arm64(workspace: &Workspace, install: bool) -> Result<Command> {
-    if !exists(LINKER) {
-        if !install {
-            let packages = LINKER_PACKAGES.join(" ");
-            bail!("no {LINKER}: apt-get install {packages}; or add --install");
-        }
-        apt::update()?;
-        apt::install(&LINKER_PACKAGES)?;
-    }
-    let linker = format!("linker={LINKER}");
+    let linker = format!("linker={}", aarch64::GCC);
     aarch64::cargo(workspace, install, "test", &["-C", STATIC, "-C", &linker])
 }
 

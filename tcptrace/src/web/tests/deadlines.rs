@@ -52,7 +52,7 @@ fn dial(limits: Limits, delay: Duration, bulk: usize) -> Dialled {
     };
     let places = Places::new(limits.connections);
     let place = places.take().expect("a place");
-    let site = Arc::new(Site::new(config, tracer, places));
+    let site = Arc::new(Site::new(config, tracer, places).expect("no file"));
     tokio::spawn(async move {
         let _ready = ready;
         let mut metrics = Metrics::new(&MetricsConfig::default());

@@ -67,6 +67,7 @@ fn the_telemetry_path_can_be_another_and_cannot_break_out_of_the_page() {
     let config = WebConfig {
         telemetry_path: "/tcp\"><b>".to_owned(),
         limits: AMPLE,
+        ..WebConfig::default()
     };
     drop(requests);
     spawn(config, listeners, Tracer { scraper, ready }, stop).unwrap();

@@ -69,15 +69,19 @@ pub(super) fn serve(limits: Limits) -> Server {
 }
 
 pub(super) fn serve_with(limits: Limits, answer: Answer) -> Server {
+    let config = WebConfig {
+        limits,
+        ..WebConfig::default()
+    };
+    serve_config(config, answer)
+}
+
+pub(super) fn serve_config(config: WebConfig, answer: Answer) -> Server {
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
     let (scraper, mut requests) = scrape_channel();
     let (ready, is_ready) = watch::channel(true);
     let (stop, stopped) = watch::channel(false);
-    let config = WebConfig {
-        limits,
-        ..WebConfig::default()
-    };
     let tracer = Tracer {
         scraper,
         ready: is_ready,

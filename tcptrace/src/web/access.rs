@@ -1,0 +1,318 @@
+//! Who may ask, and how: the file of `--web.config.file`, in the format of Prometheus's
+//! exporter-toolkit.
+//!
+//! The file, and what it names, are looked at when somebody connects or asks, at most once a second.
+//! One that is no longer valid changes nothing, and the log says so.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, bail, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hyper::{
+    header::{AUTHORIZATION, HeaderName, HeaderValue},
+    http::request::Parts,
+};
+use serde::Deserialize;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig, SupportedProtocolVersion,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+        version::{TLS12, TLS13},
+    },
+};
+
+/// Between two looks at the files.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Passwords whose bcrypt is remembered.
+const REMEMBERED: usize = 64;
+/// The hash of no password, so that an unknown user takes as long as a known one.
+const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e";
+
+/// The file.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    tls_server_config: Option<TlsFile>,
+    http_server_config: HttpFile,
+    basic_auth_users: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsFile {
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    #[serde(default)]
+    client_auth_type: ClientAuth,
+    client_ca_file: Option<PathBuf>,
+    #[serde(default)]
+    min_version: Version,
+    max_version: Option<Version>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HttpFile {
+    headers: BTreeMap<String, String>,
+}
+
+/// Go's names, of those that verify what they ask for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+enum ClientAuth {
+    #[default]
+    #[serde(alias = "")]
+    NoClientCert,
+    VerifyClientCertIfGiven,
+    RequireAndVerifyClientCert,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+enum Version {
+    #[default]
+    #[serde(rename = "TLS12")]
+    Tls12,
+    #[serde(rename = "TLS13")]
+    Tls13,
+}
+
+/// What a file asks for.
+#[derive(Default)]
+pub(super) struct Rules {
+    /// Connections are by TLS.
+    pub(super) tls: Option<TlsAcceptor>,
+    /// Those that every response has.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// bcrypt hashes by user; nobody is asked when there are none.
+    users: BTreeMap<String, String>,
+    /// What was sent as `Authorization` and was right.
+    right: Mutex<HashSet<Vec<u8>>>,
+    /// When a file was changed, and how long it is.
+    stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
+}
+
+/// The rules of the moment.
+pub(super) struct Access {
+    path: Option<PathBuf>,
+    state: Mutex<(Arc<Rules>, Option<Instant>)>,
+    /// bcrypt takes its time: one processor's at the most.
+    hashing: Semaphore,
+}
+
+impl Access {
+    /// Reads the file, if there is one.
+    pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let rules = path.map(Rules::read).transpose()?.unwrap_or_default();
+        Ok(Self {
+            path: path.map(Path::to_owned),
+            state: Mutex::new((Arc::new(rules), None)),
+            hashing: Semaphore::new(1),
+        })
+    }
+
+    /// The rules that hold now.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rules, looked) = &mut *state;
+        let Some(path) = &self.path else {
+            return Arc::clone(rules);
+        };
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            *looked = Some(Instant::now());
+            let is_same = |(path, before): &(PathBuf, _)| stamp(path) == *before;
+            if !rules.stamps.iter().all(is_same) {
+                match Rules::read(path) {
+                    Ok(read) => {
+                        tracing::info!("{} was read again", path.display());
+                        *rules = Arc::new(read);
+                    }
+                    Err(error) => {
+                        tracing::error!("{error:#}; what it said before holds");
+                        let stamps = rules.stamps.iter();
+                        let stamps = stamps.map(|(path, _)| (path.clone(), stamp(path)));
+                        *rules = Arc::new(rules.with_stamps(stamps.collect()));
+                    }
+                }
+            }
+        }
+        Arc::clone(rules)
+    }
+
+    /// Whether a request comes from somebody who may ask.
+    pub(super) async fn admits(&self, rules: &Arc<Rules>, request: &Parts) -> bool {
+        if rules.users.is_empty() {
+            return true;
+        }
+        let Some(sent) = request
+            .headers
+            .get(AUTHORIZATION)
+            .map(HeaderValue::as_bytes)
+        else {
+            return false;
+        };
+        let right = || rules.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if right().contains(sent) {
+            return true;
+        }
+        let Some((user, password)) = credentials(sent) else {
+            return false;
+        };
+        let hash = rules.users.get(&user).cloned();
+        let Ok(_permit) = self.hashing.acquire().await else {
+            return false;
+        };
+        let verified = tokio::task::spawn_blocking(move || {
+            let is_known = hash.is_some();
+            let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
+            bcrypt::verify(password, &hash).unwrap_or(false) && is_known
+        });
+        let is_right = verified.await.unwrap_or(false);
+        if is_right {
+            let mut right = right();
+            if right.len() >= REMEMBERED {
+                right.clear();
+            }
+            right.insert(sent.to_vec());
+        }
+        is_right
+    }
+}
+
+/// User and password of `Basic …` (RFC 7617).
+fn credentials(sent: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (scheme, rest) = sent.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let decoded = BASE64_STANDARD.decode(rest.trim_ascii()).ok()?;
+    let colon = decoded.iter().position(|&byte| byte == b':')?;
+    let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    Some((user, decoded[colon + 1..].to_vec()))
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+impl Rules {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        Self::read_all(path).with_context(|| format!("--web.config.file {}", path.display()))
+    }
+
+    fn read_all(path: &Path) -> anyhow::Result<Self> {
+        let mut stamps = vec![(path.to_owned(), stamp(path))];
+        let text = fs::read_to_string(path)?;
+        let file: File = match text.trim().is_empty() {
+            true => File::default(),
+            false => serde_saphyr::from_str(&text)?,
+        };
+        for (user, hash) in &file.basic_auth_users {
+            hash.parse::<bcrypt::HashParts>()
+                .with_context(|| format!("basic_auth_users: the hash of {user} is not bcrypt's"))?;
+        }
+        let headers = file.http_server_config.headers.iter().map(|(name, value)| {
+            let header = (name.parse(), value.parse());
+            match header {
+                (Ok(name), Ok(value)) => Ok((name, value)),
+                _ => bail!("http_server_config: {name}: {value} is no header"),
+            }
+        });
+        let headers = headers.collect::<anyhow::Result<_>>()?;
+        let tls = file
+            .tls_server_config
+            .map(|mut tls| {
+                let directory = path.parent().unwrap_or(Path::new("."));
+                let own = [Some(&mut tls.cert_file), Some(&mut tls.key_file)];
+                for file in own
+                    .into_iter()
+                    .chain([tls.client_ca_file.as_mut()])
+                    .flatten()
+                {
+                    *file = directory.join(&*file);
+                    stamps.push((file.clone(), stamp(file)));
+                }
+                acceptor(&tls).context("tls_server_config")
+            })
+            .transpose()?;
+        Ok(Self {
+            tls,
+            headers,
+            users: file.basic_auth_users,
+            right: Mutex::default(),
+            stamps,
+        })
+    }
+
+    /// The same, of files that were changed since and are not valid.
+    fn with_stamps(&self, stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>) -> Self {
+        Self {
+            tls: self.tls.clone(),
+            headers: self.headers.clone(),
+            users: self.users.clone(),
+            right: Mutex::default(),
+            stamps,
+        }
+    }
+
+    /// Whether strangers can neither read along nor ask.
+    pub(super) fn protects(&self) -> bool {
+        self.tls.is_some() || !self.users.is_empty()
+    }
+}
+
+fn acceptor(file: &TlsFile) -> anyhow::Result<TlsAcceptor> {
+    let certificates = |path: &Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let failed = || format!("no certificates in {}", path.display());
+        let found: Vec<_> = CertificateDer::pem_file_iter(path)
+            .with_context(failed)?
+            .collect::<Result<_, _>>()
+            .with_context(failed)?;
+        ensure!(!found.is_empty(), failed());
+        Ok(found)
+    };
+    let key = PrivateKeyDer::from_pem_file(&file.key_file)
+        .with_context(|| format!("no key in {}", file.key_file.display()))?;
+    let versions: Vec<&SupportedProtocolVersion> =
+        [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)]
+            .into_iter()
+            .filter(|(version, _)| *version >= file.min_version)
+            .filter(|(version, _)| file.max_version.is_none_or(|most| *version <= most))
+            .map(|(_, version)| version)
+            .collect();
+    ensure!(!versions.is_empty(), "max_version is below min_version");
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)?;
+    let builder = match (file.client_auth_type, &file.client_ca_file) {
+        (ClientAuth::NoClientCert, None) => builder.with_no_client_auth(),
+        (ClientAuth::NoClientCert, Some(_)) => {
+            bail!("client_ca_file is of no use without client_auth_type")
+        }
+        (_, None) => bail!("client_auth_type takes a client_ca_file"),
+        (how, Some(path)) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = match how {
+                ClientAuth::VerifyClientCertIfGiven => verifier.allow_unauthenticated(),
+                ClientAuth::RequireAndVerifyClientCert | ClientAuth::NoClientCert => verifier,
+            };
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    let mut config = builder.with_single_cert(certificates(&file.cert_file)?, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
