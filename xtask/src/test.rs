@@ -73,11 +73,15 @@ fn install(workspace: &Workspace) -> Result<()> {
         eprintln!("warning: {error:#}");
     }
     let directory = tools(workspace);
-    if !exists("promtool") && !directory.join("promtool").is_file() {
+    let mut missing = vec!["promtool", "prometheus"];
+    missing.retain(|program| !exists(program) && !directory.join(program).is_file());
+    if !missing.is_empty() {
         apt::update()?;
-        // The package would start a server.
         apt::make_directory(&directory)?;
-        apt::extract("prometheus", "usr/bin/promtool", &directory)?;
+    }
+    for program in missing {
+        // The package would start a server.
+        apt::extract("prometheus", &format!("usr/bin/{program}"), &directory)?;
     }
     Ok(())
 }

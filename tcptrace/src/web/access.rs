@@ -214,7 +214,11 @@ impl Rules {
         let text = fs::read_to_string(path)?;
         let file: File = match text.trim().is_empty() {
             true => File::default(),
-            false => serde_saphyr::from_str(&text)?,
+            // Only its first line: the others show the place in the file, and with it what is there.
+            false => serde_saphyr::from_str(&text).map_err(|error| {
+                let error = error.to_string();
+                anyhow::anyhow!("{}", error.lines().next().unwrap_or_default())
+            })?,
         };
         for (user, hash) in &file.basic_auth_users {
             hash.parse::<bcrypt::HashParts>()

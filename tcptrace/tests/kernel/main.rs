@@ -17,6 +17,7 @@ mod levels;
 mod load;
 mod loss;
 mod peer;
+mod prometheus;
 mod rate;
 mod resync;
 mod scenarios;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         load::tests(),
         loss::tests(),
         peer::tests(),
+        prometheus::tests(),
         rate::tests(),
         resync::tests(),
         sock_diag::tests(),

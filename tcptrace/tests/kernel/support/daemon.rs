@@ -28,17 +28,7 @@ impl Daemon {
     pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = tcptrace(&["daemon", "--web.listen-address", "127.0.0.1:0"]);
         let mut running = Running::start(command.args(arguments))?;
-        let address = wait_for("the daemon to say where it listens", || {
-            if running.has_ended()? {
-                bail!("the daemon ended: {:?}", running.wait()?);
-            }
-            let said = running.complaints();
-            let url = said.split_once(" on http://");
-            let address = url.and_then(|(_, url)| url.split_once('/'));
-            address
-                .map(|(address, _)| address.parse().context("an address"))
-                .transpose()
-        })?;
+        let address = listens(&mut running)?;
         let scraper = wait_for("the daemon to be ready", || {
             let Ok(mut http) = Http::connect(address) else {
                 return Ok(None);
@@ -108,13 +98,28 @@ impl Daemon {
     }
 }
 
+/// Waits until a daemon says where it listens.
+pub(crate) fn listens(running: &mut Running) -> anyhow::Result<SocketAddr> {
+    wait_for("the daemon to say where it listens", || {
+        if running.has_ended()? {
+            bail!("the daemon ended: {:?}", running.wait()?);
+        }
+        let said = running.complaints();
+        let url = said.split_once("serving metrics on http");
+        let address = url.and_then(|(_, url)| url.split_once("://")?.1.split_once('/'));
+        address
+            .map(|(address, _)| address.parse().context("an address"))
+            .transpose()
+    })
+}
+
 /// One connection over which requests are made.
-struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
 }
 
 impl Http {
-    fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
@@ -122,25 +127,40 @@ impl Http {
         })
     }
 
-    fn get(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<(u16, String)> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
         let status = self.line()?;
         let status = status.split(' ').nth(1).context("no status")?.parse()?;
-        let mut length = None;
+        let (mut length, mut is_chunked) = (0, false);
         loop {
             let header = self.line()?;
             if header.is_empty() {
                 break;
             }
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = Some(value.trim().parse::<usize>()?);
+            let (name, value) = header.split_once(':').context("a header")?;
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse()?,
+                "transfer-encoding" => is_chunked = value.trim() == "chunked",
+                _ => {}
             }
         }
-        let mut body = vec![0; length.context("an answer without its length")?];
-        self.stream.read_exact(&mut body).context("the body")?;
+        let mut body = Vec::new();
+        loop {
+            if is_chunked {
+                length = usize::from_str_radix(&self.line()?, 16)?;
+            }
+            let mut part = vec![0; length];
+            self.stream.read_exact(&mut part).context("the body")?;
+            body.extend(part);
+            if !is_chunked {
+                break;
+            }
+            self.line()?;
+            if length == 0 {
+                break;
+            }
+        }
         Ok((status, String::from_utf8(body)?))
     }
 
