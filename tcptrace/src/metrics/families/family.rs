@@ -118,6 +118,20 @@ impl Family {
         Metric::from_label(self.labels.iter().zip(values).map(pair).collect())
     }
 
+    /// Its row in the table of all metrics.
+    #[cfg(test)]
+    pub(super) fn row(&self) -> String {
+        let kind = match self.kind {
+            MetricType::COUNTER => "counter",
+            MetricType::GAUGE => "gauge",
+            MetricType::HISTOGRAM => "histogram",
+            MetricType::SUMMARY | MetricType::UNTYPED => "untyped",
+        };
+        let (name, labels) = (self.name, self.labels.join(", "));
+        let help = self.help.replace('|', "\\|");
+        format!("| `{name}` | {kind} | {labels} | {help} |\n")
+    }
+
     /// The family as the encoder takes it; `None` when it has no series.
     pub(super) fn finish(self) -> Option<MetricFamily> {
         if self.metrics.is_empty() {

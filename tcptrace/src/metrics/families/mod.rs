@@ -36,6 +36,24 @@ pub(super) fn encode_scrape(scrape: &Scrape) -> String {
     spell_out(of_scrape(scrape)).unwrap()
 }
 
+/// The table of all metrics, as Markdown.
+#[cfg(test)]
+pub(super) fn reference(scrape: &Scrape) -> String {
+    let mut families = of_scrape(scrape);
+    families.push(build::info());
+    families.extend(process::families());
+    let mut rows: Vec<String> = families.iter().map(Family::row).collect();
+    rows.sort();
+    rows.dedup();
+    let rows = rows.concat();
+    format!(
+        "# Metrics\n\n\
+         Everything that `tcptrace daemon` can show. What a kernel or the privileges do not let it measure is absent, never 0. \
+         `port` is the service's port, `other` one without a label of its own, `unknown` where it cannot be told.\n\n\
+         | metric | type | labels | what it tells |\n|---|---|---|---|\n{rows}"
+    )
+}
+
 /// The families that a scrape alone determines.
 fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     let mut families = connections::families(scrape);

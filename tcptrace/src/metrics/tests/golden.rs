@@ -10,7 +10,10 @@ use tcptrace_common::TcpState::*;
 use super::host::{Host, LOOPBACK, MS, NETWORK, source};
 use crate::{
     feed::event::CloseFields,
-    metrics::families::encode_scrape,
+    metrics::{
+        ScrapeContext,
+        families::{encode_scrape, reference},
+    },
     probe::{Hook, KernelCounts, ProgramMisses, Source, SynCounts},
     survey::levels::{Levels, Queue},
     tracker::Drift,
@@ -140,9 +143,8 @@ fn oddities(host: &mut Host) {
     host.go(&mut impossible, Established);
 }
 
-#[test]
-fn the_exposition_of_a_day_is_as_reviewed() {
-    let mut host = a_day();
+/// What is around the metrics of that day.
+fn around(host: &Host) -> ScrapeContext {
     let mut context = host.context();
     context.kernel = KernelCounts {
         transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
@@ -176,6 +178,13 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         misses("set_state_second", 3, None),
         misses("accept", 0, None),
     ];
+    context
+}
+
+#[test]
+fn the_exposition_of_a_day_is_as_reviewed() {
+    let mut host = a_day();
+    let mut context = around(&host);
     context.hooks = vec![
         source(Hook::SetState, Ok(Source::TpBtf)),
         source(Hook::CreateChild, Ok(Source::SockOps)),
@@ -195,6 +204,28 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         assert_eq!(line, expected, "line {} of {}", at + 1, path.display());
     }
     assert_eq!(text.lines().count(), golden.lines().count());
+}
+
+/// `docs/metrics.md` has every metric that there is, as the code has it.
+#[test]
+fn the_reference_is_of_this_code() {
+    let mut host = a_day();
+    let context = around(&host);
+    let scrape = host.metrics.scrape(context).with_web_connections(0, 0);
+    let text = reference(&scrape);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    if std::env::var_os("TCPTRACE_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let known = std::fs::read_to_string(&path).unwrap();
+    let first = text
+        .lines()
+        .zip(known.lines())
+        .find(|(one, other)| one != other);
+    assert!(
+        text == known,
+        "TCPTRACE_BLESS=1 writes it anew; it differs at {first:?}"
+    );
 }
 
 fn misses(program: &str, misses: u64, recovered: Option<u64>) -> ProgramMisses {
