@@ -43,7 +43,7 @@ use self::{
 };
 pub use self::{
     cgroups::MAX_CGROUPS,
-    families::encode,
+    families::{as_open_metrics, encode},
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
 };

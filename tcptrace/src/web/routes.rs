@@ -1,12 +1,16 @@
 //! Which page is returned for which request.
 
-use std::sync::Arc;
+use std::{io::Read, sync::Arc};
 
+use flate2::{Compression, GzBuilder};
 use http_body_util::Full;
 use hyper::{
-    Method, Response, StatusCode,
+    HeaderMap, Method, Response, StatusCode,
     body::Bytes,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+        VARY,
+    },
     http::request::Parts,
 };
 
@@ -19,8 +23,9 @@ use crate::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
-/// The exposition's text format.
+/// The exposition's text format, and OpenMetrics for who prefers that.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const LANDING: &str = "/";
 const HEALTHY: &str = "/-/healthy";
@@ -71,7 +76,7 @@ impl Site {
             return response;
         }
         if is_telemetry {
-            return self.metrics().await;
+            return self.metrics(&request.headers).await;
         }
         match path {
             HEALTHY => page(StatusCode::OK, TEXT, "tcptrace is healthy\n"),
@@ -91,7 +96,7 @@ impl Site {
         *ready.borrow() && ready.has_changed().is_ok()
     }
 
-    async fn metrics(&self) -> Response<Full<Bytes>> {
+    async fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let scrape = match self.tracer.scraper.scrape(self.config.limits.scrape).await {
             Ok(scrape) => scrape,
             Err(error) => {
@@ -100,13 +105,28 @@ impl Site {
             }
         };
         let Counts { rejected, evicted } = self.places.counts();
-        match metrics::encode(&scrape.with_web_connections(rejected, evicted)) {
-            Ok(text) => page(StatusCode::OK, EXPOSITION, text),
+        let text = match metrics::encode(&scrape.with_web_connections(rejected, evicted)) {
+            Ok(text) => text,
             Err(error) => {
                 let text = format!("500 the metrics cannot be written: {error}\n");
-                page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+                return page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text);
             }
-        }
+        };
+        let (content_type, text) = match takes(headers, &ACCEPT, "application/openmetrics-text") {
+            true => (OPEN_METRICS, metrics::as_open_metrics(&text)),
+            false => (EXPOSITION, text),
+        };
+        let vary = HeaderValue::from_static("accept, accept-encoding");
+        let mut response = if takes(headers, &ACCEPT_ENCODING, "gzip") {
+            let mut response = page(StatusCode::OK, content_type, gzip(text.as_bytes()));
+            let encoding = HeaderValue::from_static("gzip");
+            response.headers_mut().insert(CONTENT_ENCODING, encoding);
+            response
+        } else {
+            page(StatusCode::OK, content_type, text)
+        };
+        response.headers_mut().insert(VARY, vary);
+        response
     }
 
     fn landing(&self) -> String {
@@ -128,6 +148,30 @@ impl Site {
              </html>\n"
         )
     }
+}
+
+/// Whether a header names something, and not with a weight of 0 (RFC 9110, section 12.4).
+fn takes(headers: &HeaderMap, header: &HeaderName, what: &str) -> bool {
+    let values = headers.get_all(header).into_iter();
+    let mut named = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    named.any(|named| {
+        let mut parts = named.split(';').map(str::trim);
+        let is_it = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(what));
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        is_it && weight.is_none_or(|weight| weight.parse().is_ok_and(|weight: f32| weight > 0.0))
+    })
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut zipped = GzBuilder::new().read(bytes, Compression::fast());
+    let mut out = Vec::new();
+    // Reading from memory and writing to it cannot fail.
+    drop(zipped.read_to_end(&mut out));
+    out
 }
 
 /// Text within an attribute's quotes.

@@ -30,6 +30,40 @@ pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
     spell_out(families)
 }
 
+/// The same in OpenMetrics 1.0: a counter's `_total` is not of its family's name, quotation marks in
+/// helps are escaped, and there is an end.
+#[must_use]
+pub fn as_open_metrics(text: &str) -> String {
+    let mut open = String::with_capacity(text.len() + 1024);
+    let is_counter = |name: &str| name.ends_with("_total");
+    for line in text.lines() {
+        let comment = line.strip_prefix("# ").and_then(|rest| {
+            let (keyword, rest) = rest.split_once(' ')?;
+            let (name, rest) = rest.split_once(' ')?;
+            Some((keyword, name, rest))
+        });
+        match comment {
+            Some((keyword, name, rest)) => {
+                let family = match is_counter(name) {
+                    true => name.trim_end_matches("_total"),
+                    false => name,
+                };
+                let rest = match keyword {
+                    "HELP" => rest.replace('"', "\\\""),
+                    _ => rest.to_owned(),
+                };
+                open.push_str(&format!("# {keyword} {family} {rest}\n"));
+            }
+            None => {
+                open.push_str(line);
+                open.push('\n');
+            }
+        }
+    }
+    open.push_str("# EOF\n");
+    open
+}
+
 /// The text of a scrape alone: what of it does not depend on this process.
 #[cfg(test)]
 pub(super) fn encode_scrape(scrape: &Scrape) -> String {

@@ -1,6 +1,11 @@
 //! Which page is returned for which request.
 
-use std::{io::Write, net::TcpListener, sync::atomic::Ordering, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use super::server::{AMPLE, Answer, body, length, read_response, read_to_end, serve, serve_with};
 use crate::web::{Limits, Tracer, WebConfig, bind, scrape_channel, spawn};
@@ -25,6 +30,65 @@ fn metrics_are_an_exposition() {
         with_query.starts_with("HTTP/1.1 200 OK\r\n"),
         "{with_query}"
     );
+}
+
+#[test]
+fn who_prefers_open_metrics_or_gzip_gets_it() {
+    let server = serve(AMPLE);
+    let ask = |headers: &str| -> (String, Vec<u8>) {
+        let mut stream = server.connect();
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer
+            .windows(4)
+            .position(|bytes| bytes == b"\r\n\r\n")
+            .unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        (head, answer[end + 4..].to_vec())
+    };
+    // As Prometheus 2 and 3 ask.
+    let open = "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3\r\n";
+    let (head, body) = ask(open);
+    let text = String::from_utf8(body).unwrap();
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{head}"
+    );
+    assert!(text.ends_with("# EOF\n") && text.contains("# TYPE tcptrace_tracker_gaps counter\n"));
+    assert!(text.contains("\ntcptrace_tracker_gaps_total 0\n"), "{text}");
+    let quoted = text
+        .lines()
+        .filter(|line| line.starts_with("# HELP"))
+        .any(|line| line.contains("\\\""));
+    assert!(quoted, "no quotation mark is escaped");
+
+    let (head, body) = ask("Accept-Encoding: br, gzip\r\n");
+    assert!(
+        head.contains("content-encoding: gzip\r\n") && head.contains("vary: "),
+        "{head}"
+    );
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&body[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(text.contains("\ntcptrace_tracker_gaps_total 0\n"), "{text}");
+
+    for plain in [
+        "",
+        "Accept-Encoding: gzip;q=0, identity\r\n",
+        "Accept: application/openmetrics-text;q=0\r\nAccept-Encoding: gzipped\r\n",
+    ] {
+        let (head, body) = ask(plain);
+        assert!(
+            !head.contains("gzip") && body.starts_with(b"# HELP "),
+            "{head}"
+        );
+        assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    }
 }
 
 #[test]
