@@ -143,6 +143,8 @@ pub struct DaemonConfig {
     pub poll_interval: Option<Duration>,
     /// Where metrics are served.
     pub listen_addresses: Vec<SocketAddr>,
+    /// They are served on sockets that systemd hands over instead.
+    pub systemd_socket: bool,
     /// Their path.
     pub telemetry_path: String,
     /// TLS and passwords.
@@ -289,6 +291,7 @@ impl DaemonConfig {
             resync_interval: args.probe.resync_interval.0,
             poll_interval: args.poll_interval.0,
             listen_addresses: args.listen_addresses,
+            systemd_socket: args.systemd_socket,
             telemetry_path: path,
             web_config: args.web_config,
             max_ports: args.max_ports.into(),

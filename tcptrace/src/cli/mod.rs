@@ -368,6 +368,10 @@ pub struct DaemonArgs {
     )]
     pub listen_addresses: Vec<SocketAddr>,
 
+    /// Serve on the sockets that systemd hands over, instead.
+    #[arg(long = "web.systemd-socket")]
+    pub systemd_socket: bool,
+
     /// The path of the metrics.
     #[arg(
         long = "web.telemetry-path",

@@ -148,12 +148,9 @@ fn as_typed(name: &str, value: &Value) -> Result<Vec<String>, String> {
     let one = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) => Ok(number.to_string()),
-        Value::Float(_)
-        | Value::Boolean(_)
-        | Value::Datetime(_)
-        | Value::Array(_)
-        | Value::Table(_) => Err(format!(
-            "{name}: {} is neither text nor a whole number nor a list of them",
+        Value::Boolean(is_set) => Ok(is_set.to_string()),
+        Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => Err(format!(
+            "{name}: {} is neither text nor a whole number nor true or false, nor a list of them",
             value.type_str()
         )),
     };

@@ -26,6 +26,7 @@ without = [\"fentry\", \"iter\"]
 
 [web]
 listen-address = [\"127.0.0.1:1\", \"[::1]:2\"]
+systemd-socket = true
 
 [metrics]
 max-ports = 4
@@ -38,6 +39,7 @@ fn a_file_sets_what_the_command_line_does_not() {
     assert_eq!(daemon.probe.ring_size, 16 << 20);
     assert_eq!(daemon.probe.without.len(), 2);
     assert_eq!(daemon.listen_addresses.len(), 2);
+    assert!(daemon.systemd_socket);
     assert_eq!(
         daemon.poll_interval.0,
         Some(std::time::Duration::from_secs(7))

@@ -118,7 +118,10 @@ pub fn run(
     let mut reloads = stop.reloads();
     let (has_tls, is_protected) = web::check_file(config.web_config.as_deref())?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
-    let listeners = web::bind(&config.listen_addresses)?;
+    let listeners = match config.systemd_socket {
+        true => web::inherit()?,
+        false => web::bind(&config.listen_addresses)?,
+    };
     let addresses = listeners
         .iter()
         .map(TcpListener::local_addr)

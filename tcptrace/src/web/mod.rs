@@ -21,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use listenfd::ListenFd;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 pub use self::scraper::{ScrapeHandle, ScrapeRequest, ScrapeRequests, scrape_channel};
@@ -103,6 +104,25 @@ pub struct Tracer {
 /// The first address that cannot be listened on, and why.
 pub fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
     addresses.iter().map(|&address| bind_one(address)).collect()
+}
+
+/// The sockets that systemd hands over (sd_listen_fds(3)).
+///
+/// # Errors
+///
+/// When there is none, or one is no TCP socket that listens.
+pub fn inherit() -> anyhow::Result<Vec<StdListener>> {
+    let mut handed = ListenFd::from_env();
+    let all: Vec<StdListener> = (0..handed.len())
+        .map(|number| handed.take_tcp_listener(number))
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()
+        .context("--web.systemd-socket: what systemd handed over is no listening TCP socket")?;
+    ensure!(
+        !all.is_empty(),
+        "--web.systemd-socket: systemd handed over no socket (LISTEN_FDS); a unit tcptrace.socket does that"
+    );
+    Ok(all)
 }
 
 fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {

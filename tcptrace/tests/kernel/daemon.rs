@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    os::{fd::AsRawFd, unix::process::CommandExt},
     path::Path,
     process::{Command, Stdio},
 };
@@ -12,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{
     Check,
-    daemon::Daemon,
+    daemon::{Daemon, Http, listens},
     exposition::Metrics,
     hooks::{handshake_source, sees_accept, traces_functions},
     ignored,
@@ -29,6 +30,7 @@ tests![
     an_attempt_is_one_of_established_failed_and_pending,
     every_hook_and_the_build_are_told,
     a_port_that_is_taken_is_a_clear_failure,
+    sockets_that_systemd_hands_over_are_served,
     a_hangup_has_the_settings_read_again,
     settings_are_checked_without_tracing,
     a_termination_ends_it_well,
@@ -329,6 +331,41 @@ fn a_port_that_is_taken_is_a_clear_failure() -> Check {
     output.must_complain("in use")?;
     ensure!(output.stdout.is_empty(), "{output:?}");
     Ok(())
+}
+
+/// As sd_listen_fds(3) has it: the first is descriptor 3, and the process is named.
+fn sockets_that_systemd_hands_over_are_served() -> Check {
+    let handed = TcpListener::bind("127.0.0.1:0")?;
+    let fd = handed.as_raw_fd();
+    let arguments = ["daemon", "--web.systemd-socket"];
+    let none = Running::to_end(&mut tcptrace(&arguments))?;
+    none.must_end_with(1)?;
+    none.must_complain("systemd handed over no socket")?;
+    let daemon = tcptrace(&arguments);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\""])
+        .arg(daemon.get_program())
+        .args(daemon.get_args());
+    // SAFETY: system calls; the copy stays open in the program.
+    unsafe {
+        command.pre_exec(move || {
+            // It may be that one already, and would be closed.
+            if libc::dup2(fd, 3) < 0 || libc::fcntl(3, libc::F_SETFD, 0) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let mut running = Running::start(&mut command)
+        .map_err(|error| ignored(format!("sh cannot be run: {error:#}")))?;
+    let address = listens(&mut running)?;
+    ensure!(address == handed.local_addr()?, "it serves on {address}");
+    drop(handed);
+    let (status, _) = Http::connect(address)?.get("/-/healthy")?;
+    ensure!(status == 200, "{status}");
+    running.signal(Signal::SIGTERM)?;
+    running.wait()?.must_end_with(0)
 }
 
 fn a_hangup_has_the_settings_read_again() -> Check {
