@@ -8,7 +8,7 @@
 //! # Ports
 //!
 //! `port` is the service's port. Ports earn labels of their own, and keep them (see
-//! [`ports`]); what has none counts as `other`. `unknown` is for connections whose
+//! `ports`); what has none counts as `other`. `unknown` is for connections whose
 //! service port cannot be told: those met in mid-life, simultaneous opens.
 //!
 //! A connection is counted under what its port's label was when it was established, so that
