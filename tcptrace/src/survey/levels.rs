@@ -59,9 +59,6 @@ pub struct Levels {
     pub ephemeral_in_use: u64,
     /// The fullest listener of each port.
     pub queues: BTreeMap<u16, Queue>,
-    /// Sockets in CLOSE_WAIT by the service's port: this side's where somebody listens at it, else
-    /// the other's.
-    pub close_wait: BTreeMap<u16, u64>,
     /// [`COUNTERS`], summed up since the namespaces were made or, for the first poll, found.
     pub counters: [u64; COUNTERS.len()],
 }
@@ -156,8 +153,6 @@ struct Sockets {
     by_state: BTreeMap<TcpState, u64>,
     fin_wait2_minisockets: u64,
     queues: BTreeMap<u16, Queue>,
-    /// In CLOSE_WAIT, by local and remote port.
-    close_wait: BTreeMap<(u16, u16), u64>,
     /// By local address and destination.
     ephemeral: HashMap<(IpAddr, IpAddr, u16), u64>,
 }
@@ -173,7 +168,6 @@ impl Poller {
             ephemeral_ports: None,
             ephemeral_in_use: 0,
             queues: BTreeMap::new(),
-            close_wait: BTreeMap::new(),
             counters: [0; COUNTERS.len()],
         };
         let mut counted = HashMap::new();
@@ -228,11 +222,6 @@ impl Levels {
         self.fin_wait2_minisockets += here.sockets.fin_wait2_minisockets;
         for (state, count) in here.sockets.by_state {
             *self.sockets.entry(state).or_default() += count;
-        }
-        for ((local, remote), count) in here.sockets.close_wait {
-            let listens = here.sockets.queues.contains_key(&local);
-            let port = if listens { local } else { remote };
-            *self.close_wait.entry(port).or_default() += count;
         }
         for (port, queue) in here.sockets.queues {
             fuller(&mut self.queues, port, queue);
@@ -294,10 +283,6 @@ impl Sockets {
             *self.by_state.entry(socket.state).or_default() += 1;
         }
         let tuple = &socket.tuple;
-        if socket.state == TcpState::CloseWait {
-            let ports = (tuple.local_port, tuple.remote_port);
-            *self.close_wait.entry(ports).or_default() += 1;
-        }
         if socket.state == TcpState::Listen {
             let queue = Queue {
                 length: socket.receive_queue,

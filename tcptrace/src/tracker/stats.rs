@@ -1,5 +1,7 @@
 //! What the tracker counts and holds, for gauges and counters.
 
+use std::collections::BTreeMap;
+
 use tcptrace_common::TcpState;
 
 use super::{Tracker, connection::Connection, resync::Drift, terms::Role};
@@ -51,6 +53,8 @@ pub struct Snapshot {
     /// Live connections by role and state, every pair that occurs; those that wait for their
     /// record are in CLOSE.
     pub connections: Vec<(Role, TcpState, u64)>,
+    /// Connections in CLOSE_WAIT by the service's port, where that is known.
+    pub close_wait: BTreeMap<Option<u16>, u64>,
     /// Live synchronized connections, those that wait for their record included.
     pub live: u64,
     /// Live attempts, those that wait for their record included.
@@ -80,8 +84,12 @@ impl Tracker {
                 pending += 1;
             }
         };
+        let mut close_wait = BTreeMap::new();
         for connection in self.store.iter() {
             count(connection, connection.state);
+            if connection.state == TcpState::CloseWait {
+                *close_wait.entry(connection.service_port()).or_default() += 1;
+            }
         }
         for ended in self.ended.iter() {
             count(&ended.connection, TcpState::Close);
@@ -103,6 +111,7 @@ impl Tracker {
                 ..self.stats
             },
             connections,
+            close_wait,
             live,
             pending,
             listeners: self.listeners.len() as u64,

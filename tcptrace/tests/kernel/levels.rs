@@ -14,6 +14,7 @@ use crate::support::{
 
 tests![
     queues_and_states_are_read_from_the_kernels_tables,
+    a_leak_is_counted_at_its_port_though_its_listener_is_gone,
     nothing_is_polled_when_that_is_off,
 ];
 
@@ -62,6 +63,30 @@ fn queues_and_states_are_read_from_the_kernels_tables() -> Check {
     ] {
         anyhow::ensure!(metrics.count(name, &[]) > 0, "{name}:\n{metrics}");
     }
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+fn a_leak_is_counted_at_its_port_though_its_listener_is_gone() -> Check {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let port = address.port().to_string();
+    let port = [("port", port.as_str())];
+    let options = ["--poll-interval", "off", "--metrics.ports", port[0].1];
+    let mut daemon = Daemon::start(&options)?;
+    let mut leaked = Vec::new();
+    for _ in 0..CLIENTS {
+        drop(TcpStream::connect(address)?);
+        leaked.push(listener.accept()?);
+    }
+    drop(listener);
+    let gauge = "tcptrace_close_wait_connections";
+    daemon.scrape_until("connections that nobody closes", |metrics| {
+        metrics.count(gauge, &port) == CLIENTS
+    })?;
+    drop(leaked);
+    daemon.scrape_until("the last of them", |metrics| {
+        metrics.count(gauge, &port) == 0
+    })?;
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 

@@ -82,7 +82,6 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
         }
         families.push(gauge);
     }
-    families.push(close_wait(&levels.close_wait, &scrape.labels));
     families.extend(queues(&levels.queues, &scrape.labels));
     families
 }
@@ -95,23 +94,6 @@ fn polled(time: Timestamp) -> Family {
     );
     polled.add(&[], time.as_duration().as_secs_f64());
     polled
-}
-
-/// By port label.
-fn close_wait(by_port: &BTreeMap<u16, u64>, labels: &[u16]) -> Family {
-    let mut gauge = Family::gauge(
-        "tcptrace_close_wait_connections",
-        &["port"],
-        "Connections that the peer has closed and this host's process has not: they stay until it does.",
-    );
-    let mut other: u64 = by_port.values().sum();
-    for port in labels {
-        let count = by_port.get(port).copied().unwrap_or(0);
-        other -= count;
-        gauge.add_count(&[&port.to_string()], count);
-    }
-    gauge.add_count(&["other"], other);
-    gauge
 }
 
 /// By port label; `other` is the fullest of all ports without one.

@@ -35,7 +35,6 @@ pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
 #[must_use]
 pub fn as_open_metrics(text: &str) -> String {
     let mut open = String::with_capacity(text.len() + 1024);
-    let is_counter = |name: &str| name.ends_with("_total");
     for line in text.lines() {
         let comment = line.strip_prefix("# ").and_then(|rest| {
             let (keyword, rest) = rest.split_once(' ')?;
@@ -44,10 +43,7 @@ pub fn as_open_metrics(text: &str) -> String {
         });
         match comment {
             Some((keyword, name, rest)) => {
-                let family = match is_counter(name) {
-                    true => name.trim_end_matches("_total"),
-                    false => name,
-                };
+                let family = name.strip_suffix("_total").unwrap_or(name);
                 let rest = match keyword {
                     "HELP" => rest.replace('"', "\\\""),
                     _ => rest.to_owned(),

@@ -15,6 +15,7 @@ use crate::{
 pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut families = vec![
         connections(scrape),
+        close_wait(scrape),
         state_transitions(scrape),
         lost(scrape),
         hooks(scrape),
@@ -81,6 +82,27 @@ fn connections(scrape: &Scrape) -> Family {
         }
     }
     connections
+}
+
+/// By port label, every one.
+fn close_wait(scrape: &Scrape) -> Family {
+    let mut gauge = Family::gauge(
+        "tcptrace_close_wait_connections",
+        &["port"],
+        "Connections that the peer has closed and this host's process has not: they stay until it does.",
+    );
+    let by_port = &scrape.context.tracker.close_wait;
+    let of = |port: Option<u16>| by_port.get(&port).copied().unwrap_or(0);
+    let unknown = of(None);
+    let mut other = by_port.values().sum::<u64>() - unknown;
+    for &port in &scrape.labels {
+        let count = of(Some(port));
+        other -= count;
+        gauge.add_count(&[&port.to_string()], count);
+    }
+    gauge.add_count(&["other"], other);
+    gauge.add_count(&["unknown"], unknown);
+    gauge
 }
 
 /// A full socket with a connection can be in this state.

@@ -159,6 +159,8 @@ fn around(host: &Host) -> ScrapeContext {
         by_state: BTreeMap::from([(Established, 1), (CloseWait, -2)]),
         ..Drift::default()
     });
+    context.tracker.close_wait =
+        [(Some(443), 2), (Some(8080), 7), (Some(5432), 1), (None, 3)].into();
     context.levels = Some(Arc::new(Levels {
         time: Timestamp::from_millisecond(1_764_000_000_250).unwrap(),
         sockets: BTreeMap::from([(Established, 7), (TimeWait, 40), (Listen, 3)]),
@@ -166,7 +168,6 @@ fn around(host: &Host) -> ScrapeContext {
         time_wait_limit: Some(131_072),
         ephemeral_ports: Some(28_232),
         ephemeral_in_use: 900,
-        close_wait: [(443, 2), (8080, 7), (5432, 1)].into(),
         queues: [(22, 0, 128), (8080, 3, 511), (9999, 1, 5)]
             .map(|(port, length, limit)| (port, Queue { length, limit }))
             .into(),
