@@ -1,17 +1,25 @@
-//! One connection: HTTP/1 over it, until either side is done.
+//! One connection: HTTP over it, until either side is done.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    pin::pin,
+    sync::Arc,
+};
 
 use http_body_util::Full;
 use hyper::{
-    Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{HeaderValue, WWW_AUTHENTICATE},
+    header::{CONTENT_LENGTH, HeaderValue, WWW_AUTHENTICATE},
     http::request::Parts,
-    server::conn::http1,
+    server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::graceful::GracefulConnection,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -19,7 +27,20 @@ use tokio::{
     time::timeout,
 };
 
-use super::{HEAD_BYTES, deadline::Deadline, places::Place, routes::Site, stopped};
+use super::{
+    HEAD_BYTES,
+    deadline::Deadline,
+    places::{Client, Place},
+    routes::Site,
+    stopped,
+    turns::Turns,
+};
+
+/// Requests that an HTTP/2 connection can have under way.
+const STREAMS: u32 = 8;
+/// Bytes that an HTTP/2 client can send before we have looked at them: the least there can be
+/// (RFC 9113, section 6.9.2).
+const WINDOW: u32 = 65_535;
 
 /// Serves one connection, by TLS if that is asked for.
 pub(super) async fn serve_by_rules(
@@ -37,6 +58,9 @@ pub(super) async fn serve_by_rules(
         () = client.evicted() => return,
     };
     match accepted {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            serve_http2(stream, site, place, shutdown).await;
+        }
         Ok(Ok(stream)) => serve(stream, site, place, shutdown).await,
         Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -44,12 +68,16 @@ pub(super) async fn serve_by_rules(
 }
 
 /// The response to one request, if whoever sent it may ask.
-async fn respond(site: &Site, request: &Parts) -> Response<Full<Bytes>> {
+async fn respond(site: &Site, request: &Parts) -> Response<Bytes> {
     let rules = site.access.rules();
-    let mut response = if site.access.admits(&rules, request).await {
+    let mut response = if !rules.has_token() {
+        let mut response = Response::new("429 too many requests: rate_limit\n".into());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        response
+    } else if site.access.admits(&rules, request).await {
         site.respond(request).await
     } else {
-        let mut response = Response::new(Full::from("401 who are you?\n"));
+        let mut response = Response::new("401 who are you?\n".into());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         let basic = HeaderValue::from_static("Basic realm=\"tcptrace\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, basic);
@@ -59,33 +87,77 @@ async fn respond(site: &Site, request: &Parts) -> Response<Full<Bytes>> {
     response
 }
 
-/// Serves one connection, for as long as it has its place.
+/// Serves one connection by HTTP/1, for as long as it has its place.
 pub(super) async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     site: Arc<Site>,
     place: Place,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) {
     let client = &place.client;
     let io = Deadline::new(TokioIo::new(stream), site.limits(), Arc::clone(client));
-    let service = service_fn(|request: hyper::Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         client.is_served();
         let site = Arc::clone(&site);
         // The body is not looked at: hyper closes the connection rather than read it.
         let (head, _) = request.into_parts();
-        async move { Ok::<_, Infallible>(respond(&site, &head).await) }
+        async move { Ok::<_, Infallible>(respond(&site, &head).await.map(Full::new)) }
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .max_buf_size(HEAD_BYTES)
-            // A client that has no more to say is answered all the same.
-            .half_close(true)
-            .header_read_timeout(None)
-            .serve_connection(io, service)
-    );
+    let connection = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES)
+        // A client that has no more to say is answered all the same.
+        .half_close(true)
+        .header_read_timeout(None)
+        .serve_connection(io, service);
+    drive(connection, pending(), client, shutdown).await;
+}
+
+/// Serves one connection by HTTP/2, for as long as it has its place.
+pub(super) async fn serve_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    site: Arc<Site>,
+    place: Place,
+    shutdown: watch::Receiver<bool>,
+) {
+    let limits = site.limits();
+    let turns = Turns::new(Arc::clone(&place.client));
+    let service = service_fn(|request: Request<Incoming>| {
+        let turn = turns.begin();
+        let site = Arc::clone(&site);
+        let (head, _) = request.into_parts();
+        async move {
+            let mut response = respond(&site, &head).await;
+            // With HTTP/2, hyper leaves it to us that a response to HEAD has no body.
+            if head.method == Method::HEAD {
+                let length = response.body().len().into();
+                response.headers_mut().insert(CONTENT_LENGTH, length);
+                response.body_mut().clear();
+            }
+            Ok::<_, Infallible>(response.map(|bytes| turn.body(bytes)))
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES as u32)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .serve_connection(TokioIo::new(stream), service);
+    drive(connection, turns.overdue(limits), &place.client, shutdown).await;
+}
+
+/// Goes on with a connection until it ends, its client has lost its place or is overdue, or it is
+/// time to stop.
+async fn drive(
+    connection: impl GracefulConnection<Error = hyper::Error>,
+    overdue: impl Future<Output = ()>,
+    client: &Client,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = client.evicted() => return,
+        () = overdue => return,
         () = stopped(&mut shutdown) => {
             connection.as_mut().graceful_shutdown();
             connection.await

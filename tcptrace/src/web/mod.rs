@@ -11,6 +11,7 @@ mod deadline;
 mod places;
 mod routes;
 mod scraper;
+mod turns;
 
 use std::{
     io::ErrorKind,

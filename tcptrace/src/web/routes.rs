@@ -3,7 +3,6 @@
 use std::{io::Read, sync::Arc};
 
 use flate2::{Compression, GzBuilder};
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
     body::Bytes,
@@ -59,7 +58,7 @@ impl Site {
     }
 
     /// Returns the response to one request.
-    pub(super) async fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+    pub(super) async fn respond(&self, request: &Parts) -> Response<Bytes> {
         let path = request.uri.path();
         let is_telemetry = path == self.config.telemetry_path;
         if !is_telemetry && ![LANDING, HEALTHY, READY].contains(&path) {
@@ -96,7 +95,7 @@ impl Site {
         *ready.borrow() && ready.has_changed().is_ok()
     }
 
-    async fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    async fn metrics(&self, headers: &HeaderMap) -> Response<Bytes> {
         let scrape = match self.tracer.scraper.scrape(self.config.limits.scrape).await {
             Ok(scrape) => scrape,
             Err(error) => {
@@ -182,12 +181,8 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-fn page(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response
         .headers_mut()

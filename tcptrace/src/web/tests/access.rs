@@ -10,10 +10,13 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
-use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, ClientConnection, NamedGroup, RootCertStore, StreamOwned,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
 };
 
 use super::server::{AMPLE, Answer, Server, serve_config};
@@ -37,13 +40,20 @@ impl Files {
         let key = KeyPair::generate().expect("a key");
         let ca = CertifiedIssuer::self_signed(params, key).expect("a CA");
         files.write("ca.pem", &ca.pem());
-        for name in ["server", "client"] {
-            let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        for (name, called) in [("server", "localhost"), ("client", "scraper.example")] {
+            let names = [called.to_owned(), "2001:db8::7".to_owned()];
+            let params = CertificateParams::new(names).expect("names");
             let key = KeyPair::generate().expect("a key");
             let certificate = params.signed_by(&key, &ca).expect("a certificate");
             files.write(&format!("{name}.pem"), &certificate.pem());
             files.write(&format!("{name}.key"), &key.serialize_pem());
         }
+        // Nobody vouches for this one.
+        let params = CertificateParams::new(["scraper.example".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        files.write("stranger.pem", &certificate.pem());
+        files.write("stranger.key", &key.serialize_pem());
         files
     }
 
@@ -66,37 +76,54 @@ impl Files {
         serve_config(config, Answer::default())
     }
 
-    /// Asks by TLS; with a certificate, if that is wanted.
-    fn ask(&self, server: &Server, with_certificate: bool, head: &str) -> std::io::Result<String> {
+    /// A client that trusts the CA; with a certificate of its own, if one is named.
+    fn client(&self, certificate: Option<&str>) -> ClientConfig {
         let certificates = |name: &str| -> Vec<CertificateDer<'static>> {
-            let all = CertificateDer::pem_file_iter(self.path(name)).expect("a file");
+            let path = self.path(&format!("{name}.pem"));
+            let all = CertificateDer::pem_file_iter(path).expect("a file");
             all.map(|one| one.expect("a certificate")).collect()
         };
         let mut roots = RootCertStore::empty();
-        for certificate in certificates("ca.pem") {
+        for certificate in certificates("ca") {
             roots.add(certificate).expect("a CA");
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots);
-        let config = if with_certificate {
-            let key = PrivateKeyDer::from_pem_file(self.path("client.key")).expect("a key");
-            let own = builder.with_client_auth_cert(certificates("client.pem"), key);
-            own.expect("a certificate")
-        } else {
-            builder.with_no_client_auth()
-        };
+        match certificate {
+            Some(name) => {
+                let key = self.path(&format!("{name}.key"));
+                let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+                let own = builder.with_client_auth_cert(certificates(name), key);
+                own.expect("a certificate")
+            }
+            None => builder.with_no_client_auth(),
+        }
+    }
+
+    /// Asks by TLS; what comes, and how it was spoken.
+    fn ask(
+        &self,
+        server: &Server,
+        client: ClientConfig,
+    ) -> std::io::Result<(String, ClientConnection)> {
         let name = "localhost".try_into().expect("a name");
-        let client = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let client = ClientConnection::new(Arc::new(client), name).expect("a client");
         let mut stream = StreamOwned::new(client, server.connect());
-        stream.write_all(request(head).as_bytes())?;
+        stream.write_all(request("").as_bytes())?;
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer);
         match read {
             Err(error) if answer.is_empty() => Err(error),
-            _ => Ok(String::from_utf8(answer).expect("text")),
+            _ => Ok((String::from_utf8(answer).expect("text"), stream.conn)),
         }
+    }
+
+    /// Whether who has this certificate is answered.
+    fn answers(&self, server: &Server, certificate: Option<&str>) -> bool {
+        let answer = self.ask(server, self.client(certificate));
+        answer.is_ok_and(|(text, _)| text.starts_with("HTTP/1.1 200 OK\r\n"))
     }
 }
 
@@ -115,8 +142,7 @@ fn basic(password: &str) -> String {
 fn with_tls_nothing_is_told_without_it() {
     let files = Files::new();
     let server = files.serve(&format!("{TLS} }}"));
-    let response = files.ask(&server, false, "").expect("an answer");
-    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(files.answers(&server, None));
     let mut plain = server.connect();
     plain.write_all(request("").as_bytes()).expect("it is sent");
     let mut answer = Vec::new();
@@ -125,24 +151,141 @@ fn with_tls_nothing_is_told_without_it() {
 }
 
 #[test]
-fn who_must_have_a_certificate_is_not_answered_without() {
+fn certificates_are_asked_for_as_it_says() {
     let files = Files::new();
-    for (how, without) in [
-        ("RequireAndVerifyClientCert", false),
-        ("VerifyClientCertIfGiven", true),
+    let any = [None, Some("stranger"), Some("client")];
+    for (how, more, answered) in [
+        ("NoClientCert", "", [true, true, true]),
+        ("RequestClientCert", "", [true, true, true]),
+        ("RequireAnyClientCert", "", [false, true, true]),
+        ("RequireClientCert", "", [false, true, true]),
+        (
+            "VerifyClientCertIfGiven",
+            ", client_ca_file: ca.pem",
+            [true, false, true],
+        ),
+        (
+            "RequireAndVerifyClientCert",
+            ", client_ca_file: ca.pem",
+            [false, false, true],
+        ),
+        (
+            "RequireAndVerifyClientCert",
+            ", client_ca_file: ca.pem, client_allowed_sans: [other, scraper.example]",
+            [false, false, true],
+        ),
+        (
+            "RequireAndVerifyClientCert",
+            ", client_ca_file: ca.pem, client_allowed_sans: ['2001:db8::7']",
+            [false, false, true],
+        ),
+        (
+            "RequireAndVerifyClientCert",
+            ", client_ca_file: ca.pem, client_allowed_sans: [localhost, SCRAPER.example]",
+            [false, false, false],
+        ),
+        (
+            "RequireAnyClientCert",
+            ", client_allowed_sans: ['2001:db8::7']",
+            [false, false, true],
+        ),
     ] {
-        let more =
-            format!(", client_auth_type: {how}, client_ca_file: ca.pem, min_version: TLS13 }}");
-        let server = files.serve(&format!("{TLS}{more}"));
-        for (has_one, is_answered) in [(true, true), (false, without)] {
-            let response = files.ask(&server, has_one, "").unwrap_or_default();
-            assert_eq!(
-                response.starts_with("HTTP/1.1 200 "),
-                is_answered,
-                "{how}: {response}"
+        for version in ["TLS12", "TLS13"] {
+            let text = format!(
+                "{TLS}, client_auth_type: {how}{more}, min_version: {version}, max_version: {version} }}"
             );
+            let server = files.serve(&text);
+            let answers = any.map(|certificate| files.answers(&server, certificate));
+            assert_eq!(answers, answered, "{text}");
         }
     }
+}
+
+#[test]
+fn what_is_inline_does_as_well_as_files() {
+    let files = Files::new();
+    let read = |name: &str| {
+        let text = fs::read_to_string(files.path(name)).expect("a file");
+        text.replace('\n', "\n    ")
+    };
+    let server = files.serve(&format!(
+        "tls_server_config:\n  cert: |\n    {}\n  key: |\n    {}\n  client_ca: |\n    {}\n  \
+         client_auth_type: RequireAndVerifyClientCert\n",
+        read("server.pem"),
+        read("server.key"),
+        read("ca.pem"),
+    ));
+    let answers = [None, Some("client")].map(|certificate| files.answers(&server, certificate));
+    assert_eq!(answers, [false, true]);
+}
+
+#[test]
+fn suites_and_curves_are_those_that_are_named() {
+    let files = Files::new();
+    let suite = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
+    let server = files.serve(&format!(
+        "{TLS}, max_version: TLS12, cipher_suites: [{suite}, TLS_AES_128_GCM_SHA256], \
+         curve_preferences: [CurveP384] }}"
+    ));
+    let (_, spoken) = files.ask(&server, files.client(None)).expect("an answer");
+    let chosen = spoken.negotiated_cipher_suite().expect("a suite");
+    assert_eq!(chosen.suite().as_str(), Some(suite));
+    let group = spoken.negotiated_key_exchange_group().expect("a group");
+    assert_eq!(group.name(), NamedGroup::secp384r1);
+}
+
+#[test]
+fn http2_is_offered_by_tls_unless_that_is_off() {
+    let files = Files::new();
+    for (more, spoken) in [
+        ("", "h2"),
+        ("http_server_config: { http2: true }", "h2"),
+        ("http_server_config: { http2: false }", "http/1.1"),
+    ] {
+        let server = files.serve(&format!("{TLS} }}\n{more}"));
+        let mut client = files.client(None);
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            let stream = tokio::net::TcpStream::connect(server.address)
+                .await
+                .expect("a server");
+            let name = "localhost".try_into().expect("a name");
+            let stream = TlsConnector::from(Arc::new(client))
+                .connect(name, stream)
+                .await;
+            let stream = stream.expect("TLS");
+            assert_eq!(
+                stream.get_ref().1.alpn_protocol(),
+                Some(spoken.as_bytes()),
+                "{more}"
+            );
+            if spoken == "h2" {
+                let (mut send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+                tokio::spawn(async move { drop(connection.await) });
+                let request = hyper::Request::get("https://localhost/metrics").body(());
+                let sent = send.send_request(request.expect("a request"), true);
+                let response = sent.expect("a stream").0.await.expect("a response");
+                assert_eq!(response.status(), 200);
+            }
+        });
+    }
+}
+
+#[test]
+fn more_requests_than_the_limit_are_refused() {
+    let files = Files::new();
+    let ask = |server: &Server| {
+        let response = server.exchange(&request(""));
+        response.split(' ').nth(1).expect("a status").to_owned()
+    };
+    let server = files.serve("rate_limit: { interval: 1h, burst: 3 }");
+    let answers: Vec<String> = (0..5).map(|_| ask(&server)).collect();
+    assert_eq!(answers, ["200", "200", "200", "429", "429"]);
+    let server = files.serve("rate_limit: { interval: 0s, burst: 0 }");
+    assert_eq!(ask(&server), "200");
 }
 
 #[test]
@@ -217,11 +360,11 @@ fn what_is_wrong_with_a_file_is_said() {
         ),
         (
             "tls_server_config: { cert_file: server.pem }",
-            "missing field `key_file`",
+            "missing one of key and key_file",
         ),
         (
             "tls_server_config: { cert_file: none.pem, key_file: server.key }",
-            "no certificates in /",
+            "cert_file /",
         ),
         (
             "tls_server_config: { cert_file: empty.pem, key_file: server.key }",
@@ -241,12 +384,34 @@ fn what_is_wrong_with_a_file_is_said() {
         ),
         (
             &format!("{TLS}, client_auth_type: VerifyClientCertIfGiven }}"),
-            "takes a client_ca_file",
+            "takes a client_ca or client_ca_file",
         ),
         (
-            &format!("{TLS}, client_auth_type: RequestClientCert }}"),
-            "RequestClientCert",
+            &format!("{TLS}, client_auth_type: Sometimes }}"),
+            "Sometimes",
         ),
+        (
+            &format!("{TLS}, client_auth_type: RequestClientCert, client_allowed_sans: [a] }}"),
+            "client_allowed_sans takes a client_auth_type of",
+        ),
+        (
+            &format!("{TLS}, cert: a }}"),
+            "cert and cert_file are both there",
+        ),
+        (
+            &format!("{TLS}, cipher_suites: [RC4] }}"),
+            "RC4 is none of TLS_ECDHE_",
+        ),
+        (
+            &format!("{TLS}, curve_preferences: [CurveP521] }}"),
+            "CurveP521 is none of",
+        ),
+        ("rate_limit: { interval: 1s, burst: 0 }", "burst is 0"),
+        (
+            "rate_limit: { interval: -1s, burst: 1 }",
+            "interval is negative",
+        ),
+        ("rate_limit: { interval: 9999h, burst: 1 }", "above a day"),
         (&format!("{TLS}, min_version: TLS10 }}"), "TLS10"),
         (
             &format!("{TLS}, min_version: TLS13, max_version: TLS12 }}"),

@@ -12,14 +12,19 @@ use tokio::{
 use super::server::{GET, body, length, scrape_of};
 use crate::{
     metrics::{Metrics, MetricsConfig},
-    web::{Limits, Tracer, WebConfig, connection, places::Places, routes::Site, scrape_channel},
+    web::{
+        Limits, Tracer, WebConfig, connection,
+        places::{Place, Places},
+        routes::Site,
+        scrape_channel,
+    },
 };
 
-const SHORT: Duration = Duration::from_millis(300);
+pub(super) const SHORT: Duration = Duration::from_millis(300);
 /// The timer's own grain.
-const GRAIN: Duration = Duration::from_millis(2);
+pub(super) const GRAIN: Duration = Duration::from_millis(2);
 /// Limits that no test reaches by chance.
-const AMPLE: Limits = Limits {
+pub(super) const AMPLE: Limits = Limits {
     connections: 64,
     head: Duration::from_secs(3_600),
     idle: Duration::from_secs(3_600),
@@ -29,15 +34,28 @@ const AMPLE: Limits = Limits {
 };
 
 /// A connection to a server.
-struct Dialled {
-    stream: DuplexStream,
-    stop: watch::Sender<bool>,
-    serving: JoinHandle<()>,
+pub(super) struct Dialled {
+    pub(super) stream: DuplexStream,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) serving: JoinHandle<()>,
 }
 
 /// A connection in memory, whose pipe holds so many bytes, to a server whose tracer takes so long
 /// and says so many bytes.
 fn dial(limits: Limits, delay: Duration, bulk: usize) -> Dialled {
+    dial_by(limits, delay, bulk, connection::serve)
+}
+
+/// The same, with who serves it.
+pub(super) fn dial_by<S>(
+    limits: Limits,
+    delay: Duration,
+    bulk: usize,
+    serve: impl FnOnce(DuplexStream, Arc<Site>, Place, watch::Receiver<bool>) -> S,
+) -> Dialled
+where
+    S: Future<Output = ()> + Send + 'static,
+{
     let (stream, theirs) = duplex(4096);
     let (scraper, mut requests) = scrape_channel();
     let (ready, is_ready) = watch::channel(true);
@@ -61,7 +79,7 @@ fn dial(limits: Limits, delay: Duration, bulk: usize) -> Dialled {
             request.answer(scrape_of(&mut metrics, bulk));
         }
     });
-    let serving = tokio::spawn(connection::serve(theirs, site, place, stopped));
+    let serving = tokio::spawn(serve(theirs, site, place, stopped));
     Dialled {
         stream,
         stop,

@@ -3,6 +3,7 @@
 
 mod access;
 mod deadlines;
+mod http2;
 mod limits;
 mod routes;
 mod server;

@@ -4,6 +4,9 @@
 //! The file, and what it names, are looked at when somebody connects or asks, at most once a second.
 //! One that is no longer valid changes nothing, and the log says so.
 
+mod file;
+mod tls;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
@@ -18,72 +21,19 @@ use hyper::{
     header::{AUTHORIZATION, HeaderName, HeaderValue},
     http::request::Parts,
 };
-use serde::Deserialize;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        RootCertStore, ServerConfig, SupportedProtocolVersion,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::WebPkiClientVerifier,
-        version::{TLS12, TLS13},
-    },
-};
+use tokio_rustls::TlsAcceptor;
+
+use self::file::{File, RateFile};
 
 /// Between two looks at the files.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest interval between requests that can be asked for.
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Passwords whose bcrypt is remembered.
 const REMEMBERED: usize = 64;
 /// The hash of no password, so that an unknown user takes as long as a known one.
 const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e";
-
-/// The file.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    tls_server_config: Option<TlsFile>,
-    http_server_config: HttpFile,
-    basic_auth_users: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsFile {
-    cert_file: PathBuf,
-    key_file: PathBuf,
-    #[serde(default)]
-    client_auth_type: ClientAuth,
-    client_ca_file: Option<PathBuf>,
-    #[serde(default)]
-    min_version: Version,
-    max_version: Option<Version>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct HttpFile {
-    headers: BTreeMap<String, String>,
-}
-
-/// Go's names, of those that verify what they ask for.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-enum ClientAuth {
-    #[default]
-    #[serde(alias = "")]
-    NoClientCert,
-    VerifyClientCertIfGiven,
-    RequireAndVerifyClientCert,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-enum Version {
-    #[default]
-    #[serde(rename = "TLS12")]
-    Tls12,
-    #[serde(rename = "TLS13")]
-    Tls13,
-}
 
 /// What a file asks for.
 #[derive(Default)]
@@ -94,10 +44,19 @@ pub(super) struct Rules {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// bcrypt hashes by user; nobody is asked when there are none.
     users: BTreeMap<String, String>,
+    rate: Option<Arc<Rate>>,
     /// What was sent as `Authorization` and was right.
     right: Mutex<HashSet<Vec<u8>>>,
     /// When a file was changed, and how long it is.
     stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
+}
+
+/// How many requests are answered: a token bucket, full at first.
+struct Rate {
+    interval: Duration,
+    burst: u32,
+    /// When it is full again.
+    full: Mutex<Instant>,
 }
 
 /// The rules of the moment.
@@ -232,26 +191,29 @@ impl Rules {
             }
         });
         let headers = headers.collect::<anyhow::Result<_>>()?;
+        let http2 = file.http_server_config.http2;
         let tls = file
             .tls_server_config
             .map(|mut tls| {
                 let directory = path.parent().unwrap_or(Path::new("."));
-                let own = [Some(&mut tls.cert_file), Some(&mut tls.key_file)];
-                for file in own
-                    .into_iter()
-                    .chain([tls.client_ca_file.as_mut()])
-                    .flatten()
-                {
+                let files = [
+                    &mut tls.cert_file,
+                    &mut tls.key_file,
+                    &mut tls.client_ca_file,
+                ];
+                for file in files.into_iter().flatten() {
                     *file = directory.join(&*file);
                     stamps.push((file.clone(), stamp(file)));
                 }
-                acceptor(&tls).context("tls_server_config")
+                tls::acceptor(&tls, http2).context("tls_server_config")
             })
             .transpose()?;
+        let rate = file.rate_limit.map(Rate::new).transpose()?.flatten();
         Ok(Self {
             tls,
             headers,
             users: file.basic_auth_users,
+            rate: rate.map(Arc::new),
             right: Mutex::default(),
             stamps,
         })
@@ -263,9 +225,15 @@ impl Rules {
             tls: self.tls.clone(),
             headers: self.headers.clone(),
             users: self.users.clone(),
+            rate: self.rate.clone(),
             right: Mutex::default(),
             stamps,
         }
+    }
+
+    /// There is a token for one more request, or no limit.
+    pub(super) fn has_token(&self) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.take())
     }
 
     /// Whether strangers can neither read along nor ask.
@@ -274,49 +242,31 @@ impl Rules {
     }
 }
 
-fn acceptor(file: &TlsFile) -> anyhow::Result<TlsAcceptor> {
-    let certificates = |path: &Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
-        let failed = || format!("no certificates in {}", path.display());
-        let found: Vec<_> = CertificateDer::pem_file_iter(path)
-            .with_context(failed)?
-            .collect::<Result<_, _>>()
-            .with_context(failed)?;
-        ensure!(!found.is_empty(), failed());
-        Ok(found)
-    };
-    let key = PrivateKeyDer::from_pem_file(&file.key_file)
-        .with_context(|| format!("no key in {}", file.key_file.display()))?;
-    let versions: Vec<&SupportedProtocolVersion> =
-        [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)]
-            .into_iter()
-            .filter(|(version, _)| *version >= file.min_version)
-            .filter(|(version, _)| file.max_version.is_none_or(|most| *version <= most))
-            .map(|(_, version)| version)
-            .collect();
-    ensure!(!versions.is_empty(), "max_version is below min_version");
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&versions)?;
-    let builder = match (file.client_auth_type, &file.client_ca_file) {
-        (ClientAuth::NoClientCert, None) => builder.with_no_client_auth(),
-        (ClientAuth::NoClientCert, Some(_)) => {
-            bail!("client_ca_file is of no use without client_auth_type")
+impl Rate {
+    /// `None` for an interval of 0, which is no limit.
+    fn new(file: RateFile) -> anyhow::Result<Option<Self>> {
+        let interval = Duration::try_from(file.interval);
+        let interval = interval.context("rate_limit: interval is negative")?;
+        ensure!(interval <= A_DAY, "rate_limit: interval is above a day");
+        ensure!(
+            interval.is_zero() || file.burst > 0,
+            "rate_limit: burst is 0, with which nothing is answered"
+        );
+        Ok((!interval.is_zero()).then(|| Self {
+            interval,
+            burst: file.burst,
+            full: Mutex::new(Instant::now()),
+        }))
+    }
+
+    fn take(&self) -> bool {
+        let now = Instant::now();
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let lacks = full.saturating_duration_since(now);
+        let taken = lacks <= self.interval.saturating_mul(self.burst - 1);
+        if taken {
+            *full = now.max(*full) + self.interval;
         }
-        (_, None) => bail!("client_auth_type takes a client_ca_file"),
-        (how, Some(path)) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = match how {
-                ClientAuth::VerifyClientCertIfGiven => verifier.allow_unauthenticated(),
-                ClientAuth::RequireAndVerifyClientCert | ClientAuth::NoClientCert => verifier,
-            };
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
-    };
-    let mut config = builder.with_single_cert(certificates(&file.cert_file)?, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+        taken
+    }
 }
