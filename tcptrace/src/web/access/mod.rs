@@ -208,7 +208,12 @@ impl Rules {
                 tls::acceptor(&tls, http2).context("tls_server_config")
             })
             .transpose()?;
-        let rate = file.rate_limit.map(Rate::new).transpose()?.flatten();
+        let rate = file
+            .rate_limit
+            .as_ref()
+            .map(Rate::new)
+            .transpose()?
+            .flatten();
         Ok(Self {
             tls,
             headers,
@@ -244,7 +249,7 @@ impl Rules {
 
 impl Rate {
     /// `None` for an interval of 0, which is no limit.
-    fn new(file: RateFile) -> anyhow::Result<Option<Self>> {
+    fn new(file: &RateFile) -> anyhow::Result<Option<Self>> {
         let interval = Duration::try_from(file.interval);
         let interval = interval.context("rate_limit: interval is negative")?;
         ensure!(interval <= A_DAY, "rate_limit: interval is above a day");
