@@ -102,19 +102,21 @@ fn native_architecture() -> Result<&'static str> {
     }
 }
 
-/// Takes one file out of a package and puts it into `directory`, without installing the package: a
+/// Takes files out of a package and puts them into `directory`, without installing the package: a
 /// server would be started.
-pub(crate) fn extract(package: &str, file: &str, directory: &Path) -> Result<()> {
+pub(crate) fn extract(package: &str, files: &[String], directory: &Path) -> Result<()> {
     let scratch = directory.join(format!(".{package}"));
     unpack(
         &mut Command::new("apt-get"),
         &[package.to_owned()],
         &scratch,
     )?;
-    let from = scratch.join(file);
-    let name = from.file_name().context("the file has no name")?;
-    fs::rename(&from, directory.join(name))
-        .with_context(|| format!("the package {package} does not hold {file} any more"))?;
+    for file in files {
+        let from = scratch.join(file);
+        let name = from.file_name().context("the file has no name")?;
+        fs::rename(&from, directory.join(name))
+            .with_context(|| format!("the package {package} does not hold {file} any more"))?;
+    }
     remove_directory(&scratch)
 }
 

@@ -78,10 +78,11 @@ fn install(workspace: &Workspace) -> Result<()> {
     if !missing.is_empty() {
         apt::update()?;
         apt::make_directory(&directory)?;
-    }
-    for program in missing {
-        // The package would start a server.
-        apt::extract("prometheus", &format!("usr/bin/{program}"), &directory)?;
+        let files: Vec<String> = missing
+            .iter()
+            .map(|program| format!("usr/bin/{program}"))
+            .collect();
+        apt::extract("prometheus", &files, &directory)?;
     }
     Ok(())
 }

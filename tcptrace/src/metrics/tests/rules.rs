@@ -1,10 +1,12 @@
-//! The rules for Prometheus: they ask for metrics that exist, and the runbook knows every alert.
+//! The rules for Prometheus and the dashboard: they ask for metrics that exist, and the runbook knows every alert.
 
 use std::collections::BTreeSet;
 
 const RULES: &str = include_str!("../../../../deploy/prometheus/rules.yml");
+const DASHBOARD: &str = include_str!("../../../../deploy/grafana/tcptrace.json");
 const RUNBOOK: &str = include_str!("../../../../docs/runbook.md");
-const DAY: &str = include_str!("../golden/day.prom");
+/// Of this code: another test sees to that.
+const REFERENCE: &str = include_str!("../../../../docs/metrics.md");
 
 /// The names with the tracer's prefix; those that are recorded have colons before it.
 fn metrics(text: &str) -> BTreeSet<&str> {
@@ -20,12 +22,16 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn rules_and_runbook_ask_for_metrics_that_exist() {
-    let exist: BTreeSet<&str> = DAY
+fn rules_dashboard_and_runbook_ask_for_metrics_that_exist() {
+    let exist: BTreeSet<&str> = REFERENCE
         .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
         .collect();
-    for (what, text) in [("the rules", RULES), ("the runbook", RUNBOOK)] {
+    for (what, text) in [
+        ("the rules", RULES),
+        ("the dashboard", DASHBOARD),
+        ("the runbook", RUNBOOK),
+    ] {
         let asked = metrics(text);
         assert!(asked.len() > 5, "{what} ask for {asked:?}");
         let missing: Vec<_> = asked.difference(&exist).collect();
