@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{
     ignored,
-    namespace::{Namespace, configure, request, set_link},
+    namespace::{Namespace, configure, request, set_address, set_link},
     wait_for,
 };
 
@@ -44,9 +44,8 @@ impl Device {
             let flags = libc::IFF_TUN | libc::IFF_NO_PI;
             request.ifr_ifru.ifru_flags = flags.try_into()?;
             configure(&file, libc::TUNSETIFF, &request).context("making a TUN device")?;
-            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-            set_address(&socket, libc::SIOCSIFADDR, here).context("giving it an address")?;
-            set_address(&socket, libc::SIOCSIFNETMASK, MASK).context("giving it a netmask")?;
+            set_address(NAME, libc::SIOCSIFADDR, here).context("giving it an address")?;
+            set_address(NAME, libc::SIOCSIFNETMASK, MASK).context("giving it a netmask")?;
             set_link(NAME, true).context("bringing it up")?;
             let set_all = || here_v6.into_iter().try_for_each(set_address_v6);
             let ipv6 = match set_all() {
@@ -104,22 +103,6 @@ fn open_node() -> anyhow::Result<File> {
             }
             _ => anyhow::Error::new(error).context(NODE),
         })
-}
-
-fn set_address(socket: &Socket, what: libc::c_ulong, address: Ipv4Addr) -> anyhow::Result<()> {
-    let internet = libc::sockaddr_in {
-        sin_family: libc::AF_INET.try_into()?,
-        sin_port: 0,
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(address).to_be(),
-        },
-        sin_zero: [0; 8],
-    };
-    let mut request = request(NAME);
-    // SAFETY: both are 16 bytes and made for this conversion.
-    request.ifr_ifru.ifru_addr =
-        unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet) };
-    Ok(configure(socket, what, &request)?)
 }
 
 fn set_address_v6(address: Ipv6Addr) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     sync::Arc,
     thread,
@@ -14,6 +14,8 @@ use nix::{
     errno::Errno,
     sched::{CloneFlags, setns, unshare},
 };
+
+use socket2::{Domain, Socket, Type};
 
 use super::{ignored, sentinel::Sentinel};
 
@@ -147,7 +149,7 @@ pub(crate) fn bring_lo_up() -> io::Result<()> {
 pub(crate) fn set_link(name: &str, up: bool) -> io::Result<()> {
     let mut request = request(name);
     request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     configure(&socket, libc::SIOCSIFFLAGS, &request)
 }
 
@@ -168,4 +170,26 @@ pub(crate) fn configure<T>(file: &impl AsRawFd, what: libc::Ioctl, request: &T) 
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Gives an interface of this thread's namespace an IPv4 address, or what else is asked for.
+pub(crate) fn set_address(
+    name: &str,
+    what: libc::c_ulong,
+    address: Ipv4Addr,
+) -> anyhow::Result<()> {
+    let internet = libc::sockaddr_in {
+        sin_family: libc::AF_INET.try_into()?,
+        sin_port: 0,
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(address).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    let mut request = request(name);
+    // SAFETY: both are 16 bytes and made for this conversion.
+    request.ifr_ifru.ifru_addr =
+        unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet) };
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    Ok(configure(&socket, what, &request)?)
 }
