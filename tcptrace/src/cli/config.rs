@@ -141,6 +141,8 @@ pub struct DaemonConfig {
     pub resync_interval: Option<Duration>,
     /// Between two looks into the kernel's own tables.
     pub poll_interval: Option<Duration>,
+    /// The kernel is to count its programs' runs.
+    pub program_stats: bool,
     /// Where metrics are served.
     pub listen_addresses: Vec<SocketAddr>,
     /// They are served on sockets that systemd hands over instead.
@@ -290,6 +292,7 @@ impl DaemonConfig {
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
             poll_interval: args.poll_interval.0,
+            program_stats: args.program_stats,
             listen_addresses: args.listen_addresses,
             systemd_socket: args.systemd_socket,
             telemetry_path: path,

@@ -390,6 +390,11 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]
     pub poll_interval: Interval,
 
+    /// Have the kernel count the runs of eBPF programs and their time, of all that it has. That takes
+    /// some time of each run (Linux 5.8 and newer; CAP_SYS_ADMIN).
+    #[arg(long)]
+    pub program_stats: bool,
+
     /// So many ports can get a label of their own, half of them those that serve from the start or
     /// below the ephemeral range, the others by steady use; the rest are "other".
     #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]

@@ -17,7 +17,7 @@ use crate::{
     command::startup,
     feed::pump::{pump, runtime},
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
-    probe::Probe,
+    probe::{Probe, count_runs},
     stop::Stop,
     survey::levels::{self, Poll},
     tracer::{Consumer, Tracer},
@@ -132,6 +132,14 @@ pub fn run(
     for line in startup::missing(probe.hooks(), probe.btf(), probe.missing_fields()) {
         tracing::warn!("{line}");
     }
+    let _counted = config.program_stats.then(|| {
+        let counted = count_runs();
+        counted.inspect_err(|error| {
+            tracing::warn!(
+                "--program-stats: the kernel does not count the runs of programs: {error}"
+            );
+        })
+    });
     let (scraper, mut requests) = web::scrape_channel();
     let metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
@@ -229,6 +237,7 @@ fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>, reloaded: bool) -> 
         kernel: tracer.probe.counters().read(),
         levels: poll.and_then(Poll::last),
         misses: tracer.probe.program_misses(),
+        runs: tracer.probe.program_runs(),
         skipped: tracer.losses().skipped,
         hooks: tracer.probe.hooks().to_vec(),
         reset_reasons: tracer.probe.reset_reasons().clone(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{cells::Cells, cgroups::CgroupCells, syns::ShownSyns};
 use crate::{
-    probe::{Hook, HookStatus, KernelCounts, ProgramMisses, Skipped, Source},
+    probe::{Hook, HookStatus, KernelCounts, ProgramMisses, ProgramRuns, Skipped, Source},
     survey::levels::Levels,
     tracker::Snapshot,
 };
@@ -18,6 +18,8 @@ pub struct ScrapeContext {
     pub kernel: KernelCounts,
     /// Runs that the kernel skipped, by program; empty where it does not count them.
     pub misses: Vec<ProgramMisses>,
+    /// What each program has done; empty unless the kernel has counted that.
+    pub runs: Vec<ProgramRuns>,
     /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`](crate::probe::SKIPPED_EVENTS).
     pub skipped: Skipped,
     /// What the kernel's own tables held when they were last looked into.

@@ -15,8 +15,8 @@ mod tracefs;
 
 use std::{
     collections::BTreeMap,
-    io::{ErrorKind, Read as _},
-    os::fd::{AsFd, BorrowedFd},
+    io::{self, ErrorKind, Read as _},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -24,6 +24,7 @@ use aya::{
     Btf as AyaBtf, Ebpf, Endianness,
     maps::{MapData, RingBuf},
     programs::{Iter, iter::IterLink},
+    sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
 use tcptrace_common::{LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
@@ -43,7 +44,7 @@ pub use self::{
     error::ProbeError,
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes, MissingGroup},
-    program::{ProgramMisses, SKIPPED_EVENTS, Skipped},
+    program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
     tracefs::mounted as tracefs_mounted,
 };
 
@@ -321,6 +322,23 @@ impl Probe {
     pub fn program_misses(&self) -> Vec<ProgramMisses> {
         self.programs.misses(&self.counters)
     }
+
+    /// What each program has done; empty unless the kernel has counted that ([`count_runs`], or the
+    /// sysctl `kernel.bpf_stats_enabled`).
+    #[must_use]
+    pub fn program_runs(&self) -> Vec<ProgramRuns> {
+        self.programs.runs()
+    }
+}
+
+/// Has the kernel count the runs of all eBPF programs and their time, until what this returns is
+/// dropped (`BPF_ENABLE_STATS`, from Linux 5.8).
+///
+/// # Errors
+///
+/// When the kernel cannot, or without CAP_SYS_ADMIN.
+pub fn count_runs() -> io::Result<OwnedFd> {
+    enable_stats(Stats::RunTime).map_err(|error| error.io_error)
 }
 
 /// Events that were lost, or those that were lost since.

@@ -6,6 +6,7 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::fs::FileExt as _,
     },
+    time::Duration,
 };
 
 use aya::programs::Program;
@@ -27,6 +28,17 @@ pub struct ProgramMisses {
     pub misses: u64,
     /// Of those, runs that the second copy made up for; `None` without one.
     pub recovered: Option<u64>,
+}
+
+/// What a program has done while the kernel counted that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramRuns {
+    /// The program.
+    pub program: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// How long, in all.
+    pub time: Duration,
 }
 
 /// What is missing when a program is skipped, by the names of [`LOST_EVENTS`](super::LOST_EVENTS) and one more: what
@@ -141,6 +153,23 @@ impl Programs {
         };
         self.programs.iter().filter_map(of).collect()
     }
+
+    /// By program; empty unless the kernel has counted any.
+    pub(super) fn runs(&self) -> Vec<ProgramRuns> {
+        let of = |program: &ProgramInfo| {
+            let [runs, time_ns] = program.numbers(["run_cnt:", "run_time_ns:"])?;
+            Some(ProgramRuns {
+                program: program.name.clone(),
+                runs,
+                time: Duration::from_nanos(time_ns),
+            })
+        };
+        let runs: Vec<_> = self.programs.iter().filter_map(of).collect();
+        match runs.iter().all(|program| program.runs == 0) {
+            true => Vec::new(),
+            false => runs,
+        }
+    }
 }
 
 fn is_second(name: &str) -> bool {
@@ -168,21 +197,25 @@ impl ProgramInfo {
 
     /// Runs that the kernel skipped; `None` where it does not count them (before 5.12).
     fn misses(&self) -> Option<u64> {
+        let [misses] = self.numbers(["recursion_misses:"])?;
+        Some(misses)
+    }
+
+    /// What the lines of these names say (`bpf_prog_show_fdinfo`); `None` if one is not there.
+    fn numbers<const N: usize>(&self, names: [&str; N]) -> Option<[u64; N]> {
         let mut text = [0; 512];
         let length = self.info.read_at(&mut text, 0).ok()?;
-        recursion_misses(str::from_utf8(&text[..length]).ok()?)
+        let text = str::from_utf8(&text[..length]).ok()?;
+        let mut numbers = [0; N];
+        for (number, name) in numbers.iter_mut().zip(names) {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            *number = line.trim().parse().ok()?;
+        }
+        Some(numbers)
     }
 }
 
 /// The kernel counts the runs of a program that it skips.
 pub(super) fn counts_misses(program: &Program) -> bool {
     ProgramInfo::open("", program).is_some_and(|info| info.misses().is_some())
-}
-
-/// `bpf_prog_show_fdinfo` has it since 5.12.
-fn recursion_misses(info: &str) -> Option<u64> {
-    let misses = info
-        .lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
-    misses.trim().parse().ok()
 }

@@ -36,6 +36,7 @@ tests![
     settings_are_checked_without_tracing,
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
+    runs_of_programs_are_counted_if_that_is_asked_for,
     promtool_finds_nothing_to_say,
     the_rules_for_prometheus_pass_their_tests,
 ];
@@ -462,6 +463,26 @@ fn promtool(arguments: &[&str], directory: &str, input: &str) -> Check {
     let is_content = output.status.success() && (input.is_empty() || said.is_empty());
     ensure!(is_content, "{}: {said}", output.status);
     Ok(())
+}
+
+fn runs_of_programs_are_counted_if_that_is_asked_for() -> Check {
+    let mut daemon = Daemon::start(&["--program-stats"])?;
+    let namespace = Namespace::new()?;
+    let (listener, _) = namespace.listen("127.0.0.1:0")?;
+    // A transition each, at the least.
+    for _ in 0..GRACEFUL {
+        drop(namespace.pair(&listener)?);
+    }
+    let runs = "tcptrace_program_runs_total";
+    let transitions = i64::try_from(GRACEFUL)?;
+    let metrics = daemon.scrape_until("runs of the programs", |metrics| {
+        let names = ["set_state_btf", "set_state_classic"];
+        let of = |name| metrics.count(runs, &[("program", name)]);
+        names.map(of).iter().sum::<i64>() >= transitions
+    })?;
+    let seconds = metrics.sum("tcptrace_program_run_seconds_total", &[]);
+    ensure!(seconds > 0.0, "{metrics}");
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
 fn promtool_finds_nothing_to_say() -> Check {

@@ -23,6 +23,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     families.extend(tracker(scrape));
     families.extend(bounds(scrape));
     families.extend(misses(scrape));
+    families.extend(runs(scrape));
     let mut reloaded = Family::gauge(
         "tcptrace_config_last_reload_successful",
         &[],
@@ -58,6 +59,24 @@ fn misses(scrape: &Scrape) -> [Family; 2] {
         }
     }
     [misses, recovered]
+}
+
+fn runs(scrape: &Scrape) -> [Family; 2] {
+    let mut runs = Family::counter(
+        "tcptrace_program_runs_total",
+        &["program"],
+        "Runs of an eBPF program while the kernel counted them (--program-stats).",
+    );
+    let mut seconds = Family::counter(
+        "tcptrace_program_run_seconds_total",
+        &["program"],
+        "How long these runs took (tcptrace_program_runs_total).",
+    );
+    for of in &scrape.context.runs {
+        runs.add_count(&[&of.program], of.runs);
+        seconds.add(&[&of.program], of.time.as_secs_f64());
+    }
+    [runs, seconds]
 }
 
 fn connections(scrape: &Scrape) -> Family {

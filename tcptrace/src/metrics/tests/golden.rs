@@ -2,7 +2,7 @@
 //!
 //! `TCPTRACE_BLESS=1 cargo test` writes the file anew.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tcptrace_common::TcpState::*;
@@ -14,7 +14,7 @@ use crate::{
         ScrapeContext,
         families::{encode_scrape, reference},
     },
-    probe::{Hook, KernelCounts, ProgramMisses, Source, SynCounts},
+    probe::{Hook, KernelCounts, ProgramMisses, ProgramRuns, Source, SynCounts},
     survey::levels::{Levels, Queue},
     tracker::Drift,
 };
@@ -174,6 +174,11 @@ fn around(host: &Host) -> ScrapeContext {
         counters: [1, 2, 3, 4, 5],
     }));
     context.skipped = [1, 0, 2, 0, 0, 0, 3];
+    context.runs = vec![ProgramRuns {
+        program: "set_state_btf".to_owned(),
+        runs: 1_000,
+        time: Duration::from_micros(750),
+    }];
     context.misses = vec![
         misses("set_state_btf", 7, Some(6)),
         misses("set_state_second", 3, None),

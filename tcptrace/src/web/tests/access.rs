@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_rustls::{
@@ -272,6 +273,47 @@ fn http2_is_offered_by_tls_unless_that_is_off() {
             }
         });
     }
+}
+
+/// So many clients that shook hands and then say nothing.
+const IDLE: usize = 1_000;
+
+#[test]
+fn a_thousand_idle_connections_hold_up_nobody() {
+    // Both ends are this process's.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    let wanted = 2 * IDLE as u64 + 500;
+    if soft < wanted {
+        assert!(hard >= wanted, "this test takes {wanted} descriptors");
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).expect("below the hard limit");
+    }
+    let files = Files::new();
+    let config = WebConfig {
+        file: Some(files.write("web.yml", &format!("{TLS} }}"))),
+        ..WebConfig::default()
+    };
+    let most = config.limits.connections;
+    let server = serve_config(config, Answer::default());
+    let client = Arc::new(files.client(None));
+    let idle: Vec<_> = (0..IDLE)
+        .map(|_| {
+            let name = "localhost".try_into().expect("a name");
+            let mut client = ClientConnection::new(Arc::clone(&client), name).expect("a client");
+            let mut stream = server.connect();
+            client.complete_io(&mut stream).expect("a handshake");
+            assert!(!client.is_handshaking());
+            (client, stream)
+        })
+        .collect();
+    let (text, _) = files.ask(&server, files.client(None)).expect("an answer");
+    let evicted = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tcptrace_web_connections_evicted_total "));
+    // Those that were idle longest made room.
+    let evicted: usize = evicted.expect("a count").parse().expect("a number");
+    assert_eq!(evicted, IDLE + 1 - most);
+    assert!(text.contains("\ntcptrace_web_connections_rejected_total 0\n"));
+    drop(idle);
 }
 
 #[test]
