@@ -247,3 +247,43 @@ fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>, reloaded: bool) -> 
     };
     tracer.consumer.metrics.scrape(context)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::item::LossPlace;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A batch at such a time, in which so many events were found lost; whether the log says so.
+    fn batch(counter: &mut Counter, at_ns: u64, events: u64) -> bool {
+        let before = counter.said_ns;
+        counter.begin_batch(ClockReading {
+            monotonic_ns: at_ns,
+            offset_ns: 0,
+        });
+        if events > 0 {
+            let place = LossPlace::Ring;
+            counter.update(&Update::Lost { events, place });
+        }
+        assert!(counter.end_batch().is_continue());
+        counter.said_ns != before
+    }
+
+    #[test]
+    fn a_loss_is_said_at_once_and_the_next_ones_once_a_minute() {
+        let mut counter = Counter::new(Metrics::new(&MetricsConfig::default()));
+        assert!(!batch(&mut counter, SECOND, 0));
+        assert_eq!(counter.due_ns(), None);
+        assert!(batch(&mut counter, 2 * SECOND, 5));
+        for second in 3..62 {
+            assert!(!batch(&mut counter, second * SECOND, 1), "{second}");
+            // Whoever waits for events must not sleep past it.
+            assert_eq!(counter.due_ns(), Some(62 * SECOND));
+        }
+        assert_eq!(counter.lost, 59);
+        assert!(batch(&mut counter, 62 * SECOND, 0));
+        assert_eq!((counter.lost, counter.due_ns()), (0, None));
+        assert!(!batch(&mut counter, 200 * SECOND, 0));
+    }
+}
