@@ -280,6 +280,7 @@ fn prometheus_has_the_true_numbers_and_rules_and_dashboard_have_data() -> Check 
     command
         .args(["--metrics.ports", &port, "--metrics.ports", &slow])
         .args(["--poll-interval", "1s", "--resync-interval", "1s"])
+        .arg("--program-stats")
         .arg("--web.config.file")
         .arg(path("web.yml"));
     let mut daemon = Running::start(&mut command)?;
@@ -339,11 +340,28 @@ fn prometheus_has_the_true_numbers_and_rules_and_dashboard_have_data() -> Check 
         prometheus.must_say(&query, expected)?;
     }
     // Over all ports; each scrape is of one moment.
-    let identity = "sum(tcptrace_connection_attempts_total) + sum(tcptrace_connections_seeded_total) \
-                    - sum(tcptrace_handshake_failures_total) - sum(tcptrace_connections_closed_total) \
-                    - sum(tcptrace_tracker_evictions_total) - sum(tcptrace_connections)";
-    let rest = prometheus.query(identity)?;
-    ensure!(rest == Some(0.0), "attempts + seeded is {rest:?} off");
+    let open = |states: &str| format!("sum(tcptrace_connections{{state{states}}})");
+    let evicted = |kind: &str| format!("sum(tcptrace_tracker_evictions_total{{kind=\"{kind}\"}})");
+    for (began, ended) in [
+        (
+            format!("sum({attempts})"),
+            format!(
+                "sum({established}) + sum({failed}) + {} + {}",
+                evicted("attempt"),
+                open("=~\"SYN_.*\""),
+            ),
+        ),
+        (
+            format!("sum({established}) + sum(tcptrace_connections_seeded_total)"),
+            format!(
+                "sum({closed}) + {} + {}",
+                evicted("connection"),
+                open("!~\"SYN_.*\""),
+            ),
+        ),
+    ] {
+        prometheus.must_say(&format!("{began} - ({ended})"), 0)?;
+    }
 
     let connections = 2 * (opened + SLOW) + REFUSED + TIMED_OUT;
     let records = tail.finish_after(usize::try_from(connections)?)?;

@@ -72,7 +72,10 @@ fn runs(scrape: &Scrape) -> [Family; 2] {
         &["program"],
         "How long these runs took (tcptrace_program_runs_total).",
     );
-    for of in &scrape.context.runs {
+    // They come in no particular order.
+    let mut by_program: Vec<_> = scrape.context.runs.iter().collect();
+    by_program.sort_by_key(|of| &of.program);
+    for of in by_program {
         runs.add_count(&[&of.program], of.runs);
         seconds.add(&[&of.program], of.time.as_secs_f64());
     }
