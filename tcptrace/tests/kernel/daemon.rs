@@ -7,6 +7,7 @@ use std::{
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -37,6 +38,7 @@ tests![
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
     runs_of_programs_are_counted_if_that_is_asked_for,
+    running_out_of_descriptors_is_said_once_and_passes,
     promtool_finds_nothing_to_say,
     the_rules_for_prometheus_pass_their_tests,
 ];
@@ -482,6 +484,57 @@ fn runs_of_programs_are_counted_if_that_is_asked_for() -> Check {
     })?;
     let seconds = metrics.sum("tcptrace_program_run_seconds_total", &[]);
     ensure!(seconds > 0.0, "{metrics}");
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+fn running_out_of_descriptors_is_said_once_and_passes() -> Check {
+    let daemon = Daemon::start(&["--poll-interval", "off", "--resync-interval", "off"])?;
+    let pid = daemon.pid().try_into()?;
+    let mut before = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: what is written outlives the call.
+    let read =
+        unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut before) };
+    ensure!(read == 0, "prlimit: {}", std::io::Error::last_os_error());
+    let limit = |descriptors| -> Check {
+        let new = libc::rlimit {
+            rlim_cur: descriptors,
+            ..before
+        };
+        // SAFETY: what is read outlives the call.
+        let set = unsafe {
+            libc::prlimit(
+                pid,
+                libc::RLIMIT_NOFILE,
+                &raw const new,
+                std::ptr::null_mut(),
+            )
+        };
+        ensure!(set == 0, "prlimit: {}", std::io::Error::last_os_error());
+        Ok(())
+    };
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count();
+    // Numbers that were given back are free as well.
+    limit(u64::try_from(open)?)?;
+    let mut clients = (0..open + 10)
+        .map(|_| Http::connect(daemon.address()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let line = "cannot accept connections";
+    wait_for("the log to say so", || {
+        Ok(daemon.complaints().contains(line).then_some(()))
+    })?;
+    // It tries again and again meanwhile.
+    std::thread::sleep(Duration::from_secs(2));
+    limit(before.rlim_cur)?;
+    for client in &mut clients {
+        let (status, _) = client.get("/-/healthy")?;
+        ensure!(status == 200, "{status}");
+    }
+    let said = daemon.complaints();
+    ensure!(said.matches(line).count() == 1, "{said}");
+    drop(clients);
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
