@@ -16,9 +16,10 @@ use std::{
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use tcptrace::feed::{
     file::format::{
-        Block, LossKind, Reader, events, push_event, write_clock, write_end, write_events,
+        Block, Reader, events, push_event, write_clock, write_end, write_events, write_hook,
         write_loss, write_name, write_start, write_time,
     },
+    item::LossPlace,
     names::Name,
 };
 use unicode_width::UnicodeWidthStr as _;
@@ -99,10 +100,19 @@ fn rewrite(
                 }
                 write_events(&changed, &mut out);
                 if lose {
-                    write_loss(LossKind::Ring, 1_234, &mut out);
+                    write_loss(LossPlace::Ring, 1_234, None, &mut out);
                 }
             }
-            Block::Loss { place, events } => write_loss(place, events, &mut out),
+            Block::Loss {
+                place,
+                events,
+                kind,
+            } => write_loss(place, events, kind, &mut out),
+            Block::Hook {
+                witness,
+                attached,
+                time_ns,
+            } => write_hook(witness, attached, time_ns, &mut out),
             Block::Name(name) => write_name(&name, &mut out),
             Block::Time { monotonic_ns } => write_time(monotonic_ns, &mut out),
             Block::End { monotonic_ns } => write_end(monotonic_ns, &mut out),

@@ -21,8 +21,8 @@ use tcptrace::{
     clock::{ClockReading, WallClock},
     feed::decode::decode,
     feed::file::format::{
-        Block, FormatError, LossKind, Reader, events, push_event, write_end, write_events,
-        write_loss, write_start, write_time,
+        Block, FormatError, Reader, events, push_event, write_end, write_events, write_loss,
+        write_start, write_time,
     },
     host::Host,
     record::Recorder,
@@ -31,7 +31,7 @@ use tcptrace::{
         Consumer,
         replay::{Replay, sources},
     },
-    tracker::{Item, LossPlace, Tracker, TrackerConfig, Update},
+    tracker::{EventKind, Item, LossPlace, Tracker, TrackerConfig, Update},
     view::{Shown, View, filter::Filter},
 };
 
@@ -303,8 +303,9 @@ proptest! {
                 events.iter().for_each(|bytes| push_event(bytes, &mut payload));
                 write_events(&payload, &mut file);
             }
-            said.extend(live.take(&Item::Loss { events: lost, place: LossPlace::Ring }));
-            write_loss(LossKind::Ring, lost, &mut file);
+            let kind = EventKind::ALL.into_iter().nth(events % (EventKind::ALL.len() + 1));
+            said.extend(live.take(&Item::Loss { events: lost, place: LossPlace::Ring, kind }));
+            write_loss(LossPlace::Ring, lost, kind, &mut file);
             said.extend(live.take(&Item::Time(now_ns)));
             write_time(now_ns, &mut file);
         }

@@ -16,12 +16,19 @@ use tokio::{
     time::sleep,
 };
 
+/// How long a connection that is over waits for what may still be said of it, nanoseconds of
+/// event time. `tcp_send_reset` follows →CLOSE by microseconds.
+pub const GRACE_NS: u64 = 50_000_000;
 /// Events taken before requests and the stop are looked at.
 pub const BATCH: usize = 1 << 16;
 /// How long it rests after a batch.
 pub const REST: Duration = Duration::from_millis(5);
 /// How long it sleeps when nothing happens: a notification that never came costs no more.
 pub const IDLE: Duration = Duration::from_secs(1);
+
+/// How long the other hooks stay once the transitions are detached: longer than what follows →CLOSE
+/// takes, which [`GRACE_NS`] bounds, so that what they did not tell until then did not happen.
+const AFTERMATH: Duration = Duration::from_nanos(GRACE_NS + GRACE_NS / 4);
 
 /// What empties the ring.
 pub trait Drain {
@@ -30,6 +37,9 @@ pub trait Drain {
 
     /// Takes up to [`BATCH`] waiting events and returns how many. `Break` ends the trace.
     fn drain(&mut self) -> (usize, ControlFlow<()>);
+
+    /// Stops the transitions; whatever else fills the ring goes on.
+    fn detach_transitions(&mut self);
 
     /// Stops whatever fills the ring.
     fn detach(&mut self);
@@ -45,7 +55,8 @@ pub trait Drain {
 }
 
 /// Drains until `stop` says so or the drain itself has enough, answering requests in between.
-/// Then it detaches, works through the at most one ring's worth of events that wait, and finishes.
+/// Then it detaches the transitions, waits for what can still follow the last of them, detaches the
+/// rest, works through the at most one ring's worth of events that wait, and finishes.
 ///
 /// `next` waits for the next request and must be cancel safe; `None` says there will be none.
 ///
@@ -96,20 +107,26 @@ pub async fn pump<D: Drain, R>(
             rested = rest => rested?,
         }
     }
-    drain.detach();
-    empty(drain);
+    drain.detach_transitions();
+    if empty(drain).is_continue() {
+        sleep(AFTERMATH).await;
+        drain.detach();
+        if empty(drain).is_break() {
+            tracing::debug!("the consumer had enough at the end");
+        }
+    }
     drain.finish();
     Ok(())
 }
 
-/// Works through what the ring still holds, once nothing is added to it any more.
-fn empty<D: Drain>(drain: &mut D) {
+/// Works through what the ring holds by now.
+fn empty<D: Drain>(drain: &mut D) -> ControlFlow<()> {
     let mut left = drain.most_waiting();
     loop {
         let (taken, flow) = drain.drain();
         left = left.saturating_sub(taken);
         if flow.is_break() || taken < BATCH || left == 0 {
-            return;
+            return flow;
         }
     }
 }

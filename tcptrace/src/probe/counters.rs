@@ -15,6 +15,8 @@ use tcptrace_common::{
     TcpState,
 };
 
+use crate::feed::item::EventKind;
+
 /// The mapped counters.
 pub struct Counters {
     memory: MmapRaw,
@@ -46,15 +48,15 @@ pub struct SynCounts {
     pub evicted: u64,
 }
 
-/// What is lost when the ring is full: where it is counted, and its name.
-pub const LOST_EVENTS: [(usize, &str); 7] = [
-    (LOST_TRANSITION, "transition"),
-    (LOST_RESET, "reset"),
-    (LOST_ACCEPT, "accept"),
-    (LOST_TIMEWAIT, "timewait"),
-    (LOST_SYNACK_RETRANSMIT, "synack_retransmit"),
-    (LOST_SEED, "seed"),
-    (LOST_PROCESS, "process"),
+/// What is lost when the ring is full: where it is counted, and its kind.
+pub const LOST_EVENTS: [(usize, EventKind); 7] = [
+    (LOST_TRANSITION, EventKind::Transition),
+    (LOST_RESET, EventKind::Reset),
+    (LOST_ACCEPT, EventKind::Accept),
+    (LOST_TIMEWAIT, EventKind::Timewait),
+    (LOST_SYNACK_RETRANSMIT, EventKind::SynackRetransmit),
+    (LOST_SEED, EventKind::Seed),
+    (LOST_PROCESS, EventKind::Process),
 ];
 
 impl KernelCounts {
@@ -115,13 +117,7 @@ impl Counters {
         })
     }
 
-    /// Events lost so far.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost_events().iter().sum()
-    }
-
-    fn lost_events(&self) -> [u64; LOST_EVENTS.len()] {
+    pub(super) fn lost_events(&self) -> [u64; LOST_EVENTS.len()] {
         LOST_EVENTS.map(|(kind, _)| self.lost_of(kind))
     }
 

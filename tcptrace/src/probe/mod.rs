@@ -23,11 +23,14 @@ use std::{
 use aya::{
     Btf as AyaBtf, Ebpf, Endianness,
     maps::{MapData, RingBuf},
-    programs::{Iter, iter::IterLink},
+    programs::{Iter, Program, iter::IterLink},
     sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
-use tcptrace_common::{LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_SEED, StepEvent};
+use tcptrace_common::{
+    LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_SEED, PROGRAM_SET_STATE_BTF,
+    PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, StepEvent,
+};
 
 use self::{
     attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all},
@@ -47,6 +50,7 @@ pub use self::{
     program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
     tracefs::mounted as tracefs_mounted,
 };
+use crate::feed::item::{EventKind, LossPlace};
 
 /// Bytes of the smallest event in the ring, the kernel's own header included.
 const SMALLEST_RECORD: usize = size_of::<StepEvent>() + 8;
@@ -93,6 +97,8 @@ pub struct Probe {
     programs: Programs,
     listener_processes: ListenerProcesses,
     ring_bytes: u32,
+    /// Transitions are attached.
+    traces: bool,
 }
 
 impl Probe {
@@ -174,19 +180,38 @@ impl Probe {
             programs: Programs::new(programs),
             listener_processes,
             ring_bytes: config.ring_bytes,
+            traces: true,
         })
+    }
+
+    /// Detaches the transitions, and leaves the hooks that tell of what follows them.
+    pub fn detach_transitions(&mut self) {
+        self.traces = false;
+        let Some(ebpf) = &mut self.ebpf else {
+            return;
+        };
+        let [(_, second), ..] = SECOND_COPIES;
+        for name in [PROGRAM_SET_STATE_BTF, second, PROGRAM_SET_STATE_CLASSIC] {
+            // Only those that were loaded can be unloaded.
+            match ebpf.program_mut(name) {
+                Some(Program::BtfTracePoint(program)) => drop(program.unload()),
+                Some(Program::TracePoint(program)) => drop(program.unload()),
+                Some(_) | None => {}
+            }
+        }
     }
 
     /// Detaches everything: nothing is added to the ring any more. What it holds can still be
     /// drained.
     pub fn detach(&mut self) {
+        self.traces = false;
         drop(self.ebpf.take());
     }
 
-    /// Nothing is traced any more.
+    /// Transitions are traced.
     #[must_use]
-    pub const fn is_detached(&self) -> bool {
-        self.ebpf.is_none()
+    pub const fn traces(&self) -> bool {
+        self.traces
     }
 
     /// How many events the ring can hold at most.
@@ -297,9 +322,9 @@ impl Probe {
     /// know; it is 0 where the kernel does not count them. `repeated` transitions and resets of second copies
     /// repeated what the first had told.
     pub fn losses(&mut self, repeated: [u64; 2]) -> Losses {
-        let running = !self.is_detached();
+        let running = self.ebpf.is_some();
         Losses {
-            ring: self.counters.lost(),
+            ring: self.counters.lost_events(),
             skipped: self.programs.skipped(&self.counters, repeated, running),
         }
     }
@@ -344,8 +369,8 @@ pub fn count_runs() -> io::Result<OwnedFd> {
 /// Events that were lost, or those that were lost since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// The ring was full.
-    pub ring: u64,
+    /// The ring was full, by [`LOST_EVENTS`].
+    pub ring: [u64; LOST_EVENTS.len()],
     /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
     pub skipped: Skipped,
 }
@@ -354,13 +379,23 @@ impl Losses {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.ring + self.skipped()
+        self.ring.iter().chain(&self.skipped).sum()
     }
 
-    /// Those for which the kernel ran no program.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.skipped.iter().sum()
+    /// What was lost since `earlier`: how many, where and of which kind.
+    pub fn since(
+        &self,
+        earlier: &Self,
+    ) -> impl Iterator<Item = (u64, LossPlace, EventKind)> + use<> {
+        let ring = LOST_EVENTS.map(|(_, kind)| (LossPlace::Ring, kind));
+        let skipped = SKIPPED_EVENTS.map(|kind| (LossPlace::Kernel, kind));
+        let now = self.ring.into_iter().chain(self.skipped);
+        let before = earlier.ring.into_iter().chain(earlier.skipped);
+        now.zip(before)
+            .map(|(now, before)| now - before)
+            .zip(ring.into_iter().chain(skipped))
+            .filter(|(events, _)| *events > 0)
+            .map(|(events, (place, kind))| (events, place, kind))
     }
 }
 

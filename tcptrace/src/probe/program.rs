@@ -18,6 +18,7 @@ use tcptrace_common::{
 };
 
 use super::Counters;
+use crate::feed::item::EventKind;
 
 /// Runs of a program that the kernel skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +42,15 @@ pub struct ProgramRuns {
     pub time: Duration,
 }
 
-/// What is missing when a program is skipped, by the names of [`LOST_EVENTS`](super::LOST_EVENTS) and one more: what
-/// is known of a request or a SYN.
-pub const SKIPPED_EVENTS: [&str; 7] = [
-    "transition",
-    "reset",
-    "accept",
-    "timewait",
-    "synack_retransmit",
-    "seed",
-    "handshake",
+/// What is missing when a program is skipped.
+pub const SKIPPED_EVENTS: [EventKind; 7] = [
+    EventKind::Transition,
+    EventKind::Reset,
+    EventKind::Accept,
+    EventKind::Timewait,
+    EventKind::SynackRetransmit,
+    EventKind::Seed,
+    EventKind::Handshake,
 ];
 
 /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
@@ -59,17 +59,17 @@ pub type Skipped = [u64; SKIPPED_EVENTS.len()];
 /// What a program tells of, by its place in [`SKIPPED_EVENTS`]. `None` for those that run for every process
 /// of the host: what is skipped of them is hardly ever a listener's.
 fn tells_of(program: &str) -> Option<usize> {
-    let name = match program {
-        PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => "transition",
-        PROGRAM_RECEIVE_RESET | PROGRAM_SEND_RESET => "reset",
-        PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => "timewait",
-        PROGRAM_RETRANSMIT_SYNACK => "synack_retransmit",
-        PROGRAM_SEED => "seed",
+    let kind = match program {
+        PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => EventKind::Transition,
+        PROGRAM_RECEIVE_RESET | PROGRAM_SEND_RESET => EventKind::Reset,
+        PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => EventKind::Timewait,
+        PROGRAM_RETRANSMIT_SYNACK => EventKind::SynackRetransmit,
+        PROGRAM_SEED => EventKind::Seed,
         PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT => return None,
-        PROGRAM_CREATE_CHILD | PROGRAM_SYN => "handshake",
-        _ => "accept",
+        PROGRAM_CREATE_CHILD | PROGRAM_SYN => EventKind::Handshake,
+        _ => EventKind::Accept,
     };
-    SKIPPED_EVENTS.iter().position(|of| *of == name)
+    SKIPPED_EVENTS.iter().position(|&of| of == kind)
 }
 
 /// The programs that are loaded, and what the kernel skipped of them.

@@ -19,7 +19,7 @@ use crate::{
     probe::{Hook, Losses, Probe, Source},
     survey::lookups::Lookups,
     survey::{self, Survey, owners},
-    tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update},
+    tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update, Witness},
 };
 
 /// How long the first walk waits for the search for owners at most.
@@ -138,11 +138,12 @@ impl<C: Consumer> Tracer<C> {
         let stats = self.tracker.stats();
         let repeated = [stats.repeated_transitions, stats.repeated_resets];
         let lost = self.probe.losses(repeated);
-        for (events, place) in [
-            (lost.ring - self.lost.ring, LossPlace::Ring),
-            (lost.skipped() - self.lost.skipped(), LossPlace::Kernel),
-        ] {
-            self.feed(&Item::Loss { events, place });
+        for (events, place, kind) in lost.since(&self.lost) {
+            self.feed(&Item::Loss {
+                events,
+                place,
+                kind: Some(kind),
+            });
         }
         self.lost = lost;
     }
@@ -155,7 +156,7 @@ impl<C: Consumer> Tracer<C> {
 
     /// Goes on with the comparison with the kernel's own list of sockets.
     fn compare(&mut self, emptied: bool) {
-        if self.probe.is_detached() {
+        if !self.probe.traces() {
             return;
         }
         if let Some(found) = self.owners.poll() {
@@ -264,6 +265,7 @@ impl<C: Consumer> Drain for Tracer<C> {
                     Item::Loss {
                         events: 1,
                         place: LossPlace::Decode,
+                        kind: None,
                     }
                 }
             };
@@ -283,8 +285,20 @@ impl<C: Consumer> Drain for Tracer<C> {
         (taken, self.consumer.end_batch())
     }
 
+    fn detach_transitions(&mut self) {
+        self.probe.detach_transitions();
+    }
+
     fn detach(&mut self) {
         self.probe.detach();
+        let time_ns = clock::monotonic_ns();
+        for witness in Witness::ALL {
+            self.feed(&Item::Hook {
+                witness,
+                attached: false,
+                time_ns,
+            });
+        }
     }
 
     fn most_waiting(&self) -> usize {

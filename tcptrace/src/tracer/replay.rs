@@ -7,7 +7,7 @@ use crate::{
     clock::ClockReading,
     feed::{
         decode::decode,
-        file::format::{Block, FormatError, Header, LossKind, Reader, events},
+        file::format::{Block, FormatError, Header, Reader, events},
     },
     probe::Source,
     tracker::{Item, LossPlace, Sources, Tracker},
@@ -119,13 +119,29 @@ impl<R: Read> Replay<R> {
                     consumer.begin_batch(reading);
                 }
                 Block::Events(payload) => self.play_events(&payload, tracker, consumer)?,
-                Block::Loss { place, events } => {
-                    let place = match place {
-                        LossKind::Ring => LossPlace::Ring,
-                        LossKind::Kernel => LossPlace::Kernel,
-                        LossKind::Output => LossPlace::Capture,
+                Block::Loss {
+                    place,
+                    events,
+                    kind,
+                } => {
+                    let loss = Item::Loss {
+                        events,
+                        place,
+                        kind,
                     };
-                    feed(tracker, consumer, &Item::Loss { events, place });
+                    feed(tracker, consumer, &loss);
+                }
+                Block::Hook {
+                    witness,
+                    attached,
+                    time_ns,
+                } => {
+                    let change = Item::Hook {
+                        witness,
+                        attached,
+                        time_ns,
+                    };
+                    feed(tracker, consumer, &change);
                 }
                 Block::Name(name) => feed(tracker, consumer, &Item::Name(name)),
                 Block::Time { monotonic_ns } => {
@@ -169,8 +185,12 @@ impl<R: Read> Replay<R> {
                     if self.malformed <= COMPLAINTS {
                         tracing::error!("an event is malformed and counted as lost: {error}");
                     }
-                    let place = LossPlace::Decode;
-                    feed(tracker, consumer, &Item::Loss { events: 1, place });
+                    let loss = Item::Loss {
+                        events: 1,
+                        place: LossPlace::Decode,
+                        kind: None,
+                    };
+                    feed(tracker, consumer, &loss);
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use tcptrace_common::TcpState;
 
 use super::{
+    evidence::Heard,
     lifecycle::Step,
     listeners::Listeners,
     names::{Named, Names},
@@ -84,10 +85,10 @@ pub struct Connection {
     pub(super) met: bool,
     /// How often the tracker had settled when it was met in mid-life.
     pub(super) met_in: u64,
-    /// How many events had been reported lost when it last changed its state: if no more have
-    /// been since, that no reset was seen means that there was none. `u64::MAX`, which no count
-    /// reaches, when what came before its end was not seen.
-    pub(super) lost_before: u64,
+    /// What had been lost when it last changed its state: if no more of what a hook tells has been
+    /// since, that the hook told nothing means that there was nothing. `None` when what came before
+    /// its end was not seen.
+    pub(super) heard: Option<Heard>,
 }
 
 impl Connection {
@@ -127,7 +128,7 @@ impl Connection {
             walk: 0,
             met: false,
             met_in: 0,
-            lost_before: 0,
+            heard: None,
         }
     }
 

@@ -58,7 +58,7 @@ impl Ended {
     }
 
     /// From then on nothing that happens to the socket's address is about this connection.
-    const fn due_ns(&self) -> u64 {
+    pub(super) const fn due_ns(&self) -> u64 {
         self.closed_at.get().saturating_add(GRACE_NS)
     }
 

@@ -3,7 +3,7 @@
 use tcptrace_common::TcpState;
 
 use super::{
-    Tracker, Update,
+    Tracker, Update, Witness,
     connection::Connection,
     ended::Ended,
     handshake,
@@ -189,7 +189,7 @@ impl Tracker {
         connection.opened = Some(at.time);
         connection.state_since = Some(at.time);
         connection.touched = at.time;
-        connection.lost_before = self.stats.lost;
+        connection.heard = Some(self.silences.heard(at.time));
         connection.learn(at, &transition.details, &self.listeners);
         let place = self.enter(connection);
         self.report(place, transition, at.time, None);
@@ -253,7 +253,7 @@ impl Tracker {
             connection.met = true;
             connection.met_in = self.settled;
         }
-        connection.lost_before = u64::MAX;
+        connection.heard = None;
         connection.established = is_synchronized(transition.old);
         connection.learn_closer(transition.old, None);
         connection.learn(at, &transition.details, &self.listeners);
@@ -298,7 +298,7 @@ impl Tracker {
         if connection.state != old {
             self.stats.gaps += connection.mark_gap();
             connection.state_since = None;
-            connection.lost_before = u64::MAX;
+            connection.heard = None;
             connection.learn_closer(old, None);
             if old == TcpState::SynRecv && connection.role == Role::Active {
                 // Either the SYNs crossed, or it is the child of a listener and another one.
@@ -313,7 +313,8 @@ impl Tracker {
         connection.learn_step(step, time, transition.fin_left);
         if step == Step::Established {
             let fields = handshake_fields(&transition.details);
-            let syns_seen = self.config.sources.syns;
+            let now_ns = time.get();
+            let syns_seen = self.silences.is_attached(Witness::Syn, now_ns, now_ns);
             connection.handshake = handshake::measure(connection, time, fields, syns_seen);
         }
         connection.learn_closer(new, transition.fin_left);
@@ -344,7 +345,7 @@ impl Tracker {
         if new != old {
             connection.state_since = Some(time);
         }
-        connection.lost_before = self.stats.lost;
+        connection.heard = Some(self.silences.heard(time));
         let opened = established.then(|| connection.clone());
         self.report(place, transition, time, in_state_ns);
         if let Some(opened) = opened {

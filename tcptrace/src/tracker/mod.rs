@@ -12,6 +12,7 @@
 mod connection;
 mod ended;
 mod engine;
+mod evidence;
 mod handshake;
 mod lifecycle;
 mod listeners;
@@ -46,14 +47,13 @@ pub use self::{
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
-    ended::EndedQueue, listeners::Listeners, names::Names, releases::Releases, resync::Resync,
-    store::Store, time_waits::TimeWaits,
+    ended::EndedQueue, evidence::Silences, listeners::Listeners, names::Names, releases::Releases,
+    resync::Resync, store::Store, time_waits::TimeWaits,
 };
-pub use crate::feed::item::{Item, LossPlace};
-
-/// How long a connection that is over waits for what may still be said of it, nanoseconds of
-/// event time. `tcp_send_reset` follows →CLOSE by microseconds.
-pub const GRACE_NS: u64 = 50_000_000;
+pub use crate::feed::{
+    item::{EventKind, Item, LossPlace, Witness},
+    pump::GRACE_NS,
+};
 
 /// What the events can show: which hooks are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,20 @@ pub struct Sources {
     pub timewait: bool,
     /// What comes to timewait sockets is seen.
     pub timewait_process: bool,
+}
+
+impl Sources {
+    /// A hook is among them.
+    #[must_use]
+    pub const fn has(self, witness: Witness) -> bool {
+        match witness {
+            Witness::ResetReceived => self.resets.received,
+            Witness::ResetSent => self.resets.sent,
+            Witness::Syn => self.syns,
+            Witness::Timewait => self.timewait,
+            Witness::TimewaitStep => self.timewait_process,
+        }
+    }
 }
 
 /// How the tracker is set up.
@@ -107,6 +121,7 @@ pub struct Tracker {
     time_waits: TimeWaits,
     resync: Resync,
     names: Names,
+    silences: Silences,
     config: TrackerConfig,
     next_id: u64,
     stats: TrackerStats,
@@ -114,6 +129,8 @@ pub struct Tracker {
     updates: Vec<Update>,
     /// How often it has settled.
     settled: u64,
+    /// All that happened before this moment of the events' clock, nanoseconds, was told.
+    known_ns: u64,
     /// `settled` when for the first time events were lost or a connection was given up: who is
     /// met in mid-life from then on need not have been there before.
     broken_in: Option<u64>,
@@ -131,11 +148,13 @@ impl Tracker {
             time_waits: TimeWaits::new(config.max_time_waits),
             resync: Resync::default(),
             names: Names::default(),
+            silences: Silences::new(config.sources),
             config,
             next_id: 1,
             stats: TrackerStats::default(),
             updates: Vec::new(),
             settled: 0,
+            known_ns: 0,
             broken_in: None,
         }
     }
@@ -145,7 +164,16 @@ impl Tracker {
         match item {
             Item::Event(event) => self.on_event(event),
             Item::Name(name) => self.names.learn(name),
-            &Item::Loss { events, place } => self.on_loss(events, place),
+            &Item::Loss {
+                events,
+                place,
+                kind,
+            } => self.on_loss(events, place, kind),
+            &Item::Hook {
+                witness,
+                attached,
+                time_ns,
+            } => self.silences.set(witness, attached, time_ns),
             &Item::Time(now_ns) => self.settle(now_ns),
         }
         self.updates.drain(..)
@@ -153,6 +181,7 @@ impl Tracker {
 
     /// Writes the records that are due.
     fn settle(&mut self, now_ns: u64) {
+        self.known_ns = self.known_ns.max(now_ns);
         while let Some(ended) = self.ended.pop_due(now_ns) {
             self.write(ended);
         }
@@ -160,7 +189,8 @@ impl Tracker {
         self.settled += 1;
     }
 
-    /// The tracker stops: every record that waits is written now.
+    /// The tracker stops: every record that waits is written now. What could still have followed
+    /// its end was not seen to be absent.
     pub fn finish(&mut self) -> Drain<'_, Update> {
         while let Some(ended) = self.ended.pop_due(u64::MAX) {
             self.write(ended);
@@ -197,20 +227,43 @@ impl Tracker {
         &self.stats
     }
 
-    fn on_loss(&mut self, events: u64, place: LossPlace) {
-        if events > 0 {
-            // A capture can claim anything; `u64::MAX` is no count.
-            self.stats.lost = self.stats.lost.saturating_add(events).min(u64::MAX - 1);
-            self.broken_in.get_or_insert(self.settled);
-            self.listeners.forget_known();
-            self.updates.push(Update::Lost { events, place });
+    fn on_loss(&mut self, events: u64, place: LossPlace, kind: Option<EventKind>) {
+        if events == 0 {
+            return;
         }
+        // A capture can claim anything.
+        self.stats.lost = self.stats.lost.saturating_add(events);
+        self.silences.lose(kind, events);
+        match kind {
+            None | Some(EventKind::Transition | EventKind::Seed) => {
+                self.broken_in.get_or_insert(self.settled);
+                self.listeners.forget_known();
+            }
+            Some(EventKind::Process) => self.listeners.forget_known(),
+            Some(
+                EventKind::Reset
+                | EventKind::Accept
+                | EventKind::Timewait
+                | EventKind::SynackRetransmit
+                | EventKind::Handshake,
+            ) => {}
+        }
+        self.updates.push(Update::Lost { events, place });
     }
 
     fn write(&mut self, mut ended: Ended) {
+        let (closed_ns, due_ns) = (ended.closed_at.get(), ended.due_ns());
         let connection = &mut ended.connection;
-        // A reset that was not seen may be among what was lost.
-        let all_seen = connection.lost_before == self.stats.lost;
+        // A reset that was not seen may be among what was lost, or not be told yet.
+        let heard = connection.heard;
+        let silent = |witness, until_ns| {
+            until_ns <= self.known_ns && self.silences.speak_of(witness, heard, until_ns)
+        };
+        let hooks = ResetHooks {
+            received: silent(Witness::ResetReceived, closed_ns),
+            sent: silent(Witness::ResetSent, due_ns),
+        };
+        let alloc_seen = silent(Witness::Timewait, closed_ns);
         let older = self
             .broken_in
             .is_none_or(|broken_in| connection.met_in < broken_in);
@@ -231,13 +284,9 @@ impl Tracker {
             connection: &ended.connection,
             fields: ended.fields,
             reset_after: ended.reset_after,
-            hooks: if all_seen {
-                self.config.sources.resets
-            } else {
-                ResetHooks::default()
-            },
+            hooks,
         });
-        ended.time_wait = timewait::at_close(&ended, self.config.sources.timewait && all_seen);
+        ended.time_wait = timewait::at_close(&ended, alloc_seen);
         if ended.connection.established {
             self.stats.closed += 1;
         } else {

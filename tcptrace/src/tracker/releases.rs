@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::{
-    Tracker, Update,
+    Tracker, Update, Witness,
     connection::Connection,
     ended::Ended,
+    evidence::Heard,
     release::{Allocation, Outcome, Release, TimeWaitSource, Whose},
     terms::{At, Moment, Role},
     time_waits::Resident,
@@ -33,8 +34,8 @@ pub(super) struct Waiting {
     cookie: Option<u64>,
     /// The timewait socket's address, where its allocation was seen.
     timewait: Option<u64>,
-    /// How many events had been lost when it began to wait.
-    lost_before: u64,
+    /// What had been lost when it began to wait.
+    heard: Heard,
     /// Looked up so often.
     looked: usize,
 }
@@ -45,7 +46,7 @@ impl Waiting {
         closed_at: Moment,
         cookie: Option<u64>,
         timewait: Option<u64>,
-        lost_before: u64,
+        heard: Heard,
     ) -> Self {
         Self {
             socket: connection.socket,
@@ -58,7 +59,7 @@ impl Waiting {
             closed_at,
             cookie,
             timewait,
-            lost_before,
+            heard,
             looked: 0,
         }
     }
@@ -226,13 +227,12 @@ impl Releases {
     }
 
     /// The next one whose FIN would have been seen by now, had it come, and which waits no
-    /// longer; whether nothing was lost meanwhile, `lost` events having been by now.
-    pub(super) fn pop_expired(&mut self, now_ns: u64, lost: u64) -> Option<(Waiting, bool)> {
+    /// longer.
+    pub(super) fn pop_expired(&mut self, now_ns: u64) -> Option<Waiting> {
         while self.expiring.front().is_some_and(|(due, _)| *due <= now_ns) {
             let (_, id) = self.expiring.pop_front()?;
             if let Some(waiting) = self.take(id) {
-                let certain = waiting.lost_before == lost;
-                return Some((waiting, certain));
+                return Some(waiting);
             }
         }
         None
@@ -288,8 +288,14 @@ impl Tracker {
     /// A connection that waits for the peer's FIN on a timewait socket is followed there.
     pub(super) fn follow(&mut self, ended: &Ended, at: At) {
         let connection = &ended.connection;
-        let sources = self.config.sources;
-        let alloc_seen = sources.timewait && connection.lost_before == self.stats.lost;
+        let closed_ns = ended.closed_at.get();
+        let alloc_seen = self
+            .silences
+            .speak_of(Witness::Timewait, connection.heard, closed_ns);
+        let heard = self.silences.heard(ended.closed_at);
+        let steps_seen = self
+            .silences
+            .speak_of(Witness::TimewaitStep, Some(heard), closed_ns);
         if let Some((true, _)) = timewait::at_close(ended, alloc_seen) {
             self.enter_time_wait_at_close(ended, at);
             return;
@@ -298,7 +304,7 @@ impl Tracker {
             Some(Allocation {
                 timewait: Some(timewait),
                 awaits_fin: true,
-            }) => sources.timewait_process.then_some(timewait),
+            }) => steps_seen.then_some(timewait),
             Some(_) => return,
             None if alloc_seen => return,
             None if ended
@@ -311,11 +317,7 @@ impl Tracker {
         };
         self.give_address_away(timewait);
         self.releases.insert(Waiting::new(
-            connection,
-            at.time,
-            at.cookie,
-            timewait,
-            self.stats.lost,
+            connection, at.time, at.cookie, timewait, heard,
         ));
     }
 
@@ -358,8 +360,9 @@ impl Tracker {
 
     /// What would have been seen by now, had it come, has not.
     pub(super) fn expire_releases(&mut self, now_ns: u64) {
-        while let Some((waiting, certain)) = self.releases.pop_expired(now_ns, self.stats.lost) {
-            if certain && self.config.sources.timewait_process {
+        while let Some(waiting) = self.releases.pop_expired(now_ns) {
+            let heard = Some(waiting.heard);
+            if self.silences.speak_of(Witness::TimewaitStep, heard, now_ns) {
                 let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
                 let source = TimeWaitSource::TwskAlloc;
                 let release = waiting.released(time, Outcome::NoFin, None, source);

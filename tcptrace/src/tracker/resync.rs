@@ -445,7 +445,7 @@ impl Tracker {
         connection.owner = *owner;
         connection.touched = at.time;
         connection.walk = walk;
-        connection.lost_before = self.stats.lost;
+        connection.heard = Some(self.silences.heard(at.time));
         let walked = endpoints
             .netns
             .is_some_and(|netns| self.resync.walked.contains_key(&netns));

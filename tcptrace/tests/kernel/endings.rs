@@ -15,6 +15,7 @@ use crate::support::{
     load::Load,
     namespace::Namespace,
     program::{Running, tcptrace, without_notices},
+    tail::Tail,
     tests, wait_for,
 };
 
@@ -28,6 +29,7 @@ tests![
     arguments_that_cannot_be_meant_are_refused,
     help_and_version_are_no_failures,
     a_stop_under_load_ends_a_tail,
+    the_last_rows_of_a_tail_are_as_true_as_the_others,
     a_second_signal_ends_it_at_once,
     a_closed_pipe_is_no_failure,
     an_output_that_cannot_be_written_is_a_failure_and_no_panic,
@@ -213,6 +215,34 @@ fn a_stop_under_load_ends_a_tail() -> Check {
         running.signal(Signal::SIGTERM)?;
         running.wait()?.must_end_with(0)
     })?;
+    Ok(())
+}
+
+/// What a hook did not tell is evidence only until it is detached, which is not before the last
+/// transition's record is due.
+fn the_last_rows_of_a_tail_are_as_true_as_the_others() -> Check {
+    let namespace = Namespace::new()?;
+    // Nobody listens there any more.
+    let (_, address) = namespace.listen("127.0.0.1:0")?;
+    for _ in 0..3 {
+        let tail = Tail::start(&namespace, &[])?;
+        let connect = || {
+            let refused = namespace.connect(address).is_err();
+            ensure!(refused, "somebody listens");
+            Ok(())
+        };
+        // They go on until it has ended.
+        let ((records, output), _) =
+            beside(connect, || tail.after_count("connection", 500)?.interrupt())?;
+        output.must_end_with(0)?;
+        let nothing_lost = output.stderr.ends_with(" 0 events lost\n");
+        for record in records.of("connection") {
+            let verdict = record.text("verdict");
+            let whole = nothing_lost && record.text("completeness") == Some("full");
+            let right = verdict == Some("refused") || (verdict == Some("unknown") && !whole);
+            ensure!(right, "{record}");
+        }
+    }
     Ok(())
 }
 

@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::format::{
-    LossKind, push_event, write_clock, write_end, write_events, write_loss, write_name, write_time,
+    push_event, write_clock, write_end, write_events, write_hook, write_loss, write_name,
+    write_time,
 };
 use crate::{
     clock::{self, ClockReading, WallClock},
     feed::{
         decode::time_of,
+        item::{LossPlace, Witness},
         pump::{BATCH, Drain, IDLE},
     },
     host::names::Names,
@@ -106,17 +108,15 @@ impl Capture {
         }
         // What is repeated, only who reads the capture can tell.
         let lost = self.probe.losses([0, 0]);
-        let losses = [
-            (LossKind::Output, std::mem::take(&mut self.dropped)),
-            (LossKind::Ring, lost.ring - self.lost.ring),
-            (LossKind::Kernel, lost.skipped() - self.lost.skipped()),
-        ];
+        let dropped = std::mem::take(&mut self.dropped);
+        let new = lost.since(&self.lost);
         self.lost = lost;
         self.note(|file, _| {
-            for (kind, events) in losses {
-                if events > 0 {
-                    write_loss(kind, events, file);
-                }
+            if dropped > 0 {
+                write_loss(LossPlace::Capture, dropped, None, file);
+            }
+            for (events, place, kind) in new {
+                write_loss(place, events, Some(kind), file);
             }
             write_time(known_ns, file);
         });
@@ -176,8 +176,18 @@ impl Drain for Capture {
         (total, self.pass_on())
     }
 
+    fn detach_transitions(&mut self) {
+        self.probe.detach_transitions();
+    }
+
     fn detach(&mut self) {
         self.probe.detach();
+        let now = clock::monotonic_ns();
+        self.note(|file, _| {
+            for witness in Witness::ALL {
+                write_hook(witness, false, now, file);
+            }
+        });
     }
 
     fn most_waiting(&self) -> usize {
@@ -195,7 +205,7 @@ impl Drain for Capture {
         let dropped = std::mem::take(&mut self.dropped);
         self.note(|file, _| {
             if dropped > 0 {
-                write_loss(LossKind::Output, dropped, file);
+                write_loss(LossPlace::Capture, dropped, None, file);
             }
             write_end(clock::monotonic_ns(), file);
         });

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! magic      8 bytes   "tcptrace"
-//! version    u32       3
+//! version    u32       4
 //! block      …         until the end of the file
 //!
 //! block:
-//!   kind     u32       1 header, 2 clock, 3 events, 4 loss, 5 end, 6 time, 7 name
+//!   kind     u32       1 header, 2 clock, 3 events, 4 loss, 5 end, 6 time, 7 name, 8 hook
 //!   length   u32       bytes of payload, at most 16 MiB
 //!   checksum u32       CRC-32 (IEEE) of kind, length and payload
 //!   payload
@@ -14,9 +14,12 @@
 //! header:   JSON of [`Header`]; the first block, and only that
 //! clock:    monotonic_ns u64, offset_ns i64; holds from that time on
 //! events:   length u16 and that many bytes, again and again: what the ring held
-//! loss:     place u32 (0 ring, 1 output, 2 kernel), events u64; missing since the last time block
+//! loss:     place u32 (0 ring, 1 capture, 2 kernel, 3 decode), events u64, kind u32 (0 unknown, else one more
+//!           than the place in `EventKind::ALL`); missing since the last time block. Version 3 has
+//!           no kind
 //! time:     monotonic_ns u64; all that happened before that moment, or was lost of it, has been told
 //! name:     JSON of [`Name`]: what events that follow tell by its number
+//! hook:     witness u32 (the place in `Witness::ALL`), attached u32 (1 or 0), monotonic_ns u64
 //! end:      monotonic_ns u64; the capture ended as it was meant to
 //! ```
 //!
@@ -28,11 +31,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::reader::{FormatError, Reader};
-use crate::{clock::ClockReading, feed::names::Name};
+use crate::{
+    clock::ClockReading,
+    feed::{
+        item::{EventKind, LossPlace, Witness},
+        names::Name,
+    },
+};
 
 pub(super) const MAGIC: [u8; 8] = *b"tcptrace";
 /// The newest version, and the one written.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+/// The oldest version that can be read: its events have the same layout.
+pub const OLDEST_VERSION: u32 = 3;
 /// Bytes of payload that a block may have.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 pub(super) const BLOCK_HEAD: usize = 12;
@@ -44,6 +55,7 @@ pub(super) const KIND_LOSS: u32 = 4;
 pub(super) const KIND_END: u32 = 5;
 pub(super) const KIND_TIME: u32 = 6;
 pub(super) const KIND_NAME: u32 = 7;
+pub(super) const KIND_HOOK: u32 = 8;
 
 /// Where and with what a capture was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,9 +102,20 @@ pub enum Block {
     /// Events are missing here.
     Loss {
         /// Where they were lost.
-        place: LossKind,
+        place: LossPlace,
         /// How many.
         events: u64,
+        /// Of which kind they were; `None` when that is not known.
+        kind: Option<EventKind>,
+    },
+    /// A hook was attached or detached while the others went on.
+    Hook {
+        /// Which.
+        witness: Witness,
+        /// It is attached from then on, and not any more otherwise.
+        attached: bool,
+        /// When.
+        time_ns: u64,
     },
     /// The name of something that events tell by its number.
     Name(Name),
@@ -106,17 +129,6 @@ pub enum Block {
         /// When.
         monotonic_ns: u64,
     },
-}
-
-/// Where events were lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossKind {
-    /// The ring was full.
-    Ring,
-    /// The file could not be written as fast.
-    Output,
-    /// The kernel skipped the program.
-    Kernel,
 }
 
 /// Appends the beginning of a file.
@@ -155,16 +167,28 @@ pub fn write_name(name: &Name, out: &mut Vec<u8>) {
 }
 
 /// Appends that events are missing here.
-pub fn write_loss(place: LossKind, events: u64, out: &mut Vec<u8>) {
-    let mut payload = [0; 12];
+pub fn write_loss(place: LossPlace, events: u64, kind: Option<EventKind>, out: &mut Vec<u8>) {
+    let mut payload = [0; 16];
     let place: u32 = match place {
-        LossKind::Ring => 0,
-        LossKind::Output => 1,
-        LossKind::Kernel => 2,
+        LossPlace::Ring => 0,
+        LossPlace::Capture => 1,
+        LossPlace::Kernel => 2,
+        LossPlace::Decode => 3,
     };
     payload[..4].copy_from_slice(&place.to_le_bytes());
-    payload[4..].copy_from_slice(&events.to_le_bytes());
+    payload[4..12].copy_from_slice(&events.to_le_bytes());
+    let kind = kind.map_or(0, |kind| kind as u32 + 1);
+    payload[12..].copy_from_slice(&kind.to_le_bytes());
     write_block(KIND_LOSS, &payload, out);
+}
+
+/// Appends that a hook was attached or detached.
+pub fn write_hook(witness: Witness, attached: bool, time_ns: u64, out: &mut Vec<u8>) {
+    let mut payload = [0; 16];
+    payload[..4].copy_from_slice(&(witness as u32).to_le_bytes());
+    payload[4..8].copy_from_slice(&u32::from(attached).to_le_bytes());
+    payload[8..].copy_from_slice(&time_ns.to_le_bytes());
+    write_block(KIND_HOOK, &payload, out);
 }
 
 /// Appends that all that happened before this moment, or was lost of it, has been told.

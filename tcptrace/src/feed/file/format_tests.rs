@@ -42,9 +42,11 @@ fn file() -> (Vec<u8>, Vec<usize>) {
     push_event(b"three", &mut payload);
     write_events(&payload, &mut out);
     ends.push(out.len());
-    write_loss(LossKind::Ring, 3, &mut out);
+    write_loss(LossPlace::Ring, 3, Some(EventKind::Reset), &mut out);
     ends.push(out.len());
-    write_loss(LossKind::Output, u64::MAX, &mut out);
+    write_loss(LossPlace::Capture, u64::MAX, None, &mut out);
+    ends.push(out.len());
+    write_hook(Witness::Syn, false, 77, &mut out);
     ends.push(out.len());
     write_name(&name(), &mut out);
     ends.push(out.len());
@@ -82,12 +84,19 @@ fn what_is_written_is_read() {
         Block::Clock(clock),
         Block::Events(payload),
         Block::Loss {
-            place: LossKind::Ring,
+            kind: Some(EventKind::Reset),
+            place: LossPlace::Ring,
             events: 3,
         },
         Block::Loss {
-            place: LossKind::Output,
+            kind: None,
+            place: LossPlace::Capture,
             events: u64::MAX,
+        },
+        Block::Hook {
+            witness: Witness::Syn,
+            attached: false,
+            time_ns: 77,
         },
         Block::Name(read_name),
         Block::End { monotonic_ns: 11 },
@@ -145,10 +154,10 @@ fn a_foreign_an_older_and_a_newer_file_are_told_apart() {
         (_, Some(FormatError::Foreign))
     ));
     let mut newer = file().0;
-    newer[8] = 4;
+    newer[8] = 5;
     let (_, error) = read(&newer);
     let error = error.unwrap();
-    assert!(matches!(error, FormatError::Newer(4)), "{error}");
+    assert!(matches!(error, FormatError::Newer(5)), "{error}");
     assert!(error.to_string().contains("newer"), "{error}");
     let mut older = file().0;
     older[8] = 2;

@@ -3,10 +3,13 @@
 use std::io::{self, Read};
 
 use super::format::{
-    BLOCK_HEAD, Block, Header, KIND_CLOCK, KIND_END, KIND_EVENTS, KIND_HEADER, KIND_LOSS,
-    KIND_NAME, KIND_TIME, LossKind, MAGIC, MAX_PAYLOAD, VERSION, checksum,
+    BLOCK_HEAD, Block, Header, KIND_CLOCK, KIND_END, KIND_EVENTS, KIND_HEADER, KIND_HOOK,
+    KIND_LOSS, KIND_NAME, KIND_TIME, MAGIC, MAX_PAYLOAD, OLDEST_VERSION, VERSION, checksum,
 };
-use crate::clock::ClockReading;
+use crate::{
+    clock::ClockReading,
+    feed::item::{EventKind, LossPlace, Witness},
+};
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +32,7 @@ pub enum FormatError {
     Newer(u32),
     /// An earlier tcptrace wrote it.
     #[error(
-        "this capture has format version {0}, whose events lack what this tcptrace needs; it reads version {VERSION}: replay it with the tcptrace that wrote it"
+        "this capture has format version {0}, whose events lack what this tcptrace needs; it reads versions {OLDEST_VERSION} to {VERSION}: replay it with the tcptrace that wrote it"
     )]
     Older(u32),
     /// It ends where a capture that goes on would.
@@ -82,16 +85,16 @@ impl<R: Read> Reader<R> {
         }
         let [.., a, b, c, d] = start;
         let version = u32::from_le_bytes([a, b, c, d]);
-        match version.cmp(&VERSION) {
-            std::cmp::Ordering::Less if version == 0 => {
+        match version {
+            0 => {
                 return Err(FormatError::Damaged {
                     at: 8,
                     what: "has the format version 0, which never was".to_owned(),
                 });
             }
-            std::cmp::Ordering::Less => return Err(FormatError::Older(version)),
-            std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => return Err(FormatError::Newer(version)),
+            1..OLDEST_VERSION => return Err(FormatError::Older(version)),
+            OLDEST_VERSION..=VERSION => {}
+            _ => return Err(FormatError::Newer(version)),
         }
         reader.at = start.len() as u64;
         match reader.next()? {
@@ -100,6 +103,7 @@ impl<R: Read> Reader<R> {
                 Block::Clock(_)
                 | Block::Events(_)
                 | Block::Loss { .. }
+                | Block::Hook { .. }
                 | Block::Name(_)
                 | Block::Time { .. }
                 | Block::End { .. },
@@ -191,6 +195,17 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// The kind of the events that a loss block tells of.
+fn kind_of_loss(number: u8) -> Result<Option<EventKind>, String> {
+    let Some(index) = number.checked_sub(1) else {
+        return Ok(None);
+    };
+    EventKind::ALL
+        .get(usize::from(index))
+        .map(|&kind| Some(kind))
+        .ok_or_else(|| format!("tells of a loss of a kind {number}, not known here"))
+}
+
 fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
     let size = |expected: usize| {
         if payload.len() == expected {
@@ -217,11 +232,18 @@ fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
         }
         KIND_EVENTS => Ok(Block::Events(payload)),
         KIND_LOSS => {
-            size(12)?;
+            // Version 3 has no kind.
+            let kind = if payload.len() == 12 {
+                None
+            } else {
+                size(16)?;
+                kind_of_loss(payload[12])?
+            };
             let place = match payload[0] {
-                0 => LossKind::Ring,
-                1 => LossKind::Output,
-                2 => LossKind::Kernel,
+                0 => LossPlace::Ring,
+                1 => LossPlace::Capture,
+                2 => LossPlace::Kernel,
+                3 => LossPlace::Decode,
                 other => {
                     return Err(format!(
                         "tells of a loss at a place {other}, not known here"
@@ -231,6 +253,19 @@ fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
             Ok(Block::Loss {
                 place,
                 events: word(4),
+                kind,
+            })
+        }
+        KIND_HOOK => {
+            size(16)?;
+            let witness = Witness::ALL
+                .get(usize::from(payload[0]))
+                .copied()
+                .ok_or_else(|| format!("tells of a hook {}, not known here", payload[0]))?;
+            Ok(Block::Hook {
+                witness,
+                attached: payload[4] != 0,
+                time_ns: word(8),
             })
         }
         KIND_NAME => serde_json::from_slice(&payload)

@@ -6,6 +6,7 @@ use tcptrace_common::TcpState;
 
 use super::family::Family;
 use crate::{
+    feed::item::EventKind,
     metrics::scrape::Scrape,
     probe::{LOST_EVENTS, ProgramMisses, SKIPPED_EVENTS, state_name},
     tracker::{Role, Step, is_synchronized},
@@ -174,9 +175,17 @@ fn lost(scrape: &Scrape) -> Family {
     );
     let kernel = &scrape.context.kernel;
     lost.add_count(&["malformed"], scrape.context.malformed);
-    let mut add = |place: &str, kind: &str, count| match kind {
-        "transition" => lost.add_count(&[place], count),
-        kind => lost.add_count(&[&format!("{place}_{kind}")], count),
+    let mut add = |place: &str, kind: EventKind, count| match kind {
+        EventKind::Transition => lost.add_count(&[place], count),
+        EventKind::Reset
+        | EventKind::Accept
+        | EventKind::Timewait
+        | EventKind::SynackRetransmit
+        | EventKind::Seed
+        | EventKind::Process
+        | EventKind::Handshake => {
+            lost.add_count(&[&format!("{place}_{}", kind.name())], count);
+        }
     };
     for ((_, kind), count) in LOST_EVENTS.into_iter().zip(kernel.lost_events) {
         add("ring_full", kind, count);

@@ -18,7 +18,7 @@ fn the_next_connection_of_the_address_is_full_again_whatever_was_lost() {
                 let last = recording.ended().pop().unwrap();
                 let mut connection = last.connection.clone();
                 assert_eq!(connection.completeness, Completeness::Full, "{context}");
-                (connection.id, connection.lost_before) = (1, 0);
+                (connection.id, connection.heard) = (1, fresh.connection.heard);
                 assert_eq!(
                     format!("{connection:?}"),
                     format!("{:?}", fresh.connection),

@@ -200,6 +200,7 @@ fn who_may_share_its_place_with_one_that_listened_before_is_not_named() {
     lossy.take(&Item::Loss {
         events: 1,
         place: LossPlace::Ring,
+        kind: None,
     });
     assert_eq!(process(lossy), None);
     // Whoever does not share has the place alone, whatever was there before.

@@ -58,12 +58,29 @@ impl Recording {
 
     /// Events were lost.
     pub(super) fn loss(&mut self, tracker: &mut Tracker, events: u64, place: LossPlace) {
-        self.heard
-            .extend(tracker.take(&Item::Loss { events, place }));
+        self.lose(tracker, events, place, None);
     }
 
-    /// The tracker stops.
+    /// Events of a kind were lost.
+    pub(super) fn lose(
+        &mut self,
+        tracker: &mut Tracker,
+        events: u64,
+        place: LossPlace,
+        kind: Option<EventKind>,
+    ) {
+        self.heard.extend(tracker.take(&Item::Loss {
+            events,
+            place,
+            kind,
+        }));
+    }
+
+    /// The tracker stops, once every record was due.
     pub(super) fn finish(&mut self, tracker: &mut Tracker) {
+        while let Some(due_ns) = tracker.next_due_ns() {
+            self.time(tracker, due_ns);
+        }
         self.heard.extend(tracker.finish());
     }
 

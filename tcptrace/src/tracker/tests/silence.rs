@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tracker::errno;
+use crate::tracker::{errno, tests::recording::sources};
 
 #[test]
 fn that_no_reset_was_seen_says_nothing_while_events_are_lost() {
@@ -73,6 +73,147 @@ fn that_no_reset_was_seen_says_nothing_where_the_end_does_not_follow() {
     assert_eq!(ended.verdict, Verdict::Graceful);
 }
 
+/// A connect that fails with ECONNREFUSED without a RST: unreachable, where a RST would have been
+/// seen.
+fn unreachable() -> Vec<Event> {
+    let fields = CloseFields {
+        error: errno::ECONNREFUSED,
+        ..closing()
+    };
+    Story::client().goes(SynSent).closes(fields).events()
+}
+
+/// An orphan whose FIN was acknowledged: graceful, where a RST that follows would have been seen.
+fn swapped() -> Vec<Event> {
+    let story = Story::client().through(&[SynSent, Established, FinWait1, FinWait2]);
+    story.closes(orphan()).events()
+}
+
+/// The verdict on `events`, with an item before the last event and one after it.
+fn verdict_between(events: &[Event], before: Option<&Item>, after: Option<&Item>) -> Verdict {
+    let (mut tracker, mut recording) = (tracker(), Recording::default());
+    let (last, first) = events.split_last().expect("events");
+    for event in first {
+        recording.event(&mut tracker, event);
+    }
+    recording.heard.extend(
+        before
+            .into_iter()
+            .flat_map(|item| tracker.take(item).collect::<Vec<_>>()),
+    );
+    recording.event(&mut tracker, last);
+    recording.heard.extend(
+        after
+            .into_iter()
+            .flat_map(|item| tracker.take(item).collect::<Vec<_>>()),
+    );
+    recording.time(&mut tracker, last.time_ns + GRACE_NS);
+    recording.ended()[0].verdict
+}
+
+#[test]
+fn only_a_loss_of_resets_takes_their_silence_its_worth() {
+    for kind in [None].into_iter().chain(EventKind::ALL.map(Some)) {
+        let loss = Item::Loss {
+            events: 1,
+            place: LossPlace::Kernel,
+            kind,
+        };
+        let may_be_a_reset = matches!(kind, None | Some(EventKind::Reset));
+        for (events, silent) in [
+            (unreachable(), Verdict::Unreachable),
+            (swapped(), Verdict::Graceful),
+        ] {
+            let expected = if may_be_a_reset {
+                Verdict::Unknown
+            } else {
+                silent
+            };
+            for at in [(Some(&loss), None), (None, Some(&loss))] {
+                let verdict = verdict_between(&events, at.0, at.1);
+                assert_eq!(verdict, expected, "{kind:?} {at:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_came_late_or_went_early_says_nothing_by_its_silence() {
+    let hook = |witness, attached, time_ns| Item::Hook {
+        witness,
+        attached,
+        time_ns,
+    };
+    for (events, witness, until_ns, silent) in [
+        (
+            unreachable(),
+            Witness::ResetReceived,
+            0,
+            Verdict::Unreachable,
+        ),
+        (swapped(), Witness::ResetSent, GRACE_NS, Verdict::Graceful),
+    ] {
+        let closed_ns = events.last().expect("events").time_ns;
+        let since_ns = events[events.len() - 2].time_ns;
+        let verdict = |change| verdict_between(&events, Some(&change), None);
+        // Gone before the last moment at which it could have spoken, and right after it.
+        let last_ns = closed_ns + until_ns;
+        assert_eq!(verdict(hook(witness, false, last_ns)), Verdict::Unknown);
+        assert_eq!(verdict(hook(witness, false, last_ns + 1)), silent);
+        // There before the first moment at which it could have spoken, and after it.
+        assert_eq!(verdict(hook(witness, true, since_ns)), silent);
+        assert_eq!(verdict(hook(witness, true, since_ns + 1)), Verdict::Unknown);
+    }
+}
+
+#[test]
+fn a_tracker_that_stops_within_the_grace_does_not_believe_the_silence_after_the_end() {
+    for (early, verdict) in [(1, Verdict::Unknown), (0, Verdict::Graceful)] {
+        let (mut tracker, mut recording) = (tracker(), Recording::default());
+        for event in &swapped() {
+            recording.event(&mut tracker, event);
+        }
+        let closed_ns = swapped().last().expect("events").time_ns;
+        recording.time(&mut tracker, closed_ns + GRACE_NS - early);
+        recording.heard.extend(tracker.finish());
+        assert_eq!(recording.ended()[0].verdict, verdict);
+    }
+}
+
+#[test]
+fn a_timewait_hook_that_went_early_does_not_say_that_there_was_no_allocation() {
+    let story = Story::client().through(&[SynSent, Established, FinWait1, FinWait2]);
+    let fields = CloseFields {
+        peer_fin: true,
+        ..orphan()
+    };
+    let events = story.closes(fields).events();
+    let closed_ns = events.last().expect("events").time_ns;
+    for (gone_ns, time_wait) in [
+        (closed_ns, Some((true, TimeWaitSource::Flags))),
+        (closed_ns + 1, Some((false, TimeWaitSource::TwskAlloc))),
+    ] {
+        let mut tracker = Tracker::new(TrackerConfig {
+            sources: Sources {
+                timewait: true,
+                ..sources()
+            },
+            ..TrackerConfig::default()
+        });
+        let mut recording = Recording::default();
+        tracker.take(&Item::Hook {
+            witness: Witness::Timewait,
+            attached: false,
+            time_ns: gone_ns,
+        });
+        for event in &events {
+            recording.event(&mut tracker, event);
+        }
+        recording.time(&mut tracker, closed_ns + GRACE_NS);
+        assert_eq!(recording.ended()[0].time_wait, time_wait);
+    }
+}
+
 proptest! {
     /// Every connect is refused by a RST. Whichever events are lost, and whenever that is told
     /// before the next settling, nothing is said to be unreachable.
@@ -99,23 +240,29 @@ proptest! {
             .collect();
         events.sort_by_key(|event| event.time_ns);
         let (mut tracker, mut recording) = (tracker(), Recording::default());
-        let mut lost = 0;
+        // By kind: one that is no reset is no excuse.
+        let mut lost = [0, 0];
+        let tell = |tracker: &mut Tracker, recording: &mut Recording, lost: &mut [u64; 2]| {
+            let kinds = [EventKind::Transition, EventKind::Reset];
+            for (kind, events) in kinds.into_iter().zip(std::mem::take(lost)) {
+                recording.lose(tracker, events, LossPlace::Ring, Some(kind));
+            }
+        };
         for (at, event) in events.iter().enumerate() {
             if kept[at] {
                 recording.heard.extend(tracker.take(&Item::Event(*event)));
             } else {
-                lost += 1;
+                lost[usize::from(at % 3 == 1)] += 1;
             }
             // It may be told with the next event already, and must be before time is.
             if settled_after[at] || told_at[at / 3] == at % 3 {
-                recording.loss(&mut tracker, lost, LossPlace::Ring);
-                lost = 0;
+                tell(&mut tracker, &mut recording, &mut lost);
             }
             if settled_after[at] {
                 recording.time(&mut tracker, event.time_ns);
             }
         }
-        recording.loss(&mut tracker, lost, LossPlace::Ring);
+        tell(&mut tracker, &mut recording, &mut lost);
         recording.time(&mut tracker, u64::MAX);
         for ended in recording.ended() {
             prop_assert_ne!(ended.verdict, Verdict::Unreachable);

@@ -279,6 +279,7 @@ impl Whole {
                 }
                 Block::Header(_)
                 | Block::Clock(_)
+                | Block::Hook { .. }
                 | Block::Name(_)
                 | Block::Time { .. }
                 | Block::End { .. } => {}

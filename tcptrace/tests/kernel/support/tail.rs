@@ -148,6 +148,12 @@ impl Tail {
         })
     }
 
+    /// The tail, once so many records of a type came.
+    pub(crate) fn after_count(mut self, kind: &str, count: usize) -> anyhow::Result<Self> {
+        self.wait_count(kind, count)?;
+        Ok(self)
+    }
+
     /// Waits until so many sockets went to CLOSE, by their transitions.
     pub(crate) fn wait_closes(&mut self, count: usize) -> anyhow::Result<()> {
         self.wait(&format!("{count} transitions to CLOSE"), |records| {
@@ -184,8 +190,7 @@ impl Tail {
     }
 
     /// As [`Tail::finish`], once so many connections have ended.
-    pub(crate) fn finish_after(mut self, connections: usize) -> anyhow::Result<Records> {
-        self.wait_count("connection", connections)?;
-        self.finish()
+    pub(crate) fn finish_after(self, connections: usize) -> anyhow::Result<Records> {
+        self.after_count("connection", connections)?.finish()
     }
 }

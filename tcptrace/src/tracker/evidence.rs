@@ -1,0 +1,106 @@
+//! When the silence of a hook is evidence: while it was attached, and while nothing was lost of
+//! what it tells. Outside of that, that it told nothing means nothing.
+
+use super::{Sources, terms::Moment};
+use crate::feed::item::{EventKind, Witness};
+
+/// What had been lost at a moment of what hooks tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// The moment.
+    since: Moment,
+    lost: Lost,
+}
+
+/// How many events were lost, those of unknown kind counted in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lost {
+    resets: u64,
+    timewaits: u64,
+}
+
+/// From when to when a hook is attached, on the events' clock, nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: u64,
+    until: u64,
+}
+
+/// What each hook could have told, and when.
+#[derive(Debug)]
+pub(super) struct Silences {
+    /// By [`Witness`].
+    windows: [Option<Window>; Witness::ALL.len()],
+    lost: Lost,
+}
+
+impl Silences {
+    /// Every hook of `sources` is attached before the first event.
+    pub(super) fn new(sources: Sources) -> Self {
+        let window = |witness| {
+            sources.has(witness).then_some(Window {
+                from: 0,
+                until: u64::MAX,
+            })
+        };
+        Self {
+            windows: Witness::ALL.map(window),
+            lost: Lost::default(),
+        }
+    }
+
+    /// A hook is attached from a moment on, or no longer.
+    pub(super) fn set(&mut self, witness: Witness, attached: bool, time_ns: u64) {
+        let window = &mut self.windows[witness as usize];
+        if attached {
+            *window = Some(Window {
+                from: time_ns,
+                until: u64::MAX,
+            });
+        } else if let Some(window) = window {
+            window.until = window.until.min(time_ns);
+        }
+    }
+
+    /// Events were lost.
+    pub(super) fn lose(&mut self, kind: Option<EventKind>, events: u64) {
+        let Lost { resets, timewaits } = &mut self.lost;
+        if matches!(kind, None | Some(EventKind::Reset)) {
+            *resets = resets.saturating_add(events);
+        }
+        if matches!(kind, None | Some(EventKind::Timewait)) {
+            *timewaits = timewaits.saturating_add(events);
+        }
+    }
+
+    /// What has been lost so far, for [`Self::speak_of`].
+    pub(super) const fn heard(&self, since: Moment) -> Heard {
+        Heard {
+            since,
+            lost: self.lost,
+        }
+    }
+
+    /// Whether a hook would have told of what happened since `heard` and until `until_ns`.
+    pub(super) fn speak_of(&self, witness: Witness, heard: Option<Heard>, until_ns: u64) -> bool {
+        heard.is_some_and(|heard| {
+            let nothing_lost = match witness {
+                Witness::ResetReceived | Witness::ResetSent => {
+                    heard.lost.resets == self.lost.resets
+                }
+                Witness::Timewait | Witness::TimewaitStep => {
+                    heard.lost.timewaits == self.lost.timewaits
+                }
+                // A SYN that was not told of only leaves a handshake without a time.
+                Witness::Syn => true,
+            };
+            nothing_lost && self.is_attached(witness, heard.since.get(), until_ns)
+        })
+    }
+
+    /// Whether a hook was attached from one moment to another.
+    pub(super) fn is_attached(&self, witness: Witness, from_ns: u64, until_ns: u64) -> bool {
+        self.windows[witness as usize]
+            .is_some_and(|window| window.from <= from_ns && until_ns < window.until)
+    }
+}
