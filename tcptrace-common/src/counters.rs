@@ -18,7 +18,9 @@ pub const LOST_SYNACK_RETRANSMIT: usize = 4;
 pub const LOST_SEED: usize = 5;
 /// `lost`: that a listening process has another name, or is over, found the ring full.
 pub const LOST_PROCESS: usize = 6;
-/// How many kinds of loss there are, with room for more.
+/// `lost`: a failed connect()'s event found the ring full.
+pub const LOST_CONNECT: usize = 7;
+/// How many kinds of loss there are.
 pub const LOST_KINDS: usize = 8;
 
 /// `recovered`: a transition, of whatever protocol.

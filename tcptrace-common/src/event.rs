@@ -31,7 +31,7 @@ pub const KIND_TIMEWAIT: u8 = 10;
 /// [`TimewaitStepEvent`]: what came to a timewait socket that waited for the peer's FIN
 /// (`tcp_timewait_state_process`).
 pub const KIND_TIMEWAIT_STEP: u8 = 11;
-/// [`SynackRetransmitEvent`]: a SYN-ACK is sent again (`tcp_retransmit_synack`).
+/// [`PlaceEvent`]: a SYN-ACK of this listener is sent again (`tcp_retransmit_synack`).
 pub const KIND_SYNACK_RETRANSMIT: u8 = 12;
 /// [`SeedEvent`]: a socket that is there (`iter/tcp`).
 pub const KIND_SEED: u8 = 13;
@@ -40,6 +40,11 @@ pub const KIND_SEED: u8 = 13;
 pub const KIND_RENAME: u8 = 14;
 /// [`ProcessEvent`]: a process that listened is over (`sched_process_exit`).
 pub const KIND_EXIT: u8 = 15;
+/// [`ConnectFailedEvent`]: connect() failed inside the kernel's own call (`tcp_v4_connect` and so on).
+pub const KIND_CONNECT_FAILED: u8 = 16;
+/// [`PlaceEvent`]: a socket that a process holds, in another network namespace than its own
+/// (`iter/task_file`); both states are the one held.
+pub const KIND_HELD: u8 = 17;
 
 /// The kind of event that the transition `old` → `new` makes (the kernel's numbers).
 ///
@@ -75,8 +80,8 @@ pub const FIELDS_TCP: u8 = 2;
 pub const FIELDS_TASK: u8 = 4;
 /// `fields`: the current task is a kernel thread (`PF_KTHREAD`).
 pub const FIELDS_KTHREAD: u8 = 8;
-/// `fields`, of →FIN_WAIT1 and →LAST_ACK: our FIN cannot leave at once, for data waits before it or
-/// the peer has no room; of →FIN_WAIT2 and →CLOSING: it has not left. Only with [`FIELDS_TCP`].
+/// `fields`, of →FIN_WAIT1 and →LAST_ACK: our FIN may not leave at once, for data waits before it, or
+/// the peer, the congestion window, pacing or the queue below has no room; of →FIN_WAIT2 and →CLOSING: it has not left. Only with [`FIELDS_TCP`].
 pub const FIELDS_UNSENT: u8 = 16;
 /// `fields`, of transitions and resets: told by the second copy of the program, which believes that the
 /// kernel skipped the first. If it repeats what the first told, it is not so.
@@ -101,9 +106,15 @@ pub const SOCK_LINGER2_NEGATIVE: u8 = 8;
 /// `sock_flags`, of FIN_WAIT2→CLOSE and CLOSING→CLOSE: the namespace has as many timewait sockets as
 /// `tcp_max_tw_buckets` allows, or nearly, so that there may have been no room for this one.
 pub const SOCK_TIMEWAIT_FULL: u8 = 16;
+/// `sock_flags`: TCP_REPAIR is on, so that a close sends nothing (`tcp_disconnect`).
+pub const SOCK_REPAIR: u8 = 32;
 /// Every `sock_flags` bit there is.
-pub const SOCK_FLAGS_ALL: u8 =
-    SOCK_DEAD | SOCK_DONE | SOCK_HAS_SOCKET | SOCK_LINGER2_NEGATIVE | SOCK_TIMEWAIT_FULL;
+pub const SOCK_FLAGS_ALL: u8 = SOCK_DEAD
+    | SOCK_DONE
+    | SOCK_HAS_SOCKET
+    | SOCK_LINGER2_NEGATIVE
+    | SOCK_TIMEWAIT_FULL
+    | SOCK_REPAIR;
 
 /// `open_flags`: `tcp_create_openreq_child` was seen, so that the request's fields are known.
 pub const OPEN_REQUEST_SEEN: u32 = 1;
@@ -193,8 +204,10 @@ pub struct Endpoints {
     /// `skc_bound_dev_if`: the interface that the socket is bound to, as to a link-local address; 0
     /// for none.
     pub interface: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `net.net_cookie`, which no other namespace of this boot has had or will have; 0 when it could
+    /// not be read, is not given yet (before Linux 5.12), or has more than 32 bits. The kernel counts
+    /// from 1.
+    pub netns_cookie: u32,
 }
 
 /// The current task.
@@ -369,6 +382,29 @@ pub struct AcceptEvent {
     pub listener: u64,
 }
 
+/// A socket's connect() failed, whether it got as far as SYN_SENT or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
+#[repr(C)]
+pub struct ConnectFailedEvent {
+    /// What every event has; both states are the one held.
+    pub header: EventHeader,
+    /// The remote end is the one that was asked for.
+    pub endpoints: Endpoints,
+    /// As in [`OpenEvent`].
+    pub cgroup: u64,
+    /// As in [`OpenEvent`].
+    pub uid: u32,
+    /// An errno.
+    pub error: u32,
+    /// Who called connect().
+    pub task: Task,
+    /// 1 when TCP was not asked: a security module or a cgroup's program refused.
+    pub policy: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// A process that listens has another name, or one that listened is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
@@ -412,14 +448,14 @@ pub struct TimewaitStepEvent {
     pub reset: u32,
 }
 
-/// A SYN-ACK is sent again.
+/// A socket, and where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
-pub struct SynackRetransmitEvent {
-    /// What every event has, of the listener; both states are the one held.
+pub struct PlaceEvent {
+    /// What every event has; both states are the one held.
     pub header: EventHeader,
-    /// The listener's end.
+    /// Both ends; of a listener its own.
     pub endpoints: Endpoints,
 }
 
@@ -459,7 +495,7 @@ layout! {
     }
     Endpoints = 48 {
         local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36,
-        interface @ 40, reserved @ 44,
+        interface @ 40, netns_cookie @ 44,
     }
     Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
     OpenEvent = 120 { header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, bind_flags @ 92, task @ 96 }
@@ -483,7 +519,11 @@ layout! {
     AcceptEvent = 112 { header @ 0, endpoints @ 32, task @ 80, listener @ 104 }
     TimewaitEvent = 48 { header @ 0, timewait @ 32, substate @ 40, reserved @ 41 }
     TimewaitStepEvent = 88 { header @ 0, endpoints @ 32, status @ 80, reset @ 84 }
-    SynackRetransmitEvent = 80 { header @ 0, endpoints @ 32 }
+    PlaceEvent = 80 { header @ 0, endpoints @ 32 }
     SeedEvent = 104 { header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, bind_flags @ 92, inode @ 96 }
     ProcessEvent = 56 { header @ 0, task @ 32 }
+    ConnectFailedEvent = 128 {
+        header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, error @ 92, task @ 96, policy @ 120,
+        reserved @ 124,
+    }
 }

@@ -64,6 +64,8 @@ pub struct SockLayout {
     pub inet_sport: u32,
     /// `net.ns.inum`, from the start of `struct net`.
     pub net_ns_inum: u32,
+    /// `net.net_cookie`, 8 bytes, likewise; 0 when it is not there (before Linux 5.7).
+    pub net_cookie: u32,
     /// `net.ipv4.tcp_death_row.tw_refcount` or `tw_count`, 4 bytes, from the start of `struct net`;
     /// 0 when it is not there (Linux 5.18 to 6.0).
     pub net_tw_count: u32,
@@ -87,6 +89,14 @@ pub struct SockLayout {
     pub transparent_mask: u32,
     /// `net.bpf.run_array[NETNS_BPF_SK_LOOKUP]`, from the start of `struct net`.
     pub net_lookup: u32,
+    /// `sk_txhash`: not 0 once a SYN was about to leave.
+    pub sk_txhash: u32,
+    /// `sk_wmem_alloc`: bytes that left TCP and were not sent yet.
+    pub sk_wmem_alloc: u32,
+    /// `sk_pacing_rate`, 8 bytes.
+    pub sk_pacing_rate: u32,
+    /// `sk_pacing_shift`, 1 byte.
+    pub sk_pacing_shift: u32,
 }
 
 /// Byte offsets in `struct tcp_sock`.
@@ -139,6 +149,18 @@ pub struct TcpLayout {
     pub repair: u32,
     /// The bit in that byte; 0 when there is no such field.
     pub repair_mask: u32,
+    /// `packets_out`.
+    pub packets_out: u32,
+    /// `sacked_out`.
+    pub sacked_out: u32,
+    /// `lost_out`.
+    pub lost_out: u32,
+    /// `retrans_out`.
+    pub retrans_out: u32,
+    /// `snd_cwnd`; 0 when what can hold a segment back is not known.
+    pub snd_cwnd: u32,
+    /// `tcp_wstamp_ns`, 8 bytes.
+    pub tcp_wstamp_ns: u32,
 }
 
 /// Byte offsets in `struct tcp_request_sock`, `struct inet_timewait_sock` and `struct sk_buff`.
@@ -183,6 +205,10 @@ pub struct FileLayout {
     pub socket_sk: u32,
     /// `ret` in the record of `syscalls:sys_exit_accept`.
     pub exit_ret: u32,
+    /// The first argument of a system call in `struct pt_regs`, which its result does not overwrite.
+    pub call_first: u32,
+    /// The second one.
+    pub call_second: u32,
 }
 
 /// Where the traced functions of this kernel keep what is read of them.
@@ -213,6 +239,10 @@ pub struct TaskLayout {
     pub signal: u32,
     /// `signal_struct.live`: how many threads of the process are not over.
     pub signal_live: u32,
+    /// `nsproxy`; 0 when it is not known.
+    pub nsproxy: u32,
+    /// `nsproxy.net_ns`.
+    pub net_ns: u32,
 }
 
 /// Byte offsets in the record of `sock:inet_sock_set_state`, from its tracefs `format`.
@@ -290,4 +320,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 20 + 23 + 6 + 8 + 8 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 25 + 29 + 8 + 8 + 10 + 3 + 12));

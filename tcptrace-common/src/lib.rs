@@ -47,6 +47,16 @@ pub const PROGRAM_SYN: &str = "syn";
 pub const PROGRAM_ACCEPT: &str = "accept";
 /// The classic tracepoints `syscalls:sys_exit_accept` and `sys_exit_accept4`.
 pub const PROGRAMS_ACCEPT_EXIT: [&str; 2] = ["accept_exit", "accept4_exit"];
+/// `fexit` of the functions that connect() calls: which, and its program.
+pub const PROGRAMS_CONNECT: [(&str, &str); 5] = [
+    ("tcp_v4_connect", "connect_v4"),
+    ("tcp_v6_connect", "connect_v6"),
+    ("tcp_v4_pre_connect", "pre_connect_v4"),
+    ("tcp_v6_pre_connect", "pre_connect_v6"),
+    ("security_socket_connect", "security_connect"),
+];
+/// The classic tracepoint `syscalls:sys_exit_connect`.
+pub const PROGRAM_CONNECT_EXIT: &str = "connect_exit";
 /// `fexit/inet_twsk_alloc`.
 pub const PROGRAM_TIMEWAIT: &str = "timewait";
 /// `fentry/tcp_timewait_state_process`.
@@ -61,6 +71,8 @@ pub const PROGRAM_PROCESS_RENAME: &str = "process_rename";
 pub const PROGRAM_PROCESS_EXIT: &str = "process_exit";
 /// `iter/tcp`.
 pub const PROGRAM_SEED: &str = "seed";
+/// `iter/task_file`.
+pub const PROGRAM_HELD: &str = "held";
 /// The per-CPU scratch, one entry a CPU.
 pub const MAP_SCRATCH: &str = "SCRATCH";
 /// The memory-mapped array of processes that may listen, [`LISTENER_SLOTS`] bytes.

@@ -34,7 +34,7 @@ pub fn returned(ctx: &TracePointContext) {
 /// The `struct sock` behind a descriptor of the current task. Between the call's end and here
 /// another thread can have closed it: what is there must point back.
 #[inline(always)]
-fn socket_of(fd: u64) -> Option<*const u8> {
+pub fn socket_of(fd: u64) -> Option<*const u8> {
     // SAFETY: probe reads take any address.
     unsafe {
         let read =
@@ -48,9 +48,20 @@ fn socket_of(fd: u64) -> Option<*const u8> {
         }
         let array = read(table, layout!(file.fd));
         let file: u64 = Probe::read(array.wrapping_add(fd * 8) as *const u8, 0, 0);
-        if file == 0 {
-            return None;
-        }
+        socket_of_file(file)
+    }
+}
+
+/// The `struct sock` behind an open file, if it is a socket's: what is there must point back.
+#[inline(always)]
+pub fn socket_of_file(file: u64) -> Option<*const u8> {
+    if file == 0 {
+        return None;
+    }
+    // SAFETY: probe reads take any address.
+    unsafe {
+        let read =
+            |base: u64, offset: u32| -> u64 { Probe::read(base as *const u8, offset as usize, 0) };
         let socket = read(file, layout!(file.private_data));
         if socket == 0 || read(socket, layout!(file.socket_file)) != file {
             return None;

@@ -4,12 +4,13 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcptrace_common::{
-    AcceptEvent, CloseEvent, Endpoints, EstablishedEvent, EventHeader, FIELDS_TASK, KIND_ACCEPT,
-    KIND_CLOSE, KIND_ESTABLISHED, KIND_EXIT, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
-    KIND_RENAME, KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT,
+    AcceptEvent, CloseEvent, ConnectFailedEvent, Endpoints, EstablishedEvent, EventHeader,
+    FIELDS_TASK, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT,
+    KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RENAME, KIND_SEED,
+    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_CONNECT,
     LOST_PROCESS, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION,
-    OpenEvent, PassiveOpenEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
-    SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    OpenEvent, PassiveOpenEvent, PlaceEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent,
+    StepEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use crate::{
@@ -246,6 +247,26 @@ pub fn accept<A: Access>(socket: &Socket<A>, listener: u64) {
     });
 }
 
+/// The current task's connect() failed; `fill` writes what it was for and how.
+#[inline(always)]
+pub fn connect_failed<A: Access>(socket: &Socket<A>, fill: impl FnOnce(&mut ConnectFailedEvent)) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_CONNECT, |event: *mut ConnectFailedEvent| unsafe {
+        let fields = task::write_current(&mut (*event).task);
+        let head = standing(socket, KIND_CONNECT_FAILED);
+        let head = Head {
+            fields: head.fields | fields,
+            ..head
+        };
+        write_header(&head, &raw mut (*event).header);
+        socket.write_endpoints(&mut (*event).endpoints, socket.num());
+        (*event).cgroup = socket.cgroup();
+        (*event).uid = socket.uid();
+        (*event).reserved = 0;
+        fill(&mut *event);
+    });
+}
+
 /// A process has another name from now on.
 #[inline(always)]
 pub fn renamed(process: &Process, comm: *const u8) {
@@ -325,16 +346,23 @@ pub fn timewait_step<A: Access>(
 #[inline(always)]
 pub fn synack_retransmit<A: Access>(socket: &Socket<A>) {
     // SAFETY: the pointer is reserved room for the whole event.
-    emit(
-        LOST_SYNACK_RETRANSMIT,
-        |event: *mut SynackRetransmitEvent| unsafe {
-            write_header(
-                &standing(socket, KIND_SYNACK_RETRANSMIT),
-                &raw mut (*event).header,
-            );
-            socket.write_endpoints(&mut (*event).endpoints, socket.num());
-        },
-    );
+    emit(LOST_SYNACK_RETRANSMIT, |event: *mut PlaceEvent| unsafe {
+        write_header(
+            &standing(socket, KIND_SYNACK_RETRANSMIT),
+            &raw mut (*event).header,
+        );
+        socket.write_endpoints(&mut (*event).endpoints, socket.num());
+    });
+}
+
+/// A socket that a process holds.
+#[inline(always)]
+pub fn held<A: Access>(socket: &Socket<A>) {
+    // SAFETY: the pointer is reserved room for the whole event.
+    emit(LOST_SEED, |event: *mut PlaceEvent| unsafe {
+        write_header(&standing(socket, KIND_HELD), &raw mut (*event).header);
+        socket.write_endpoints(&mut (*event).endpoints, socket.num());
+    });
 }
 
 /// A socket that is there.

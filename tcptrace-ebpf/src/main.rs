@@ -8,6 +8,7 @@
 
 mod accept;
 mod access;
+mod connect;
 mod copies;
 mod emit;
 mod function;
@@ -24,12 +25,12 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use tcptrace_common::{
-    KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE, RECOVERED_RESET_RECEIVED,
-    RECOVERED_RESET_SENT, TcpState,
+    FAMILY_INET, FAMILY_INET6, KIND_RESET_RECEIVED, KIND_RESET_SENT, LAYOUT_SOCKET, REASON_NONE,
+    RECOVERED_RESET_RECEIVED, RECOVERED_RESET_SENT, TcpState,
 };
 
 use crate::{
-    access::{Direct, Probe},
+    access::{Access as _, Direct, Probe},
     copies::{Copy, First, Occasion, Second},
     maps::{has, layout, scratch},
     socket::{Record, Socket},
@@ -192,6 +193,90 @@ pub fn accept4_exit(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// TCP's own connect over IPv4: `int tcp_v4_connect(sk, address, length)`.
+#[fexit(function = "tcp_v4_connect")]
+pub fn connect_v4(ctx: FExitContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    // An IPv6 socket's connect to a mapped address comes by here too.
+    if Socket::<Probe>::new(sk).family() == FAMILY_INET {
+        connect::failed(
+            sk,
+            ctx.arg(1),
+            length(&ctx),
+            function::answer(&ctx, 3),
+            false,
+        );
+    }
+    0
+}
+
+/// The same over IPv6.
+#[fexit(function = "tcp_v6_connect")]
+pub fn connect_v6(ctx: FExitContext) -> i32 {
+    connect::failed(
+        ctx.arg(0),
+        ctx.arg(1),
+        length(&ctx),
+        function::answer(&ctx, 3),
+        false,
+    );
+    0
+}
+
+/// What a cgroup's programs say of a connect over IPv4: `int tcp_v4_pre_connect(sk, address, length)`.
+#[fexit(function = "tcp_v4_pre_connect")]
+pub fn pre_connect_v4(ctx: FExitContext) -> i32 {
+    connect::failed(
+        ctx.arg(0),
+        ctx.arg(1),
+        length(&ctx),
+        function::answer(&ctx, 3),
+        true,
+    );
+    0
+}
+
+/// The same over IPv6.
+#[fexit(function = "tcp_v6_pre_connect")]
+pub fn pre_connect_v6(ctx: FExitContext) -> i32 {
+    connect::failed(
+        ctx.arg(0),
+        ctx.arg(1),
+        length(&ctx),
+        function::answer(&ctx, 3),
+        true,
+    );
+    0
+}
+
+/// What security modules say of a connect: `int security_socket_connect(socket, address, length)`.
+#[fexit(function = "security_socket_connect")]
+pub fn security_connect(ctx: FExitContext) -> i32 {
+    let result = function::answer(&ctx, 3);
+    if result as i32 != 0 {
+        let socket: *const u8 = ctx.arg(0);
+        // SAFETY: a probe read.
+        let sk: *const u8 =
+            unsafe { Probe::read(socket, layout!(file.socket_sk) as usize, core::ptr::null()) };
+        connect::failed(sk, ctx.arg(1), length(&ctx), result, true);
+    }
+    0
+}
+
+/// The third argument of the functions that connect() calls: the length of the address.
+#[inline(always)]
+fn length(ctx: &FExitContext) -> u64 {
+    let length: i32 = ctx.arg(2);
+    length as u32 as u64
+}
+
+/// connect() comes back, where functions cannot be traced.
+#[tracepoint]
+pub fn connect_exit(ctx: TracePointContext) -> u32 {
+    connect::returned(&ctx);
+    0
+}
+
 /// A timewait socket takes over, or there is no room for one:
 /// `struct inet_timewait_sock *inet_twsk_alloc(sk, dr, state)`.
 #[fexit(function = "inet_twsk_alloc")]
@@ -294,6 +379,48 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
     // What the iterator hands out is a sock_common, whatever lies behind it.
     if let Some(tcp) = Socket::<Direct>::new(sk).tcp() {
         emit::seed(&tcp);
+    }
+    0
+}
+
+/// What an iterator over the open files of tasks is called with (`struct bpf_iter__task_file`).
+#[repr(C)]
+struct FileIteration {
+    meta: *const u8,
+    task: *const u8,
+    fd: u64,
+    file: *const u8,
+}
+
+/// A process holds a TCP socket of another network namespace than its own: one that no walk over
+/// namespaces may come through.
+///
+/// # Safety
+///
+/// Called by the kernel.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+unsafe extern "C" fn held(ctx: *const FileIteration) -> i32 {
+    // SAFETY: the verifier checks the loads, and probe reads take any address.
+    unsafe {
+        let task = (&raw const (*ctx).task).read_volatile();
+        let file = (&raw const (*ctx).file).read_volatile();
+        if task.is_null() || file.is_null() || layout!(task.nsproxy) == 0 {
+            return 0;
+        }
+        let Some(sk) = accept::socket_of_file(file as u64) else {
+            return 0;
+        };
+        let socket = Socket::<Probe>::new(sk);
+        let family = socket.family();
+        if (family != FAMILY_INET && family != FAMILY_INET6) || !socket.is_tcp() {
+            return 0;
+        }
+        let proxy: u64 = Probe::read(task, layout!(task.nsproxy) as usize, 0);
+        let own: u64 = Probe::read(proxy as *const u8, layout!(task.net_ns) as usize, 0);
+        if own != socket.net() {
+            emit::held(&socket);
+        }
     }
     0
 }

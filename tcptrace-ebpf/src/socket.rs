@@ -2,13 +2,16 @@
 
 use core::{marker::PhantomData, ptr};
 
-use aya_ebpf::{helpers::bpf_skc_to_tcp_sock, programs::TracePointContext};
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_ns, bpf_skc_to_tcp_sock},
+    programs::TracePointContext,
+};
 use tcptrace_common::{
     BIND_KNOWN, BIND_REUSEPORT, BIND_STEERED, BIND_TRANSPARENT, BIND_V6ONLY, CloseEvent, Endpoints,
     FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_UNSENT, FIELDS_USER, HANDSHAKE_FASTOPEN_CONNECT,
     HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, LAYOUT_BIND, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
     LAYOUT_TCP, LAYOUT_USER, SOCK_DEAD, SOCK_DONE, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
-    SOCK_TIMEWAIT_FULL, TcpState, sock_common::*,
+    SOCK_REPAIR, SOCK_TIMEWAIT_FULL, TcpState, sock_common::*,
 };
 
 use crate::{
@@ -141,19 +144,22 @@ impl<A: Access> Socket<A> {
         }
     }
 
-    /// The namespace's inode number; 0 where it cannot be read.
+    /// The namespace's inode number and its cookie; 0 for what cannot be read.
     #[inline(always)]
-    pub fn netns(&self) -> u32 {
+    fn write_netns(&self, to: &mut Endpoints) {
+        to.netns = 0;
+        to.netns_cookie = 0;
         if !has(LAYOUT_NETNS) {
-            return 0;
+            return;
         }
-        // SAFETY: probe reads take any address.
+        // SAFETY: a pointer of the type that the verifier knows, or any address with `Probe`.
         unsafe {
-            Probe::read(
-                self.net() as *const u8,
-                layout!(sock.net_ns_inum) as usize,
-                0,
-            )
+            let net: *const u8 = A::read(self.sk, SKC_NET, ptr::null());
+            to.netns = A::read(net, layout!(sock.net_ns_inum) as usize, 0);
+            if layout!(sock.net_cookie) != 0 {
+                let cookie: u64 = A::read(net, layout!(sock.net_cookie) as usize, 0);
+                to.netns_cookie = if cookie >> 32 == 0 { cookie as u32 } else { 0 };
+            }
         }
     }
 
@@ -203,9 +209,8 @@ impl<A: Access> Socket<A> {
         }
         to.local_port = local_port;
         to.remote_port = self.remote_port();
-        to.netns = self.netns();
+        self.write_netns(to);
         to.interface = self.read(SKC_BOUND_DEV_IF, 0);
-        to.reserved = 0;
     }
 
     /// `skc_dport`, host order.
@@ -231,6 +236,12 @@ impl<A: Access> Socket<A> {
         let halves: [u64; 2] = [self.read(offset, 0), self.read(offset + 8, 0)];
         // SAFETY: 16 bytes either way.
         unsafe { core::mem::transmute(halves) }
+    }
+
+    /// A SYN was about to leave once (`sk_set_txhash`).
+    #[inline(always)]
+    pub fn has_tried_to_connect(&self) -> bool {
+        self.field(layout!(sock.sk_txhash), 1_u32) != 0
     }
 
     /// `skc_num`: the local port in host order; 0 after an auto-bound socket was unhashed.
@@ -343,10 +354,17 @@ impl<A: Access> Tcp<A> {
         ) {
             flags |= HANDSHAKE_SYN_DATA;
         }
-        if bit(layout!(tcp.repair), layout!(tcp.repair_mask)) {
+        if self.is_in_repair() {
             flags |= HANDSHAKE_REPAIR;
         }
         flags
+    }
+
+    /// TCP_REPAIR is on.
+    #[inline(always)]
+    fn is_in_repair(&self) -> bool {
+        let mask = layout!(tcp.repair_mask);
+        mask != 0 && u32::from(self.0.field(layout!(tcp.repair), 0_u8)) & mask != 0
     }
 
     /// [`FIELDS_UNSENT`] at a transition to `new`. The kernel sets the state before it queues the FIN
@@ -367,8 +385,41 @@ impl<A: Access> Tcp<A> {
         if matches!(new, FIN_WAIT1 | LAST_ACK) {
             let snd_una: u32 = sk.field(layout!(tcp.snd_una), 0);
             unsent |= write_seq.wrapping_sub(snd_una) >= sk.field(layout!(tcp.snd_wnd), 0);
+            unsent |= self.is_held_back();
         }
         if unsent { FIELDS_UNSENT } else { 0 }
+    }
+
+    /// The next segment may have to wait, though it is all there is to send and the peer has room
+    /// (`tcp_write_xmit`): for the congestion window (of which some kernels exempt a FIN), for pacing, or
+    /// because the queues below hold enough of this socket (`tcp_small_queue_check`).
+    #[inline(always)]
+    fn is_held_back(&self) -> bool {
+        // Twice the least memory of a segment, the bound of `tcp_small_queue_check` at low rates.
+        const FEW_BYTES: u64 = 2048;
+        if layout!(tcp.snd_cwnd) == 0 {
+            return true;
+        }
+        let sk = &self.0;
+        let packets_out: u32 = sk.field(layout!(tcp.packets_out), 0);
+        if packets_out == 0 {
+            return false;
+        }
+        // tcp_packets_in_flight
+        let in_flight = packets_out
+            .wrapping_sub(sk.field(layout!(tcp.sacked_out), 0))
+            .wrapping_sub(sk.field(layout!(tcp.lost_out), 0))
+            .wrapping_add(sk.field(layout!(tcp.retrans_out), 0));
+        let next_ns: u64 = sk.field(layout!(tcp.tcp_wstamp_ns), 0);
+        let queued: u32 = sk.field(layout!(sock.sk_wmem_alloc), 0);
+        let rate: u64 = sk.field(layout!(sock.sk_pacing_rate), 0);
+        let shift: u8 = sk.field(layout!(sock.sk_pacing_shift), 0);
+        let few = rate >> (shift & 63);
+        let few = if few > FEW_BYTES { few } else { FEW_BYTES };
+        in_flight >= sk.field(layout!(tcp.snd_cwnd), 0)
+            // SAFETY: a helper without arguments.
+            || next_ns > unsafe { bpf_ktime_get_ns() }
+            || u64::from(queued) > few
     }
 
     /// All that a closing socket tells about its life and its end.
@@ -412,6 +463,9 @@ impl<A: Access> Tcp<A> {
         }
         if sk.has_full_time_wait() {
             sock_flags |= SOCK_TIMEWAIT_FULL;
+        }
+        if self.is_in_repair() {
+            sock_flags |= SOCK_REPAIR;
         }
         to.sock_flags = sock_flags;
         to.reserved = 0;
@@ -492,7 +546,7 @@ impl<'a> Record<'a> {
         to.remote_port = self.field(layout!(record.dport), 0);
         to.netns = 0;
         to.interface = 0;
-        to.reserved = 0;
+        to.netns_cookie = 0;
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::{
 
 /// A connection's record of a scene, without times.
 pub(super) fn record(scene: Scene) -> ConnectionRecord {
-    use TcpState::{Closing, Established, FinWait2, LastAck, SynRecv, SynSent};
+    use TcpState::{Close, Closing, Established, FinWait2, LastAck, SynRecv, SynSent};
     let (role, last_state, verdict) = match scene {
         Scene::ActiveOpen => (Role::Active, Established, Verdict::Graceful),
         Scene::PassiveOpen => (Role::Passive, Established, Verdict::Graceful),
@@ -23,6 +23,7 @@ pub(super) fn record(scene: Scene) -> ConnectionRecord {
             | Verdict::Unreachable
             | Verdict::Cancelled
             | Verdict::NoLocalPort => (Role::Active, SynSent, verdict),
+            Verdict::Forbidden => (Role::Active, Close, verdict),
             Verdict::HandshakeFailed => (Role::Passive, SynRecv, verdict),
             Verdict::DataAfterClose | Verdict::FinWaitTimeout => (Role::Active, FinWait2, verdict),
             Verdict::UnreadData | Verdict::NotAccepted => (Role::Passive, Established, verdict),
@@ -33,6 +34,7 @@ pub(super) fn record(scene: Scene) -> ConnectionRecord {
             | Verdict::RetransmissionTimeout
             | Verdict::ZeroWindowTimeout
             | Verdict::Killed
+            | Verdict::Checkpointed
             | Verdict::Unknown => (Role::Active, Established, verdict),
         },
     };
@@ -67,7 +69,7 @@ pub(super) fn record(scene: Scene) -> ConnectionRecord {
         closed_by: None,
         last_state,
         verdict,
-        established: last_state != SynSent && last_state != SynRecv,
+        established: !matches!(last_state, Close | SynSent | SynRecv),
         errno: None,
         errno_number: None,
         reset_reason: None,

@@ -103,9 +103,12 @@ pub(super) const fn of_verdict(verdict: Verdict) -> Explanation {
                       handshake.",
             scenes: &[Scene::Of(Verdict::Unreachable)],
             evidence: "EHOSTUNREACH, ENETUNREACH and their kind in SYN_SENT; or ECONNREFUSED without a RST, which is \
-                       an ICMP port unreachable. errno says which.",
+                       an ICMP port unreachable. Without a route connect() fails before SYN_SENT, and last_state is \
+                       CLOSE; tcptrace check says whether that can be seen (tcp_v4_connect). errno says which.",
             causes: &[
-                "No route, or the neighbour does not answer ARP or neighbour discovery.",
+                "No route (ENETUNREACH), a route of type unreachable (EHOSTUNREACH) or blackhole (EINVAL), or no local \
+                 IPv6 address to use (EADDRNOTAVAIL).",
+                "The neighbour does not answer ARP or neighbour discovery (EHOSTUNREACH, after some seconds).",
                 "A router or firewall rejects with ICMP.",
             ],
             advice: &["ip route get ADDRESS, and ip neigh show ADDRESS."],
@@ -141,14 +144,32 @@ pub(super) const fn of_verdict(verdict: Verdict) -> Explanation {
                 "Watch tcptrace_ephemeral_ports_in_use_max against tcptrace_ephemeral_ports.",
             ],
         },
+        Verdict::Forbidden => Explanation {
+            meaning: "A policy of this host forbade the connection: connect() fails with EPERM or EACCES, and no SYN is \
+                      sent.",
+            scenes: &[Scene::Of(Verdict::Forbidden)],
+            evidence: "connect() failed before SYN_SENT, in a security module or a cgroup's program (where functions can \
+                       be traced, the call itself tells), or with EPERM or EACCES. errno says which.",
+            causes: &[
+                "A cgroup's eBPF program: systemd's IPAddressDeny, a CNI plug-in or a container runtime.",
+                "A route or a rule of type prohibit.",
+                "SELinux, AppArmor or Landlock.",
+            ],
+            advice: &[
+                "ip route get ADDRESS and ip rule show a prohibiting route; bpftool cgroup tree shows programs.",
+                "ausearch -m avc, or journalctl -k, shows what SELinux and AppArmor refused.",
+            ],
+        },
         Verdict::HandshakeFailed => Explanation {
             meaning: "The handshake ended for another reason: a half-open connection went away, or connect() failed on \
                       this host.",
             scenes: &[Scene::Of(Verdict::HandshakeFailed)],
-            evidence: "SYN_RECV was left for CLOSE; or SYN_SENT was, without an error and without a SYN sent.",
+            evidence: "SYN_RECV was left for CLOSE; or SYN_SENT was, without an error and without a SYN sent; or \
+                       connect() failed before that, neither for want of a route nor by a policy.",
             causes: &[
                 "A RST in the middle of a simultaneous open, or of a Fast Open that was not served.",
                 "The kernel could not send: no memory, or a filter on this host.",
+                "A link-local IPv6 address without the interface that it is on (EINVAL).",
             ],
             advice: &["errno and last_state tell what is known."],
         },
@@ -169,7 +190,7 @@ pub(super) const fn of_verdict(verdict: Verdict) -> Explanation {
         Verdict::ResetByUs => Explanation {
             meaning: "This host ended it with a RST, as the application asked.",
             scenes: &[Scene::Of(Verdict::ResetByUs)],
-            evidence: "Left without an error, with nothing unread, by an application that held it: SO_LINGER with 0, \
+            evidence: "Left with nothing unread by an application that held it, and not for an error: SO_LINGER with 0, \
                        connect(AF_UNSPEC), or TCP_LINGER2 below 0. From Linux 6.10 reset_reason is the kernel's own word.",
             causes: &[
                 "The application sets SO_LINGER to 0 to avoid TIME_WAIT.",
@@ -277,6 +298,18 @@ pub(super) const fn of_verdict(verdict: Verdict) -> Explanation {
                 "A service mesh or a CNI plug-in after a policy change.",
             ],
             advice: &["Look for who ran it: it needs CAP_NET_ADMIN."],
+        },
+        Verdict::Checkpointed => Explanation {
+            meaning: "The application closed the socket in TCP_REPAIR mode: nothing was sent, and the peer knows of no \
+                      end. A checkpoint ends so, and the connection may go on elsewhere.",
+            scenes: &[Scene::Of(Verdict::Checkpointed)],
+            evidence: "Closed by the application while TCP_REPAIR was on.",
+            causes: &[
+                "CRIU: a container or process was checkpointed or migrated (podman checkpoint, docker checkpoint).",
+            ],
+            advice: &[
+                "Where it is restored, tcptrace shows a connection without a handshake time.",
+            ],
         },
         Verdict::Unknown => Explanation {
             meaning: "How it ended cannot be shown. tcptrace does not guess.",

@@ -6,18 +6,20 @@
 mod fields;
 
 use tcptrace_common::{
-    AcceptEvent, CloseEvent, EstablishedEvent, EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL,
-    FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK, FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT,
-    KIND_CLOSE, KIND_ESTABLISHED, KIND_EXIT, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
-    KIND_RENAME, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP,
-    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent,
-    ProcessEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
-    SynackRetransmitEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    AcceptEvent, CloseEvent, ConnectFailedEvent, EstablishedEvent, EventHeader, FAMILY_INET,
+    FAMILY_INET6, FIELDS_ALL, FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK, FIELDS_TCP,
+    FIELDS_UNSENT, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT,
+    KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RENAME, KIND_RESET_RECEIVED,
+    KIND_RESET_SENT, KIND_SEED, KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT,
+    KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent, PlaceEvent, ProcessEvent, REASON_NONE,
+    ReleaseEvent, ResetEvent, SeedEvent, StepEvent, TcpState, TimewaitEvent, TimewaitStepEvent,
+    kind_of_transition,
 };
 use zerocopy::FromBytes;
 
 use self::fields::{
-    read_bind, read_close, read_endpoints, read_handshake, read_owner, read_request, read_task,
+    netns_of, read_bind, read_close, read_connect_failed, read_endpoints, read_handshake,
+    read_owner, read_request, read_task,
 };
 use crate::feed::{
     event::{Body, Details, Event, Seed, TimewaitArrival, Transition},
@@ -80,16 +82,19 @@ pub fn numbers_in(bytes: &[u8]) -> Numbers {
         KIND_SEED => SeedEvent::read_from_bytes(bytes)
             .map(|event| (event.endpoints, event.cgroup))
             .ok(),
+        KIND_CONNECT_FAILED => ConnectFailedEvent::read_from_bytes(bytes)
+            .map(|event| (event.endpoints, event.cgroup))
+            .ok(),
         KIND_ESTABLISHED => EstablishedEvent::read_from_bytes(bytes)
             .map(|event| (event.endpoints, 0))
             .ok(),
         _ => None,
     };
     found.map_or_else(Numbers::default, |(endpoints, cgroup)| {
-        let (netns, interface) = (endpoints.netns, endpoints.interface);
+        let (netns, interface) = (netns_of(&endpoints), endpoints.interface);
         Numbers {
             cgroup: Some(cgroup).filter(|&cgroup| cgroup != 0),
-            interface: (netns != 0 && interface != 0).then_some((netns, interface)),
+            interface: netns.zip(Some(interface).filter(|&interface| interface != 0)),
         }
     })
 }
@@ -106,8 +111,10 @@ enum Sent {
     Accept(AcceptEvent),
     Timewait(TimewaitEvent),
     TimewaitStep(TimewaitStepEvent),
-    SynackRetransmit(SynackRetransmitEvent),
+    SynackRetransmit(PlaceEvent),
     Seed(SeedEvent),
+    ConnectFailed(ConnectFailedEvent),
+    Held(PlaceEvent),
     Process(ProcessEvent),
 }
 
@@ -126,6 +133,8 @@ impl Sent {
             KIND_TIMEWAIT_STEP => Self::TimewaitStep(whole("timewait step", bytes)?),
             KIND_SYNACK_RETRANSMIT => Self::SynackRetransmit(whole("SYN-ACK retransmit", bytes)?),
             KIND_SEED => Self::Seed(whole("seed", bytes)?),
+            KIND_CONNECT_FAILED => Self::ConnectFailed(whole("failed connect", bytes)?),
+            KIND_HELD => Self::Held(whole("held", bytes)?),
             KIND_RENAME | KIND_EXIT => Self::Process(whole("process", bytes)?),
             _ => return Err(out_of_range("kind", kind)),
         })
@@ -140,6 +149,8 @@ impl Sent {
                 | Self::TimewaitStep(_)
                 | Self::SynackRetransmit(_)
                 | Self::Seed(_)
+                | Self::ConnectFailed(_)
+                | Self::Held(_)
         )
     }
 }
@@ -272,7 +283,9 @@ fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
         | Sent::Accept(_)
         | Sent::Timewait(_)
         | Sent::SynackRetransmit(_)
-        | Sent::Seed(_) => {
+        | Sent::Seed(_)
+        | Sent::ConnectFailed(_)
+        | Sent::Held(_) => {
             if old != new {
                 return Err(out_of_range("new_state", new.raw()));
             }
@@ -323,6 +336,8 @@ fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
             bind: read_bind(event.bind_flags)?,
             inode: Some(event.inode).filter(|&inode| inode != 0),
         })),
+        Sent::ConnectFailed(event) => read_connect_failed(event, header).map(Body::ConnectFailed),
+        Sent::Held(event) => read_endpoints(&event.endpoints, family).map(Body::Held),
         // Its header tells of no socket, and so it was read before.
         Sent::Process(event) => Err(out_of_range("kind", event.header.kind)),
     }

@@ -117,6 +117,7 @@ fn each_kind_decodes_to_exactly_what_was_sent() {
             peer_fin: true,
             has_socket: true,
             linger2_negative: false,
+            repair: false,
             probes_out: 4,
         }),
     };
@@ -255,6 +256,7 @@ fn without_btf_what_could_not_be_read_is_absent() {
     (open.header.fields, open.header.cookie) = (0, 0);
     (open.endpoints.netns, open.cgroup, open.uid) = (0, 0, 0);
     (open.endpoints.interface, open.bind_flags) = (0, 0);
+    open.endpoints.netns_cookie = 0;
     let event = decode(&bytes_of(&open)).unwrap();
     assert_eq!(event.cookie, None);
     let Details::Open {
@@ -415,7 +417,7 @@ fn what_needs_a_name_is_found_without_decoding() {
     for (name, bytes) in samples() {
         let endpoints = decode(&bytes).unwrap().body.endpoints().copied();
         let expected = match name {
-            "open" | "passive open" | "seed" => (Some(7777), true),
+            "open" | "passive open" | "seed" | "failed connect" => (Some(7777), true),
             "established" => (None, true),
             _ => (None, false),
         };

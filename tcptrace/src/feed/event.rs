@@ -3,7 +3,7 @@
 //! The wire structs of `tcptrace-common` hold raw integers; these hold states, addresses and
 //! options. [`decode`](crate::feed::decode::decode) makes one out of the other and is the only way.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU32};
 
 use tcptrace_common::TcpState;
 
@@ -67,6 +67,11 @@ pub enum Body {
     SynackRetransmit(Endpoints),
     /// A socket that is there (`iter/tcp`).
     Seed(Seed),
+    /// connect() failed, before SYN_SENT or in it (`tcp_v4_connect` and what is asked before).
+    ConnectFailed(ConnectFailure),
+    /// A process holds the event's socket, in another network namespace than its own
+    /// (`iter/task_file`).
+    Held(Endpoints),
     /// A process that listens has another name, by exec or by its own choice (`task_rename`).
     Rename(Task),
     /// A process that listened is over (`sched_process_exit`).
@@ -81,9 +86,11 @@ impl Body {
             Self::Transition(transition) => transition.details.endpoints(),
             Self::ResetReceived(endpoints)
             | Self::SynackRetransmit(endpoints)
+            | Self::Held(endpoints)
             | Self::ResetSent { endpoints, .. }
             | Self::Accept { endpoints, .. }
             | Self::TimewaitStep { endpoints, .. }
+            | Self::ConnectFailed(ConnectFailure { endpoints, .. })
             | Self::Seed(Seed { endpoints, .. }) => Some(endpoints),
             Self::Timewait { .. } | Self::Rename(_) | Self::Exit(_) => None,
         }
@@ -103,6 +110,21 @@ pub struct Seed {
     pub inode: Option<u64>,
     /// Who else may listen where it does.
     pub bind: Option<Bind>,
+}
+
+/// A connect() that failed inside the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectFailure {
+    /// The remote end is the one that was asked for; the local one is unspecified unless bound.
+    pub endpoints: Endpoints,
+    /// Whose socket it is.
+    pub owner: SocketOwner,
+    /// Who called.
+    pub task: Task,
+    /// An errno.
+    pub error: u16,
+    /// A security module or a cgroup's program refused, before TCP was asked.
+    pub policy: bool,
 }
 
 /// What ends FIN_WAIT2 on a timewait socket.
@@ -125,8 +147,8 @@ pub struct Transition {
     pub new: TcpState,
     /// What came with it.
     pub details: Details,
-    /// Our FIN has left by then (→FIN_WAIT2, →CLOSING), or leaves at once (→FIN_WAIT1, →LAST_ACK): no
-    /// data waits before it, and the peer has room. `None` elsewhere, and where it cannot be read.
+    /// Our FIN has left by then (→FIN_WAIT2, →CLOSING), or leaves at once (→FIN_WAIT1, →LAST_ACK): nothing
+    /// holds it back: no data before it, no window, no pacing. `None` elsewhere, and where it cannot be read.
     pub fin_left: Option<bool>,
 }
 
@@ -203,10 +225,38 @@ pub struct Endpoints {
     pub local_port: u16,
     /// 0 while unknown.
     pub remote_port: u16,
-    /// The network namespace's inode number, where it could be read.
-    pub netns: Option<u32>,
+    /// The network namespace, where it could be read.
+    pub netns: Option<NetnsId>,
     /// The interface that the socket is bound to, as to a link-local address.
     pub interface: Option<u32>,
+}
+
+/// A network namespace. The kernel gives its inode number to another one as soon as it is gone, its
+/// cookie to none until the next boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetnsId {
+    /// `net.ns.inum`, as in `net:[4026531840]`.
+    pub inode: u32,
+    /// `net.net_cookie`; `None` where it cannot be had (before Linux 5.14).
+    pub cookie: Option<NonZeroU32>,
+}
+
+impl NetnsId {
+    /// One that is known by its inode number alone.
+    #[must_use]
+    pub const fn without_cookie(inode: u32) -> Self {
+        Self {
+            inode,
+            cookie: None,
+        }
+    }
+
+    /// They are the same, or nothing that is known tells them apart.
+    #[must_use]
+    pub fn may_be(self, other: Self) -> bool {
+        let cookies = self.cookie.zip(other.cookie);
+        self.inode == other.inode && cookies.is_none_or(|(one, other)| one == other)
+    }
 }
 
 /// Who else may listen where a socket does, or take what comes in there.
@@ -328,6 +378,8 @@ pub struct CloseFields {
     pub time_wait_full: bool,
     /// TCP_LINGER2 is negative.
     pub linger2_negative: bool,
+    /// TCP_REPAIR is on, so that the close sent nothing.
+    pub repair: bool,
     /// Zero-window or keepalive probes without an answer.
     pub probes_out: u8,
 }

@@ -78,11 +78,13 @@ pub enum EventKind {
     Process,
     /// What is known of a request or a SYN.
     Handshake,
+    /// A failed connect().
+    Connect,
 }
 
 impl EventKind {
     /// Every kind, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Transition,
         Self::Reset,
         Self::Accept,
@@ -91,6 +93,7 @@ impl EventKind {
         Self::Seed,
         Self::Process,
         Self::Handshake,
+        Self::Connect,
     ];
 
     /// As a label.
@@ -105,6 +108,7 @@ impl EventKind {
             Self::Seed => "seed",
             Self::Process => "process",
             Self::Handshake => "handshake",
+            Self::Connect => "connect",
         }
     }
 }

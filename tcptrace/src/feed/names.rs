@@ -1,10 +1,12 @@
 //! What the kernel knows by number and people by name: cgroups and interfaces. A name comes before the
 //! first event that needs it, from the kernel and from a file alike.
 
-use std::{collections::VecDeque, hash::Hash};
+use std::{collections::VecDeque, hash::Hash, num::NonZeroU32};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
+
+use super::event::NetnsId;
 
 /// How many names of each kind are remembered; then the oldest is forgotten, and told again when it is
 /// needed again.
@@ -25,11 +27,27 @@ pub enum Name {
     Interface {
         /// The network namespace's inode number.
         netns: u32,
+        /// Its cookie, where that can be had.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        netns_cookie: Option<NonZeroU32>,
         /// The interface's number in it.
         index: u32,
         /// Such as `eth0`.
         name: String,
     },
+}
+
+impl Name {
+    /// The name of an interface.
+    #[must_use]
+    pub const fn interface(netns: NetnsId, index: u32, name: String) -> Self {
+        Self::Interface {
+            netns: netns.inode,
+            netns_cookie: netns.cookie,
+            index,
+            name,
+        }
+    }
 }
 
 /// What an event needs names for.
@@ -38,7 +56,7 @@ pub struct Numbers {
     /// A cgroup's id.
     pub cgroup: Option<u64>,
     /// A network namespace and an interface in it.
-    pub interface: Option<(u32, u32)>,
+    pub interface: Option<(NetnsId, u32)>,
 }
 
 /// A map that forgets its oldest key when it is full.

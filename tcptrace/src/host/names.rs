@@ -1,14 +1,16 @@
 //! Who is told by number in an event, and not by name yet: the names of this host's cgroups and
 //! interfaces.
 
-use std::os::unix::fs::MetadataExt as _;
-
 use nix::net::if_::if_nameindex;
 
 use super::cgroup::Hierarchy;
-use crate::feed::{
-    decode::numbers_in,
-    names::{Bounded, NAMES, Name},
+use crate::{
+    feed::{
+        decode::numbers_in,
+        event::NetnsId,
+        names::{Bounded, NAMES, Name},
+    },
+    survey::diag::namespaces::Namespace,
 };
 
 /// Finds names when they are needed first: later a short-lived container is gone.
@@ -17,19 +19,18 @@ pub struct Names {
     /// The cgroups that were asked for.
     cgroups: Bounded<u64, ()>,
     /// This process's network namespace.
-    netns: Option<u32>,
-    interfaces: Bounded<(u32, u32), String>,
+    netns: Option<NetnsId>,
+    interfaces: Bounded<(NetnsId, u32), String>,
     /// Said already.
     complained: bool,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        let own = std::fs::metadata("/proc/self/ns/net").ok();
         Self {
             hierarchy: None,
             cgroups: Bounded::new(NAMES),
-            netns: own.and_then(|own| u32::try_from(own.ino()).ok()),
+            netns: Namespace::own().ok().map(|own| own.id),
             interfaces: Bounded::new(NAMES),
             complained: false,
         }
@@ -62,14 +63,19 @@ impl Names {
     pub fn learn(&mut self, name: Name, mut take: impl FnMut(Name)) {
         if let Name::Interface {
             netns,
+            netns_cookie,
             index,
             name: text,
         } = &name
         {
-            if self.interfaces.get((*netns, *index)) == Some(text) {
+            let netns = NetnsId {
+                inode: *netns,
+                cookie: *netns_cookie,
+            };
+            if self.interfaces.get((netns, *index)) == Some(text) {
                 return;
             }
-            self.interfaces.insert((*netns, *index), text.clone());
+            self.interfaces.insert((netns, *index), text.clone());
         }
         take(name);
     }
@@ -92,16 +98,15 @@ impl Names {
     }
 }
 
-/// The interfaces of the thread's network namespace, which has this number.
+/// The interfaces of the thread's network namespace, which is this one.
 #[must_use]
-pub fn interfaces_here(netns: u32) -> Vec<Name> {
+pub fn interfaces_here(netns: NetnsId) -> Vec<Name> {
     let Ok(interfaces) = if_nameindex() else {
         return Vec::new();
     };
-    let names = interfaces.iter().map(|interface| Name::Interface {
-        netns,
-        index: interface.index(),
-        name: interface.name().to_string_lossy().into_owned(),
+    let names = interfaces.iter().map(|interface| {
+        let name = interface.name().to_string_lossy().into_owned();
+        Name::interface(netns, interface.index(), name)
     });
     names.collect()
 }

@@ -10,10 +10,11 @@ use aya::{
     },
 };
 use tcptrace_common::{
-    PROGRAM_ACCEPT, PROGRAM_CREATE_CHILD, PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME,
-    PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED, PROGRAM_SEND_RESET,
-    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT,
-    PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT, SECOND_COPIES,
+    PROGRAM_ACCEPT, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD, PROGRAM_PROCESS_EXIT,
+    PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
+    PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN,
+    PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT,
+    PROGRAMS_CONNECT, SECOND_COPIES,
 };
 
 use super::{
@@ -47,6 +48,7 @@ pub(super) fn attach_all(
         ebpf,
         config,
         kernel,
+        lacking: Vec::new(),
     };
     let mut optional = Vec::new();
     for hook in Hook::ALL {
@@ -63,6 +65,8 @@ struct Attacher<'a> {
     ebpf: &'a mut Ebpf,
     config: &'a ProbeConfig,
     kernel: &'a Kernel<'a>,
+    /// What the hook under way does without.
+    lacking: Vec<String>,
 }
 
 impl Attacher<'_> {
@@ -119,9 +123,11 @@ impl Attacher<'_> {
         let mut refusals = Vec::new();
         let mut attached = None;
         for &source in ways(hook) {
+            self.lacking.clear();
             match self.attach(hook, source) {
                 Ok(()) => {
                     attached = Some(source);
+                    refusals.append(&mut self.lacking);
                     break;
                 }
                 Err(why) => refusals.push(format!("{}: {why}", source.name())),
@@ -170,6 +176,12 @@ impl Attacher<'_> {
                     self.tracepoint(program, "syscalls", call)?;
                 }
                 Ok(())
+            }
+            (Hook::Connect, Source::Fexit) => self.connects(),
+            (Hook::Connect, Source::Tracepoint) => {
+                types.call()?;
+                self.kernel.exit_ret.map_err(Clone::clone)?;
+                self.tracepoint(PROGRAM_CONNECT_EXIT, "syscalls", "sys_exit_connect")
             }
             (Hook::Timewait, Source::Fexit) => self.fexit(PROGRAM_TIMEWAIT, hook),
             (Hook::TimewaitProcess, Source::Fexit) => {
@@ -253,11 +265,13 @@ impl Attacher<'_> {
     }
 
     fn fexit(&mut self, name: &str, hook: Hook) -> Result<(), String> {
+        self.fexit_of(name, hook.name())
+    }
+
+    fn fexit_of(&mut self, name: &str, function: &str) -> Result<(), String> {
         let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
         let program: &mut FExit = self.program(name)?;
-        program
-            .load(hook.name(), btf)
-            .map_err(|error| brief(&error))?;
+        program.load(function, btf).map_err(|error| brief(&error))?;
         program.attach().map_err(|error| chain(&error))?;
         Ok(())
     }
@@ -286,10 +300,35 @@ impl Attacher<'_> {
         Ok(())
     }
 
+    /// The functions that connect() calls. TCP's own over IPv4 must be there; of the others each may not be
+    /// (IPv6 as a module, no security modules).
+    fn connects(&mut self) -> Result<(), String> {
+        self.kernel
+            .types
+            .map_err(|why| format!("no BTF: {why}"))?
+            .file()?;
+        for (n, (function, program)) in PROGRAMS_CONNECT.into_iter().enumerate() {
+            match self.fexit_of(program, function) {
+                Ok(()) => {}
+                Err(why) if n == 0 => return Err(why),
+                Err(why) => self.lacking.push(format!("without {function}: {why}")),
+            }
+        }
+        Ok(())
+    }
+
     fn load_iter(&mut self) -> Result<(), String> {
         let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
         let program: &mut Iter = self.program(PROGRAM_SEED)?;
-        program.load("tcp", btf).map_err(|error| brief(&error))
+        program.load("tcp", btf).map_err(|error| brief(&error))?;
+        let program: &mut Iter = self.program(PROGRAM_HELD)?;
+        if let Err(error) = program.load("task_file", btf) {
+            self.lacking.push(format!(
+                "connections of namespaces that no process is in are not compared: {}",
+                brief(&error)
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -310,12 +349,18 @@ const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 const PROCESS_EXIT: &str = "sched_process_exit";
 
 /// The functions that are entered or left, the iterator's own among them.
-pub(super) const FUNCTIONS: [&str; 5] = [
+pub(super) const FUNCTIONS: [&str; 11] = [
     Hook::CreateChild.name(),
     Hook::Accept.name(),
     Hook::Timewait.name(),
     Hook::TimewaitProcess.name(),
     "bpf_iter_tcp",
+    "bpf_iter_task_file",
+    PROGRAMS_CONNECT[0].0,
+    PROGRAMS_CONNECT[1].0,
+    PROGRAMS_CONNECT[2].0,
+    PROGRAMS_CONNECT[3].0,
+    PROGRAMS_CONNECT[4].0,
 ];
 
 /// The tracepoints with BTF.
@@ -333,7 +378,7 @@ const fn ways(hook: Hook) -> &'static [Source] {
     match hook {
         Hook::SetState => &[],
         Hook::CreateChild => &[Source::Fentry, Source::SockOps],
-        Hook::Accept => &[Source::Fexit, Source::Tracepoint],
+        Hook::Accept | Hook::Connect => &[Source::Fexit, Source::Tracepoint],
         Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset | Hook::Process => {
             &[Source::TpBtf]
         }
@@ -355,6 +400,7 @@ const fn reset_program(hook: Hook) -> Option<&'static str> {
         | Hook::Timewait
         | Hook::TimewaitProcess
         | Hook::Process
+        | Hook::Connect
         | Hook::Sockets => None,
     }
 }

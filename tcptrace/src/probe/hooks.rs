@@ -21,6 +21,8 @@ pub enum Hook {
     Timewait,
     /// What comes to a timewait socket.
     TimewaitProcess,
+    /// connect() that fails inside the call.
+    Connect,
     /// A process that listens has another name, or is over.
     Process,
     /// The sockets that are there.
@@ -29,7 +31,7 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, the needed one first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SetState,
         Self::CreateChild,
         Self::RetransmitSynack,
@@ -38,6 +40,7 @@ impl Hook {
         Self::SendReset,
         Self::Timewait,
         Self::TimewaitProcess,
+        Self::Connect,
         Self::Process,
         Self::Sockets,
     ];
@@ -54,6 +57,7 @@ impl Hook {
             Self::SendReset => "tcp_send_reset",
             Self::Timewait => "inet_twsk_alloc",
             Self::TimewaitProcess => "tcp_timewait_state_process",
+            Self::Connect => "tcp_v4_connect",
             Self::Process => "task_rename",
             Self::Sockets => "iter/tcp",
         }
@@ -71,6 +75,7 @@ impl Hook {
             Self::SendReset => "RSTs that went out",
             Self::Timewait => "the entry into TIME_WAIT",
             Self::TimewaitProcess => "FINs that arrive late, during FIN_WAIT2 or after it",
+            Self::Connect => "connects that fail before a SYN is sent",
             Self::Process => "the names of listening processes, and their ends",
             Self::Sockets => "connections that existed before",
         }
@@ -100,6 +105,9 @@ impl Hook {
             Self::TimewaitProcess => {
                 "the peer's late FIN is looked up by sock_diag, for a bounded number of connections (time_wait_source sock_diag)"
             }
+            Self::Connect => {
+                "a connect that fails before a SYN is sent leaves no trace: no route, or forbidden by a policy"
+            }
             Self::Process => {
                 "a listener's process has the name that it listened by, and may be gone (pid_source listen)"
             }
@@ -118,6 +126,9 @@ impl Hook {
             ),
             (Self::Accept, Source::Tracepoint) => Some(
                 "accepts are seen when the system call returns; those by io_uring are not seen",
+            ),
+            (Self::Connect, Source::Tracepoint) => Some(
+                "failed connects are seen when the system call returns; those by io_uring, and those of a socket that has sent a SYN before, are not seen",
             ),
             (Self::Sockets, Source::SockDiag) => Some(
                 "connections that existed before are told by their cookies; one whose end was lost is found out only the second time that it is not listed",

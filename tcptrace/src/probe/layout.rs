@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use tcptrace_common::{
     FileLayout, FunctionLayout, LAYOUT_BIND, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
-    LAYOUT_SOCKET, LAYOUT_TASK, LAYOUT_TCP, LAYOUT_USER, Layout, RequestLayout, TaskLayout,
-    TcpLayout, sock_common,
+    LAYOUT_SOCKET, LAYOUT_TASK, LAYOUT_TCP, LAYOUT_USER, Layout, RequestLayout, SockLayout,
+    TaskLayout, TcpLayout, sock_common,
 };
 
 use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
@@ -13,7 +13,7 @@ use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
 /// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const TYPES: [&str; 23] = [
+const TYPES: [&str; 26] = [
     "sock",
     "sock_common",
     "inet_sock",
@@ -34,6 +34,9 @@ const TYPES: [&str; 23] = [
     "socket_alloc",
     "inode",
     "signal_struct",
+    "nsproxy",
+    "pt_regs",
+    TASK_REGISTERS,
     TRANSPARENT_FLAG,
     RESET_REASONS,
     SOCK_OPS_COOKIE,
@@ -48,6 +51,9 @@ const TRANSPARENT_FLAG: &str = "INET_FLAGS_TRANSPARENT";
 
 /// The function behind `bpf_get_netns_cookie` for sock_ops programs (from Linux 5.15).
 const SOCK_OPS_COOKIE: &str = "bpf_get_netns_cookie_sock_ops";
+
+/// The function behind `bpf_task_pt_regs` (from Linux 5.15).
+const TASK_REGISTERS: &str = "bpf_task_pt_regs";
 
 /// The typedef that a tracepoint's program is loaded by.
 fn typedef(tracepoint: &str) -> String {
@@ -85,6 +91,8 @@ pub struct KernelTypes {
     file: Result<(), String>,
     /// Why it cannot be told whether a process is over.
     process: Result<(), String>,
+    /// Why the arguments of a system call that is over cannot be read.
+    call: Result<(), String>,
 }
 
 impl KernelTypes {
@@ -113,6 +121,11 @@ impl KernelTypes {
             layout.task.signal = signal;
             layout.task.signal_live = live;
         }));
+        let call = resolve_call(&btf).map(|(txhash, first, second)| {
+            layout.sock.sk_txhash = txhash;
+            layout.file.call_first = first;
+            layout.file.call_second = second;
+        });
         layout.function = resolve_functions(&btf);
         let typedefs = typedefs
             .into_iter()
@@ -133,6 +146,7 @@ impl KernelTypes {
             timewait,
             file,
             process,
+            call,
         })
     }
 
@@ -211,6 +225,17 @@ impl KernelTypes {
             return Err("a task's process cannot be read".to_owned());
         }
         self.process.clone()
+    }
+
+    /// The arguments of a connect() that is over can be read, and whether its socket had got further
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot.
+    pub fn call(&self) -> Result<(), String> {
+        self.file.clone()?;
+        self.call.clone()
     }
 
     /// The socket behind a descriptor can be found.
@@ -317,6 +342,11 @@ const GROUPS: [Group; 7] = [
         consequence: "no netns: equal connections of two namespaces look alike",
         resolve: |btf, layout| {
             layout.sock.net_ns_inum = btf.offset("net", "ns.inum", 4)?;
+            // An atomic64_t before Linux 5.12. Without it a namespace is known by its inode alone.
+            layout.sock.net_cookie = btf
+                .offset("net", "net_cookie", 8)
+                .or_else(|_| btf.offset("net", "net_cookie.counter", 8))
+                .unwrap_or(0);
             // A pointer in some kernels: then it is not known how full it is.
             if let Ok((count, limit)) = resolve_time_wait_limit(btf) {
                 layout.sock.net_tw_count = count;
@@ -334,6 +364,9 @@ const GROUPS: [Group; 7] = [
                 tgid: btf.offset("task_struct", "tgid", 4)?,
                 signal: 0,
                 signal_live: 0,
+                // Without them no socket is found that only a process elsewhere holds.
+                nsproxy: btf.offset("task_struct", "nsproxy", 8).unwrap_or(0),
+                net_ns: btf.offset("nsproxy", "net_ns", 8).unwrap_or(0),
                 flags: btf.offset("task_struct", "flags", 4)?,
                 group_leader: btf.offset("task_struct", "group_leader", 8)?,
                 comm: btf.offset("task_struct", "comm", 16)?,
@@ -431,7 +464,34 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
         repair_mask: repair.1,
         ..layout.tcp
     };
+    // Without it no FIN is dated that need not have left at once.
+    if let Ok((sock, tcp)) = resolve_congestion(btf, layout) {
+        (layout.sock, layout.tcp) = (sock, tcp);
+    }
     Ok(())
+}
+
+/// What can hold back a segment.
+fn resolve_congestion(btf: &Btf, layout: &Layout) -> Result<(SockLayout, TcpLayout), BtfError> {
+    let tcp = |field, size| btf.offset("tcp_sock", field, size);
+    let sock = |field, size| btf.offset("sock", field, size);
+    Ok((
+        SockLayout {
+            sk_wmem_alloc: sock("sk_wmem_alloc", 4)?,
+            sk_pacing_rate: sock("sk_pacing_rate", 8)?,
+            sk_pacing_shift: sock("sk_pacing_shift", 1)?,
+            ..layout.sock
+        },
+        TcpLayout {
+            packets_out: tcp("packets_out", 4)?,
+            sacked_out: tcp("sacked_out", 4)?,
+            lost_out: tcp("lost_out", 4)?,
+            retrans_out: tcp("retrans_out", 4)?,
+            tcp_wstamp_ns: tcp("tcp_wstamp_ns", 8)?,
+            snd_cwnd: tcp("snd_cwnd", 4)?,
+            ..layout.tcp
+        },
+    ))
 }
 
 /// `sk_cgrp_data` holds a pointer named `cgroup`, before 5.15 a word named `val`.
@@ -480,7 +540,26 @@ fn resolve_file(btf: &Btf) -> Result<FileLayout, BtfError> {
         socket_file: btf.offset("socket", "file", 8)?,
         socket_sk: btf.offset("socket", "sk", 8)?,
         exit_ret: 0,
+        call_first: 0,
+        call_second: 0,
     })
+}
+
+/// What tells whether a socket has tried to connect, and where the first two arguments of a system call are
+/// once it is over. On arm64 its result has overwritten the first, which is kept beside them.
+fn resolve_call(btf: &Btf) -> Result<(u32, u32, u32), String> {
+    if btf.function_id(TASK_REGISTERS).is_err() {
+        return Err("the kernel has no bpf_task_pt_regs (before Linux 5.15)".to_owned());
+    }
+    let registers = |name, size| btf.offset("pt_regs", name, size);
+    let arguments = if cfg!(target_arch = "aarch64") {
+        registers("orig_x0", 8).and_then(|first| Ok((first, registers("regs", 31 * 8)? + 8)))
+    } else {
+        registers("di", 8).and_then(|first| Ok((first, registers("si", 8)?)))
+    };
+    let resolved = arguments
+        .and_then(|(first, second)| Ok((btf.offset("sock", "sk_txhash", 4)?, first, second)));
+    resolved.map_err(|error| error.to_string())
 }
 
 /// A function that is not there has no parameters, and its hook is not attached.

@@ -28,8 +28,8 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use tcptrace_common::{
-    LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_SEED, PROGRAM_SET_STATE_BTF,
-    PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, StepEvent,
+    LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_HELD, PROGRAM_SEED,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, StepEvent,
 };
 
 use self::{
@@ -50,7 +50,10 @@ pub use self::{
     program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
     tracefs::mounted as tracefs_mounted,
 };
-use crate::feed::item::{EventKind, LossPlace};
+use crate::{
+    feed::item::{EventKind, LossPlace},
+    survey::diag::namespaces::cookie_here,
+};
 
 /// Bytes of the smallest event in the ring, the kernel's own header included.
 const SMALLEST_RECORD: usize = size_of::<StepEvent>() + 8;
@@ -124,6 +127,10 @@ impl Probe {
             layout.file.exit_ret = exit_ret;
         }
         layout.request.syn_seed = load::seed();
+        if cookie_here().is_none() {
+            // Events and walks have to name a namespace alike.
+            layout.sock.net_cookie = 0;
+        }
 
         let mut ebpf = load_object(config, layout)?;
         let btf = types.as_ref().map_err(Clone::clone).and_then(|types| {
@@ -280,11 +287,25 @@ impl Probe {
     ///
     /// When the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk(&mut self) -> Result<SocketWalk, String> {
+        self.iterate(PROGRAM_SEED)
+    }
+
+    fn iterate(&mut self, name: &str) -> Result<SocketWalk, String> {
         let ebpf = self.ebpf.as_mut().ok_or("the programs are detached")?;
-        let program: &mut Iter = attach::program(ebpf, PROGRAM_SEED)?;
+        let program: &mut Iter = attach::program(ebpf, name)?;
         let link = program.attach().map_err(|error| chain(&error))?;
         let link = program.take_link(link).map_err(|error| chain(&error))?;
         Ok(SocketWalk(link))
+    }
+
+    /// A walk over the open files of all processes: the sockets among them that are in other network
+    /// namespaces than their processes.
+    ///
+    /// # Errors
+    ///
+    /// When the iterator was not loaded, or the kernel refuses to attach it.
+    pub fn walk_files(&mut self) -> Result<SocketWalk, String> {
+        self.iterate(PROGRAM_HELD)
     }
 
     /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the ring

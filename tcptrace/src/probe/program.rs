@@ -11,10 +11,11 @@ use std::{
 
 use aya::programs::Program;
 use tcptrace_common::{
-    PROGRAM_CREATE_CHILD, PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET,
-    PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF,
-    PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN,
-    PROGRAM_TIMEWAIT_END, SECOND_COPIES,
+    PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD, PROGRAM_PROCESS_EXIT,
+    PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
+    PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN,
+    PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_CONNECT,
+    SECOND_COPIES,
 };
 
 use super::Counters;
@@ -43,7 +44,7 @@ pub struct ProgramRuns {
 }
 
 /// What is missing when a program is skipped.
-pub const SKIPPED_EVENTS: [EventKind; 7] = [
+pub const SKIPPED_EVENTS: [EventKind; 8] = [
     EventKind::Transition,
     EventKind::Reset,
     EventKind::Accept,
@@ -51,6 +52,7 @@ pub const SKIPPED_EVENTS: [EventKind; 7] = [
     EventKind::SynackRetransmit,
     EventKind::Seed,
     EventKind::Handshake,
+    EventKind::Connect,
 ];
 
 /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
@@ -64,9 +66,11 @@ fn tells_of(program: &str) -> Option<usize> {
         PROGRAM_RECEIVE_RESET | PROGRAM_SEND_RESET => EventKind::Reset,
         PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => EventKind::Timewait,
         PROGRAM_RETRANSMIT_SYNACK => EventKind::SynackRetransmit,
-        PROGRAM_SEED => EventKind::Seed,
+        PROGRAM_SEED | PROGRAM_HELD => EventKind::Seed,
         PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT => return None,
         PROGRAM_CREATE_CHILD | PROGRAM_SYN => EventKind::Handshake,
+        PROGRAM_CONNECT_EXIT => EventKind::Connect,
+        name if PROGRAMS_CONNECT.iter().any(|(_, program)| *program == name) => EventKind::Connect,
         _ => EventKind::Accept,
     };
     SKIPPED_EVENTS.iter().position(|&of| of == kind)

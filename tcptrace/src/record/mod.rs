@@ -5,7 +5,7 @@
 
 mod recorder;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -170,6 +170,9 @@ pub struct Identity {
     /// The network namespace's inode number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
+    /// Its cookie, which no other namespace of this boot has: the number is given out again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<NonZeroU32>,
     /// The interface that the socket is bound to, as to a link-local address: its name, or its number
     /// where the name is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,6 +224,7 @@ impl Identity {
             remote_address: None,
             remote_port: None,
             netns: None,
+            netns_cookie: None,
             interface: None,
             uid: None,
             cgroup_id: None,

@@ -140,7 +140,8 @@ impl Recorder {
         let fields = ended.fields.as_ref();
         let error = fields
             .map(|fields| fields.error)
-            .filter(|&error| error != 0);
+            .filter(|&error| error != 0)
+            .or(ended.connect.map(|failure| failure.error));
         let established_end = connection.first_fin.map_or(closed, Moment::get);
         // Without the first FIN of a connection that had one, the end of that phase is not known.
         let phase_end_seen = connection.first_fin.is_some()
@@ -290,6 +291,7 @@ impl Recorder {
             .clone()
             .or_else(|| number.map(|number| number.to_string().into()));
         let cgroup = named.cgroup.as_deref();
+        let netns = ends.and_then(|ends| ends.netns);
         Identity {
             id: Id {
                 run: Arc::clone(&self.host.run_id),
@@ -307,7 +309,8 @@ impl Recorder {
                 .filter(|address| !address.is_unspecified())
                 .map(|address| Address::new(address, interface.as_ref())),
             remote_port: ends.and_then(|ends| port(ends.remote_port)),
-            netns: ends.and_then(|ends| ends.netns),
+            netns: netns.map(|netns| netns.inode),
+            netns_cookie: netns.and_then(|netns| netns.cookie),
             interface,
             uid: owner.uid,
             cgroup_id: owner.cgroup,

@@ -241,7 +241,7 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
 /// A connect() that led to nothing.
 fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
     let was_sent_again = body.syn_retransmits.is_some_and(|count| count > 0);
-    let fate = if body.verdict == Verdict::NoLocalPort {
+    let fate = if body.verdict == Verdict::NoLocalPort || body.last_state == TcpState::Close {
         return Vec::new();
     } else if body.verdict == Verdict::Refused {
         Fate::Seen
@@ -433,10 +433,12 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         | Verdict::Unreachable
         | Verdict::Cancelled
         | Verdict::NoLocalPort
+        | Verdict::Forbidden
         | Verdict::HandshakeFailed
         | Verdict::ZeroWindowTimeout
         | Verdict::FinWaitTimeout
-        | Verdict::Killed => vec![abrupt(Way::Here, errno())],
+        | Verdict::Killed
+        | Verdict::Checkpointed => vec![abrupt(Way::Here, errno())],
     };
     // The kernel says goodbye to a peer that it gives up.
     if body.reset_reason.is_some() && steps.last().is_some_and(|last| last.way == Way::Here) {

@@ -22,6 +22,7 @@ use tcptrace_common::TcpState;
 
 use crate::{
     clock::{self, ClockReading, WallClock},
+    feed::event::NetnsId,
     survey::diag::{
         Diag, DiagSocket, Family,
         namespaces::{self, Namespace},
@@ -132,7 +133,7 @@ impl Poll {
 #[derive(Default)]
 struct Poller {
     /// By namespace: what its counters were.
-    counted: HashMap<u32, [u64; COUNTERS.len()]>,
+    counted: HashMap<NetnsId, [u64; COUNTERS.len()]>,
     sums: [u64; COUNTERS.len()],
     said: BTreeSet<String>,
 }
@@ -172,10 +173,12 @@ impl Poller {
         };
         let mut counted = HashMap::new();
         let found = namespaces::find(|namespace| {
+            let before = self.counted.get(&namespace.id).copied();
             let here = match namespace.enter(|| look(&namespace)) {
                 Ok(here) => here,
                 Err(error) => {
                     self.complain(&format!("entering a network namespace: {error}"));
+                    counted.extend(before.map(|before| (namespace.id, before)));
                     return;
                 }
             };
@@ -183,13 +186,11 @@ impl Poller {
                 self.complain(why);
             }
             if let Some(now) = here.counters {
-                let before = self.counted.get(&namespace.inode).copied();
-                let before = before.unwrap_or_default();
-                for ((sum, now), before) in self.sums.iter_mut().zip(now).zip(before) {
-                    *sum += now.saturating_sub(before);
+                for (sum, new) in self.sums.iter_mut().zip(increase(before, now)) {
+                    *sum += new;
                 }
-                counted.insert(namespace.inode, now);
             }
+            counted.extend(here.counters.or(before).map(|last| (namespace.id, last)));
             levels.add(here);
         });
         if let Err(error) = found {
@@ -229,6 +230,18 @@ impl Levels {
     }
 }
 
+/// What counters of a namespace have counted since they were `before`. If one is lower than it was, it is
+/// another namespace, which has the number of one that is gone (before Linux 5.14): that counts from 0.
+fn increase(
+    before: Option<[u64; COUNTERS.len()]>,
+    now: [u64; COUNTERS.len()],
+) -> [u64; COUNTERS.len()] {
+    let before = before
+        .filter(|before| before.iter().zip(&now).all(|(before, now)| before <= now))
+        .unwrap_or_default();
+    std::array::from_fn(|n| now[n] - before[n])
+}
+
 /// Keeps the fullest queue of a port.
 fn fuller(queues: &mut BTreeMap<u16, Queue>, port: u16, queue: Queue) {
     let held = queues.entry(port).or_insert(queue);
@@ -254,7 +267,7 @@ fn look(namespace: &Namespace) -> Here {
         ..Here::default()
     };
     if let Err(why) = here.sockets.walk(here.ports) {
-        here.error = Some(format!("namespace {}: {why}", namespace.inode));
+        here.error = Some(format!("namespace {}: {why}", namespace.id.inode));
     }
     here
 }

@@ -11,6 +11,7 @@ use tcptrace_common::TcpState;
 
 use crate::{
     clock,
+    feed::event::NetnsId,
     survey::diag::{
         Diag, Tuple,
         namespaces::{self, Namespace},
@@ -105,10 +106,10 @@ fn start() -> Option<Thread> {
 /// The kernel's table, by network namespace.
 #[derive(Default)]
 struct Table {
-    own: Option<(u32, Diag)>,
+    own: Option<(NetnsId, Diag)>,
     /// Others that were found last. A namespace lives as long as it is kept open here, so that
     /// they are closed after each batch.
-    others: BTreeMap<u32, Diag>,
+    others: BTreeMap<NetnsId, Diag>,
     /// When they may be looked for again.
     next_find_ns: u64,
     complained: bool,
@@ -128,7 +129,7 @@ impl Table {
     fn open_own(&mut self) {
         let opened = Namespace::own()
             .map_err(|error| error.to_string())
-            .and_then(|own| Ok((own.inode, Diag::here().map_err(|error| error.to_string())?)));
+            .and_then(|own| Ok((own.id, Diag::here().map_err(|error| error.to_string())?)));
         match opened {
             Ok(own) => self.own = Some(own),
             Err(why) => self.complain(&why),
@@ -136,8 +137,8 @@ impl Table {
     }
 
     fn open_others(&mut self, batch: &[Lookup]) {
-        let own = self.own.as_ref().map(|(inode, _)| *inode);
-        let wanted: BTreeSet<u32> = batch
+        let own = self.own.as_ref().map(|(id, _)| *id);
+        let wanted: BTreeSet<NetnsId> = batch
             .iter()
             .filter_map(|lookup| lookup.endpoints.netns)
             .filter(|&netns| Some(netns) != own)
@@ -147,10 +148,10 @@ impl Table {
             return;
         }
         let found = namespaces::find(|namespace| {
-            if wanted.contains(&namespace.inode)
+            if wanted.contains(&namespace.id)
                 && let Ok(diag) = Diag::open(&namespace)
             {
-                self.others.insert(namespace.inode, diag);
+                self.others.insert(namespace.id, diag);
             }
         });
         let now = clock::monotonic_ns();

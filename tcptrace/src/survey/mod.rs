@@ -20,7 +20,7 @@ use hashbrown::HashSet;
 
 use crate::{
     feed::{
-        event::{Endpoints, Seed, SocketOwner},
+        event::{Endpoints, NetnsId, Seed, SocketOwner},
         names::Name,
     },
     host::names::interfaces_here,
@@ -46,21 +46,31 @@ const BATCH: usize = 32;
 /// What the thread did.
 #[derive(Default)]
 struct Outcome {
-    namespaces: HashSet<u32>,
+    namespaces: HashSet<NetnsId>,
     /// What sock_diag listed; `None` when the sockets came through the ring.
     listed: Option<Vec<Listed>>,
     /// Some of what sock_diag listed is missing.
     torn: bool,
     /// The interfaces of each namespace.
     interfaces: Vec<Name>,
+    /// The sockets that processes hold in other namespaces than their own were told of.
+    held: bool,
     /// What went wrong, each once.
     errors: BTreeSet<String>,
+}
+
+/// What the thread asks for.
+enum Wanted {
+    /// So many walks over the sockets of a namespace.
+    Walks(usize),
+    /// One over the files of all processes.
+    Held,
 }
 
 /// A walk under way, on its thread.
 struct Walk {
     /// So many walks are wanted.
-    wanted: Receiver<usize>,
+    wanted: Receiver<Wanted>,
     walks: Sender<Result<Vec<SocketWalk>, String>>,
     outcome: Receiver<Outcome>,
     /// The sockets that had been lost when it began.
@@ -101,6 +111,8 @@ pub struct Moment {
     pub lost: u64,
     /// Sockets of walks lost so far.
     pub lost_sockets: u64,
+    /// The last walk could not compare some connections: their namespaces were not found.
+    pub uncompared: bool,
 }
 
 /// Begins walks when they are due, and tells when they are over.
@@ -140,6 +152,16 @@ impl Survey {
         }
     }
 
+    /// The last walk could not compare some connections: another one, which looks for their namespaces too, is
+    /// made soon.
+    pub fn hurry(&mut self, now_ns: u64) {
+        if let State::Waiting(due) = &mut self.state
+            && !self.listing
+        {
+            *due = (*due).min(after(now_ns, RETRY).max(self.rests_until_ns));
+        }
+    }
+
     /// A walk is under way.
     #[must_use]
     pub const fn is_walking(&self) -> bool {
@@ -169,7 +191,7 @@ impl Survey {
                 if at.now_ns < *due {
                     return None;
                 }
-                match start(at.lost_sockets, self.listing) {
+                match start(at.lost_sockets, self.listing, at.uncompared) {
                     Ok(walk) => {
                         self.began_ns = at.now_ns;
                         self.state = State::Walking(walk);
@@ -185,9 +207,13 @@ impl Survey {
                 }
             }
             State::Walking(walk) => {
-                if let Ok(count) = walk.wanted.try_recv() {
+                if let Ok(wanted) = walk.wanted.try_recv() {
+                    let walks = match wanted {
+                        Wanted::Walks(count) => (0..count).map(|_| probe.walk()).collect(),
+                        Wanted::Held => probe.walk_files().map(|walk| vec![walk]),
+                    };
                     // If the thread died, its outcome says so.
-                    let _sent = walk.walks.send((0..count).map(|_| probe.walk()).collect());
+                    let _sent = walk.walks.send(walks);
                 }
                 let outcome = match walk.outcome.try_recv() {
                     Err(TryRecvError::Empty) => return None,
@@ -206,6 +232,7 @@ impl Survey {
                 let listed = outcome.listed.take();
                 let namespaces = std::mem::take(&mut outcome.namespaces);
                 let interfaces = std::mem::take(&mut outcome.interfaces);
+                let held = outcome.held;
                 for why in std::mem::take(&mut outcome.errors) {
                     self.complain(&why);
                 }
@@ -219,6 +246,7 @@ impl Survey {
                 self.state = State::Waiting(rest.map_or(u64::MAX, |rest| after(at.now_ns, rest)));
                 let end = WalkEnd {
                     namespaces,
+                    held,
                     complete,
                     listed,
                 };
@@ -238,7 +266,7 @@ fn after(now_ns: u64, rest: Duration) -> u64 {
     now_ns.saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn start(lost_before: u64, listing: bool) -> Result<Walk, String> {
+fn start(lost_before: u64, listing: bool, uncompared: bool) -> Result<Walk, String> {
     let (wanted_to, wanted) = channel();
     let (walks, walks_from) = channel();
     let (outcome_to, outcome) = channel();
@@ -248,7 +276,7 @@ fn start(lost_before: u64, listing: bool) -> Result<Walk, String> {
             let outcome = if listing {
                 list_all()
             } else {
-                walk_all(&wanted_to, &walks_from)
+                walk_all(&wanted_to, &walks_from, uncompared)
             };
             // Whoever started it may be gone at any moment: then there is nothing to do.
             let _sent = outcome_to.send(outcome);
@@ -264,16 +292,20 @@ fn start(lost_before: u64, listing: bool) -> Result<Walk, String> {
 
 /// The thread. One namespace is open at a time.
 fn walk_all(
-    wanted_to: &Sender<usize>,
+    wanted_to: &Sender<Wanted>,
     walks_from: &Receiver<Result<Vec<SocketWalk>, String>>,
+    uncompared: bool,
 ) -> Outcome {
     let mut outcome = Outcome::default();
     let mut walks = Vec::new();
+    let ask = |wanted| -> Result<Vec<SocketWalk>, String> {
+        let gone = |()| "the tracer ends";
+        wanted_to.send(wanted).map_err(|_| gone(()))?;
+        walks_from.recv().map_err(|_| gone(()))?
+    };
     let mut next = || -> Result<SocketWalk, String> {
         if walks.is_empty() {
-            let gone = |_| "the tracer ends";
-            wanted_to.send(BATCH).map_err(|_| gone(()))?;
-            walks = walks_from.recv().map_err(|_| gone(()))??;
+            walks = ask(Wanted::Walks(BATCH))?;
         }
         walks.pop().ok_or_else(|| "there is no walk".to_owned())
     };
@@ -281,7 +313,7 @@ fn walk_all(
         namespaces::find(
             |namespace| match next().and_then(|walk| walk_one(&namespace, walk)) {
                 Ok(interfaces) => {
-                    outcome.namespaces.insert(namespace.inode);
+                    outcome.namespaces.insert(namespace.id);
                     outcome.interfaces.extend(interfaces);
                 }
                 Err(why) => {
@@ -292,6 +324,18 @@ fn walk_all(
     if let Err(error) = found {
         let why = format!("looking for network namespaces: {error}");
         outcome.errors.insert(why);
+    } else if uncompared {
+        // Later than the namespaces: one that is held by a process then was found before.
+        let walked =
+            ask(Wanted::Held).and_then(|walks| walks.into_iter().try_for_each(SocketWalk::run));
+        match walked {
+            Ok(()) => outcome.held = true,
+            Err(why) => {
+                outcome
+                    .errors
+                    .insert(format!("sockets by their files: {why}"));
+            }
+        }
     }
     outcome
 }
@@ -303,8 +347,8 @@ fn list_all() -> Outcome {
     let mut listed = Vec::new();
     let found = namespaces::find(|namespace| {
         let list = || {
-            let whole = list_one(namespace.inode, &mut listed)?;
-            Ok((whole, interfaces_here(namespace.inode)))
+            let whole = list_one(namespace.id, &mut listed)?;
+            Ok((whole, interfaces_here(namespace.id)))
         };
         let outcome_here = namespace
             .enter(list)
@@ -312,7 +356,7 @@ fn list_all() -> Outcome {
             .and_then(|listed: Result<_, String>| listed);
         match outcome_here {
             Ok((whole, interfaces)) => {
-                outcome.namespaces.insert(namespace.inode);
+                outcome.namespaces.insert(namespace.id);
                 outcome.interfaces.extend(interfaces);
                 outcome.torn |= !whole;
             }
@@ -330,7 +374,7 @@ fn list_all() -> Outcome {
 }
 
 /// Lists the sockets of the thread's namespace; `false` when some are missing.
-fn list_one(netns: u32, listed: &mut Vec<Listed>) -> Result<bool, String> {
+fn list_one(netns: NetnsId, listed: &mut Vec<Listed>) -> Result<bool, String> {
     let mut diag = Diag::here().map_err(|error| error.to_string())?;
     let mut whole = true;
     for family in [Family::V4, Family::V6] {
@@ -346,7 +390,7 @@ fn list_one(netns: u32, listed: &mut Vec<Listed>) -> Result<bool, String> {
     Ok(whole)
 }
 
-fn to_listed(socket: &DiagSocket, netns: u32) -> Listed {
+fn to_listed(socket: &DiagSocket, netns: NetnsId) -> Listed {
     Listed {
         cookie: socket.cookie,
         seed: Seed {
@@ -371,7 +415,7 @@ fn to_listed(socket: &DiagSocket, netns: u32) -> Listed {
 }
 
 fn walk_one(namespace: &Namespace, walk: SocketWalk) -> Result<Vec<Name>, String> {
-    let netns = namespace.inode;
+    let netns = namespace.id;
     namespace
         .enter(|| walk.run().map(|()| interfaces_here(netns)))
         .map_err(|error| format!("entering a network namespace: {error}"))?

@@ -38,6 +38,7 @@ pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
         syns: attached(Hook::CreateChild) == Some(Source::SockOps),
         timewait: attached(Hook::Timewait).is_some(),
         timewait_process: attached(Hook::TimewaitProcess).is_some(),
+        connects: attached(Hook::Connect).is_some(),
     }
 }
 
@@ -173,6 +174,7 @@ impl<C: Consumer> Tracer<C> {
             // Only of those a connection is left behind, or unknown.
             lost: self.probe.lost_transitions() + self.lost.skipped[0] + self.malformed,
             lost_sockets: self.probe.lost_sockets(),
+            uncompared: self.tracker.has_uncompared(),
         };
         match self.survey.poll(&mut self.probe, moment) {
             Some(survey::Step::Begins { listing }) => self.tracker.begin_walk(now, listing),
@@ -196,6 +198,9 @@ impl<C: Consumer> Tracer<C> {
                 }
                 if first {
                     self.consumer.seeded(&self.tracker);
+                }
+                if !end.held && self.tracker.has_uncompared() {
+                    self.survey.hurry(now);
                 }
                 self.watch_named();
                 if self.tracker.has_unowned() {

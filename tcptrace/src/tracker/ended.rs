@@ -10,9 +10,9 @@ use super::{
     connection::Connection,
     release::{Release, TimeWaitSource},
     terms::{ClosedBy, Moment, Role},
-    verdict::Verdict,
+    verdict::{Verdict, errno},
 };
-use crate::feed::event::CloseFields;
+use crate::feed::event::{CloseFields, ConnectFailure};
 
 /// A connection that is over.
 #[derive(Clone, Debug)]
@@ -25,6 +25,9 @@ pub struct Ended {
     pub end_seen: bool,
     /// The socket's last word; `None` without BTF.
     pub fields: Option<CloseFields>,
+    /// The result of connect(), where it failed inside the call; its connection's state is CLOSE where no
+    /// SYN_SENT was reached.
+    pub connect: Option<ConnectFailure>,
     /// The kernel sent a RST after →CLOSE.
     pub reset_after: bool,
     /// The peer's FIN came to the timewait socket, before the record was written.
@@ -49,6 +52,7 @@ impl Ended {
             closed_at,
             end_seen: true,
             fields,
+            connect: None,
             reset_after: false,
             late_fin: None,
             time_wait: None,
@@ -62,6 +66,16 @@ impl Ended {
         self.closed_at.get().saturating_add(GRACE_NS)
     }
 
+    /// An attempt that the call itself ended: SYN_SENT was left without an error, before a SYN was sent.
+    pub(super) fn failed_in_call(&self) -> bool {
+        self.connection.state == TcpState::SynSent
+            && self.fields.is_some_and(|fields| {
+                fields.error == 0
+                    && fields.segments_sent == 0
+                    && !(fields.receive_shut && fields.send_shut)
+            })
+    }
+
     /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
     #[must_use]
     pub fn closed_by(&self) -> Option<ClosedBy> {
@@ -71,12 +85,14 @@ impl Ended {
             | Verdict::UnreadData
             | Verdict::NotAccepted
             | Verdict::Killed
+            | Verdict::Checkpointed
             | Verdict::Cancelled => Some(ClosedBy::Local),
             Verdict::Graceful
             | Verdict::Refused
             | Verdict::HandshakeTimeout
             | Verdict::Unreachable
             | Verdict::NoLocalPort
+            | Verdict::Forbidden
             | Verdict::HandshakeFailed
             | Verdict::DataAfterClose
             | Verdict::KeepaliveTimeout
@@ -187,10 +203,15 @@ impl Ended {
         }
     }
 
-    /// An orphan left FIN_WAIT2, and neither an error nor a reset says that it died of something.
+    /// An orphan left FIN_WAIT2, and neither a reset nor the error of one says that it died of something.
+    /// An error may be an older one (IP_RECVERR).
     pub(super) fn may_be_swapped(&self, fields: &CloseFields) -> bool {
         let reset = self.connection.reset_sent || self.reset_after;
-        self.connection.state == TcpState::FinWait2 && fields.dead && fields.error == 0 && !reset
+        self.connection.state == TcpState::FinWait2
+            && fields.dead
+            && fields.error != errno::ECONNRESET
+            && fields.error != errno::ECONNABORTED
+            && !reset
     }
 }
 

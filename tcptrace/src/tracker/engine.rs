@@ -82,6 +82,8 @@ impl Tracker {
                 self.updates.push(Update::SynackRetransmit(*listener));
             }
             Body::Seed(seed) => self.on_seed(at, seed),
+            Body::ConnectFailed(failure) => self.on_connect_failed(at, failure),
+            Body::Held(endpoints) => self.on_held(at, endpoints),
             Body::Rename(task) => self.listeners.name_process(task),
             Body::Exit(task) => self.listeners.exit(task.pid),
         }
@@ -111,6 +113,8 @@ impl Tracker {
             | Body::TimewaitStep { .. }
             | Body::SynackRetransmit(_)
             | Body::Seed(_)
+            | Body::ConnectFailed(_)
+            | Body::Held(_)
             | Body::Rename(_)
             | Body::Exit(_) => false,
         }
@@ -382,6 +386,9 @@ impl Tracker {
             return;
         };
         let ended = Ended::new(connection, at.time, close_fields(details));
+        if ended.failed_in_call() && self.config.sources.connects {
+            self.connects.await_result(at, ended.connection.endpoints);
+        }
         self.follow(&ended, at);
         self.ended.push(ended);
     }

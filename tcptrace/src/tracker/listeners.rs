@@ -19,12 +19,12 @@ use super::{
     names::Named,
     terms::{At, Moment, Process, ProcessSource},
 };
-use crate::feed::event::{Bind, Details, Endpoints, SocketOwner, Task};
+use crate::feed::event::{Bind, Details, Endpoints, NetnsId, SocketOwner, Task};
 
 /// Where sockets listen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Place {
-    netns: Option<u32>,
+    netns: Option<NetnsId>,
     port: u16,
     address: IpAddr,
     interface: Option<u32>,
@@ -183,7 +183,7 @@ pub(super) struct Listeners {
     by_pid: HashMap<u32, u64>,
     next_owner: u64,
     /// The namespaces of which every listener is known.
-    known_in: HashSet<u32>,
+    known_in: HashSet<NetnsId>,
     /// Processes that were named for listeners that were there before.
     named: Vec<u32>,
     /// The socket that ceased to listen last.
@@ -407,9 +407,9 @@ impl Listeners {
     }
 
     /// Every listener of these namespaces is known, until something is lost.
-    pub(super) fn know(&mut self, namespaces: &HashSet<u32>) {
+    pub(super) fn know(&mut self, namespaces: &HashSet<NetnsId>) {
         if self.sockets.len() < self.limit {
-            self.known_in.extend(namespaces);
+            self.known_in.clone_from(namespaces);
         }
     }
 

@@ -10,6 +10,7 @@
 //! nobody knows yet what is missing.
 
 mod connection;
+mod connects;
 mod ended;
 mod engine;
 mod evidence;
@@ -47,8 +48,8 @@ pub use self::{
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
-    ended::EndedQueue, evidence::Silences, listeners::Listeners, names::Names, releases::Releases,
-    resync::Resync, store::Store, time_waits::TimeWaits,
+    connects::Connects, ended::EndedQueue, evidence::Silences, listeners::Listeners, names::Names,
+    releases::Releases, resync::Resync, store::Store, time_waits::TimeWaits,
 };
 pub use crate::feed::{
     item::{EventKind, Item, LossPlace, Witness},
@@ -66,6 +67,8 @@ pub struct Sources {
     pub timewait: bool,
     /// What comes to timewait sockets is seen.
     pub timewait_process: bool,
+    /// The results of connect() are seen where it fails inside the call.
+    pub connects: bool,
 }
 
 impl Sources {
@@ -122,6 +125,7 @@ pub struct Tracker {
     resync: Resync,
     names: Names,
     silences: Silences,
+    connects: Connects,
     config: TrackerConfig,
     next_id: u64,
     stats: TrackerStats,
@@ -149,6 +153,7 @@ impl Tracker {
             resync: Resync::default(),
             names: Names::default(),
             silences: Silences::new(config.sources),
+            connects: Connects::default(),
             config,
             next_id: 1,
             stats: TrackerStats::default(),
@@ -245,6 +250,7 @@ impl Tracker {
                 | EventKind::Accept
                 | EventKind::Timewait
                 | EventKind::SynackRetransmit
+                | EventKind::Connect
                 | EventKind::Handshake,
             ) => {}
         }
@@ -283,6 +289,7 @@ impl Tracker {
         ended.verdict = verdict(&Evidence {
             connection: &ended.connection,
             fields: ended.fields,
+            connect: ended.connect,
             reset_after: ended.reset_after,
             hooks,
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     feed::{
-        event::{Endpoints, SocketOwner},
+        event::{Endpoints, NetnsId, SocketOwner},
         names::{Bounded, NAMES, Name},
     },
     host::cgroup::Cgroup,
@@ -22,7 +22,7 @@ pub struct Named {
 /// The names that were told.
 pub(super) struct Names {
     cgroups: Bounded<u64, Arc<Cgroup>>,
-    interfaces: Bounded<(u32, u32), Arc<str>>,
+    interfaces: Bounded<(NetnsId, u32), Arc<str>>,
 }
 
 impl Default for Names {
@@ -38,9 +38,18 @@ impl Names {
     pub(super) fn learn(&mut self, name: &Name) {
         match name {
             Name::Cgroup { id, path } => self.cgroups.insert(*id, Arc::new(Cgroup::new(path))),
-            Name::Interface { netns, index, name } => {
+            Name::Interface {
+                netns,
+                netns_cookie,
+                index,
+                name,
+            } => {
+                let netns = NetnsId {
+                    inode: *netns,
+                    cookie: *netns_cookie,
+                };
                 self.interfaces
-                    .insert((*netns, *index), Arc::from(name.as_str()));
+                    .insert((netns, *index), Arc::from(name.as_str()));
             }
         }
     }

@@ -17,7 +17,29 @@ use super::{
     listeners::Listener,
     terms::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
-use crate::feed::event::{Endpoints, Seed, SocketOwner};
+use crate::feed::event::{Endpoints, NetnsId, Seed, SocketOwner};
+
+/// How long the kernel goes on with an orphan at most, by its default settings: `tcp_retries2` and
+/// `tcp_orphan_retries`. Until then it keeps its network namespace.
+const LONGEST_ORPHAN_NS: u64 = 1_200_000_000_000;
+
+/// How long a connection may live on in a namespace that nobody holds: one whose application has closed
+/// it holds the namespace itself.
+const fn outlives_namespace_ns(state: TcpState) -> u64 {
+    match state {
+        TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck => {
+            LONGEST_ORPHAN_NS
+        }
+        TcpState::Established
+        | TcpState::SynSent
+        | TcpState::SynRecv
+        | TcpState::TimeWait
+        | TcpState::Close
+        | TcpState::CloseWait
+        | TcpState::Listen
+        | TcpState::NewSynRecv => 0,
+    }
+}
 
 /// A socket whose last event is younger than this is not judged by a walk: one that was just made
 /// may not be listed yet, and before Linux 6.1 the walk does not wait for a transition under way.
@@ -35,13 +57,18 @@ pub struct Drift {
     pub unknown: u64,
     /// Connections held in another state than the kernel's.
     pub moved: u64,
+    /// Connections that could not be compared: their namespace was not walked through, and is not known
+    /// to be gone.
+    pub uncompared: u64,
 }
 
 /// What a walk covered.
 #[derive(Clone, Debug, Default)]
 pub struct WalkEnd {
     /// The network namespaces that were walked through to the end.
-    pub namespaces: HashSet<u32>,
+    pub namespaces: HashSet<NetnsId>,
+    /// The sockets that processes hold elsewhere were told of too ([`Body::Held`](crate::feed::event::Body)).
+    pub held: bool,
     /// Every socket found came through: nothing was lost meanwhile.
     pub complete: bool,
     /// The sockets themselves, where they did not come through the ring.
@@ -94,7 +121,9 @@ pub(super) struct Resync {
     last: Option<Drift>,
     /// The namespaces that were walked through before, and when the tracker had how often settled: what is
     /// found or met there later and is not held was lost. Elsewhere it was there before we looked.
-    walked: HashMap<u32, u64>,
+    walked: HashMap<NetnsId, u64>,
+    /// The namespaces of which a process elsewhere was found to hold a socket, by the walk under way.
+    held: HashSet<NetnsId>,
     /// By the inode of its file.
     unowned: HashMap<u64, Unowned>,
     /// What the last search found, until the end of a walk.
@@ -103,7 +132,7 @@ pub(super) struct Resync {
 
 impl Resync {
     /// What is met there then, in mid-life, was there when the namespace was walked through.
-    pub(super) fn had_walked(&self, netns: Option<u32>, met_in: u64) -> bool {
+    pub(super) fn had_walked(&self, netns: Option<NetnsId>, met_in: u64) -> bool {
         let walked = netns.and_then(|netns| self.walked.get(&netns));
         walked.is_some_and(|&walked| walked <= met_in)
     }
@@ -125,11 +154,12 @@ impl Tracker {
         self.resync.began = Moment::new(now_ns);
         self.resync.lost = self.stats.lost;
         self.resync.current = Drift::default();
+        self.resync.held.clear();
     }
 
     /// A walk is over, and all its sockets were taken in. What is held in the namespaces that it
     /// covered, was not found, and has not been spoken of since it began, is gone: its end was
-    /// lost. Returns what is to be said of that.
+    /// lost. So it is in a namespace that is gone itself. Returns what is to be said of that.
     pub fn end_walk(&mut self, now_ns: u64, end: &WalkEnd) -> Drain<'_, Update> {
         if let Some(began) = self.resync.began.take() {
             if let Some(listed) = &end.listed {
@@ -153,6 +183,29 @@ impl Tracker {
             .all(|netns| end.namespaces.contains(&netns))
     }
 
+    /// A namespace is gone: a walk found none such, and no process that holds a socket of it.
+    fn is_gone(&self, netns: NetnsId, end: &WalkEnd) -> bool {
+        let is_it = |other: &NetnsId| other.may_be(netns);
+        end.held && !end.namespaces.iter().any(is_it) && !self.resync.held.iter().any(is_it)
+    }
+
+    /// A process elsewhere holds a socket.
+    pub(super) fn on_held(&mut self, at: At, endpoints: &Endpoints) {
+        let walk = self.resync.walk;
+        self.resync.held.extend(endpoints.netns);
+        if let Some(held) = self.store.get_mut(at.socket) {
+            held.walk = walk;
+        }
+        self.listeners.found(at.socket, walk);
+    }
+
+    /// The last walk could not compare some connections.
+    #[must_use]
+    pub fn has_uncompared(&self) -> bool {
+        let last = self.resync.last.as_ref();
+        last.is_some_and(|drift| drift.uncompared > 0)
+    }
+
     fn judge(&mut self, began: Moment, now_ns: u64, end: &WalkEnd) {
         let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
         if end.complete {
@@ -160,19 +213,24 @@ impl Tracker {
             let walk = self.resync.walk - u64::from(end.listed.is_some());
             // Of whom no more than a step was seen, nobody knows where it was.
             let sees_all = self.sees_all(end);
-            let gone: Vec<(u64, TcpState)> = self
-                .store
-                .iter()
-                .filter(|held| {
-                    let settled = held.touched.get().saturating_add(SETTLED_NS);
-                    held.walk < walk && settled < began.get()
-                })
-                .filter(|held| {
-                    let netns = held.endpoints.and_then(|ends| ends.netns);
-                    netns.map_or(sees_all, |netns| end.namespaces.contains(&netns))
-                })
-                .map(|held| (held.socket, held.state))
-                .collect();
+            let mut gone = Vec::new();
+            for held in self.store.iter() {
+                let quiet_ns = began.get().saturating_sub(held.touched.get());
+                if held.walk >= walk || quiet_ns <= SETTLED_NS {
+                    continue;
+                }
+                let netns = held.endpoints.and_then(|ends| ends.netns);
+                let is_gone = netns.map_or(sees_all, |netns| {
+                    end.namespaces.contains(&netns)
+                        || (self.is_gone(netns, end)
+                            && outlives_namespace_ns(held.state) < quiet_ns)
+                });
+                if is_gone {
+                    gone.push((held.socket, held.state));
+                } else {
+                    self.resync.current.uncompared += 1;
+                }
+            }
             let listeners: Vec<u64> = self
                 .listeners
                 .iter()
@@ -183,7 +241,9 @@ impl Tracker {
                     let netns = held.endpoints.netns;
                     held.walk < walk
                         && settled
-                        && netns.is_some_and(|netns| end.namespaces.contains(&netns))
+                        && netns.is_some_and(|netns| {
+                            end.namespaces.contains(&netns) || self.is_gone(netns, end)
+                        })
                 })
                 .map(|held| held.socket)
                 .collect();
@@ -205,8 +265,10 @@ impl Tracker {
             if self.resync.lost == self.stats.lost {
                 self.listeners.know(&end.namespaces);
             }
+            let walked = &mut self.resync.walked;
+            walked.retain(|netns, _| end.namespaces.contains(netns));
             for &netns in &end.namespaces {
-                self.resync.walked.entry(netns).or_insert(self.settled);
+                walked.entry(netns).or_insert(self.settled);
             }
         }
     }

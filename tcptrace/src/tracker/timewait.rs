@@ -9,6 +9,7 @@ use tcptrace_common::TcpState;
 use super::{
     ended::Ended,
     release::{Allocation, TimeWaitSource},
+    verdict::errno,
 };
 use crate::feed::event::CloseFields;
 
@@ -51,7 +52,7 @@ fn by_flags(ended: &Ended) -> Option<bool> {
         }
         TcpState::Closing => {
             let fields = ended.fields?;
-            if fields.error == 0 && fields.unacknowledged == 0 {
+            if fields.error != errno::ECONNRESET && fields.unacknowledged == 0 {
                 had_room(&fields)
             } else {
                 Some(false)

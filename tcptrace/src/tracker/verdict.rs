@@ -3,15 +3,27 @@
 //! Most of it is in the socket's own fields at →CLOSE; the resets come from their tracepoints.
 //! It refuses to guess: where two causes leave the same traces, neither is named.
 
+use std::net::IpAddr;
+
 use tcptrace_common::TcpState;
 
 use super::connection::Connection;
-use crate::feed::event::CloseFields;
+use crate::feed::event::{CloseFields, ConnectFailure};
 
 /// Linux errno values that →CLOSE shows.
 pub mod errno {
     /// Broken pipe: RST in CLOSE_WAIT (`tcp_reset`).
     pub const EPIPE: u16 = 32;
+    /// A cgroup's program, a security module.
+    pub const EPERM: u16 = 1;
+    /// A prohibiting route, a security module.
+    pub const EACCES: u16 = 13;
+    /// A blackhole route.
+    pub const EINVAL: u16 = 22;
+    /// No local port, and of IPv6 no local address either.
+    pub const EADDRNOTAVAIL: u16 = 99;
+    /// The interface of the route is down.
+    pub const ENETDOWN: u16 = 100;
     /// `tcp_abort`.
     pub const ECONNABORTED: u16 = 103;
     /// RST (`tcp_reset`).
@@ -40,6 +52,8 @@ pub enum Verdict {
     Cancelled,
     /// No ephemeral port was free.
     NoLocalPort,
+    /// A local policy forbade connect(): a prohibiting route, a cgroup's program, a security module.
+    Forbidden,
     /// SYN_RECV never reached ESTABLISHED, or the connect failed locally.
     HandshakeFailed,
     /// RST from the peer.
@@ -62,19 +76,22 @@ pub enum Verdict {
     FinWaitTimeout,
     /// tcp_abort: sock_diag (`ss -K`) or bpf_sock_destroy.
     Killed,
+    /// Closed in TCP_REPAIR mode: nothing was sent, and the connection may go on elsewhere.
+    Checkpointed,
     /// None of the above can be shown.
     Unknown,
 }
 
 impl Verdict {
     /// Every verdict.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Graceful,
         Self::Refused,
         Self::HandshakeTimeout,
         Self::Unreachable,
         Self::Cancelled,
         Self::NoLocalPort,
+        Self::Forbidden,
         Self::HandshakeFailed,
         Self::ResetReceived,
         Self::ResetByUs,
@@ -86,6 +103,7 @@ impl Verdict {
         Self::ZeroWindowTimeout,
         Self::FinWaitTimeout,
         Self::Killed,
+        Self::Checkpointed,
         Self::Unknown,
     ];
 
@@ -99,6 +117,7 @@ impl Verdict {
             Self::Unreachable => "unreachable",
             Self::Cancelled => "cancelled",
             Self::NoLocalPort => "no_local_port",
+            Self::Forbidden => "forbidden",
             Self::HandshakeFailed => "handshake_failed",
             Self::ResetReceived => "reset_received",
             Self::ResetByUs => "reset_by_us",
@@ -110,6 +129,7 @@ impl Verdict {
             Self::ZeroWindowTimeout => "zero_window_timeout",
             Self::FinWaitTimeout => "fin_wait_timeout",
             Self::Killed => "killed",
+            Self::Checkpointed => "checkpointed",
             Self::Unknown => "unknown",
         }
     }
@@ -131,6 +151,8 @@ pub struct Evidence<'a> {
     pub connection: &'a Connection,
     /// The socket's own fields.
     pub fields: Option<CloseFields>,
+    /// The result of connect(), where it failed inside the call.
+    pub connect: Option<ConnectFailure>,
     /// `tcp_send_reset` after →CLOSE.
     pub reset_after: bool,
     /// Which resets could have been seen.
@@ -140,6 +162,9 @@ pub struct Evidence<'a> {
 /// Draws the verdict.
 #[must_use]
 pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
+    if let (TcpState::Close, Some(failure)) = (evidence.connection.state, evidence.connect) {
+        return of_connect(&failure);
+    }
     // Without BTF there is no sk_err, and a state alone tells no cause: even LAST_ACK→CLOSE is
     // the peer's ACK, its RST or a timeout.
     let Some(fields) = evidence.fields else {
@@ -165,16 +190,37 @@ pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
     }
 }
 
+/// connect() failed before SYN_SENT.
+fn of_connect(failure: &ConnectFailure) -> Verdict {
+    let remote_is_v6 = failure.endpoints.remote_address.is_ipv6();
+    match failure.error {
+        _ if failure.policy => Verdict::Forbidden,
+        errno::EPERM | errno::EACCES => Verdict::Forbidden,
+        // fe80::… without an interface; else EINVAL is a blackhole route's.
+        errno::EINVAL if remote_is_v6 && failure.endpoints.interface.is_none() => {
+            match failure.endpoints.remote_address {
+                IpAddr::V6(address) if address.is_unicast_link_local() => Verdict::HandshakeFailed,
+                IpAddr::V6(_) | IpAddr::V4(_) => Verdict::Unreachable,
+            }
+        }
+        errno::EINVAL | errno::ENETDOWN => Verdict::Unreachable,
+        // Ports are looked for in SYN_SENT: what lacks here is an address to connect from.
+        errno::EADDRNOTAVAIL => Verdict::Unreachable,
+        error if errno::ICMP.contains(&error) => Verdict::Unreachable,
+        _ => Verdict::HandshakeFailed,
+    }
+}
+
 fn of_syn_sent(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     match fields.error {
+        // __tcp_close sets both shutdown bits before the state.
+        _ if fields.receive_shut && fields.send_shut => Verdict::Cancelled,
         errno::ECONNREFUSED if evidence.connection.reset_received => Verdict::Refused,
         // An ICMP port unreachable gives the same error without a RST: only an attached hook's
         // silence can tell.
         errno::ECONNREFUSED if evidence.hooks.received => Verdict::Unreachable,
         errno::ETIMEDOUT => Verdict::HandshakeTimeout,
         error if errno::ICMP.contains(&error) => Verdict::Unreachable,
-        // __tcp_close sets both shutdown bits before the state.
-        0 if fields.receive_shut && fields.send_shut => Verdict::Cancelled,
         0 if evidence
             .connection
             .endpoints
@@ -190,14 +236,70 @@ fn of_syn_sent(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     }
 }
 
+/// The state, who shut it down and the resets come before the error: ICMP to a socket with IP_RECVERR, kTLS and
+/// sockmap leave an error on a connection that lives on, and what ends it then need not set one.
 fn of_established(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
+    // tcp_reset leaves this error, and nothing else does.
+    let reset_received = evidence.connection.reset_received || fields.error == errno::ECONNRESET;
+    let in_close = fields.receive_shut && fields.send_shut;
+    match evidence.connection.state {
+        // Whoever shuts down sending leaves these states, so that both are shut only within close().
+        TcpState::Established | TcpState::CloseWait | TcpState::SynRecv
+            if in_close || (evidence.reset_after && !reset_received) =>
+        {
+            of_abort(fields)
+        }
+        // connect(AF_UNSPEC); a RST for data that comes after shutdown() has tcp_reset before it.
+        TcpState::FinWait1 | TcpState::FinWait2
+            if evidence.reset_after && !reset_received && !fields.dead =>
+        {
+            of_abort(fields)
+        }
+        // Our FIN was acknowledged: what else ends these states comes before that.
+        TcpState::LastAck | TcpState::Closing
+            if fields.unacknowledged == 0 && fields.error != errno::ECONNRESET =>
+        {
+            Verdict::Graceful
+        }
+        // The peer's FIN came: tcp_fin goes on to tcp_time_wait.
+        TcpState::FinWait2 if fields.peer_fin => Verdict::Graceful,
+        TcpState::Established
+        | TcpState::CloseWait
+        | TcpState::SynRecv
+        | TcpState::FinWait1
+        | TcpState::FinWait2
+        | TcpState::LastAck
+        | TcpState::Closing
+        | TcpState::SynSent
+        | TcpState::TimeWait
+        | TcpState::Close
+        | TcpState::Listen
+        | TcpState::NewSynRecv => of_error(evidence, fields),
+    }
+}
+
+/// What the error can have caused in that state; else it was there before.
+fn of_error(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
+    let state = evidence.connection.state;
     match fields.error {
         0 => without_error(evidence, fields),
-        errno::ECONNRESET | errno::EPIPE => of_reset(evidence, fields),
+        errno::EPIPE if state == TcpState::CloseWait => of_reset(evidence, fields),
+        errno::ECONNRESET => of_reset(evidence, fields),
+        errno::ETIMEDOUT => of_timeout(fields),
+        // Nothing is sent again in FIN_WAIT2, and nobody probes an orphan.
+        _ if state == TcpState::FinWait2 && fields.dead => of_orphan(evidence, fields),
         // tcp_write_err reports the soft error of an ICMP message in place of ETIMEDOUT; that of
         // a port unreachable is ECONNREFUSED.
-        errno::ETIMEDOUT | errno::ECONNREFUSED => of_timeout(fields),
-        error if errno::ICMP.contains(&error) => of_timeout(fields),
+        error if error == errno::ECONNREFUSED || errno::ICMP.contains(&error) => {
+            // Short of memory an orphan sends a RST and ends at once (tcp_out_of_resources).
+            let gave_up = evidence.connection.reset_sent && fields.unacknowledged > 0;
+            // tcp_disconnect would have sent one after it.
+            if evidence.hooks.sent && !gave_up {
+                of_timeout(fields)
+            } else {
+                Verdict::Unknown
+            }
+        }
         _ => Verdict::Unknown,
     }
 }
@@ -245,13 +347,11 @@ fn without_error(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     match evidence.connection.state {
         TcpState::Established | TcpState::CloseWait => of_abort(fields),
         TcpState::SynRecv if evidence.connection.established => of_abort(fields),
-        TcpState::LastAck | TcpState::Closing if fields.unacknowledged == 0 => Verdict::Graceful,
-        TcpState::LastAck | TcpState::Closing => Verdict::Unknown,
-        // The peer's FIN came: tcp_fin goes on to tcp_time_wait.
-        TcpState::FinWait2 if fields.peer_fin => Verdict::Graceful,
         TcpState::FinWait1 | TcpState::FinWait2 if !fields.dead => of_abort(fields),
         TcpState::FinWait2 => of_orphan(evidence, fields),
         TcpState::FinWait1
+        | TcpState::LastAck
+        | TcpState::Closing
         | TcpState::SynSent
         | TcpState::SynRecv
         | TcpState::TimeWait
@@ -261,11 +361,15 @@ fn without_error(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     }
 }
 
-/// No error and no orphan: the application (or its listener) ended it, and a RST went out.
+/// No orphan: the application (or its listener) ended it, and a RST went out.
 fn of_abort(fields: &CloseFields) -> Verdict {
     if !fields.has_socket && !fields.dead {
         // inet_csk_listen_stop: no descriptor was ever given out.
         return Verdict::NotAccepted;
+    }
+    if fields.repair {
+        // tcp_disconnect sends nothing then.
+        return Verdict::Checkpointed;
     }
     match (fields.receive_shut && fields.send_shut, fields.unread) {
         (true, 1..) => Verdict::UnreadData,

@@ -301,7 +301,9 @@ impl Filter {
                 terms.judge(true, |role| subject.role == Some(*role))
             })),
             by(self.netns.as_ref().map(|terms| {
-                terms.judge(over || netns.is_some(), |wanted| netns == Some(wanted.0))
+                terms.judge(over || netns.is_some(), |wanted| {
+                    netns.is_some_and(|netns| wanted.is(netns))
+                })
             })),
             // It is told with the first event, or never.
             by(self.cgroup.as_ref().map(|terms| {

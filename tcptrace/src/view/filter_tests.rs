@@ -9,7 +9,7 @@ fn ends(local: (&str, u16), remote: (&str, u16)) -> Endpoints {
         remote_address: remote.0.parse().unwrap(),
         local_port: local.1,
         remote_port: remote.1,
-        netns: Some(4_026_531_840),
+        netns: Some(crate::feed::event::NetnsId::without_cookie(4_026_531_840)),
         interface: None,
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{
     fmt,
+    fs::File,
+    io,
     net::IpAddr,
     ops::RangeInclusive,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use ipnet::{IpNet, Ipv4Net};
@@ -14,7 +16,8 @@ use tcptrace_common::TcpState;
 
 use super::filter::Decision;
 use crate::{
-    feed::event::COMM_SIZE,
+    feed::event::{COMM_SIZE, NetnsId},
+    survey::diag::namespaces::{self, Namespace},
     tracker::{Process, Role, Verdict},
 };
 
@@ -243,9 +246,36 @@ impl FromStr for Role {
     }
 }
 
-/// A network namespace: its inode number, a name as `ip netns` gives it, or a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Netns(pub(super) u32);
+/// A network namespace: its inode number, a name as `ip netns` gives it, or a path. The one that has the
+/// number, the name or the path now is meant, and no later one that gets the same number.
+#[derive(Clone, Debug)]
+pub struct Netns {
+    id: NetnsId,
+    /// Where namespaces have no cookies (before Linux 5.14): kept open, the number is not given to another.
+    _kept: Option<Arc<File>>,
+}
+
+impl Netns {
+    pub(super) fn is(&self, other: NetnsId) -> bool {
+        self.id.may_be(other)
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        let Namespace { id, file } = Namespace::at(path)?;
+        Ok(Self {
+            id,
+            _kept: id.cookie.is_none().then(|| Arc::new(file)),
+        })
+    }
+}
+
+impl PartialEq for Netns {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Netns {}
 
 impl FromStr for Netns {
     type Err = String;
@@ -253,7 +283,10 @@ impl FromStr for Netns {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if let Ok(inode) = text.parse() {
-            return Ok(Self(inode));
+            return Ok(find(inode).unwrap_or(Self {
+                id: NetnsId::without_cookie(inode),
+                _kept: None,
+            }));
         }
         if text.is_empty() {
             return Err(
@@ -265,18 +298,31 @@ impl FromStr for Netns {
         } else {
             Path::new("/run/netns").join(text)
         };
-        let inode = std::fs::metadata(&path)
-            .map_err(|error| {
-                format!(
-                    "{}: {error}; expected an inode number (`lsns -t net`), a name (`ip netns`) or a path such as /proc/1234/ns/net",
-                    path.display()
-                )
-            })?
-            .ino();
-        u32::try_from(inode)
-            .map(Self)
-            .map_err(|_| format!("{} is no network namespace", path.display()))
+        Self::at(&path).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return format!("{} is no network namespace", path.display());
+            }
+            format!(
+                "{}: {error}; expected an inode number (`lsns -t net`), a name (`ip netns`) or a path such as /proc/1234/ns/net",
+                path.display()
+            )
+        })
     }
+}
+
+/// The namespace that has a number now.
+fn find(inode: u32) -> Option<Netns> {
+    let mut found = None;
+    let search = namespaces::find(|namespace| {
+        if namespace.id.inode == inode {
+            let Namespace { id, file } = namespace;
+            found = Some(Netns {
+                id,
+                _kept: id.cookie.is_none().then(|| Arc::new(file)),
+            });
+        }
+    });
+    search.ok().and(found)
 }
 
 /// A cgroup's path, which stands for all below it, or one name in it such as `nginx.service`.

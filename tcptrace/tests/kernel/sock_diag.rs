@@ -386,10 +386,10 @@ fn a_tuple_of_two_families_is_none() -> Check {
 fn work_runs_inside_and_the_caller_stays_outside() -> Check {
     let outside = Namespace::own()?;
     in_fresh_namespace(|fresh| {
-        let inode = || Namespace::own().unwrap().inode;
+        let inode = || Namespace::own().unwrap().id.inode;
         let work = || (fresh.enter(inode).unwrap(), inode());
         let (inside, caller) = outside.enter(work).unwrap();
-        assert_eq!((inside, caller), (fresh.inode, outside.inode));
+        assert_eq!((inside, caller), (fresh.id.inode, outside.id.inode));
         assert_ne!(inside, caller);
     })
 }
@@ -409,7 +409,7 @@ fn what_a_process_holds_is_found_and_once() -> Check {
         let children = [(); 2].map(|()| sleep().unwrap());
         let found = outside.enter(|| {
             let mut found = Vec::new();
-            find(|namespace| found.push(namespace.inode)).map(|_| found)
+            find(|namespace| found.push(namespace.id.inode)).map(|_| found)
         });
         let found = found.unwrap();
         for mut child in children {
@@ -417,9 +417,9 @@ fn what_a_process_holds_is_found_and_once() -> Check {
             child.wait().unwrap();
         }
         let found = found.unwrap();
-        let count = found.iter().filter(|&&one| one == fresh.inode).count();
+        let count = found.iter().filter(|&&one| one == fresh.id.inode).count();
         assert_eq!(count, 1);
-        assert_ne!(found[0], fresh.inode);
+        assert_ne!(found[0], fresh.id.inode);
     })
 }
 
@@ -438,9 +438,9 @@ fn what_a_mount_holds_is_found() -> Check {
         mount(Some(OWN), &place, none, MsFlags::MS_BIND, none).unwrap();
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut found = Vec::new();
-        find(|namespace| found.push(namespace.inode)).unwrap();
-        assert_ne!(found[0], fresh.inode);
-        assert!(found.contains(&fresh.inode));
+        find(|namespace| found.push(namespace.id.inode)).unwrap();
+        assert_ne!(found[0], fresh.id.inode);
+        assert!(found.contains(&fresh.id.inode));
         umount2(directory.path(), MntFlags::MNT_DETACH).unwrap();
     })
 }

@@ -1,26 +1,32 @@
 //! The parts that events are made of.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+};
 
 use tcptrace_common::{
     BIND_ALL, BIND_KNOWN, BIND_REUSEPORT, BIND_STEERED, BIND_TRANSPARENT, BIND_V6ONLY, CloseEvent,
-    EstablishedEvent, FAMILY_INET, FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER, HANDSHAKE_ACK_DATA,
-    HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL, HANDSHAKE_FASTOPEN_CONNECT, HANDSHAKE_REPAIR,
-    HANDSHAKE_SYN_DATA, OPEN_ALL, OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST, OPEN_REQUEST_SEEN,
-    PassiveOpenEvent, SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL, SOCK_HAS_SOCKET, SOCK_LINGER2_NEGATIVE,
-    SOCK_TIMEWAIT_FULL,
+    ConnectFailedEvent, EstablishedEvent, FAMILY_INET, FIELDS_KTHREAD, FIELDS_TCP, FIELDS_USER,
+    HANDSHAKE_ACK_DATA, HANDSHAKE_ACK_SEEN, HANDSHAKE_ALL, HANDSHAKE_FASTOPEN_CONNECT,
+    HANDSHAKE_REPAIR, HANDSHAKE_SYN_DATA, OPEN_ALL, OPEN_DEFER_KNOWN, OPEN_DEFERRED, OPEN_FAST,
+    OPEN_REQUEST_SEEN, PassiveOpenEvent, SOCK_DEAD, SOCK_DONE, SOCK_FLAGS_ALL, SOCK_HAS_SOCKET,
+    SOCK_LINGER2_NEGATIVE, SOCK_REPAIR, SOCK_TIMEWAIT_FULL,
 };
 
 use super::{DecodeError, Header, out_of_range, zero};
 use crate::feed::event::{
-    Bind, CloseFields, Endpoints, HandshakeFields, Request, RequestFields, SocketOwner, Task,
+    Bind, CloseFields, ConnectFailure, Endpoints, HandshakeFields, NetnsId, Request, RequestFields,
+    SocketOwner, Task,
 };
 
 pub(super) fn read_endpoints(
     ends: &tcptrace_common::Endpoints,
     family: u16,
 ) -> Result<Endpoints, DecodeError> {
-    zero("endpoints.reserved", ends.reserved.into())?;
+    if ends.netns == 0 {
+        zero("endpoints.netns_cookie", ends.netns_cookie.into())?;
+    }
     let address = |bytes: [u8; 16]| {
         if family == FAMILY_INET {
             IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
@@ -33,8 +39,16 @@ pub(super) fn read_endpoints(
         remote_address: address(ends.remote_address),
         local_port: ends.local_port,
         remote_port: ends.remote_port,
-        netns: Some(ends.netns).filter(|&netns| netns != 0),
+        netns: netns_of(ends),
         interface: Some(ends.interface).filter(|&interface| interface != 0),
+    })
+}
+
+/// `None` where it could not be read.
+pub(super) fn netns_of(ends: &tcptrace_common::Endpoints) -> Option<NetnsId> {
+    (ends.netns != 0).then(|| NetnsId {
+        inode: ends.netns,
+        cookie: NonZeroU32::new(ends.netns_cookie),
     })
 }
 
@@ -118,6 +132,53 @@ pub(super) fn read_task(task: &tcptrace_common::Task, fields: u8) -> Result<Task
     })
 }
 
+/// An errno, or 0 for none.
+fn read_errno(error: u32) -> Result<u16, DecodeError> {
+    // MAX_ERRNO (include/linux/err.h).
+    u16::try_from(error)
+        .ok()
+        .filter(|&errno| errno <= 4095)
+        .ok_or(DecodeError::Field {
+            field: "error",
+            value: error.into(),
+        })
+}
+
+pub(super) fn read_connect_failed(
+    event: &ConnectFailedEvent,
+    header: &Header,
+) -> Result<ConnectFailure, DecodeError> {
+    zero("connect_failed.reserved", event.reserved.into())?;
+    let error = read_errno(event.error)?;
+    if error == 0 {
+        return Err(DecodeError::Field {
+            field: "error",
+            value: 0,
+        });
+    }
+    let mut endpoints = read_endpoints(&event.endpoints, header.family)?;
+    if endpoints.remote_address.is_ipv4() && endpoints.local_address.is_unspecified() {
+        // An IPv6 socket that is not bound has no IPv4-mapped address yet.
+        endpoints.local_address = Ipv4Addr::UNSPECIFIED.into();
+    }
+    Ok(ConnectFailure {
+        endpoints,
+        owner: read_owner(event.uid, event.cgroup, header),
+        task: read_task(&event.task, header.fields)?,
+        error,
+        policy: match event.policy {
+            0 => false,
+            1 => true,
+            other => {
+                return Err(DecodeError::Field {
+                    field: "policy",
+                    value: other.into(),
+                });
+            }
+        },
+    })
+}
+
 pub(super) fn read_close(
     event: &CloseEvent,
     header: &Header,
@@ -130,14 +191,7 @@ pub(super) fn read_close(
     if flags & !SOCK_FLAGS_ALL != 0 {
         return Err(out_of_range("sock_flags", flags));
     }
-    // MAX_ERRNO (include/linux/err.h).
-    let error = u16::try_from(event.error)
-        .ok()
-        .filter(|&errno| errno <= 4095)
-        .ok_or(DecodeError::Field {
-            field: "error",
-            value: event.error.into(),
-        })?;
+    let error = read_errno(event.error)?;
     zero("close.reserved", event.reserved.into())?;
     if !header.has(FIELDS_TCP) {
         return Ok(None);
@@ -165,6 +219,7 @@ pub(super) fn read_close(
         has_socket: flags & SOCK_HAS_SOCKET != 0,
         time_wait_full: flags & SOCK_TIMEWAIT_FULL != 0,
         linger2_negative: flags & SOCK_LINGER2_NEGATIVE != 0,
+        repair: flags & SOCK_REPAIR != 0,
         probes_out: event.probes_out,
         in_flight: event.in_flight,
     }))

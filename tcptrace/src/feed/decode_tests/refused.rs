@@ -104,7 +104,7 @@ fn every_wrong_length_is_an_error_that_names_the_kind() {
 #[test]
 fn every_kind_that_is_not_known_is_refused() {
     for (_, bytes) in samples() {
-        for kind in (0..=0).chain(16..=u8::MAX) {
+        for kind in (0..=0).chain(18..=u8::MAX) {
             assert_refused(&with(&bytes, 24, &[kind]), "kind", kind.into());
         }
     }
@@ -167,8 +167,37 @@ fn every_bit_without_a_meaning_is_refused() {
 }
 
 #[test]
+fn a_cookie_without_its_namespace_is_refused() {
+    for bytes in [bytes_of(&accept()), bytes_of(&open())] {
+        let error = decode(&with(&bytes, 68, &[0; 4])).expect_err("it decodes");
+        assert!(
+            error.to_string().starts_with("endpoints.netns_cookie"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_connect_that_failed_without_an_error_is_refused() {
+    for error in [0_u32, 4096, u32::MAX] {
+        let event = ConnectFailedEvent {
+            error,
+            ..connect_failed()
+        };
+        let error = decode(&bytes_of(&event)).expect_err("it decodes");
+        assert!(error.to_string().starts_with("error"), "{error}");
+    }
+    let event = ConnectFailedEvent {
+        policy: 2,
+        ..connect_failed()
+    };
+    let error = decode(&bytes_of(&event)).expect_err("it decodes");
+    assert!(error.to_string().starts_with("policy"), "{error}");
+}
+
+#[test]
 fn reserved_bytes_are_zero_or_the_event_is_refused() {
-    let places: [(Vec<u8>, Range<usize>, &str); 10] = [
+    let places: [(Vec<u8>, Range<usize>, &str); 9] = [
         (bytes_of(&established()), 100..104, "established.reserved"),
         (
             bytes_of(&reset(KIND_RESET_RECEIVED)),
@@ -177,10 +206,13 @@ fn reserved_bytes_are_zero_or_the_event_is_refused() {
         ),
         (bytes_of(&reset(KIND_RESET_SENT)), 84..88, "reset.reserved"),
         (bytes_of(&accept()), 84..88, "task.reserved"),
-        (bytes_of(&accept()), 76..80, "endpoints.reserved"),
         (bytes_of(&timewait()), 41..48, "timewait.reserved"),
         (bytes_of(&open()), 100..104, "task.reserved"),
-        (bytes_of(&open()), 76..80, "endpoints.reserved"),
+        (
+            bytes_of(&connect_failed()),
+            124..128,
+            "connect_failed.reserved",
+        ),
         (bytes_of(&release()), 36..40, "task.reserved"),
         (bytes_of(&close()), CLOSE_RESERVED, "close.reserved"),
     ];

@@ -1,9 +1,12 @@
 //! One valid event of each kind, in bytes and as it should decode.
 
+use std::num::NonZeroU32;
+
 use tcptrace_common as wire;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::*;
+use crate::feed::event::NetnsId;
 
 pub(super) fn bytes_of(event: &(impl IntoBytes + Immutable)) -> Vec<u8> {
     event.as_bytes().to_vec()
@@ -42,7 +45,7 @@ pub(super) fn wire_ends() -> wire::Endpoints {
         remote_port: 443,
         netns: NETNS,
         interface: 3,
-        reserved: 0,
+        netns_cookie: 4711,
     }
 }
 
@@ -51,7 +54,10 @@ pub(super) const ENDS: Endpoints = Endpoints {
     remote_address: REMOTE,
     local_port: 40_000,
     remote_port: 443,
-    netns: Some(NETNS),
+    netns: Some(NetnsId {
+        inode: NETNS,
+        cookie: NonZeroU32::new(4711),
+    }),
     interface: Some(3),
 };
 
@@ -197,8 +203,8 @@ pub(super) fn timewait_step() -> TimewaitStepEvent {
     }
 }
 
-pub(super) fn synack_retransmit() -> SynackRetransmitEvent {
-    SynackRetransmitEvent {
+pub(super) fn synack_retransmit() -> PlaceEvent {
+    PlaceEvent {
         header: header(KIND_SYNACK_RETRANSMIT, TcpState::Listen, TcpState::Listen),
         endpoints: wire_ends(),
     }
@@ -227,6 +233,26 @@ pub(super) fn process(kind: u8) -> ProcessEvent {
     }
 }
 
+pub(super) fn connect_failed() -> ConnectFailedEvent {
+    ConnectFailedEvent {
+        header: header(KIND_CONNECT_FAILED, TcpState::Close, TcpState::Close),
+        endpoints: wire_ends(),
+        cgroup: 7777,
+        uid: 1000,
+        error: 101,
+        task: WIRE_TASK,
+        policy: 1,
+        reserved: 0,
+    }
+}
+
+pub(super) fn held() -> PlaceEvent {
+    PlaceEvent {
+        header: header(KIND_HELD, TcpState::CloseWait, TcpState::CloseWait),
+        endpoints: wire_ends(),
+    }
+}
+
 /// One valid event of each kind, with the name that its length error has.
 pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     vec![
@@ -243,6 +269,8 @@ pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("timewait step", bytes_of(&timewait_step())),
         ("SYN-ACK retransmit", bytes_of(&synack_retransmit())),
         ("seed", bytes_of(&seed())),
+        ("failed connect", bytes_of(&connect_failed())),
+        ("held", bytes_of(&held())),
         ("process", bytes_of(&process(KIND_RENAME))),
         ("process", bytes_of(&process(KIND_EXIT))),
     ]

@@ -183,7 +183,8 @@ fn lost(scrape: &Scrape) -> Family {
         | EventKind::SynackRetransmit
         | EventKind::Seed
         | EventKind::Process
-        | EventKind::Handshake => {
+        | EventKind::Handshake
+        | EventKind::Connect => {
             lost.add_count(&[&format!("{place}_{}", kind.name())], count);
         }
     };
@@ -257,7 +258,20 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
         gaps,
         anomalies,
         drift(scrape),
+        uncompared(scrape),
     ]
+}
+
+fn uncompared(scrape: &Scrape) -> Family {
+    let mut uncompared = Family::gauge(
+        "tcptrace_tracker_uncompared",
+        &[],
+        "Connections that the last comparison could not judge: their network namespace was not walked through, and is not known to be gone.",
+    );
+    if let Some(found) = &scrape.context.tracker.drift {
+        uncompared.add_count(&[], found.uncompared);
+    }
+    uncompared
 }
 
 fn drift(scrape: &Scrape) -> Family {

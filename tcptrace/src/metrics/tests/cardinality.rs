@@ -81,6 +81,15 @@ fn ends() -> Vec<(CloseFields, bool, bool)> {
         (
             CloseFields {
                 has_socket: true,
+                repair: true,
+                ..shut
+            },
+            false,
+            false,
+        ),
+        (
+            CloseFields {
+                has_socket: true,
                 unread: 5,
                 ..shut
             },
@@ -156,6 +165,9 @@ fn live(host: &mut Host, port: u16, choice: usize) {
     let choice = choice / Role::ALL.len();
     let peer = [NETWORK, LOOPBACK][choice % 2];
 
+    if role == Role::Active && last == SynSent {
+        host.forbid(peer, port);
+    }
     let mut socket = begin(host, role, last, peer, port);
     if reset_before {
         host.reset(&socket, last == FinWait2);

@@ -40,6 +40,7 @@ const FIELDS: CloseFields = CloseFields {
     peer_fin: true,
     has_socket: true,
     linger2_negative: false,
+    repair: false,
     probes_out: 0,
 };
 
@@ -148,7 +149,7 @@ fn around(host: &Host) -> ScrapeContext {
     let mut context = host.context();
     context.kernel = KernelCounts {
         transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
-        lost_events: [4, 1, 0, 2, 0, 0, 0],
+        lost_events: [4, 1, 0, 2, 0, 0, 0, 6],
         syns: Some(SynCounts {
             by_port: vec![(22, 3), (8080, 21), (9999, 4)],
             evicted: 2,
@@ -173,7 +174,7 @@ fn around(host: &Host) -> ScrapeContext {
             .into(),
         counters: [1, 2, 3, 4, 5],
     }));
-    context.skipped = [1, 0, 2, 0, 0, 0, 3];
+    context.skipped = [1, 0, 2, 0, 0, 0, 3, 0];
     context.runs = vec![ProgramRuns {
         program: "set_state_btf".to_owned(),
         runs: 1_000,

@@ -6,8 +6,8 @@ use tcptrace_common::TcpState::{self, *};
 
 use crate::{
     feed::event::{
-        Bind, Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Request, SocketOwner,
-        Task, Transition,
+        Bind, Body, CloseFields, ConnectFailure, Details, Endpoints, Event, HandshakeFields,
+        Request, SocketOwner, Task, Transition,
     },
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Hook, HookStatus, Source},
@@ -118,7 +118,7 @@ impl Host {
                 remote_address: peer,
                 local_port,
                 remote_port,
-                netns: Some(4_026_531_840),
+                netns: Some(crate::feed::event::NetnsId::without_cookie(4_026_531_840)),
                 interface: None,
             },
         }
@@ -201,6 +201,19 @@ impl Host {
             listener: None,
         };
         self.event(child.address, body);
+    }
+
+    /// A policy forbids connect() to `port` of `peer`.
+    pub(super) fn forbid(&mut self, peer: IpAddr, port: u16) {
+        let socket = self.socket(Close, peer, 0, port);
+        let body = Body::ConnectFailed(ConnectFailure {
+            endpoints: socket.ends,
+            owner: SocketOwner::default(),
+            task: TASK,
+            error: 1,
+            policy: true,
+        });
+        self.event(socket.address, body);
     }
 
     /// The listener of a child sends a SYN-ACK again.

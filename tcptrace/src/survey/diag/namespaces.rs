@@ -9,13 +9,22 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, ErrorKind},
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    num::NonZeroU32,
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStringExt, fs::MetadataExt},
+    },
     panic,
     path::{Path, PathBuf},
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{AddressFamily, SockFlag, SockType},
+};
+
+use crate::feed::event::NetnsId;
 
 /// The calling thread's own.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -23,8 +32,8 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// A network namespace. It lives at least as long as this does.
 #[derive(Debug)]
 pub struct Namespace {
-    /// Its number, as in `net:[4026531840]` and in events.
-    pub inode: u32,
+    /// Which it is, as in events.
+    pub id: NetnsId,
     /// What keeps it and leads into it.
     pub file: File,
 }
@@ -42,7 +51,7 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     let own = Namespace::own()?;
     let mut search = Search {
         device: own.file.metadata()?.dev(),
-        seen: HashSet::from([own.inode]),
+        seen: HashSet::from([own.id.inode]),
         refused: 0,
         visit: &mut visit,
     };
@@ -96,7 +105,7 @@ impl Search<'_> {
             // What was opened counts: the process may have moved, and another mount may cover
             // this one.
             Ok((device, namespace)) => {
-                if device == self.device && self.seen.insert(namespace.inode) {
+                if device == self.device && self.seen.insert(namespace.id.inode) {
                     (self.visit)(namespace);
                 }
             }
@@ -124,13 +133,32 @@ impl Namespace {
         Ok(Self::open(Path::new(OWN))?.1)
     }
 
+    /// The one that a path leads to, as /proc/1234/ns/net.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened; [`ErrorKind::InvalidData`] when it is no network namespace's.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let own = Self::own()?;
+        let (device, namespace) = Self::open(path)?;
+        if device != own.file.metadata()?.dev() {
+            return Err(no_namespace());
+        }
+        Ok(namespace)
+    }
+
     /// With the device it is on.
     fn open(path: &Path) -> io::Result<(u64, Self)> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        let inode = u32::try_from(metadata.ino())
-            .map_err(|_| io::Error::new(ErrorKind::InvalidData, "not a namespace"))?;
-        Ok((metadata.dev(), Self { inode, file }))
+        let inode = u32::try_from(metadata.ino()).map_err(|_| no_namespace())?;
+        let mut namespace = Self {
+            id: NetnsId::without_cookie(inode),
+            file,
+        };
+        // Without the right to enter it nothing of it can be asked, its cookie neither.
+        namespace.id.cookie = namespace.enter(cookie_here).ok().flatten();
+        Ok((metadata.dev(), namespace))
     }
 
     /// Runs `work` in the namespace, on a thread that ends with it: the calling thread stays where
@@ -149,7 +177,7 @@ impl Namespace {
             let inside = thread::Builder::new()
                 .name("in-namespace".to_owned())
                 .spawn_scoped(scope, || {
-                    if fs::metadata(OWN).is_ok_and(|own| own.ino() == u64::from(self.inode)) {
+                    if fs::metadata(OWN).is_ok_and(|own| own.ino() == u64::from(self.id.inode)) {
                         return Ok(work());
                     }
                     setns(&self.file, CloneFlags::CLONE_NEWNET)?;
@@ -161,6 +189,39 @@ impl Namespace {
             }
         })
     }
+}
+
+/// The cookie of the thread's own network namespace (SO_NETNS_COOKIE, from Linux 5.14); `None` where
+/// the kernel does not tell it, or it has more than 32 bits.
+#[must_use]
+pub fn cookie_here() -> Option<NonZeroU32> {
+    let socket = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .ok()?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).ok()?;
+    // SAFETY: the kernel writes at most `length` bytes, which `cookie` has.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0)
+        .then_some(cookie)
+        .and_then(|cookie| u32::try_from(cookie).ok())
+        .and_then(NonZeroU32::new)
+}
+
+fn no_namespace() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "not a network namespace")
 }
 
 /// `net:[4026531840]`.

@@ -46,24 +46,24 @@ fn only_whole_escapes_are_undone() {
 #[test]
 fn the_own_namespace_is_the_first_and_each_comes_once() {
     let mut found = Vec::new();
-    find(|namespace| found.push(namespace.inode)).unwrap();
+    find(|namespace| found.push(namespace.id)).unwrap();
     let own = Namespace::own().unwrap();
-    assert_eq!(found[0], own.inode);
-    let inodes: HashSet<u32> = found.iter().copied().collect();
+    assert_eq!(found[0], own.id);
+    let inodes: HashSet<NetnsId> = found.iter().copied().collect();
     assert_eq!(inodes.len(), found.len());
 }
 
 #[test]
 fn the_own_namespace_can_be_entered_without_rights() {
     let own = Namespace::own().unwrap();
-    let inside = own.enter(|| Namespace::own().map(|inside| inside.inode));
-    assert_eq!(inside.unwrap().unwrap(), own.inode);
+    let inside = own.enter(|| Namespace::own().map(|inside| inside.id));
+    assert_eq!(inside.unwrap().unwrap(), own.id);
 }
 
 #[test]
 fn what_is_no_namespace_is_not_taken() {
     let found = std::cell::RefCell::new(Vec::new());
-    let mut visit = |namespace: Namespace| found.borrow_mut().push(namespace.inode);
+    let mut visit = |namespace: Namespace| found.borrow_mut().push(namespace.id);
     let mut search = Search {
         device: Namespace::own().unwrap().file.metadata().unwrap().dev(),
         seen: HashSet::new(),
@@ -80,6 +80,6 @@ fn what_is_no_namespace_is_not_taken() {
     assert_eq!(search.refused, 2);
     search.take(9, Path::new(OWN));
     let own = found.borrow()[0];
-    search.take(own, Path::new(OWN));
+    search.take(own.inode, Path::new(OWN));
     assert_eq!(found.borrow().len(), 1);
 }

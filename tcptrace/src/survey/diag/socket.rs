@@ -105,7 +105,7 @@ impl Diag {
         namespace
             .enter(Self::here)
             .map_err(|error| DiagError::Enter {
-                inode: namespace.inode,
+                inode: namespace.id.inode,
                 error,
             })?
     }

@@ -42,7 +42,10 @@ fn informed() -> Tracker {
     let mut tracker = tracker();
     tracker.begin_walk(START - MS, false);
     let end = WalkEnd {
-        namespaces: [4_026_531_840].into_iter().collect(),
+        held: false,
+        namespaces: [NetnsId::without_cookie(4_026_531_840)]
+            .into_iter()
+            .collect(),
         complete: true,
         listed: None,
     };
@@ -153,7 +156,7 @@ fn a_listener_of_another_place_is_not_the_connections() {
     for ends in [
         ends(444, 50_000),
         Endpoints {
-            netns: Some(1),
+            netns: Some(NetnsId::without_cookie(1)),
             ..ends(443, 50_000)
         },
         Endpoints {

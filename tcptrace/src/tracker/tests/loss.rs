@@ -97,6 +97,8 @@ fn shows(event: &Event) -> bool {
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
         | Body::Seed(_)
+        | Body::ConnectFailed(_)
+        | Body::Held(_)
         | Body::Rename(_)
         | Body::Exit(_) => false,
     }

@@ -5,6 +5,7 @@
 
 mod bursts;
 mod connection;
+mod connects;
 mod copies;
 mod generations;
 mod grace;
@@ -35,5 +36,6 @@ use self::{
 use super::lifecycle::can_lead_to;
 use super::*;
 use crate::feed::event::{
-    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, SocketOwner, Task, Transition,
+    Body, CloseFields, ConnectFailure, Details, Endpoints, Event, HandshakeFields, NetnsId,
+    SocketOwner, Task, Transition,
 };

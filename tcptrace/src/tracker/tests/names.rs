@@ -16,6 +16,7 @@ fn cgroup(path: &str) -> Item {
 fn interface(index: u32, name: &str) -> Item {
     Item::Name(Name::Interface {
         netns: NETNS,
+        netns_cookie: None,
         index,
         name: name.to_owned(),
     })

@@ -5,13 +5,16 @@ use hashbrown::HashMap;
 use super::*;
 use crate::feed::event::Seed;
 
-const NETNS: u32 = 4_026_531_840;
+const NETNS: NetnsId = NetnsId::without_cookie(4_026_531_840);
+const OTHER: NetnsId = NetnsId::without_cookie(7);
 const S: u64 = 1_000 * MS;
 
 /// A tracker that walks are made for.
 struct Walker {
     tracker: Tracker,
     recording: Recording,
+    /// Walks tell of what processes hold elsewhere too.
+    holders: bool,
 }
 
 impl Walker {
@@ -19,6 +22,7 @@ impl Walker {
         Self {
             tracker: tracker(),
             recording: Recording::default(),
+            holders: false,
         }
     }
 
@@ -37,7 +41,7 @@ impl Walker {
         &mut self,
         after_ns: u64,
         found: &[(u64, TcpState, Endpoints)],
-        namespaces: &[u32],
+        namespaces: &[NetnsId],
         complete: bool,
     ) {
         let now_ns = START + after_ns;
@@ -61,6 +65,7 @@ impl Walker {
         }
         let end = WalkEnd {
             namespaces: namespaces.iter().copied().collect(),
+            held: self.holders,
             complete,
             listed: None,
         };
@@ -88,6 +93,7 @@ impl Walker {
         };
         let end = WalkEnd {
             namespaces: [NETNS].into_iter().collect(),
+            held: false,
             complete: true,
             listed: Some(listed.iter().map(to_listed).collect()),
         };
@@ -197,7 +203,7 @@ fn nothing_is_judged_that_the_walk_could_not_see() {
     walker.walk(10 * MS, &[]);
     assert_eq!(walker.held().len(), 1);
     // Sockets of the walk were lost, or it did not come to its namespace.
-    for (namespaces, complete) in [(&[NETNS][..], false), (&[7], true), (&[], true)] {
+    for (namespaces, complete) in [(&[NETNS][..], false), (&[OTHER], true), (&[], true)] {
         walker.walk_in(60 * S, &[], namespaces, complete);
         assert_eq!(walker.held().len(), 1);
     }
@@ -205,19 +211,107 @@ fn nothing_is_judged_that_the_walk_could_not_see() {
     assert!(walker.held().is_empty());
 }
 
+/// The other namespace, with a cookie.
+const fn other(cookie: u32) -> NetnsId {
+    NetnsId {
+        inode: 7,
+        cookie: std::num::NonZeroU32::new(cookie),
+    }
+}
+
+/// An ESTABLISHED connection of another namespace, and one in FIN_WAIT1, which no longer needs a process.
+fn elsewhere(netns: NetnsId) -> [(u64, TcpState, Endpoints); 2] {
+    let ends = |port| Endpoints {
+        netns: Some(netns),
+        ..ends(443, port)
+    };
+    [(3, Established, ends(50_001)), (4, FinWait1, ends(50_002))]
+}
+
+#[test]
+fn what_is_held_of_a_namespace_that_is_gone_ends_unseen() {
+    let mut walker = Walker::new();
+    walker.walk_in(0, &elsewhere(other(5)), &[NETNS, other(5)], true);
+    // It is not found any more, and nobody has looked for who else holds it.
+    walker.walk_in(60 * S, &[], &[NETNS], true);
+    assert_eq!(walker.held().len(), 2);
+    assert_eq!(walker.drift().uncompared, 2);
+    assert!(walker.tracker.has_uncompared());
+    // Nobody does.
+    walker.holders = true;
+    walker.walk_in(70 * S, &[], &[NETNS], true);
+    assert_eq!(walker.held().len(), 1);
+    let drift = walker.drift();
+    assert_eq!((drift.vanished, drift.uncompared), (1, 1));
+    // Whom its application has left holds the namespace itself, but not for ever.
+    walker.walk_in(3_000 * S, &[], &[NETNS], true);
+    assert!(walker.held().is_empty());
+    let drift = walker.drift();
+    assert_eq!((drift.vanished, drift.uncompared), (1, 0));
+    for ended in walker.finish() {
+        assert!(!ended.end_seen);
+        assert_eq!(ended.verdict, Verdict::Unknown);
+        assert_eq!(ended.connection.completeness, Completeness::Gap);
+    }
+}
+
+#[test]
+fn a_namespace_of_which_a_process_holds_a_socket_is_not_gone() {
+    let mut walker = Walker::new();
+    walker.walk_in(0, &elsewhere(other(5)), &[NETNS, other(5)], true);
+    walker.holders = true;
+    let now_ns = START + 60 * S;
+    walker.recording.time(&mut walker.tracker, now_ns);
+    walker.tracker.begin_walk(now_ns, false);
+    // A listener of it that was never met: the connections may wait for its accept().
+    let event = Event {
+        time_ns: now_ns + 1,
+        socket: 99,
+        cookie: None,
+        recovered: false,
+        body: Body::Held(elsewhere(other(5))[0].2),
+    };
+    walker.recording.event(&mut walker.tracker, &event);
+    let end = WalkEnd {
+        namespaces: [NETNS].into_iter().collect(),
+        held: true,
+        complete: true,
+        listed: None,
+    };
+    assert_eq!(walker.tracker.end_walk(now_ns + 2, &end).count(), 0);
+    assert_eq!(walker.held().len(), 2);
+    assert_eq!(walker.drift().uncompared, 2);
+}
+
+#[test]
+fn another_namespace_with_the_same_number_does_not_stand_for_one_that_is_gone() {
+    for (found, left) in [(other(5), 2), (other(6), 1), (OTHER, 2)] {
+        let mut walker = Walker::new();
+        walker.walk_in(0, &elsewhere(other(5)), &[NETNS, other(5)], true);
+        walker.holders = true;
+        let sockets = if found == other(5) {
+            &elsewhere(found)[..]
+        } else {
+            &[]
+        };
+        walker.walk_in(60 * S, sockets, &[NETNS, found], true);
+        assert_eq!(walker.held().len(), left, "{found:?}");
+    }
+}
+
 #[test]
 fn whoever_is_nowhere_is_gone_when_all_places_were_seen() {
     for (seen, left) in [(true, 0), (false, 2)] {
         let mut walker = Walker::new();
         let elsewhere = Endpoints {
-            netns: Some(7),
+            netns: Some(OTHER),
             ..ends(443, 50_001)
         };
-        walker.walk_in(0, &[(3, Established, elsewhere)], &[NETNS, 7], true);
+        walker.walk_in(0, &[(3, Established, elsewhere)], &[NETNS, OTHER], true);
         // Only a step of it is seen.
         walker.play(Story::child().already(Established).goes(FinWait1));
-        let (found, namespaces): (&[_], &[u32]) = if seen {
-            (&[], &[NETNS, 7])
+        let (found, namespaces): (&[_], &[NetnsId]) = if seen {
+            (&[], &[NETNS, OTHER])
         } else {
             (&[], &[NETNS])
         };
@@ -240,10 +334,10 @@ fn what_was_lost_of_a_namespace_that_was_walked_is_a_gap() {
     assert_eq!(walker.tracker.stats().gaps, 1);
     // Of another namespace it was there before.
     let elsewhere = Endpoints {
-        netns: Some(7),
+        netns: Some(OTHER),
         ..ends(443, 50_001)
     };
-    walker.walk_in(120 * S, &[(3, Established, elsewhere)], &[7], true);
+    walker.walk_in(120 * S, &[(3, Established, elsewhere)], &[OTHER], true);
     assert_eq!(walker.held()[1].3, Completeness::Seeded);
 }
 

@@ -33,7 +33,7 @@ pub(super) fn ends(local: u16, remote: u16) -> Endpoints {
         remote_address: [192, 0, 2, 7].into(),
         local_port: local,
         remote_port: remote,
-        netns: Some(4_026_531_840),
+        netns: Some(NetnsId::without_cookie(4_026_531_840)),
         interface: None,
     }
 }

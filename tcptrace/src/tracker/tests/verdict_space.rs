@@ -17,6 +17,7 @@ fn every_case() -> Vec<Case> {
         ECONNREFUSED,
         113,
         5,
+        74,
     ];
     let mut cases = Vec::new();
     for state in TcpState::ALL {
@@ -81,10 +82,32 @@ fn every_verdict_can_be_reached_and_has_a_name_of_its_own() {
         let portless = case
             .clone()
             .with(|case| case.connection.endpoints = Some(ends(0, 443)));
+        let repaired = case.clone().with(|case| {
+            case.fields = case.fields.map(|fields| CloseFields {
+                repair: true,
+                ..fields
+            });
+        });
+        let forbidden = case.clone().with(|case| {
+            case.connect = Some(ConnectFailure {
+                endpoints: ends(0, 443),
+                owner: SocketOwner::default(),
+                task: CLIENT,
+                error: EPERM,
+                policy: true,
+            });
+        });
         let others = [case.clone().reset_received(), case.clone().reset_sent()];
-        for case in [case.clone(), case.reset_after(), probing, portless]
-            .iter()
-            .chain(&others)
+        for case in [
+            case.clone(),
+            case.reset_after(),
+            probing,
+            portless,
+            repaired,
+            forbidden,
+        ]
+        .iter()
+        .chain(&others)
         {
             reached.push(case.judged());
         }

@@ -1,5 +1,7 @@
 //! Every verdict from its evidence, and `unknown` wherever the evidence is missing.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::tracker::errno::*;
 
@@ -12,6 +14,176 @@ pub(super) const BLIND: ResetHooks = ResetHooks {
     sent: false,
 };
 
+/// What can be left on a connection that lives on: ICMP with IP_RECVERR, kTLS (EBADMSG), sockmap (EPIPE).
+fn pending() -> impl Iterator<Item = u16> {
+    [ECONNREFUSED, 74, EPIPE].into_iter().chain(ICMP)
+}
+
+#[test]
+fn an_error_that_was_there_before_is_not_the_cause() {
+    let cause = |state, fields: CloseFields, after: bool| {
+        let case = left(state, fields);
+        if after { case.reset_after() } else { case }.judged()
+    };
+    let with = |error, fields: CloseFields| CloseFields { error, ..fields };
+    let queued = CloseFields {
+        unacknowledged: 4000,
+        send_window: 0,
+        probes_out: 3,
+        ..shut(0)
+    };
+    let unread = CloseFields {
+        unread: 7,
+        ..shut(0)
+    };
+    let waiting = CloseFields {
+        has_socket: false,
+        ..closing()
+    };
+    let peer_fin = CloseFields {
+        peer_fin: true,
+        ..orphan()
+    };
+    for error in pending() {
+        for (state, fields, after, verdict) in [
+            // Both close with FINs.
+            (LastAck, orphan(), false, Verdict::Graceful),
+            (Closing, orphan(), false, Verdict::Graceful),
+            (FinWait2, peer_fin, false, Verdict::Graceful),
+            (FinWait2, orphan(), false, Verdict::Graceful),
+            // SO_LINGER 0, with a full queue and a closed window.
+            (Established, queued, true, Verdict::ResetByUs),
+            (CloseWait, queued, true, Verdict::ResetByUs),
+            (Established, unread, true, Verdict::UnreadData),
+            (CloseWait, unread, true, Verdict::UnreadData),
+            // connect(AF_UNSPEC).
+            (Established, closing(), true, Verdict::ResetByUs),
+            (CloseWait, closing(), true, Verdict::ResetByUs),
+            (FinWait1, closing(), true, Verdict::ResetByUs),
+            (FinWait2, closing(), true, Verdict::ResetByUs),
+            // The listener closes.
+            (Established, waiting, true, Verdict::NotAccepted),
+            (CloseWait, waiting, true, Verdict::NotAccepted),
+            // Data on the ACK of our FIN.
+            (FinWait2, orphan(), true, Verdict::DataAfterClose),
+        ] {
+            let context = format!("{error} {state:?} {fields:?}");
+            assert_eq!(cause(state, with(0, fields), after), verdict, "{context}");
+            assert_eq!(
+                cause(state, with(error, fields), after),
+                verdict,
+                "{context}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pending_error_never_makes_another_cause_of_one() {
+    // Nothing outstanding, no probe: the error cannot be the kernel's giving up.
+    for state in [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck] {
+        for bits in 0..64_u32 {
+            let bit = |n: u32| bits >> n & 1 != 0;
+            let fields = CloseFields {
+                receive_shut: bit(0),
+                send_shut: bit(1),
+                dead: bit(2),
+                peer_fin: bit(3),
+                has_socket: bit(4),
+                ..CloseFields::default()
+            };
+            for error in pending().filter(|&error| (error, state) != (EPIPE, CloseWait)) {
+                let case = |error| {
+                    let case = left(state, CloseFields { error, ..fields });
+                    if bit(5) { case.reset_after() } else { case }.judged()
+                };
+                let (with, without) = (case(error), case(0));
+                assert!(
+                    with == without || with == Verdict::Unknown,
+                    "{error} {state:?} {fields:?}: {with:?}, not {without:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_socket_in_repair_is_checkpointed() {
+    let repair = |fields: CloseFields| CloseFields {
+        repair: true,
+        ..fields
+    };
+    for state in [Established, CloseWait] {
+        let unread = CloseFields {
+            unread: 9,
+            ..shut(0)
+        };
+        left(state, repair(shut(0))).says(Verdict::Checkpointed);
+        left(state, repair(unread)).says(Verdict::Checkpointed);
+        // connect(AF_UNSPEC).
+        left(state, repair(closing())).says(Verdict::Checkpointed);
+    }
+    left(Established, repair(error(ECONNRESET)))
+        .reset_received()
+        .says(Verdict::ResetReceived);
+    left(SynSent, repair(shut(0))).says(Verdict::Cancelled);
+}
+
+/// A connect() that failed before SYN_SENT.
+fn not_sent(error: u16, policy: bool, remote: IpAddr, interface: Option<u32>) -> Verdict {
+    let endpoints = Endpoints {
+        remote_address: remote,
+        interface,
+        ..ends(0, 443)
+    };
+    left(Close, closing())
+        .with(|case| {
+            case.fields = None;
+            case.connect = Some(ConnectFailure {
+                endpoints,
+                owner: SocketOwner::default(),
+                task: CLIENT,
+                error,
+                policy,
+            });
+        })
+        .judged()
+}
+
+#[test]
+fn a_connect_that_fails_before_its_syn_tells_why() {
+    let v4 = IpAddr::from([192, 0, 2, 7]);
+    let v6: IpAddr = "2001:db8::7".parse().unwrap();
+    let link_local: IpAddr = "fe80::7".parse().unwrap();
+    for remote in [v4, v6] {
+        for error in [22, 99, 100, 101, 113] {
+            assert_eq!(not_sent(error, false, remote, None), Verdict::Unreachable);
+        }
+        for error in [EPERM, EACCES] {
+            assert_eq!(not_sent(error, false, remote, None), Verdict::Forbidden);
+        }
+        // Whatever a policy answers.
+        for error in [EPERM, EACCES, 22, 101, 111] {
+            assert_eq!(not_sent(error, true, remote, None), Verdict::Forbidden);
+        }
+        // ENOBUFS, ENOMEM.
+        for error in [105, 12] {
+            assert_eq!(
+                not_sent(error, false, remote, None),
+                Verdict::HandshakeFailed
+            );
+        }
+    }
+    assert_eq!(
+        not_sent(22, false, link_local, None),
+        Verdict::HandshakeFailed
+    );
+    assert_eq!(
+        not_sent(22, false, link_local, Some(3)),
+        Verdict::Unreachable
+    );
+}
+
 /// States that only minisockets and listeners have, or nobody.
 const NO_CONNECTION: [TcpState; 4] = [TimeWait, Close, Listen, NewSynRecv];
 /// Errors that none of the rules is about: EIO, EMSGSIZE, EPIPE in its wrong place, the last.
@@ -22,6 +194,7 @@ const OTHER_ERRORS: [u16; 3] = [5, 90, 4095];
 pub(super) struct Case {
     pub(super) connection: Connection,
     pub(super) fields: Option<CloseFields>,
+    pub(super) connect: Option<ConnectFailure>,
     pub(super) reset_after: bool,
     pub(super) hooks: ResetHooks,
 }
@@ -33,6 +206,7 @@ pub(super) fn left(state: TcpState, fields: CloseFields) -> Case {
     Case {
         connection,
         fields: Some(fields),
+        connect: None,
         reset_after: false,
         hooks: SEEN,
     }
@@ -64,6 +238,7 @@ impl Case {
         verdict(&Evidence {
             connection: &self.connection,
             fields: self.fields,
+            connect: self.connect,
             reset_after: self.reset_after,
             hooks: self.hooks,
         })
@@ -185,7 +360,11 @@ fn a_reset_before_our_close_needs_no_hook() {
             .hooks(hooks)
             .says(Verdict::ResetReceived);
         // shutdown(RD) alone makes no data unwelcome in these states.
-        left(Established, shut(ECONNRESET))
+        let read_no_more = CloseFields {
+            receive_shut: true,
+            ..error(ECONNRESET)
+        };
+        left(Established, read_no_more)
             .hooks(hooks)
             .says(Verdict::ResetReceived);
     }
@@ -228,15 +407,18 @@ fn a_timeout_is_told_by_what_was_outstanding() {
             left(state, fields(1, 1, 0)).says(Verdict::RetransmissionTimeout);
             left(state, fields(1, 1, 3)).says(Verdict::RetransmissionTimeout);
             left(state, fields(1, 0, 3)).says(Verdict::ZeroWindowTimeout);
-            left(state, fields(0, 1, 3)).says(Verdict::KeepaliveTimeout);
-            left(state, fields(0, 1, 0)).says(Verdict::Unknown);
+            // Our FIN is acknowledged, so that these two are over.
+            if !matches!(state, Closing | LastAck) {
+                left(state, fields(0, 1, 3)).says(Verdict::KeepaliveTimeout);
+                left(state, fields(0, 1, 0)).says(Verdict::Unknown);
+            }
         }
     }
 }
 
 #[test]
 fn an_error_without_a_rule_is_unknown() {
-    for state in [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck] {
+    for state in [Established, CloseWait, FinWait1, FinWait2] {
         for code in OTHER_ERRORS {
             left(state, error(code)).says(Verdict::Unknown);
         }

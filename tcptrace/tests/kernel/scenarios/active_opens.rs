@@ -17,7 +17,7 @@ use super::{
 use crate::{
     peer::{Flow, Unreachable},
     support::{
-        Check,
+        Check, hooks, netlink,
         record::at_least,
         sockets::{begin_connect, bound, disconnect, local},
     },
@@ -38,6 +38,13 @@ scenarios![
     cancelled_by_shutdown,
     cancelled_by_disconnect,
     no_route,
+    no_route_ipv6,
+    no_route_ipv4_mapped,
+    unreachable_route,
+    blackhole_route,
+    prohibit_route,
+    link_local_without_an_interface,
+    senseless_connects,
     no_local_port,
     connect_fails_locally,
 ];
@@ -245,7 +252,114 @@ fn no_route(stage: &Stage) -> Check {
     let socket = stage.socket()?;
     let connected = socket.connect(&"203.0.113.1:443".parse::<SocketAddr>()?.into());
     ensure!(connected.is_err(), "connected without a route");
-    stage.nothing_yet()
+    never_sent(
+        stage,
+        &json!({
+            "verdict": "unreachable", "errno": "ENETUNREACH", "remote_address": "203.0.113.1",
+            "remote_port": 443, "family": "ipv4",
+        }),
+    )
+}
+
+/// The one connect() that there was failed before its SYN.
+fn never_sent(stage: &Stage, expected: &Value) -> Check {
+    if !hooks::sees_connect() {
+        return stage.nothing_yet();
+    }
+    let [life] = stage.lives()?;
+    life.never_shook_hands()?;
+    life.ended(expected)?;
+    Ok(())
+}
+
+/// A connect() to a route that leads nowhere, which fails with `errno`.
+fn bad_route(stage: &Stage, kind: u8, verdict: &str, errno: &str) -> Check {
+    stage
+        .namespace
+        .run(|| netlink::add_route(kind, [198, 51, 100, 0], 24))?;
+    let socket = stage.socket()?;
+    let connected = socket.connect(&"198.51.100.7:443".parse::<SocketAddr>()?.into());
+    ensure!(connected.is_err(), "connected by a route of type {kind}");
+    never_sent(
+        stage,
+        &json!({
+            "verdict": verdict, "errno": errno, "remote_address": "198.51.100.7",
+            "remote_port": 443,
+        }),
+    )
+}
+
+fn unreachable_route(stage: &Stage) -> Check {
+    bad_route(stage, libc::RTN_UNREACHABLE, "unreachable", "EHOSTUNREACH")
+}
+
+fn blackhole_route(stage: &Stage) -> Check {
+    bad_route(stage, libc::RTN_BLACKHOLE, "unreachable", "EINVAL")
+}
+
+fn prohibit_route(stage: &Stage) -> Check {
+    bad_route(stage, libc::RTN_PROHIBIT, "forbidden", "EACCES")
+}
+
+fn no_route_ipv6(stage: &Stage) -> Check {
+    let socket = stage.socket_of(Domain::IPV6)?;
+    let connected = socket.connect(&"[2001:db8:ffff::1]:443".parse::<SocketAddr>()?.into());
+    ensure!(connected.is_err(), "connected without a route");
+    never_sent(
+        stage,
+        &json!({
+            "verdict": "unreachable", "errno": "ENETUNREACH", "remote_address": "2001:db8:ffff::1",
+            "remote_port": 443, "family": "ipv6",
+        }),
+    )
+}
+
+/// An IPv6 socket that wants to connect over IPv4 is told of once.
+fn no_route_ipv4_mapped(stage: &Stage) -> Check {
+    let socket = stage.socket_of(Domain::IPV6)?;
+    let connected = socket.connect(&"[::ffff:203.0.113.1]:443".parse::<SocketAddr>()?.into());
+    ensure!(connected.is_err(), "connected without a route");
+    never_sent(
+        stage,
+        &json!({
+            "verdict": "unreachable", "errno": "ENETUNREACH", "remote_address": "203.0.113.1",
+            "remote_port": 443, "family": "ipv4",
+        }),
+    )
+}
+
+/// A link-local address without its interface is the application's mistake.
+fn link_local_without_an_interface(stage: &Stage) -> Check {
+    let socket = stage.socket_of(Domain::IPV6)?;
+    let connected = socket.connect(&"[fe80::7]:443".parse::<SocketAddr>()?.into());
+    ensure!(connected.is_err(), "connected");
+    never_sent(
+        stage,
+        &json!({
+            "verdict": "handshake_failed", "errno": "EINVAL", "remote_address": "fe80::7",
+        }),
+    )
+}
+
+/// Calls that fail for another reason than the network's are nobody's failed connections.
+fn senseless_connects(stage: &Stage) -> Check {
+    let (socket, mut flow) = stage.connected()?;
+    let to = stage.peer.address(SERVICE);
+    // EISCONN, EAFNOSUPPORT, ECONNREFUSED of another protocol, and a listener's EISCONN.
+    let again = [socket.connect(&to.into()), socket.connect(&to.into())];
+    ensure!(again[1].is_err(), "connected twice");
+    let v4 = stage.socket()?;
+    let wrong = "[2001:db8::1]:443".parse::<SocketAddr>()?;
+    ensure!(v4.connect(&wrong.into()).is_err(), "IPv6 by an IPv4 socket");
+    let listener = stage.listen()?;
+    let listening = socket2::SockRef::from(&listener);
+    ensure!(
+        listening.connect(&to.into()).is_err(),
+        "a listener connected"
+    );
+    flow.send_rst()?;
+    stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    Ok(())
 }
 
 fn no_local_port(stage: &Stage) -> Check {
@@ -263,7 +377,7 @@ fn no_local_port(stage: &Stage) -> Check {
     first.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     failed(
         &second,
-        &json!({"verdict": "no_local_port", "segments_sent": 0}),
+        &with_result(json!({"verdict": "no_local_port", "segments_sent": 0})),
     )?;
     second.entered("CLOSE")?.must_lack(&["local_port"])
 }
@@ -284,10 +398,18 @@ fn connect_fails_locally(stage: &Stage) -> Check {
     first.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     failed(
         &second,
-        &json!({
+        &with_result(json!({
             "verdict": "handshake_failed", "local_port": local_port(&first)?, "segments_sent": 0,
-        }),
+        })),
     )
+}
+
+/// What is expected, with connect()'s own error where that is seen: no port was found.
+fn with_result(mut expected: Value) -> Value {
+    if hooks::sees_connect() {
+        expected["errno"] = "EADDRNOTAVAIL".into();
+    }
+    expected
 }
 
 /// The port of this side, which a bound socket has from the beginning.

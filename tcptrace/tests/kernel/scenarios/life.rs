@@ -9,6 +9,7 @@ use super::kernel::Kernel;
 use crate::support::{
     Check,
     hooks::time_wait,
+    namespace::Namespace,
     record::{Record, Records, path},
 };
 
@@ -24,10 +25,11 @@ pub(crate) struct Life {
 impl Life {
     /// Takes all records apart by connection, in the order in which they began. Whatever else they
     /// must be is for the scenario to say; that they belong together is seen to here.
-    pub(super) fn all(records: &Records, netns: u32) -> anyhow::Result<Vec<Self>> {
+    pub(super) fn all(records: &Records, namespace: &Namespace) -> anyhow::Result<Vec<Self>> {
         let mut lives: Vec<(String, Self)> = Vec::new();
         for record in &records.0 {
-            record.must_have(&json!({"schema": "tcptrace/1", "netns": netns}))?;
+            record.must_have(&json!({"schema": "tcptrace/1"}))?;
+            ensure!(record.is_in(namespace), "another namespace's: {record}");
             let id = record.text("id").context("a record without an id")?;
             // A listener's transitions have no role, and connections have one.
             if record.text("role").is_none() {
@@ -74,7 +76,9 @@ impl Life {
             self.releases.is_empty() || !self.connections.is_empty(),
             "a release before the record"
         );
-        let first = self.transitions.first().context("no transition")?;
+        let Some(first) = self.transitions.first() else {
+            return self.never_left_close();
+        };
         if first.text("from") == Some("LISTEN") {
             let peer_is_known = first.number("remote_port").is_some();
             ensure!(
@@ -99,6 +103,27 @@ impl Life {
             self.record_must_hang_together(record)?;
         }
         Ok(())
+    }
+
+    /// What holds for a connect() that failed before SYN_SENT.
+    fn never_left_close(&self) -> Check {
+        let record = self
+            .connections
+            .first()
+            .context("neither a transition nor an end")?;
+        record.must_have(&json!({
+            "role": "active", "completeness": "full", "last_state": "CLOSE", "established": false,
+            "end_seen": true, "pid": std::process::id(), "pid_source": "connect",
+        }))?;
+        record.must_lack(&[
+            "opened_at",
+            "established_at",
+            "duration_us",
+            "handshake_us",
+            "bytes_sent",
+            "closed_by",
+        ])?;
+        self.record_must_hang_together(record)
     }
 
     /// What holds for every record, whatever happened.

@@ -113,8 +113,11 @@ impl Recorder {
     fn wait_until_past(&self, namespace: &Namespace, time_ns: u64) -> anyhow::Result<Whole> {
         let deadline = Deadline::after(PATIENCE);
         let is_it = |event: &Event| {
-            let of_namespace = endpoints(event)
-                .is_some_and(|ends| ends.netns == Some(namespace.inode()) && is_sentinels(ends));
+            let of_namespace = endpoints(event).is_some_and(|ends| {
+                ends.netns
+                    .is_some_and(|netns| netns.inode == namespace.inode())
+                    && is_sentinels(ends)
+            });
             event.time_ns > time_ns && ends_there(event) && of_namespace
         };
         loop {
@@ -160,7 +163,11 @@ impl Recording<'_> {
         let mut payload = Vec::new();
         for (event, bytes) in &whole.events {
             if let Some(ends) = endpoints(event) {
-                if ends.netns == Some(self.namespace.inode()) && !is_sentinels(ends) {
+                if ends
+                    .netns
+                    .is_some_and(|netns| netns.inode == self.namespace.inode())
+                    && !is_sentinels(ends)
+                {
                     mine.insert(event.socket);
                 } else {
                     mine.remove(&event.socket);
@@ -240,6 +247,8 @@ fn inside(body: &Body) -> Vec<(usize, Inside)> {
         | Body::TimewaitStep { .. }
         | Body::SynackRetransmit(_)
         | Body::Seed(_)
+        | Body::ConnectFailed(_)
+        | Body::Held(_)
         | Body::Rename(_)
         | Body::Exit(_) => Vec::new(),
     }

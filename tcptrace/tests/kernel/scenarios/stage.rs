@@ -137,7 +137,7 @@ impl Stage {
     /// The connections seen until now.
     pub(crate) fn so_far(&self) -> anyhow::Result<Vec<Life>> {
         let records = self.settled()?;
-        Life::all(&records, self.namespace.inode())
+        Life::all(&records, &self.namespace)
     }
 
     /// Everything seen until now, listeners included.

@@ -98,7 +98,6 @@ impl Watch {
         fulfilled: impl Fn(&Records) -> bool,
     ) -> anyhow::Result<Records> {
         let (deadline, early) = (Deadline::after(PATIENCE), Deadline::after(LOSS_PATIENCE));
-        let netns = Some(self.namespace.inode().into());
         loop {
             {
                 let mut tail = lock(&self.tail);
@@ -107,7 +106,7 @@ impl Watch {
                     bail!("the tail has ended before: {what}");
                 }
                 let own = tail.records().0.iter();
-                let own = own.filter(|record| record.number("netns") == netns);
+                let own = own.filter(|record| record.is_in(&self.namespace));
                 let own = Records(own.cloned().collect());
                 if tail.ended_sentinels(&self.namespace) >= ended && fulfilled(&own) {
                     return Ok(own);

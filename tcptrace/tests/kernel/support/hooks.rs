@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{functions_can_be_traced, surroundings::has_tracefs};
+use crate::scenarios::kernel::Kernel;
 
 /// Functions of this kernel can be traced: what they tell is then expected, and else its absence
 /// or a weaker source.
@@ -23,6 +24,12 @@ pub(crate) fn handshake_source() -> &'static str {
 /// accept() is seen, in one way or the other.
 pub(crate) fn sees_accept() -> bool {
     traces_functions() || has_tracefs()
+}
+
+/// A connect() that fails before its SYN is seen.
+pub(crate) fn sees_connect() -> bool {
+    // The exit of connect() needs bpf_task_pt_regs.
+    traces_functions() || (has_tracefs() && Kernel::here() >= Kernel(5, 15))
 }
 
 /// How the process of an accepted connection is known.

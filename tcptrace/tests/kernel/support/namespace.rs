@@ -17,6 +17,8 @@ use nix::{
 
 use socket2::{Domain, Socket, Type};
 
+use tcptrace::survey::diag::namespaces::cookie_here;
+
 use super::{ignored, sentinel::Sentinel};
 
 /// A network namespace with `lo` up. It lives as long as this, a clone or a socket in it.
@@ -26,13 +28,15 @@ pub(crate) struct Namespace(Arc<Inner>);
 struct Inner {
     handle: File,
     inode: u32,
+    /// Its cookie, which no later one has.
+    cookie: Option<u64>,
     sentinel: Sentinel,
 }
 
 impl Namespace {
     /// A new one.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let make = || -> anyhow::Result<(File, Sentinel)> {
+        let make = || -> anyhow::Result<(File, Sentinel, Option<u64>)> {
             match unshare(CloneFlags::CLONE_NEWNET) {
                 Ok(()) => {}
                 Err(why @ (Errno::EPERM | Errno::EINVAL | Errno::ENOSPC)) => {
@@ -42,13 +46,16 @@ impl Namespace {
             }
             bring_lo_up().context("bringing lo up")?;
             let handle = File::open("/proc/thread-self/ns/net").context("/proc/thread-self/ns")?;
-            Ok((handle, Sentinel::new().context("listening for sentinels")?))
+            let cookie = cookie_here().map(|cookie| cookie.get().into());
+            let sentinel = Sentinel::new().context("listening for sentinels")?;
+            Ok((handle, sentinel, cookie))
         };
-        let (handle, sentinel) = in_thread(make)?;
+        let (handle, sentinel, cookie) = in_thread(make)?;
         let inode = handle.metadata()?.ino();
         Ok(Self(Arc::new(Inner {
             inode: u32::try_from(inode).context("the inode of a network namespace")?,
             handle,
+            cookie,
             sentinel,
         })))
     }
@@ -56,6 +63,11 @@ impl Namespace {
     /// What `--netns` takes.
     pub(crate) fn inode(&self) -> u32 {
         self.0.inode
+    }
+
+    /// Its number and its cookie, as records have them.
+    pub(crate) fn id(&self) -> [Option<u64>; 2] {
+        [Some(self.0.inode.into()), self.0.cookie]
     }
 
     /// The namespace itself, open.

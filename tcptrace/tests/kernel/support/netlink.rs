@@ -19,8 +19,12 @@ impl Netlink {
 
     /// Asks, and answers what comes back before the acknowledgement, if anything does.
     pub(crate) fn ask(&self, kind: u16, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.ask_with(kind, 0, request)
+    }
+
+    fn ask_with(&self, kind: u16, flags: libc::c_int, request: &[u8]) -> anyhow::Result<Vec<u8>> {
         let length = u32::try_from(HEADER + request.len())?;
-        let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK)?;
+        let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags)?;
         let mut message = Vec::from(length.to_ne_bytes());
         message.extend(kind.to_ne_bytes());
         message.extend(flags.to_ne_bytes());
@@ -44,4 +48,31 @@ impl Netlink {
             };
         }
     }
+}
+
+/// Adds a route of a type (`RTN_*`) that needs no interface, in the thread's network namespace.
+pub(crate) fn add_route(kind: u8, destination: [u8; 4], length: u8) -> anyhow::Result<()> {
+    let family = u8::try_from(libc::AF_INET)?;
+    // struct rtmsg, and RTA_DST.
+    let mut request = vec![
+        family,
+        length,
+        0,
+        0,
+        libc::RT_TABLE_MAIN,
+        libc::RTPROT_STATIC,
+        libc::RT_SCOPE_UNIVERSE,
+        kind,
+        0,
+        0,
+        0,
+        0,
+    ];
+    request.extend(8_u16.to_ne_bytes());
+    request.extend(libc::RTA_DST.to_ne_bytes());
+    request.extend(destination);
+    Netlink::open(libc::NETLINK_ROUTE)?
+        .ask_with(libc::RTM_NEWROUTE, libc::NLM_F_CREATE, &request)
+        .context("adding a route")?;
+    Ok(())
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
+use super::namespace::Namespace;
+
 /// A record as the binary wrote it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record(Value);
@@ -13,6 +15,16 @@ impl Record {
     /// A field, whatever it is.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
+    }
+
+    /// Its network namespace's number and cookie.
+    pub(crate) fn netns(&self) -> [Option<u64>; 2] {
+        [self.number("netns"), self.number("netns_cookie")]
+    }
+
+    /// It is of this namespace.
+    pub(crate) fn is_in(&self, namespace: &Namespace) -> bool {
+        self.netns() == namespace.id()
     }
 
     /// Reads a line.

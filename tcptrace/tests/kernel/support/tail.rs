@@ -27,7 +27,7 @@ pub(crate) struct Tail {
     /// The ids of sentinels' connections.
     sentinels: HashSet<String>,
     /// How many of these have ended, by namespace.
-    ended: HashMap<Option<u64>, usize>,
+    ended: HashMap<[Option<u64>; 2], usize>,
 }
 
 impl Tail {
@@ -92,7 +92,7 @@ impl Tail {
         let id = record.text("id").unwrap_or_default().to_owned();
         if sentinel::is_in(&record) {
             if record.is("connection") {
-                *self.ended.entry(record.number("netns")).or_default() += 1;
+                *self.ended.entry(record.netns()).or_default() += 1;
             }
             if self.sentinels.insert(id.clone()) {
                 let records = &mut self.records.0;
@@ -105,8 +105,7 @@ impl Tail {
 
     /// How many sentinels' connections have ended in a namespace.
     pub(crate) fn ended_sentinels(&self, namespace: &Namespace) -> usize {
-        let netns = Some(namespace.inode().into());
-        self.ended.get(&netns).copied().unwrap_or(0)
+        self.ended.get(&namespace.id()).copied().unwrap_or(0)
     }
 
     /// The records that came, without a look at whether there are more.
