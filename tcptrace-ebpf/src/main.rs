@@ -18,6 +18,8 @@ mod socket;
 mod task;
 
 use aya_ebpf::{
+    bindings::seq_file,
+    helpers::bpf_seq_write,
     macros::{btf_tracepoint, fentry, fexit, sock_ops, tracepoint},
     programs::{
         BtfTracePointContext, FEntryContext, FExitContext, SockOpsContext, TracePointContext,
@@ -356,14 +358,37 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// What every iteration has (`struct bpf_iter_meta`).
+#[repr(C)]
+struct IterationMeta {
+    seq: *mut seq_file,
+}
+
+impl IterationMeta {
+    /// Puts a byte into the iterator's own output, so that who reads it gets as many sockets at a time as bytes.
+    ///
+    /// # Safety
+    ///
+    /// `meta` is the context's.
+    #[inline(always)]
+    unsafe fn count(meta: *const Self) {
+        let byte = 0_u8;
+        // SAFETY: the verifier checks the load; the helper reads one byte.
+        unsafe {
+            let seq = (&raw const (*meta).seq).read_volatile();
+            bpf_seq_write(seq, (&raw const byte).cast(), 1);
+        }
+    }
+}
+
 /// What an iterator over TCP sockets is called with (`struct bpf_iter__tcp`).
 #[repr(C)]
 struct TcpIteration {
-    meta: *const u8,
+    meta: *const IterationMeta,
     sk_common: *const u8,
 }
 
-/// A socket that is there; nothing is written to the iterator's own output.
+/// A socket that is there.
 ///
 /// # Safety
 ///
@@ -379,6 +404,8 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
     // What the iterator hands out is a sock_common, whatever lies behind it.
     if let Some(tcp) = Socket::<Direct>::new(sk).tcp() {
         emit::seed(&tcp);
+        // SAFETY: the context's.
+        unsafe { IterationMeta::count((&raw const (*ctx).meta).read_volatile()) };
     }
     0
 }
@@ -386,7 +413,7 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
 /// What an iterator over the open files of tasks is called with (`struct bpf_iter__task_file`).
 #[repr(C)]
 struct FileIteration {
-    meta: *const u8,
+    meta: *const IterationMeta,
     task: *const u8,
     fd: u64,
     file: *const u8,
@@ -420,6 +447,7 @@ unsafe extern "C" fn held(ctx: *const FileIteration) -> i32 {
         let own: u64 = Probe::read(proxy as *const u8, layout!(task.net_ns) as usize, 0);
         if own != socket.net() {
             emit::held(&socket);
+            IterationMeta::count((&raw const (*ctx).meta).read_volatile());
         }
     }
     0

@@ -5,20 +5,51 @@
 //! two clocks is remembered as it was at each time, so that a record of a connection that lived
 //! through a step or a suspend has both of its wall times right.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::OnceLock};
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
+
+use crate::host::initial::Namespace;
 
 /// Changes smaller than this are the clock being disciplined, not stepped.
 const STEP_NS: i64 = 1_000_000;
 /// Steps remembered.
 const STEPS: usize = 256;
 
-/// CLOCK_MONOTONIC, nanoseconds: the events' clock.
+/// CLOCK_MONOTONIC as the kernel and its events have it, nanoseconds. In a time namespace the process's own
+/// is off by a constant.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    read(ClockId::CLOCK_MONOTONIC).unsigned_abs()
+    let own = read(ClockId::CLOCK_MONOTONIC);
+    u64::try_from(own - offset().unwrap_or(0)).unwrap_or(0)
+}
+
+/// How far CLOCK_MONOTONIC is ahead in this process's time namespace, nanoseconds; `None` when that cannot be
+/// told.
+pub(crate) fn offset() -> Option<i64> {
+    static OFFSET: OnceLock<Option<i64>> = OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        if Namespace::Time.is_initial() != Some(false) {
+            return Some(0);
+        }
+        // What it shows is the one that children are in: after an unshare without a fork another.
+        let own = ["time", "time_for_children"]
+            .map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).ok());
+        let text = std::fs::read_to_string("/proc/self/timens_offsets").ok()?;
+        (own[0].is_some() && own[0] == own[1]).then_some(())?;
+        monotonic_offset(&text)
+    })
+}
+
+/// The first line of `/proc/self/timens_offsets`: `monotonic SECONDS NANOSECONDS`.
+fn monotonic_offset(text: &str) -> Option<i64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("monotonic"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+    let (seconds, nanoseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
 }
 
 fn read(clock: ClockId) -> i64 {
@@ -116,6 +147,24 @@ mod tests {
         ClockReading {
             monotonic_ns,
             offset_ns,
+        }
+    }
+
+    #[test]
+    fn an_offset_has_a_sign_and_nanoseconds() {
+        let text = |line: &str| format!("{line}\nboottime          7         9\n");
+        for (line, offset) in [
+            ("monotonic           0         0", Some(0)),
+            ("monotonic      172800         5", Some(172_800_000_000_005)),
+            (
+                "monotonic     -172800 500000000",
+                Some(-172_799_500_000_000),
+            ),
+            ("monotonic           x         0", None),
+            ("monotonic           1", None),
+            ("", None),
+        ] {
+            assert_eq!(monotonic_offset(&text(line)), offset, "{line}");
         }
     }
 

@@ -105,6 +105,9 @@ impl Report {
             ),
         }
         report.capabilities(probed.is_ok());
+        for notice in host::initial::notices() {
+            report.add("namespaces", Verdict::Missing, notice);
+        }
         match probed {
             Ok(hooks) => report.hooks(&hooks),
             Err(error) => report.add("tracing", Verdict::Bad, error.to_string()),

@@ -16,6 +16,7 @@ use crate::{
     clock::ClockReading,
     command::startup,
     feed::pump::{pump, runtime},
+    host::initial,
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Probe, count_runs},
     stop::Stop,
@@ -129,7 +130,10 @@ pub fn run(
         .context("finding out where the web server listens")?;
     let telemetry_path = config.telemetry_path.clone();
     let probe = Probe::load(&config.probe)?;
-    for line in startup::missing(probe.hooks(), probe.btf(), probe.missing_fields()) {
+    for line in startup::missing(probe.hooks(), probe.btf(), probe.missing_fields())
+        .into_iter()
+        .chain(initial::notices())
+    {
         tracing::warn!("{line}");
     }
     let _counted = config.program_stats.then(|| {

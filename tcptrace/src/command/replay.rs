@@ -37,7 +37,9 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
     let began = WallClock::new(replay.clock()).wall(replay.clock().monotonic_ns);
     say::line(format_args!(
         "tcptrace: replaying what {} captured from {began:.0} on (Linux {}, tcptrace {})",
-        header.host, header.kernel_release, header.tcptrace,
+        header.host.as_deref().unwrap_or("a host"),
+        header.kernel_release,
+        header.tcptrace,
     ))?;
     let host = Host {
         name: header.host.clone(),

@@ -1,7 +1,7 @@
 //! What is said at the start: which measurements this kernel and these privileges do not allow.
 
 use crate::{
-    host::kernel_release,
+    host::{initial, kernel_release},
     probe::{Hook, HookStatus, MissingGroup, Probe, Source},
     say,
 };
@@ -56,7 +56,10 @@ pub(crate) fn say_what_is_traced(probe: &Probe, filtered: bool) -> anyhow::Resul
         attached.count(),
         hooks.len(),
     ))?;
-    for line in missing(probe.hooks(), probe.btf(), probe.missing_fields()) {
+    for line in missing(probe.hooks(), probe.btf(), probe.missing_fields())
+        .into_iter()
+        .chain(initial::notices())
+    {
         say::line(format_args!("tcptrace: {line}"))?;
     }
     Ok(())

@@ -2,19 +2,25 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod initial;
 pub mod names;
 pub mod resolve;
 
-use std::ffi::OsString;
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher as _, Hasher as _},
+};
+
+use self::initial::Namespace;
 
 /// What every record carries, so that a file of them from many hosts can be poured into one
 /// table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// `uname -n`.
-    pub name: String,
-    /// `/proc/sys/kernel/random/boot_id`; empty when it cannot be read.
-    pub boot_id: String,
+    /// `uname -n`; `None` in a container with a name of its own.
+    pub name: Option<String>,
+    /// `/proc/sys/kernel/random/boot_id`; `None` when it cannot be read.
+    pub boot_id: Option<String>,
     /// Goes before each connection's number: this boot and this start of the program.
     pub run: String,
 }
@@ -24,14 +30,19 @@ impl Host {
     #[must_use]
     pub fn this(start_ns: u64) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .ok()
             .map(|id| id.trim().to_owned())
-            .unwrap_or_default();
-        let boot = boot_id.get(..8).unwrap_or("00000000");
+            .filter(|id| !id.is_empty());
+        // Two boots may begin at the same time of their clocks.
+        let boot = boot_id.as_deref().and_then(|id| id.get(..8)).map_or_else(
+            || format!("{:08x}", RandomState::new().build_hasher().finish() as u32),
+            str::to_owned,
+        );
+        let name = (Namespace::Uts.is_initial() == Some(true))
+            .then(|| nix::unistd::gethostname().ok())
+            .flatten();
         Self {
-            name: nix::unistd::gethostname()
-                .unwrap_or_else(|_| OsString::from("unknown"))
-                .to_string_lossy()
-                .into_owned(),
+            name: name.map(|name| name.to_string_lossy().into_owned()),
             run: format!("{boot}-{start_ns:x}"),
             boot_id,
         }

@@ -24,7 +24,7 @@ use super::{
     layout::KernelTypes,
     program::counts_misses,
 };
-use crate::host::capabilities;
+use crate::host::{capabilities, cgroup};
 
 /// What the kernel was found to have.
 pub(super) struct Kernel<'a> {
@@ -288,8 +288,15 @@ impl Attacher<'_> {
     /// The program is run for the sockets of every cgroup below the one it is attached to, beside
     /// those that others have attached.
     fn sock_ops(&mut self) -> Result<(), String> {
-        let place = crate::host::cgroup::hierarchy()
+        let place = cgroup::hierarchy()
             .ok_or_else(|| "the cgroup v2 hierarchy is not mounted".to_owned())?;
+        if !cgroup::is_whole(&place) {
+            // What comes in for the sockets of other cgroups would go unseen.
+            return Err(format!(
+                "{} is not the root of the host's hierarchy (as in a container with a cgroup namespace)",
+                place.display()
+            ));
+        }
         let cgroup = File::open(&place).map_err(|error| format!("{}: {error}", place.display()))?;
         let program: &mut SockOps = self.program(PROGRAM_SYN)?;
         program.load().map_err(|error| brief(&error))?;

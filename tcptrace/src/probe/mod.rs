@@ -29,7 +29,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use tcptrace_common::{
     LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_HELD, PROGRAM_SEED,
-    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, StepEvent,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, SeedEvent, StepEvent,
 };
 
 use self::{
@@ -56,7 +56,9 @@ use crate::{
 };
 
 /// Bytes of the smallest event in the ring, the kernel's own header included.
-const SMALLEST_RECORD: usize = size_of::<StepEvent>() + 8;
+const SMALLEST_RECORD: usize = size_of::<StepEvent>() + RECORD_HEADER;
+/// The kernel's own header of a record in the ring.
+const RECORD_HEADER: usize = 8;
 
 /// The oldest kernel with what the programs need.
 pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
@@ -225,6 +227,12 @@ impl Probe {
     #[must_use]
     pub const fn most_waiting(&self) -> usize {
         self.ring_bytes as usize / SMALLEST_RECORD
+    }
+
+    /// How many sockets of a walk half the ring has room for.
+    #[must_use]
+    pub const fn piece(&self) -> usize {
+        self.ring_bytes as usize / 2 / (size_of::<SeedEvent>() + RECORD_HEADER)
     }
 
     /// What became of each hook, the needed one first.
@@ -420,23 +428,31 @@ impl Losses {
     }
 }
 
+/// Sockets of a walk at a time at most: the kernel has a buffer of eight pages for an iterator's output.
+const MOST_AT_A_TIME: usize = 16_384;
+
 /// A walk over TCP sockets: each one becomes an event in the ring.
 pub struct SocketWalk(IterLink);
 
 impl SocketWalk {
-    /// Walks over the sockets of the thread's network namespace.
+    /// Walks over the sockets of the thread's network namespace, at most `piece` at a time; calls `rest` after
+    /// each piece.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, or the walk does not come to its end.
-    pub fn run(self) -> Result<(), String> {
+    /// When the kernel refuses, the walk does not come to its end, or `rest` fails.
+    pub fn run(
+        self,
+        piece: usize,
+        mut rest: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), String> {
         let mut file = self.0.into_file().map_err(|error| chain(&error))?;
-        // The program writes nothing here; the kernel lets go of a read after some sockets.
-        let mut nothing = [0; 4096];
+        // A byte for each socket.
+        let mut bytes = vec![0; piece.clamp(1, MOST_AT_A_TIME)];
         loop {
-            match file.read(&mut nothing) {
+            match file.read(&mut bytes) {
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
+                Ok(_) => rest()?,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => return Err(format!("reading the iterator: {error}")),

@@ -68,8 +68,10 @@ impl RecordBody {
 
 #[derive(Clone, Debug, Serialize)]
 struct HostFields {
-    host: Arc<str>,
-    boot_id: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot_id: Option<Arc<str>>,
     /// This start of the program: what ended between two of them has no record.
     run_id: Arc<str>,
 }

@@ -34,8 +34,8 @@ impl Recorder {
     pub fn new(host: &Host, clock: WallClock, reset_reasons: BTreeMap<u32, String>) -> Self {
         Self {
             host: HostFields {
-                host: host.name.as_str().into(),
-                boot_id: host.boot_id.as_str().into(),
+                host: host.name.as_deref().map(Arc::from),
+                boot_id: host.boot_id.as_deref().map(Arc::from),
                 run_id: host.run.as_str().into(),
             },
             clock,
@@ -138,10 +138,7 @@ impl Recorder {
         let closed = ended.closed_at.get();
         let since = |moment: Moment, end: u64| micros(end.saturating_sub(moment.get()));
         let fields = ended.fields.as_ref();
-        let error = fields
-            .map(|fields| fields.error)
-            .filter(|&error| error != 0)
-            .or(ended.connect.map(|failure| failure.error));
+        let error = ended.errno();
         let established_end = connection.first_fin.map_or(closed, Moment::get);
         // Without the first FIN of a connection that had one, the end of that phase is not known.
         let phase_end_seen = connection.first_fin.is_some()

@@ -9,7 +9,7 @@ use super::text::visible;
 use crate::record::Record;
 
 /// Every field of every kind of record, in the order printed. New ones go to the end.
-const COLUMNS: [&str; 74] = [
+const COLUMNS: [&str; 75] = [
     "type",
     "time",
     "host",
@@ -84,6 +84,7 @@ const COLUMNS: [&str; 74] = [
     "handshake_p50_us",
     "handshake_p99_us",
     "handshake_max_us",
+    "netns_cookie",
 ];
 
 /// Appends the header.

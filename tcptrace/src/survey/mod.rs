@@ -11,7 +11,10 @@ pub mod owners;
 
 use std::{
     collections::BTreeSet,
-    sync::mpsc::{Receiver, Sender, TryRecvError, channel},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, Sender, TryRecvError, channel},
+    },
     thread,
     time::Duration,
 };
@@ -65,6 +68,28 @@ enum Wanted {
     Walks(usize),
     /// One over the files of all processes.
     Held,
+    /// To go on: what it found so far may have filled half the ring.
+    Room,
+}
+
+/// The thread's end of the conversation.
+struct Asking {
+    wanted: Sender<Wanted>,
+    walks: Receiver<Result<Vec<SocketWalk>, String>>,
+    /// Sockets between two times that it asks for room.
+    piece: usize,
+}
+
+impl Asking {
+    fn ask(&self, wanted: Wanted) -> Result<Vec<SocketWalk>, String> {
+        let gone = |()| "the tracer ends";
+        self.wanted.send(wanted).map_err(|_| gone(()))?;
+        self.walks.recv().map_err(|_| gone(()))?
+    }
+
+    fn run(&self, walk: SocketWalk) -> Result<(), String> {
+        walk.run(self.piece, || self.ask(Wanted::Room).map(drop))
+    }
 }
 
 /// A walk under way, on its thread.
@@ -72,6 +97,8 @@ struct Walk {
     /// So many walks are wanted.
     wanted: Receiver<Wanted>,
     walks: Sender<Result<Vec<SocketWalk>, String>>,
+    /// It waits for room in the ring.
+    waits: bool,
     outcome: Receiver<Outcome>,
     /// The sockets that had been lost when it began.
     lost_before: u64,
@@ -191,7 +218,7 @@ impl Survey {
                 if at.now_ns < *due {
                     return None;
                 }
-                match start(at.lost_sockets, self.listing, at.uncompared) {
+                match start(at, self.listing, probe.piece()) {
                     Ok(walk) => {
                         self.began_ns = at.now_ns;
                         self.state = State::Walking(walk);
@@ -207,13 +234,22 @@ impl Survey {
                 }
             }
             State::Walking(walk) => {
+                // An empty ring has room for a piece, and for what happens meanwhile as well.
+                if walk.waits && at.emptied {
+                    walk.waits = false;
+                    let _sent = walk.walks.send(Ok(Vec::new()));
+                }
                 if let Ok(wanted) = walk.wanted.try_recv() {
                     let walks = match wanted {
-                        Wanted::Walks(count) => (0..count).map(|_| probe.walk()).collect(),
-                        Wanted::Held => probe.walk_files().map(|walk| vec![walk]),
+                        Wanted::Walks(count) => Some((0..count).map(|_| probe.walk()).collect()),
+                        Wanted::Held => Some(probe.walk_files().map(|walk| vec![walk])),
+                        Wanted::Room => None,
                     };
                     // If the thread died, its outcome says so.
-                    let _sent = walk.walks.send(walks);
+                    match walks {
+                        Some(walks) => drop(walk.walks.send(walks)),
+                        None => walk.waits = true,
+                    }
                 }
                 let outcome = match walk.outcome.try_recv() {
                     Err(TryRecvError::Empty) => return None,
@@ -232,9 +268,12 @@ impl Survey {
                 let listed = outcome.listed.take();
                 let namespaces = std::mem::take(&mut outcome.namespaces);
                 let interfaces = std::mem::take(&mut outcome.interfaces);
-                let held = outcome.held;
+                let (held, torn) = (outcome.held, outcome.torn);
                 for why in std::mem::take(&mut outcome.errors) {
                     self.complain(&why);
+                }
+                if !complete && !torn {
+                    self.complain("the ring was too small for them beside what happened meanwhile: give a larger --ring-size");
                 }
                 let took = at.now_ns.saturating_sub(self.began_ns);
                 self.rests_until_ns = at.now_ns.saturating_add(took.saturating_mul(REST));
@@ -266,7 +305,7 @@ fn after(now_ns: u64, rest: Duration) -> u64 {
     now_ns.saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn start(lost_before: u64, listing: bool, uncompared: bool) -> Result<Walk, String> {
+fn start(at: Moment, listing: bool, piece: usize) -> Result<Walk, String> {
     let (wanted_to, wanted) = channel();
     let (walks, walks_from) = channel();
     let (outcome_to, outcome) = channel();
@@ -276,7 +315,12 @@ fn start(lost_before: u64, listing: bool, uncompared: bool) -> Result<Walk, Stri
             let outcome = if listing {
                 list_all()
             } else {
-                walk_all(&wanted_to, &walks_from, uncompared)
+                let asking = Asking {
+                    wanted: wanted_to,
+                    walks: walks_from,
+                    piece,
+                };
+                walk_all(asking, at.uncompared)
             };
             // Whoever started it may be gone at any moment: then there is nothing to do.
             let _sent = outcome_to.send(outcome);
@@ -285,49 +329,46 @@ fn start(lost_before: u64, listing: bool, uncompared: bool) -> Result<Walk, Stri
     Ok(Walk {
         wanted,
         walks,
+        waits: false,
         outcome,
-        lost_before,
+        lost_before: at.lost_sockets,
     })
 }
 
 /// The thread. One namespace is open at a time.
-fn walk_all(
-    wanted_to: &Sender<Wanted>,
-    walks_from: &Receiver<Result<Vec<SocketWalk>, String>>,
-    uncompared: bool,
-) -> Outcome {
+fn walk_all(asking: Asking, uncompared: bool) -> Outcome {
     let mut outcome = Outcome::default();
     let mut walks = Vec::new();
-    let ask = |wanted| -> Result<Vec<SocketWalk>, String> {
-        let gone = |()| "the tracer ends";
-        wanted_to.send(wanted).map_err(|_| gone(()))?;
-        walks_from.recv().map_err(|_| gone(()))?
-    };
+    // Threads that enter namespaces ask too, one at a time.
+    let asking = Mutex::new(asking);
+    let ask = |wanted| lock(&asking).ask(wanted);
     let mut next = || -> Result<SocketWalk, String> {
         if walks.is_empty() {
             walks = ask(Wanted::Walks(BATCH))?;
         }
         walks.pop().ok_or_else(|| "there is no walk".to_owned())
     };
-    let found =
-        namespaces::find(
-            |namespace| match next().and_then(|walk| walk_one(&namespace, walk)) {
-                Ok(interfaces) => {
-                    outcome.namespaces.insert(namespace.id);
-                    outcome.interfaces.extend(interfaces);
-                }
-                Err(why) => {
-                    outcome.errors.insert(why);
-                }
-            },
-        );
+    let found = namespaces::find(|namespace| {
+        match next().and_then(|walk| walk_one(&namespace, walk, &asking)) {
+            Ok(interfaces) => {
+                outcome.namespaces.insert(namespace.id);
+                outcome.interfaces.extend(interfaces);
+            }
+            Err(why) => {
+                outcome.errors.insert(why);
+            }
+        }
+    });
     if let Err(error) = found {
         let why = format!("looking for network namespaces: {error}");
         outcome.errors.insert(why);
     } else if uncompared {
         // Later than the namespaces: one that is held by a process then was found before.
-        let walked =
-            ask(Wanted::Held).and_then(|walks| walks.into_iter().try_for_each(SocketWalk::run));
+        let walked = ask(Wanted::Held).and_then(|walks| {
+            walks
+                .into_iter()
+                .try_for_each(|walk| lock(&asking).run(walk))
+        });
         match walked {
             Ok(()) => outcome.held = true,
             Err(why) => {
@@ -338,6 +379,10 @@ fn walk_all(
         }
     }
     outcome
+}
+
+fn lock(asking: &Mutex<Asking>) -> MutexGuard<'_, Asking> {
+    asking.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The thread where there is no iterator: all sockets as sock_diag lists them, which gives each a
@@ -414,9 +459,13 @@ fn to_listed(socket: &DiagSocket, netns: NetnsId) -> Listed {
     }
 }
 
-fn walk_one(namespace: &Namespace, walk: SocketWalk) -> Result<Vec<Name>, String> {
+fn walk_one(
+    namespace: &Namespace,
+    walk: SocketWalk,
+    asking: &Mutex<Asking>,
+) -> Result<Vec<Name>, String> {
     let netns = namespace.id;
     namespace
-        .enter(|| walk.run().map(|()| interfaces_here(netns)))
+        .enter(|| lock(asking).run(walk).map(|()| interfaces_here(netns)))
         .map_err(|error| format!("entering a network namespace: {error}"))?
 }

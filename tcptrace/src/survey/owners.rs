@@ -10,13 +10,11 @@ use std::{
 
 use hashbrown::HashMap;
 
+use crate::host::initial::Namespace;
 use crate::tracker::Owners;
 
 /// Sockets kept at most.
 const MOST: usize = 1 << 20;
-/// `PROC_PID_INIT_INO` (`include/linux/proc_ns.h`): events tell process ids as the initial namespace has them.
-const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
-
 /// A search of /proc, on a thread of its own.
 #[derive(Default)]
 pub struct Search {
@@ -73,8 +71,7 @@ fn find(began_ns: u64) -> Owners {
         began_ns,
         by_inode: HashMap::new(),
     };
-    let own = fs::read_link("/proc/self/ns/pid");
-    if own.is_ok_and(|own| own.as_os_str() != INITIAL_NAMESPACE) {
+    if Namespace::Pid.is_initial() != Some(true) {
         return found;
     }
     // When each holder began, in ticks.

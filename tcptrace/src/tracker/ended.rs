@@ -103,6 +103,36 @@ impl Ended {
         })
     }
 
+    /// The errno of what ended it: the socket's error or connect()'s. An error that was there before and is not the
+    /// cause is none.
+    #[must_use]
+    pub fn errno(&self) -> Option<u16> {
+        let error = self.fields.map(|fields| fields.error);
+        let of_socket = match self.verdict {
+            Verdict::Graceful
+            | Verdict::ResetByUs
+            | Verdict::UnreadData
+            | Verdict::NotAccepted
+            | Verdict::FinWaitTimeout
+            | Verdict::Cancelled
+            | Verdict::Checkpointed => None,
+            Verdict::Refused
+            | Verdict::HandshakeTimeout
+            | Verdict::Unreachable
+            | Verdict::NoLocalPort
+            | Verdict::Forbidden
+            | Verdict::HandshakeFailed
+            | Verdict::ResetReceived
+            | Verdict::DataAfterClose
+            | Verdict::KeepaliveTimeout
+            | Verdict::RetransmissionTimeout
+            | Verdict::ZeroWindowTimeout
+            | Verdict::Killed
+            | Verdict::Unknown => error.filter(|&error| error != 0),
+        };
+        of_socket.or(self.connect.map(|failure| failure.error))
+    }
+
     /// Payload that left at least once, each byte counted once however often it was sent or tried: what
     /// was acknowledged and what is in flight, without SYN and FIN. `None` when the socket cannot
     /// say, or whether a SYN is among it.

@@ -56,8 +56,8 @@ mod tests {
 
     fn recorder() -> Recorder {
         let host = Host {
-            name: String::new(),
-            boot_id: String::new(),
+            name: None,
+            boot_id: None,
             run: String::new(),
         };
         let clock = WallClock::new(ClockReading {

@@ -5,10 +5,11 @@ use std::{
     fs::File,
     io,
     net::IpAddr,
+    num::NonZeroU32,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ipnet::{IpNet, Ipv4Net};
@@ -247,25 +248,39 @@ impl FromStr for Role {
 }
 
 /// A network namespace: its inode number, a name as `ip netns` gives it, or a path. The one that has the
-/// number, the name or the path now is meant, and no later one that gets the same number.
+/// number, the name or the path now is expected, and no later one that gets the same number. A number that is
+/// not found anywhere stands for the first namespace that is seen with it.
 #[derive(Clone, Debug)]
 pub struct Netns {
     id: NetnsId,
+    /// The cookie of that first one.
+    first: OnceLock<NonZeroU32>,
     /// Where namespaces have no cookies (before Linux 5.14): kept open, the number is not given to another.
     _kept: Option<Arc<File>>,
 }
 
 impl Netns {
     pub(super) fn is(&self, other: NetnsId) -> bool {
-        self.id.may_be(other)
+        if !self.id.may_be(other) {
+            return false;
+        }
+        match (self.id.cookie, other.cookie) {
+            (None, Some(cookie)) => *self.first.get_or_init(|| cookie) == cookie,
+            _ => true,
+        }
+    }
+
+    fn new(namespace: Namespace) -> Self {
+        let Namespace { id, file } = namespace;
+        Self {
+            id,
+            first: OnceLock::new(),
+            _kept: id.cookie.is_none().then(|| Arc::new(file)),
+        }
     }
 
     fn at(path: &Path) -> io::Result<Self> {
-        let Namespace { id, file } = Namespace::at(path)?;
-        Ok(Self {
-            id,
-            _kept: id.cookie.is_none().then(|| Arc::new(file)),
-        })
+        Namespace::at(path).map(Self::new)
     }
 }
 
@@ -285,6 +300,7 @@ impl FromStr for Netns {
         if let Ok(inode) = text.parse() {
             return Ok(find(inode).unwrap_or(Self {
                 id: NetnsId::without_cookie(inode),
+                first: OnceLock::new(),
                 _kept: None,
             }));
         }
@@ -315,11 +331,7 @@ fn find(inode: u32) -> Option<Netns> {
     let mut found = None;
     let search = namespaces::find(|namespace| {
         if namespace.id.inode == inode {
-            let Namespace { id, file } = namespace;
-            found = Some(Netns {
-                id,
-                _kept: id.cookie.is_none().then(|| Arc::new(file)),
-            });
+            found = Some(Netns::new(namespace));
         }
     });
     search.ok().and(found)

@@ -10,6 +10,7 @@ mod captures;
 mod check;
 mod connections;
 mod daemon;
+mod edges;
 mod endings;
 mod filters;
 mod handshakes;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         check::tests(),
         connections::tests(),
         daemon::tests(),
+        edges::tests(),
         endings::tests(),
         filters::tests(),
         handshakes::tests(),

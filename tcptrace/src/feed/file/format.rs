@@ -64,10 +64,12 @@ pub struct Header {
     pub tcptrace: String,
     /// `uname -r`.
     pub kernel_release: String,
-    /// `uname -n`.
-    pub host: String,
-    /// This boot of it.
-    pub boot_id: String,
+    /// `uname -n`, where it is the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// This boot of it, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
     /// Goes before each connection's number.
     pub run: String,
     /// What became of each hook.

@@ -4,8 +4,8 @@ fn header() -> Header {
     Header {
         tcptrace: "0.1.0".to_owned(),
         kernel_release: "6.1.0".to_owned(),
-        host: "example".to_owned(),
-        boot_id: "b".to_owned(),
+        host: Some("example".to_owned()),
+        boot_id: None,
         run: "r".to_owned(),
         hooks: vec![HookEntry {
             hook: "inet_sock_set_state".to_owned(),

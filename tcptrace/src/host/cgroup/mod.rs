@@ -5,7 +5,10 @@ mod mountinfo;
 
 use std::{
     fs::File,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -20,6 +23,13 @@ pub fn hierarchy() -> Option<PathBuf> {
     let text = std::fs::read("/proc/self/mountinfo").ok()?;
     let mount = mountinfo::cgroup2_mounts(&text).into_iter().next()?;
     Some(mount.point)
+}
+
+/// The directory is the hierarchy's root, as the host has it: a cgroup namespace shows a part of it as the
+/// whole. The root's node is the first one (`kernfs_create_root`).
+#[must_use]
+pub fn is_whole(point: &Path) -> bool {
+    std::fs::metadata(point).is_ok_and(|root| root.ino() == 1)
 }
 
 /// The cgroup v2 hierarchy, to look cgroups up in.
@@ -41,10 +51,10 @@ struct Handle {
 const FILEID_KERNFS: libc::c_int = 0xfe;
 
 impl Hierarchy {
-    /// Opens the one that is mounted, if it can be.
+    /// Opens the one that is mounted, if it can be and is the host's whole.
     #[must_use]
     pub fn open() -> Option<Self> {
-        let point = hierarchy()?;
+        let point = hierarchy().filter(|point| is_whole(point))?;
         let root = File::open(&point).ok()?;
         Some(Self { point, root })
     }
@@ -89,8 +99,6 @@ impl Hierarchy {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     #[test]

@@ -1,14 +1,28 @@
 //! What ends at once by our own doing.
 
+use std::{io::Write, os::fd::AsFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
+use socket2::Socket;
 
 use super::{destroy::destroy, stage::Stage, suite::scenarios};
-use crate::support::{
-    Check,
-    sockets::{CLOSE_WAIT, abort_at_close, disconnect, local, set_tcp_option, wait_state},
+use crate::{
+    peer::{Flow, Unreachable},
+    support::{
+        Check,
+        sockets::{
+            CLOSE_WAIT, abort_at_close, disconnect, local, set_ip_option, set_tcp_option,
+            wait_state,
+        },
+        wait_for,
+    },
 };
 
 scenarios![
+    pending_error_linger_zero,
+    pending_error_graceful_active_close,
+    pending_error_graceful_passive_close,
     linger_zero,
     linger_zero_in_close_wait,
     linger2_negative,
@@ -20,6 +34,55 @@ scenarios![
 
 fn aborted(stage: &Stage, states: &str, expected: &Value) -> Check {
     stage.went(states)?.ended(expected).map(drop)
+}
+
+/// A connection that lives on with an error: IP_RECVERR, and ICMP host unreachable for its last segment.
+fn with_pending_error(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
+    let (socket, mut flow) = stage.connected()?;
+    set_ip_option(&socket, libc::IP_RECVERR, 1)?;
+    (&socket).write_all(b"hello")?;
+    let heard = flow.expect_data(b"hello")?;
+    flow.send_unreachable(&heard, Unreachable::Host)?;
+    flow.send_ack()?;
+    // Whoever asks for the error takes it away; poll() does not.
+    wait_for("the pending error", || {
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        poll(&mut polled, PollTimeout::ZERO)?;
+        let raised = polled[0].revents().unwrap_or(PollFlags::empty());
+        Ok(raised.contains(PollFlags::POLLERR).then_some(()))
+    })?;
+    Ok((socket, flow))
+}
+
+fn pending_error_linger_zero(stage: &Stage) -> Check {
+    let (socket, mut flow) = with_pending_error(stage)?;
+    abort_at_close(&socket)?;
+    drop(socket);
+    flow.expect_rst()?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    life.ended(&json!({"verdict": "reset_by_us", "closed_by": "local"}))?
+        .must_lack(&["errno"])
+}
+
+fn pending_error_graceful_active_close(stage: &Stage) -> Check {
+    let (socket, mut flow) = with_pending_error(stage)?;
+    drop(socket);
+    flow.close()?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
+        .must_lack(&["errno"])
+}
+
+fn pending_error_graceful_passive_close(stage: &Stage) -> Check {
+    let (socket, mut flow) = with_pending_error(stage)?;
+    flow.send_fin()?;
+    wait_state(&socket, CLOSE_WAIT)?;
+    drop(socket);
+    flow.expect_fin()?;
+    flow.send_ack()?;
+    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    life.ended(&json!({"verdict": "graceful", "closed_by": "remote"}))?
+        .must_lack(&["errno"])
 }
 
 fn linger_zero(stage: &Stage) -> Check {

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::Shutdown,
+    thread,
     time::Duration,
 };
 
@@ -10,6 +11,7 @@ use serde_json::json;
 use tcptrace::clock::monotonic_ns;
 
 use super::{
+    life::Life,
     owners::alone,
     stage::{SERVICE, Stage},
     suite::scenarios,
@@ -31,6 +33,8 @@ scenarios![
     close_after_shutdown_in_last_ack,
     half_close_by_us,
     half_close_by_the_peer,
+    fin_within_the_congestion_window,
+    fin_behind_a_full_congestion_window,
     orphaned_fin_wait2_with_late_fin,
     orphaned_fin_wait2_with_data,
     orphaned_fin_wait2_without_fin,
@@ -38,6 +42,41 @@ scenarios![
     no_room_for_time_wait,
     no_room_for_time_wait_at_once,
 ];
+
+/// Segments of a response, all of them sent at once: the initial window has ten (RFC 6928). Without an MSS
+/// option a segment has 536 bytes.
+const SEGMENT: [u8; 536] = [b'x'; 536];
+
+/// A server writes so many segments and closes; the client takes its time to acknowledge them.
+fn responds_and_closes(stage: &Stage, segments: usize) -> anyhow::Result<Life> {
+    let (_listener, mut server, mut flow) = stage.accepted()?;
+    server.write_all(&SEGMENT.repeat(segments))?;
+    for _ in 0..segments {
+        flow.expect_data(&SEGMENT)?;
+    }
+    drop(server);
+    stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
+    thread::sleep(HALF);
+    flow.send_ack()?;
+    flow.expect_fin()?;
+    flow.send_fin()?;
+    flow.expect_ack()?;
+    stage.went("LISTEN SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")
+}
+
+fn fin_within_the_congestion_window(stage: &Stage) -> Check {
+    let life = responds_and_closes(stage, 9)?;
+    let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
+    // The FIN left at once, and what answers it came after all that.
+    at_least(record, "half_closed_us", HALF.as_nanos().try_into()?)
+}
+
+/// The FIN leaves once there is room: when that is depends on the kernel, and has no event.
+fn fin_behind_a_full_congestion_window(stage: &Stage) -> Check {
+    let life = responds_and_closes(stage, 10)?;
+    let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
+    record.must_lack(&["half_closed_us"])
+}
 
 /// How long a half-closed connection stays so.
 const HALF: Duration = Duration::from_millis(300);

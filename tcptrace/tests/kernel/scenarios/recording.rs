@@ -306,8 +306,8 @@ fn neutral(header: &Header) -> Header {
         .split(|c: char| !c.is_ascii_digit() && c != '.');
     Header {
         kernel_release: version.take(1).collect(),
-        host: "host".to_owned(),
-        boot_id: "boot".to_owned(),
+        host: Some("host".to_owned()),
+        boot_id: Some("boot".to_owned()),
         run: "run".to_owned(),
         ..header.clone()
     }

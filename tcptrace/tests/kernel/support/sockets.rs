@@ -73,12 +73,30 @@ pub(crate) fn set_tcp_option(
     name: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, name, value)
+}
+
+/// Sets a number among the options of `IPPROTO_IP`.
+pub(crate) fn set_ip_option(
+    socket: &impl AsFd,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, name, value)
+}
+
+fn set_option(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let size = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
     // SAFETY: the value is an int, as large as the size says.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
+            level,
             name,
             (&raw const value).cast(),
             size,
