@@ -5,7 +5,7 @@
 //! two clocks is remembered as it was at each time, so that a record of a connection that lived
 //! through a step or a suspend has both of its wall times right.
 
-use std::{collections::VecDeque, sync::OnceLock};
+use std::{collections::VecDeque, sync::OnceLock, time::Duration};
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
@@ -55,6 +55,12 @@ fn monotonic_offset(text: &str) -> Option<i64> {
 fn read(clock: ClockId) -> i64 {
     // Neither clock can be missing on Linux; 0 would only make a time print as 1970.
     clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec())
+}
+
+/// How long the calling thread has run on a processor.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    Duration::from_nanos(read(ClockId::CLOCK_THREAD_CPUTIME_ID).unsigned_abs())
 }
 
 /// Both clocks at one moment.

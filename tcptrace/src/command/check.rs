@@ -88,21 +88,13 @@ impl Report {
             ),
         }
         match tracefs_mounted() {
-            Some(place) => report.add("tracefs", Verdict::Good, place.display().to_string()),
-            None => report.add(
+            Ok(place) => report.add("tracefs", Verdict::Good, place.display().to_string()),
+            Err(why) if btf.is_ok() => report.add(
                 "tracefs",
-                if btf.is_ok() {
-                    Verdict::Unneeded
-                } else {
-                    Verdict::Bad
-                },
-                if btf.is_ok() {
-                    "not mounted, and needed only without BTF or fexit: mount -t tracefs tracefs /sys/kernel/tracing"
-                } else {
-                    "not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
-                }
-                .to_owned(),
+                Verdict::Unneeded,
+                format!("{why}; it is needed only without BTF or fexit"),
             ),
+            Err(why) => report.add("tracefs", Verdict::Bad, why.to_string()),
         }
         report.capabilities(probed.is_ok());
         for notice in host::initial::notices() {
@@ -154,6 +146,17 @@ impl Report {
                 )
             };
             self.add(name, verdict, text);
+        }
+        for (name, capability, purpose) in capabilities::OPTIONAL {
+            // CAP_SYS_ADMIN stands for this one too.
+            let stands_in = capability == Capability::CAP_NET_ADMIN
+                && capabilities::holds(Capability::CAP_SYS_ADMIN);
+            let (verdict, without) = if capabilities::holds(capability) || stands_in {
+                (Verdict::Good, "")
+            } else {
+                (Verdict::Missing, "not held, so missing: ")
+            };
+            self.add(name, verdict, format!("{without}{purpose}"));
         }
     }
 

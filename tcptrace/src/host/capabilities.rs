@@ -12,6 +12,30 @@ pub const NEEDED: [(&str, Capability, &str); 2] = [
     ),
 ];
 
+/// What more a capability allows: its name, and what is missing without it.
+pub const OPTIONAL: [(&str, Capability, &str); 4] = [
+    (
+        "CAP_NET_ADMIN",
+        Capability::CAP_NET_ADMIN,
+        "the time of passive handshakes where functions cannot be traced (sock_ops)",
+    ),
+    (
+        "CAP_SYS_ADMIN",
+        Capability::CAP_SYS_ADMIN,
+        "other network namespaces: sockets that exist already, comparisons, levels, late FINs",
+    ),
+    (
+        "CAP_DAC_READ_SEARCH",
+        Capability::CAP_DAC_READ_SEARCH,
+        "the paths of cgroups, and so containers, pods and units",
+    ),
+    (
+        "CAP_SYS_PTRACE",
+        Capability::CAP_SYS_PTRACE,
+        "which processes of other users hold the sockets that exist already",
+    ),
+];
+
 /// This process holds it.
 #[must_use]
 pub fn holds(capability: Capability) -> bool {

@@ -87,11 +87,11 @@ impl Hook {
         match self {
             Self::SetState => "nothing can be traced",
             Self::CreateChild => {
-                "passive handshakes are timed by their round trip, where it is exact (handshake_source srtt)"
+                "passive handshakes are timed by their round trip, where it is exact, up to Linux 6.14 (handshake_source srtt), and not at all on later kernels"
             }
             Self::RetransmitSynack => "a handshake that hangs is not seen at the listener",
             Self::Accept => {
-                "no accept wait, and passive connections are their listener's (pid_source listen)"
+                "no accept wait, and passive connections are their listener's (pid_source listen or address)"
             }
             Self::ReceiveReset => {
                 "a refused connect cannot be told from an ICMP error (verdict unknown)"

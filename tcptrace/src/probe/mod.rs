@@ -48,7 +48,7 @@ pub use self::{
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes, MissingGroup},
     program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
-    tracefs::mounted as tracefs_mounted,
+    tracefs::{FormatError, mounted as tracefs_mounted},
 };
 use crate::{
     feed::item::{EventKind, LossPlace},

@@ -3,7 +3,10 @@
 //! The common header in front of the record differs between kernels (RT and some vendors' are
 //! wider) and so do the widths of fields, so nothing is assumed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use tcptrace_common::RecordLayout;
 
@@ -12,12 +15,22 @@ const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Why the record's layout is not known.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FormatError {
-    /// tracefs is not mounted, or not for us to read.
+pub enum FormatError {
+    /// tracefs is not mounted.
     #[error(
         "tracefs is not mounted at /sys/kernel/tracing (mount -t tracefs tracefs /sys/kernel/tracing)"
     )]
     NotMounted,
+    /// tracefs is there, or may be, and not for us to read.
+    #[error(
+        "{place}: {error}; it is mounted for root: run as root, or mount -o remount,gid=GROUP,mode=750 {place}"
+    )]
+    NotAllowed {
+        /// Where.
+        place: &'static str,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The tracepoint's format cannot be read.
     #[error("{path}: {error}")]
     Read {
@@ -38,13 +51,23 @@ pub(super) enum FormatError {
     },
 }
 
-/// Where tracefs is mounted, if it is.
-#[must_use]
-pub fn mounted() -> Option<PathBuf> {
-    PLACES
-        .iter()
-        .map(PathBuf::from)
-        .find(|place| place.join("events").is_dir())
+/// Where tracefs is mounted.
+///
+/// # Errors
+///
+/// When it is not, or may not be looked at.
+pub fn mounted() -> Result<PathBuf, FormatError> {
+    let mut refused = None;
+    for place in PLACES {
+        match std::fs::metadata(Path::new(place).join("events")) {
+            Ok(events) if events.is_dir() => return Ok(PathBuf::from(place)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                refused.get_or_insert(FormatError::NotAllowed { place, error });
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err(refused.unwrap_or(FormatError::NotMounted))
 }
 
 /// Reads the layout of `sock:inet_sock_set_state`.
@@ -53,9 +76,7 @@ pub fn mounted() -> Option<PathBuf> {
 ///
 /// When tracefs is not there, or the record lacks a field.
 pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
-    let path = mounted()
-        .ok_or(FormatError::NotMounted)?
-        .join("events/sock/inet_sock_set_state/format");
+    let path = mounted()?.join("events/sock/inet_sock_set_state/format");
     let text = read(&path)?;
     parse(&text)
 }
@@ -67,9 +88,7 @@ pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
 ///
 /// When tracefs is not there, or the kernel does not trace system calls.
 pub(super) fn read_exit_ret() -> Result<u32, FormatError> {
-    let path = mounted()
-        .ok_or(FormatError::NotMounted)?
-        .join("events/syscalls/sys_exit_accept/format");
+    let path = mounted()?.join("events/syscalls/sys_exit_accept/format");
     parse_exit_ret(&read(&path)?)
 }
 

@@ -2,7 +2,7 @@
 //! in each state, how full the queues and port ranges are, and the counters of what it dropped.
 //!
 //! Polled on a thread of its own and never by a scrape. A walk over many sockets takes its time: the
-//! thread then rests so much longer that it never takes more than a twentieth of a processor.
+//! thread then rests longer, so that it takes no more than a twentieth of a processor, up to some intervals.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,8 +31,10 @@ use crate::{
 
 /// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
 const STATES: u32 = 0x1ffe;
-/// The thread rests so many times as long as it worked.
+/// The thread rests so many times as long as it ran on a processor.
 const REST: u32 = 19;
+/// But no longer than so many intervals: what is found is shown until the next time.
+const LONGEST_REST: u32 = 4;
 
 /// Counters of `/proc/net/netstat`, `TcpExt`.
 pub const COUNTERS: [&str; 5] = [
@@ -104,14 +106,15 @@ impl Poll {
                 let mut poller = Poller::default();
                 loop {
                     let began = clock::monotonic_ns();
-                    let levels = poller.poll();
+                    let (levels, worked) = poller.poll();
                     if let Some(levels) = levels {
                         *shared.lock().unwrap_or_else(PoisonError::into_inner) =
                             Some(Arc::new(levels));
                     }
                     let took = Duration::from_nanos(clock::monotonic_ns() - began);
-                    let rest = interval.saturating_sub(took).max(took * REST);
-                    if stopped.recv_timeout(rest) != Err(RecvTimeoutError::Timeout) {
+                    if stopped.recv_timeout(rest(interval, took, worked))
+                        != Err(RecvTimeoutError::Timeout)
+                    {
                         return;
                     }
                 }
@@ -127,6 +130,12 @@ impl Poll {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// How long to rest after a poll that took `took`, of which `worked` on a processor.
+fn rest(interval: Duration, took: Duration, worked: Duration) -> Duration {
+    let share = (worked * REST).min(interval * LONGEST_REST);
+    interval.saturating_sub(took).max(share)
 }
 
 /// One poll after the other.
@@ -146,6 +155,8 @@ struct Here {
     ports: Option<(u16, u16)>,
     sockets: Sockets,
     error: Option<String>,
+    /// How long it took on a processor.
+    worked: Duration,
 }
 
 /// What a walk over the sockets of a namespace counts.
@@ -159,7 +170,15 @@ struct Sockets {
 }
 
 impl Poller {
-    fn poll(&mut self) -> Option<Levels> {
+    /// What is found, and how long it took on processors.
+    fn poll(&mut self) -> (Option<Levels>, Duration) {
+        let before = clock::thread_cpu();
+        let mut inside = Duration::ZERO;
+        let levels = self.look_everywhere(&mut inside);
+        (levels, inside + clock::thread_cpu().saturating_sub(before))
+    }
+
+    fn look_everywhere(&mut self, worked: &mut Duration) -> Option<Levels> {
         let now = ClockReading::now();
         let mut levels = Levels {
             time: WallClock::new(now).wall(now.monotonic_ns),
@@ -182,6 +201,7 @@ impl Poller {
                     return;
                 }
             };
+            *worked += here.worked;
             if let Some(why) = &here.error {
                 self.complain(why);
             }
@@ -269,6 +289,8 @@ fn look(namespace: &Namespace) -> Here {
     if let Err(why) = here.sockets.walk(here.ports) {
         here.error = Some(format!("namespace {}: {why}", namespace.id.inode));
     }
+    // The thread was made for this.
+    here.worked = clock::thread_cpu();
     here
 }
 

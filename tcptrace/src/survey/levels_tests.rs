@@ -38,3 +38,34 @@ fn the_fullest_queue_of_a_port_is_the_one_nearest_to_its_limit() {
         assert_eq!(queues[&80], expected);
     }
 }
+
+#[test]
+fn a_poll_rests_by_what_it_worked_and_not_for_long() {
+    let second = Duration::from_secs(1);
+    let rest_of = |took_ms, worked_ms| {
+        let ms = Duration::from_millis;
+        rest(15 * second, ms(took_ms), ms(worked_ms)).as_millis()
+    };
+    // Nothing to speak of.
+    assert_eq!(rest_of(10, 10), 14_990);
+    // It waited for a processor most of the time.
+    assert_eq!(rest_of(20_000, 100), 1_900);
+    // A large host.
+    assert_eq!(rest_of(1_000, 1_000), 19_000);
+    // No longer than four intervals.
+    assert_eq!(rest_of(60_000, 60_000), 60_000);
+}
+
+#[test]
+fn a_counter_that_is_lower_is_another_namespaces() {
+    assert_eq!(increase(None, [9, 0, 1, 0, 0]), [9, 0, 1, 0, 0]);
+    assert_eq!(
+        increase(Some([9, 0, 1, 0, 0]), [9, 2, 1, 0, 5]),
+        [0, 2, 0, 0, 5]
+    );
+    // 9, then 6 of another: 15 in all.
+    assert_eq!(
+        increase(Some([9, 0, 1, 0, 0]), [6, 3, 1, 0, 0]),
+        [6, 3, 1, 0, 0]
+    );
+}

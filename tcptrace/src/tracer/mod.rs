@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tcptrace_common::TcpState;
 use tokio::sync::watch;
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long the first walk waits for the search for owners at most.
 const OWNERS_FIRST_NS: u64 = 250_000_000;
+/// How often the log tells of impossible transitions.
+const ANOMALIES_NS: u64 = 60_000_000_000;
 /// Malformed events said one by one; the rest are only counted.
 pub const COMPLAINTS: u64 = 10;
 
@@ -85,6 +88,8 @@ pub struct Tracer<C> {
     lookups: Lookups,
     names: Names,
     lost: Losses,
+    /// Impossible transitions that the log told of, and when it did so last.
+    told: (u64, u64),
 }
 
 impl<C: Consumer> Tracer<C> {
@@ -115,6 +120,7 @@ impl<C: Consumer> Tracer<C> {
             consumer,
             malformed: 0,
             lost: Losses::default(),
+            told: (0, 0),
         }
     }
 }
@@ -153,6 +159,28 @@ impl<C: Consumer> Tracer<C> {
     #[must_use]
     pub const fn losses(&self) -> &Losses {
         &self.lost
+    }
+
+    /// Tells the log of impossible transitions, once a minute, with what explains the last one.
+    fn tell_anomalies(&mut self, now_ns: u64) {
+        let (told, told_ns) = self.told;
+        let count = self.tracker.stats().anomalies;
+        if count == told || (told > 0 && now_ns.saturating_sub(told_ns) < ANOMALIES_NS) {
+            return;
+        }
+        self.told = (count, now_ns);
+        if let Some(last) = self.tracker.last_anomaly() {
+            tracing::warn!(
+                "{} transitions that no kernel path makes; the last one: {} to {} of socket {:#x} at {} ns, held as {}; {} events lost so far",
+                count - told,
+                last.from.name(),
+                last.to.name(),
+                last.socket,
+                last.time,
+                last.held.map_or("unknown", TcpState::name),
+                self.lost.total(),
+            );
+        }
     }
 
     /// Goes on with the comparison with the kernel's own list of sockets.
@@ -286,6 +314,7 @@ impl<C: Consumer> Drain for Tracer<C> {
         self.feed(&Item::Time(known_ns));
         self.compare(taken < BATCH);
         self.look_up();
+        self.tell_anomalies(before.monotonic_ns);
         self.probe.flush_log();
         (taken, self.consumer.end_batch())
     }

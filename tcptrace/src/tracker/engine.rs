@@ -3,7 +3,7 @@
 use tcptrace_common::TcpState;
 
 use super::{
-    Tracker, Update, Witness,
+    Anomaly, Tracker, Update, Witness,
     connection::Connection,
     ended::Ended,
     handshake,
@@ -146,6 +146,13 @@ impl Tracker {
             Step::StopListening => self.stop_listening(at, &transition.details),
             Step::Impossible => {
                 self.stats.anomalies += 1;
+                self.anomaly = Some(Anomaly {
+                    time: at.time,
+                    socket: at.socket,
+                    from: transition.old,
+                    to: transition.new,
+                    held: self.store.get(at.socket).map(|held| held.state),
+                });
                 // The kernel is right about where it is; what is held of it is not.
                 match self.store.find(at.socket) {
                     Some(place) => {

@@ -115,6 +115,21 @@ impl Default for TrackerConfig {
     }
 }
 
+/// A transition that no kernel path makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anomaly {
+    /// When.
+    pub time: Moment,
+    /// The kernel's address of the socket.
+    pub socket: u64,
+    /// The state left.
+    pub from: TcpState,
+    /// The state entered.
+    pub to: TcpState,
+    /// The state that was held of it.
+    pub held: Option<TcpState>,
+}
+
 /// The tracker.
 pub struct Tracker {
     store: Store,
@@ -129,6 +144,8 @@ pub struct Tracker {
     config: TrackerConfig,
     next_id: u64,
     stats: TrackerStats,
+    /// The last transition that no kernel path makes.
+    anomaly: Option<Anomaly>,
     /// What was not returned yet.
     updates: Vec<Update>,
     /// How often it has settled.
@@ -157,6 +174,7 @@ impl Tracker {
             config,
             next_id: 1,
             stats: TrackerStats::default(),
+            anomaly: None,
             updates: Vec::new(),
             settled: 0,
             known_ns: 0,
@@ -224,6 +242,12 @@ impl Tracker {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The last transition that no kernel path makes, of [`TrackerStats::anomalies`].
+    #[must_use]
+    pub const fn last_anomaly(&self) -> Option<&Anomaly> {
+        self.anomaly.as_ref()
     }
 
     /// What is counted.

@@ -1,11 +1,14 @@
 //! `tcptrace check`: a line for each thing, and a status that agrees with tracing itself.
 
+use std::{io, os::unix::process::CommandExt as _, process::Command};
+
 use anyhow::{Context, ensure};
+use caps::{CapSet, Capability};
 
 use crate::support::{
     Check, functions_can_be_traced, ignored,
     program::{Output, Running, tcptrace, tcptrace_as_nobody},
-    surroundings::Surroundings,
+    surroundings::{Surroundings, has_tracefs},
     tests,
 };
 
@@ -17,6 +20,8 @@ tests![
     without_btf_there_are_transitions_only,
     without_both_it_fails_and_says_what_to_do,
     nobody_is_told_to_be_root,
+    each_capability_is_named_with_what_is_missing_without_it,
+    tracefs_that_may_not_be_read_is_not_said_to_be_unmounted,
 ];
 
 /// The columns of what a line is about and how that stands.
@@ -103,7 +108,7 @@ fn with_btf_and_tracefs_all_is_well() -> Check {
 }
 
 /// What each hook is attached by where everything is allowed.
-const BEST: [(&str, &str); 9] = [
+const BEST: [(&str, &str); 10] = [
     ("inet_sock_set_state", "tp_btf"),
     ("tcp_create_openreq_child", "fentry"),
     ("tcp_retransmit_synack", "tp_btf"),
@@ -111,6 +116,7 @@ const BEST: [(&str, &str); 9] = [
     ("tcp_receive_reset", "tp_btf"),
     ("tcp_send_reset", "tp_btf"),
     ("inet_twsk_alloc", "fexit"),
+    ("tcp_v4_connect", "fexit"),
     ("tcp_timewait_state_process", "fexit"),
     ("iter/tcp", "iter"),
 ];
@@ -134,6 +140,7 @@ fn where_they_cannot_the_weaker_ways_are_taken() -> Check {
     report.strict.must_end_with(1)?;
     report.must_say("tcp_create_openreq_child", "weaker", "as sock_ops")?;
     report.must_say("inet_csk_accept", "weaker", "as tracepoint")?;
+    report.must_say("tcp_v4_connect", "weaker", "as tracepoint")?;
     report.must_say("inet_twsk_alloc", "missing", "flags")?;
     report.must_say("tcp_timewait_state_process", "missing", "sock_diag")?;
     for (hook, source) in BEST {
@@ -179,4 +186,93 @@ fn nobody_is_told_to_be_root() -> Check {
     report.must_say("CAP_BPF", "FAILED", "sudo tcptrace check")?;
     report.must_say("CAP_PERFMON", "FAILED", "sudo tcptrace check")?;
     report.must_say("tracing", "FAILED", "not permitted")
+}
+
+/// The capabilities beside CAP_BPF and CAP_PERFMON, a word of what each allows, and a hook that needs it.
+const OPTIONAL: [(Capability, &str, Option<&str>); 4] = [
+    (
+        Capability::CAP_NET_ADMIN,
+        "sock_ops",
+        Some("tcp_create_openreq_child"),
+    ),
+    (Capability::CAP_SYS_ADMIN, "other network namespaces", None),
+    (Capability::CAP_DAC_READ_SEARCH, "cgroups", None),
+    (Capability::CAP_SYS_PTRACE, "processes of other users", None),
+];
+
+/// The command with these capabilities and no others. What root's programs get is bounded so.
+fn with_only(command: &mut Command, held: Vec<Capability>) -> &mut Command {
+    // SAFETY: system calls, and a list that was made before.
+    unsafe {
+        command.pre_exec(move || {
+            for capability in caps::all() {
+                if !held.contains(&capability) {
+                    caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn each_capability_is_named_with_what_is_missing_without_it() -> Check {
+    let report = |more: &[Capability]| -> anyhow::Result<Report> {
+        let mut held = vec![
+            Capability::CAP_BPF,
+            Capability::CAP_PERFMON,
+            // Root's files, and memory for the maps before Linux 5.11.
+            Capability::CAP_DAC_OVERRIDE,
+            Capability::CAP_SYS_RESOURCE,
+        ];
+        held.extend(more);
+        let run =
+            |arguments: &[&str]| Running::to_end(with_only(&mut tcptrace(arguments), held.clone()));
+        Ok(Report {
+            usual: run(&["check"])?,
+            strict: run(&["check", "--strict"])?,
+        })
+    };
+    let none = report(&[])?;
+    none.must_end_with(0)?;
+    for (capability, missing, hook) in OPTIONAL {
+        let name = capability.to_string();
+        none.must_say(&name, "missing", missing)?;
+        let with = report(&[capability])?;
+        with.must_say(&name, "ok", missing)?;
+        for (other, ..) in OPTIONAL {
+            // CAP_SYS_ADMIN stands for CAP_NET_ADMIN.
+            let stands_in =
+                capability == Capability::CAP_SYS_ADMIN && other == Capability::CAP_NET_ADMIN;
+            if other != capability && !stands_in {
+                with.must_say(&other.to_string(), "missing", "")?;
+            }
+        }
+        if let Some(hook) = hook
+            && functions_can_be_traced().is_err()
+            && tcptrace::host::cgroup::hierarchy().is_some()
+        {
+            none.must_say(hook, "missing", "sock_ops")?;
+            with.must_say(hook, "weaker", "as sock_ops")?;
+        }
+    }
+    Ok(())
+}
+
+fn tracefs_that_may_not_be_read_is_not_said_to_be_unmounted() -> Check {
+    if !has_tracefs() {
+        return Err(ignored("tracefs is not mounted"));
+    }
+    let (mut command, _binary) = tcptrace_as_nobody(&["check"])?;
+    let usual = Running::to_end(&mut command)?;
+    let line = usual
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("tracefs "))
+        .context("no line about tracefs")?;
+    // Where it is for everybody it is simply there.
+    ensure!(
+        line.contains("Permission denied") || line.contains(" ok "),
+        "{line}"
+    );
+    Ok(())
 }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         return code;
     }
     support::surroundings::complete();
+    support::program::take_signals();
     let mut arguments = Arguments::from_args();
     let scenarios = scenarios::run(&arguments);
     // They load a small machine, and a tail that is starved of time is no finding.

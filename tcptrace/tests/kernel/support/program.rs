@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{SigHandler, Signal, kill, signal},
     unistd::Pid,
 };
 
@@ -41,6 +41,20 @@ static SKIPPED: AtomicU64 = AtomicU64::new(0);
 /// The binary under test.
 fn binary() -> PathBuf {
     std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_tcptrace").into(), PathBuf::from)
+}
+
+/// Children take signals as a shell's do, though whoever started this (`nohup`, a script's job) may have some
+/// ignored.
+pub(crate) fn take_signals() {
+    for number in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ] {
+        // SAFETY: no handler is set.
+        unsafe { signal(number, SigHandler::SigDfl) }.ok();
+    }
 }
 
 /// A command line of it.
