@@ -19,8 +19,18 @@ use serde_json::json;
 use tcptrace::{clock::monotonic_ns, host::cgroup};
 
 use crate::support::{
-    Check, Deadline, daemon::Daemon, hooks::traces_functions, ignored, load::Load,
-    namespace::Namespace, program::tcptrace, record::Record, tail::Tail, tests,
+    Check, Deadline,
+    bpf::OfCgroup,
+    daemon::Daemon,
+    hooks::{sees_connect, traces_functions},
+    ignored,
+    load::Load,
+    namespace::Namespace,
+    program::tcptrace,
+    puppet::Puppet,
+    record::Record,
+    tail::Tail,
+    tests,
 };
 
 tests![
@@ -29,6 +39,7 @@ tests![
     a_time_namespace_changes_no_times,
     a_container_tells_no_host_and_no_paths_of_its_own,
     without_a_boot_id_ids_are_still_unique,
+    a_connect_that_a_cgroups_program_forbids_is_told,
 ];
 
 /// No more than is looked at.
@@ -303,5 +314,34 @@ fn without_a_boot_id_ids_are_still_unique() -> Check {
         runs.push(boot.to_owned());
     }
     ensure!(runs[0] != runs[1], "two runs are of one boot: {runs:?}");
+    Ok(())
+}
+
+/// As systemd's IPAddressDeny and network policies do.
+fn a_connect_that_a_cgroups_program_forbids_is_told() -> Check {
+    if !sees_connect() {
+        return Err(ignored("failed connects are not seen here"));
+    }
+    let cgroup = Cgroup::make("tt-forbidden")?;
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let mut puppet = Puppet::start(&namespace, "tt-forbidden")?;
+    puppet.enter(&cgroup.0)?;
+    let _program = OfCgroup::forbid_connect(&cgroup.0)
+        .map_err(|error| ignored(format!("no program of a cgroup: {error}")))?;
+    let mut tail = Tail::start(&namespace, &ENDS)?;
+    let forbidden = puppet.connect(address);
+    ensure!(forbidden.is_err(), "nobody forbade it");
+    tail.wait_count("connection", 1)?;
+    let pid = puppet.pid();
+    let records = tail.finish()?;
+    records
+        .only("connection", &json!({"role": "active"}))?
+        .must_have(&json!({
+            "verdict": "forbidden", "errno": "EPERM", "last_state": "CLOSE",
+            "remote_address": "127.0.0.1", "remote_port": address.port(), "pid": pid,
+            "pid_source": "connect",
+        }))?;
+    drop((puppet, listener));
     Ok(())
 }

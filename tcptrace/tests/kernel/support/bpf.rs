@@ -13,6 +13,9 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
 const BPF_CGROUP_SOCK_OPS: u32 = 3;
+const BPF_CGROUP_INET4_CONNECT: u32 = 10;
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+const SOCK_ADDR: u32 = 18;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
 /// `BPF_PROG_TYPE_SK_LOOKUP`.
@@ -152,18 +155,38 @@ fn own(fd: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// A sock_ops program of a cgroup, beside those of others. Dropping it detaches it.
+/// A program of a cgroup, beside those of others. Dropping it detaches it.
 pub(crate) struct OfCgroup {
     cgroup: File,
     program: OwnedFd,
+    attach_type: u32,
 }
 
 impl OfCgroup {
-    /// Attaches it as programs that know no links are: with `BPF_F_ALLOW_MULTI`.
+    /// Attaches a sock_ops program.
     pub(crate) fn attach(cgroup: &Path, program: OwnedFd) -> io::Result<Self> {
+        Self::attach_as(cgroup, program, BPF_CGROUP_SOCK_OPS)
+    }
+
+    /// Forbids connect() over IPv4.
+    pub(crate) fn forbid_connect(cgroup: &Path) -> io::Result<Self> {
+        let program = load_to_attach(
+            SOCK_ADDR,
+            BPF_CGROUP_INET4_CONNECT,
+            &[
+                instruction(0xb7, 0x00, 0, 0), // r0 = 0
+                instruction(0x95, 0x00, 0, 0), // exit
+            ],
+        )?;
+        Self::attach_as(cgroup, program, BPF_CGROUP_INET4_CONNECT)
+    }
+
+    /// As programs that know no links are attached: with `BPF_F_ALLOW_MULTI`.
+    fn attach_as(cgroup: &Path, program: OwnedFd, attach_type: u32) -> io::Result<Self> {
         let attached = Self {
             cgroup: File::open(cgroup)?,
             program,
+            attach_type,
         };
         bpf(BPF_PROG_ATTACH, &attached.attributes(BPF_F_ALLOW_MULTI))?;
         Ok(attached)
@@ -173,7 +196,7 @@ impl OfCgroup {
         Attach {
             target_fd: self.cgroup.as_raw_fd().cast_unsigned(),
             attach_bpf_fd: self.program.as_raw_fd().cast_unsigned(),
-            attach_type: BPF_CGROUP_SOCK_OPS,
+            attach_type: self.attach_type,
             attach_flags,
         }
     }
@@ -182,7 +205,7 @@ impl OfCgroup {
 impl Drop for OfCgroup {
     fn drop(&mut self) {
         if let Err(error) = bpf(BPF_PROG_DETACH, &self.attributes(0)) {
-            eprintln!("a sock_ops program could not be detached: {error}");
+            eprintln!("a cgroup's program could not be detached: {error}");
         }
     }
 }
