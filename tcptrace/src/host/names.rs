@@ -1,7 +1,15 @@
 //! Who is told by number in an event, and not by name yet: the names of this host's cgroups and
 //! interfaces.
 
-use nix::net::if_::if_nameindex;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::{
+    errno::Errno,
+    net::if_::if_nameindex,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    },
+};
 
 use super::cgroup::Hierarchy;
 use crate::{
@@ -21,6 +29,8 @@ pub struct Names {
     /// This process's network namespace.
     netns: Option<NetnsId>,
     interfaces: Bounded<(NetnsId, u32), String>,
+    /// Tells when one of its interfaces has another name.
+    links: Links,
     /// Said already.
     complained: bool,
 }
@@ -32,6 +42,7 @@ impl Default for Names {
             cgroups: Bounded::new(NAMES),
             netns: Namespace::own().ok().map(|own| own.id),
             interfaces: Bounded::new(NAMES),
+            links: Links::subscribe(),
             complained: false,
         }
     }
@@ -51,7 +62,7 @@ impl Names {
         }
         if let Some((netns, index)) = numbers.interface
             && self.netns == Some(netns)
-            && self.interfaces.get((netns, index)).is_none()
+            && (self.links.have_changed() || self.interfaces.get((netns, index)).is_none())
         {
             for name in interfaces_here(netns) {
                 self.learn(name, &mut take);
@@ -93,6 +104,41 @@ impl Names {
                     );
                 }
                 None
+            }
+        }
+    }
+}
+
+/// The kernel's messages about the links of this process's network namespace (rtnetlink(7)).
+struct Links(Option<OwnedFd>);
+
+impl Links {
+    fn subscribe() -> Self {
+        let subscribe = || -> nix::Result<OwnedFd> {
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            let protocol = SockProtocol::NetlinkRoute;
+            let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+            let links = u32::try_from(libc::RTMGRP_LINK).unwrap_or(1);
+            bind(socket.as_raw_fd(), &NetlinkAddr::new(0, links))?;
+            Ok(socket)
+        };
+        Self(subscribe().ok())
+    }
+
+    /// Something has changed since the last time; who cannot be told must always look.
+    fn have_changed(&self) -> bool {
+        let Some(socket) = &self.0 else {
+            return true;
+        };
+        let mut changed = false;
+        let mut message = [0; 4096];
+        loop {
+            match recv(socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+                // More came than the socket had room for.
+                Ok(_) | Err(Errno::ENOBUFS) => changed = true,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return changed,
+                Err(_) => return true,
             }
         }
     }

@@ -16,21 +16,26 @@ use nix::{
     sys::signal::Signal,
 };
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use tcptrace::{clock::monotonic_ns, host::cgroup};
 
-use crate::support::{
-    Check, Deadline,
-    bpf::OfCgroup,
-    daemon::Daemon,
-    hooks::{sees_connect, traces_functions},
-    ignored,
-    load::Load,
-    namespace::Namespace,
-    program::tcptrace,
-    puppet::Puppet,
-    record::Record,
-    tail::Tail,
-    tests,
+use crate::{
+    peer::Peer,
+    support::{
+        Check, Deadline,
+        bpf::OfCgroup,
+        daemon::Daemon,
+        hooks::{sees_connect, traces_functions},
+        ignored,
+        load::Load,
+        namespace::{Namespace, configure, request, set_link},
+        program::tcptrace,
+        puppet::Puppet,
+        record::Record,
+        sockets::begin_connect,
+        tail::Tail,
+        tests,
+    },
 };
 
 tests![
@@ -40,6 +45,7 @@ tests![
     a_container_tells_no_host_and_no_paths_of_its_own,
     without_a_boot_id_ids_are_still_unique,
     a_connect_that_a_cgroups_program_forbids_is_told,
+    an_interface_has_the_name_that_it_has_then,
 ];
 
 /// No more than is looked at.
@@ -343,5 +349,42 @@ fn a_connect_that_a_cgroups_program_forbids_is_told() -> Check {
             "pid_source": "connect",
         }))?;
     drop((puppet, listener));
+    Ok(())
+}
+
+/// A socket that is bound to an interface begins to connect, and is closed.
+fn connect_by(namespace: &Namespace, peer: &Peer, interface: &str) -> Check {
+    let to = peer.address(443);
+    namespace.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        begin_connect(&socket, to)
+    })
+}
+
+fn an_interface_has_the_name_that_it_has_then() -> Check {
+    let namespace = Namespace::new()?;
+    let peer = Peer::new(&namespace)?;
+    // It is told of its own namespace's links.
+    let mut tail = namespace.run(|| Tail::start(&namespace, &ENDS))?;
+    connect_by(&namespace, &peer, "peer")?;
+    tail.wait_count("connection", 1)?;
+    namespace.run(|| {
+        set_link("peer", false)?;
+        let mut renamed = request("peer");
+        renamed.ifr_ifru.ifru_newname = request("other").ifr_name;
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+        configure(&socket, libc::SIOCSIFNAME, &renamed)?;
+        set_link("other", true)?;
+        Ok(())
+    })?;
+    connect_by(&namespace, &peer, "other")?;
+    let records = tail.finish_after(2)?;
+    let names: Vec<_> = records
+        .of("connection")
+        .iter()
+        .map(|record| record.text("interface"))
+        .collect();
+    ensure!(names == [Some("peer"), Some("other")], "{records}");
     Ok(())
 }
