@@ -33,7 +33,7 @@ pub(crate) fn offset() -> Option<i64> {
         if Namespace::Time.is_initial() != Some(false) {
             return Some(0);
         }
-        // What it shows is the one that children are in: after an unshare without a fork another.
+        // The file shows the namespace of children, which is another one after an unshare without a fork.
         let own = ["time", "time_for_children"]
             .map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).ok());
         let text = std::fs::read_to_string("/proc/self/timens_offsets").ok()?;

@@ -165,7 +165,7 @@ pub(super) const fn of_verdict(verdict: Verdict) -> Explanation {
                       this host.",
             scenes: &[Scene::Of(Verdict::HandshakeFailed)],
             evidence: "SYN_RECV was left for CLOSE; or SYN_SENT was, without an error and without a SYN sent; or \
-                       connect() failed before that, neither for want of a route nor by a policy.",
+                       connect() failed before that, and neither a missing route nor a policy was the cause.",
             causes: &[
                 "A RST in the middle of a simultaneous open, or of a Fast Open that was not served.",
                 "The kernel could not send: no memory, or a filter on this host.",
