@@ -26,6 +26,8 @@ pub(crate) struct Load {
 impl Load {
     /// Listens, and makes nothing yet.
     pub(crate) fn new(namespace: &Namespace) -> anyhow::Result<Self> {
+        // A small machine has room for few: the FINs of others would be answered with a RST.
+        namespace.sysctl("ipv4/tcp_max_tw_buckets", "262144")?;
         let listeners = (0..THREADS)
             .map(|_| Ok(namespace.listen("0.0.0.0:0")?.0))
             .collect::<anyhow::Result<_>>()?;
