@@ -76,11 +76,15 @@ fn a_local_port_shows_the_first_transition_too() -> Check {
     let namespace = Namespace::new()?;
     let (listener, address) = namespace.listen("127.0.0.1:0")?;
     let ephemeral = namespace.free_port()?;
+    // No sentinel is to have it first, for it would leave it in TIME_WAIT.
+    let reserved = "ipv4/ip_local_reserved_ports";
+    namespace.sysctl(reserved, &ephemeral.to_string())?;
     let filter = format!("{ephemeral},{}", sentinel::PORT);
     let mut tail = Tail::start(
         &namespace,
         &["--show", "transitions", "--local-port", &filter],
     )?;
+    namespace.sysctl(reserved, "\n")?;
     // From now on this is the only one that the kernel can choose.
     namespace.sysctl(
         "ipv4/ip_local_port_range",
