@@ -182,12 +182,17 @@ fn syn_then_rst(stage: &Stage) -> Check {
 
 /// What is said of a connection that the peer opened and reset.
 fn reset(life: &Life) -> anyhow::Result<&Record> {
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
-    let record = life.ended(&json!({
-        "verdict": "reset_received", "closed_by": "remote", "errno": "ECONNRESET",
-    }))?;
+    let record = reset_at_some_time(life)?;
     record.must_have(&passive())?;
     Ok(record)
+}
+
+/// Before it was accepted, or after.
+fn reset_at_some_time(life: &Life) -> anyhow::Result<&Record> {
+    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
+    life.ended(&json!({
+        "verdict": "reset_received", "closed_by": "remote", "errno": "ECONNRESET",
+    }))
 }
 
 /// A handshake in which the peer does something else between SYN-ACK and ACK, and how long it took.
@@ -318,9 +323,7 @@ fn reset_while_queued(stage: &Stage) -> Check {
         return waited(reset(&life)?);
     }
     // Under load accept() may come after the record's grace, and is then no part of it.
-    life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
-    life.ended(&json!({"verdict": "reset_received", "closed_by": "remote"}))
-        .map(drop)
+    reset_at_some_time(&life).map(drop)
 }
 
 /// Cookies for every SYN: there is no request to remember anything of the handshake.
