@@ -223,7 +223,9 @@ pub fn run(
         .context("waiting for the ring buffer")
     });
     tracer.consumer.say();
-    tracer.seeded.send_replace(false);
+    tracer
+        .seeded
+        .send_modify(|seeded| *seeded = Err("it is stopping"));
     stop.request();
     drop(requests);
     let served = server

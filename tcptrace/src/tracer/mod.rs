@@ -25,6 +25,11 @@ use crate::{
 
 /// How long the first walk waits for the search for owners at most.
 const OWNERS_FIRST_NS: u64 = 250_000_000;
+/// What it waits for before what was there is known.
+const SEARCHING: &str =
+    "it looks for the processes that hold the sockets which were there before it";
+const LISTING: &str = "it lists the sockets that were there before it";
+const LISTING_AGAIN: &str = "not all sockets that were there before it could be listed: it tries again every 5 seconds, and its log says why";
 /// How often the log tells of impossible transitions.
 const ANOMALIES_NS: u64 = 60_000_000_000;
 /// Malformed events said one by one; the rest are only counted.
@@ -78,8 +83,9 @@ pub struct Tracer<C> {
     pub consumer: C,
     /// What the ring held that was no event.
     pub malformed: u64,
-    /// What was there before is known, as far as this kernel lets it be known.
-    pub seeded: watch::Sender<bool>,
+    /// Whether what was there before is known, as far as this kernel lets it be known, or what that waits
+    /// for.
+    pub seeded: watch::Sender<Result<(), &'static str>>,
     survey: Survey,
     owners: owners::Search,
     /// Until then the first walk waits for the search for owners, so that sockets are named when they are
@@ -109,7 +115,7 @@ impl<C: Consumer> Tracer<C> {
             owners.begin(now);
         }
         Self {
-            seeded: watch::Sender::new(seeded),
+            seeded: watch::Sender::new(if seeded { Ok(()) } else { Err(SEARCHING) }),
             owners,
             walk_from_ns: now.saturating_add(OWNERS_FIRST_NS),
             survey: Survey::new(&probe, resync),
@@ -205,7 +211,16 @@ impl<C: Consumer> Tracer<C> {
             uncompared: self.tracker.has_uncompared(),
         };
         match self.survey.poll(&mut self.probe, moment) {
-            Some(survey::Step::Begins { listing }) => self.tracker.begin_walk(now, listing),
+            Some(survey::Step::Begins { listing }) => {
+                self.seeded.send_if_modified(|seeded| {
+                    let begins = *seeded == Err(SEARCHING);
+                    if begins {
+                        *seeded = Err(LISTING);
+                    }
+                    begins
+                });
+                self.tracker.begin_walk(now, listing);
+            }
             Some(survey::Step::Ends(end, interfaces)) => {
                 let Self {
                     names,
@@ -216,15 +231,20 @@ impl<C: Consumer> Tracer<C> {
                 for name in interfaces {
                     names.learn(name, |name| feed(tracker, consumer, &Item::Name(name)));
                 }
-                let first = self.seeded.send_if_modified(|seeded| {
-                    let first = end.complete && !*seeded;
-                    *seeded |= end.complete;
-                    first
-                });
+                let unknown = self.seeded.borrow().is_err();
+                if unknown {
+                    self.seeded.send_modify(|seeded| {
+                        *seeded = if end.complete {
+                            Ok(())
+                        } else {
+                            Err(LISTING_AGAIN)
+                        };
+                    });
+                }
                 for update in self.tracker.end_walk(now, &end) {
                     self.consumer.update(&update);
                 }
-                if first {
+                if unknown && end.complete {
                     self.consumer.seeded(&self.tracker);
                 }
                 if !end.held && self.tracker.has_uncompared() {

@@ -89,13 +89,17 @@ impl Default for WebConfig {
     }
 }
 
+/// `Err` says why it is not ready.
+pub type Readiness = Result<(), &'static str>;
+
 /// What the web server needs of the tracer.
 #[derive(Clone, Debug)]
 pub struct Tracer {
     /// Where scrapes are asked for.
     pub scraper: ScrapeHandle,
-    /// The programs are attached. A sender that is gone says they are not.
-    pub ready: watch::Receiver<bool>,
+    /// Whether the metrics tell all that there is, or why not yet. A sender that is gone says that they
+    /// no longer do.
+    pub ready: watch::Receiver<Readiness>,
 }
 
 /// Listens on every address.

@@ -14,7 +14,7 @@ use hyper::{
 };
 
 use super::{
-    Limits, Tracer, WebConfig,
+    Limits, Readiness, Tracer, WebConfig,
     access::Access,
     places::{Counts, Places},
 };
@@ -79,20 +79,26 @@ impl Site {
         }
         match path {
             HEALTHY => page(StatusCode::OK, TEXT, "tcptrace is healthy\n"),
-            READY if self.is_ready() => page(StatusCode::OK, TEXT, "tcptrace is ready\n"),
-            READY => page(
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                "tcptrace is not ready: its programs are not attached, or it does not know yet which connections were there before\n",
-            ),
+            READY => match self.readiness() {
+                Ok(()) => page(StatusCode::OK, TEXT, "tcptrace is ready\n"),
+                Err(why) => {
+                    let text = format!("tcptrace is not ready: {why}\n");
+                    page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+                }
+            },
             _ => page(StatusCode::OK, HTML, self.landing()),
         }
     }
 
-    fn is_ready(&self) -> bool {
+    fn readiness(&self) -> Readiness {
         let ready = &self.tracer.ready;
         // The last word of a sender that is gone no longer counts.
-        *ready.borrow() && ready.has_changed().is_ok()
+        let is_alive = ready.has_changed().is_ok();
+        (*ready.borrow()).and_then(|()| {
+            is_alive
+                .then_some(())
+                .ok_or("its tracer has stopped; see the daemon's log")
+        })
     }
 
     async fn metrics(&self, headers: &HeaderMap) -> Response<Bytes> {

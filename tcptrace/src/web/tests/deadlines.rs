@@ -58,7 +58,7 @@ where
 {
     let (stream, theirs) = duplex(4096);
     let (scraper, mut requests) = scrape_channel();
-    let (ready, is_ready) = watch::channel(true);
+    let (ready, is_ready) = watch::channel(Ok(()));
     let (stop, stopped) = watch::channel(false);
     let config = WebConfig {
         limits,

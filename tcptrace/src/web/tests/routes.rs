@@ -126,7 +126,7 @@ fn the_telemetry_path_can_be_another_and_cannot_break_out_of_the_page() {
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
     let (scraper, requests) = scrape_channel();
-    let (_ready, ready) = tokio::sync::watch::channel(true);
+    let (_ready, ready) = tokio::sync::watch::channel(Ok(()));
     let (_stop, stop) = tokio::sync::watch::channel(false);
     let config = WebConfig {
         telemetry_path: "/tcp\"><b>".to_owned(),
@@ -172,10 +172,14 @@ fn ready_only_while_the_programs_are_attached() {
     let server = serve(AMPLE);
     let status = |path: &str| server.get(path)[..12].to_owned();
     assert_eq!(status("/-/ready"), "HTTP/1.1 200");
-    server.ready.send(false).unwrap();
+    server.ready.send(Err("it is stopping")).unwrap();
     assert_eq!(status("/-/ready"), "HTTP/1.1 503");
+    assert_eq!(
+        body(&server.get("/-/ready")),
+        "tcptrace is not ready: it is stopping\n"
+    );
     assert_eq!(status("/-/healthy"), "HTTP/1.1 200");
-    server.ready.send(true).unwrap();
+    server.ready.send(Ok(())).unwrap();
     assert_eq!(status("/-/ready"), "HTTP/1.1 200");
 }
 
@@ -184,7 +188,7 @@ fn without_its_tracer_it_is_not_ready_and_says_so() {
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
     let (scraper, requests) = scrape_channel();
-    let (ready, is_ready) = tokio::sync::watch::channel(true);
+    let (ready, is_ready) = tokio::sync::watch::channel(Ok(()));
     let (_stop, stop) = tokio::sync::watch::channel(false);
     let tracer = Tracer {
         scraper,
@@ -200,7 +204,7 @@ fn without_its_tracer_it_is_not_ready_and_says_so() {
         ),
         (
             "/-/ready",
-            "tcptrace is not ready: its programs are not attached, or it does not know yet which connections were there before\n",
+            "tcptrace is not ready: its tracer has stopped; see the daemon's log\n",
         ),
     ] {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
@@ -255,7 +259,7 @@ fn every_address_is_served() {
         .map(|listener| listener.local_addr().unwrap())
         .collect();
     let (scraper, _requests) = scrape_channel();
-    let (_ready, ready) = tokio::sync::watch::channel(true);
+    let (_ready, ready) = tokio::sync::watch::channel(Ok(()));
     let (_stop, stop) = tokio::sync::watch::channel(false);
     spawn(
         WebConfig::default(),

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::probe::ProgramMisses;
 use crate::{
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
-    web::{Limits, Tracer, WebConfig, bind, scrape_channel, spawn},
+    web::{Limits, Readiness, Tracer, WebConfig, bind, scrape_channel, spawn},
 };
 
 /// What clients wait at the most; no limit of a test is near it.
@@ -56,7 +56,7 @@ pub(super) fn scrape_of(metrics: &mut Metrics, bulk: usize) -> Scrape {
 
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    pub(super) ready: watch::Sender<bool>,
+    pub(super) ready: watch::Sender<Readiness>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) thread: JoinHandle<anyhow::Result<()>>,
     /// Scrapes that the tracer was asked for.
@@ -80,7 +80,7 @@ pub(super) fn serve_config(config: WebConfig, answer: Answer) -> Server {
     let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners[0].local_addr().unwrap();
     let (scraper, mut requests) = scrape_channel();
-    let (ready, is_ready) = watch::channel(true);
+    let (ready, is_ready) = watch::channel(Ok(()));
     let (stop, stopped) = watch::channel(false);
     let tracer = Tracer {
         scraper,
