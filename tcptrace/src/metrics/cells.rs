@@ -42,6 +42,8 @@ pub(super) const HANDSHAKE_SOURCES: [&str; 5] = [
 ];
 /// Reasons of RSTs that are counted apart: more than any kernel's `enum sk_rst_reason` has.
 pub(super) const RESET_REASONS: usize = 64;
+/// Those that an application can be told (`include/linux/errno.h`).
+const ERRNOS: usize = 512;
 
 /// Where [`DIRECTIONS`] has `sent`.
 pub(super) const SENT: usize = 0;
@@ -195,6 +197,8 @@ pub(super) struct Cells {
     pub(super) pool_exhausted: u64,
     /// Connections met in mid-life.
     pub(super) seeded: u64,
+    /// connect()s that failed before SYN_SENT, by errno; the last one is for higher numbers.
+    pub(super) connect_failures: [u64; ERRNOS],
     /// Established connections, by role and [`HANDSHAKE_SOURCES`].
     pub(super) measured: [[u64; HANDSHAKE_SOURCES.len()]; ROLES],
     /// How long connections lived, by role.
@@ -219,6 +223,7 @@ impl Cells {
             pool: WIDE_SERIES + labels * WIDE_SERIES_PER_LABEL,
             pool_exhausted: 0,
             seeded: 0,
+            connect_failures: [0; ERRNOS],
             measured: [[0; HANDSHAKE_SOURCES.len()]; ROLES],
             duration: std::array::from_fn(|_| DurationHistogram::new(&DURATION_BOUNDS)),
             half_closed: std::array::from_fn(|_| DurationHistogram::new(&DURATION_BOUNDS)),
@@ -245,6 +250,11 @@ impl Cells {
     /// By slot.
     pub(super) fn ports(&self) -> &[PortCells] {
         &self.ports
+    }
+
+    /// connect() failed before SYN_SENT.
+    pub(super) fn connect_failed(&mut self, errno: u16) {
+        self.connect_failures[usize::from(errno).min(ERRNOS - 1)] += 1;
     }
 
     /// A RST was sent, or came in.

@@ -32,6 +32,8 @@ mod ports;
 mod scrape;
 mod syns;
 
+use tcptrace_common::TcpState;
+
 use self::{
     cells::{
         Cells, RECEIVED, SENT, WideCell, closer_index, role_index, scope_index, side_index,
@@ -211,6 +213,11 @@ impl Metrics {
             .count(connection, |cell| cell.failures[verdict] += 1);
         let retransmits = connection.syn_retransmits.unwrap_or(0);
         self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
+        if let Some(failure) = ended.connect
+            && connection.state == TcpState::Close
+        {
+            self.cells.connect_failed(failure.error);
+        }
     }
 
     /// An attempt is over: if its port has no label, it stays `other`. Returns where it is counted.

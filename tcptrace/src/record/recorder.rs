@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
-use nix::errno::Errno;
 use tcptrace_common::TcpState;
 
 use super::{
@@ -15,7 +14,7 @@ use crate::{
     feed::event::Endpoints,
     host::Host,
     tracker::{
-        Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, Whose,
+        Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, Whose, errno,
         is_synchronized,
     },
 };
@@ -170,7 +169,7 @@ impl Recorder {
             last_state: connection.state,
             verdict: ended.verdict,
             established: connection.established || is_synchronized(connection.state),
-            errno: error.map(|error| format!("{:?}", Errno::from_raw(error.into()))),
+            errno: error.map(errno::name),
             errno_number: error,
             reset_reason: connection
                 .reset_reason

@@ -35,6 +35,12 @@ pub mod errno {
     /// What ICMP and ICMPv6 errors become (`icmp_err_convert`, `tab_unreach`): EACCES, EPROTO,
     /// ENONET, ENOPROTOOPT, EOPNOTSUPP, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH.
     pub const ICMP: [u16; 8] = [13, 71, 64, 92, 95, 101, 112, 113];
+
+    /// Returns the name of an errno, as `ECONNRESET`, and `UnknownErrno` where it has none.
+    #[must_use]
+    pub fn name(errno: u16) -> String {
+        format!("{:?}", nix::errno::Errno::from_raw(errno.into()))
+    }
 }
 
 /// Why a connection ended.

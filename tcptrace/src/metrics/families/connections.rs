@@ -1,5 +1,7 @@
 //! Connections counted: attempts, opens, failures, ends and what they carried.
 
+use std::collections::BTreeMap;
+
 use super::family::Family;
 use crate::{
     metrics::{
@@ -10,7 +12,7 @@ use crate::{
         scrape::Scrape,
     },
     probe::Hook,
-    tracker::{Role, Verdict},
+    tracker::{Role, Verdict, errno},
 };
 
 /// One role's cells at one port label, with the labels' values.
@@ -121,7 +123,22 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
             }
         }
     });
-    vec![failures, closed]
+    let mut connects = Family::counter(
+        "tcptrace_connect_failures_total",
+        &["errno"],
+        "connect()s that failed before SYN_SENT, with what the application was told: no route, a policy, no local address. They are attempts that failed, too.",
+    );
+    let mut by_name = BTreeMap::<_, u64>::new();
+    for (errno, count) in (0..).zip(scrape.cells.connect_failures) {
+        if count > 0 {
+            *by_name.entry(errno::name(errno)).or_default() += count;
+        }
+    }
+    for (name, count) in by_name {
+        connects.add_count(&[&name], count);
+    }
+    let connects = scrape.source(Hook::Connect).map(|_| connects);
+    [failures, closed].into_iter().chain(connects).collect()
 }
 
 fn retransmits(scrape: &Scrape) -> Vec<Family> {

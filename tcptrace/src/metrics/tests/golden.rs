@@ -91,6 +91,8 @@ fn clients(host: &mut Host) {
             ..FIELDS
         },
     );
+    // A firewall's program says no.
+    host.forbid(NETWORK, 25);
     // Nobody is there.
     let mut dead = host.active(NETWORK, 443);
     host.wait(67_000 * MS);
@@ -196,6 +198,7 @@ fn the_exposition_of_a_day_is_as_reviewed() {
         source(Hook::SetState, Ok(Source::TpBtf)),
         source(Hook::CreateChild, Ok(Source::SockOps)),
         source(Hook::Accept, Ok(Source::Tracepoint)),
+        source(Hook::Connect, Ok(Source::Tracepoint)),
         source(Hook::ReceiveReset, Ok(Source::TpBtf)),
         source(Hook::SendReset, Err("the kernel has no such tracepoint")),
     ];
