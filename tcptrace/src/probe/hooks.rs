@@ -125,10 +125,10 @@ impl Hook {
                 "passive handshakes are timed from the SYN instead (handshake_source sock_ops)",
             ),
             (Self::Accept, Source::Tracepoint) => Some(
-                "accepts are seen when the system call returns; those by io_uring are not seen",
+                "accepts are seen when the system call returns, for which the kernel takes a slower way through every system call; those by io_uring are not seen",
             ),
             (Self::Connect, Source::Tracepoint) => Some(
-                "failed connects are seen when the system call returns; those by io_uring, and those of a socket that has sent a SYN before, are not seen",
+                "failed connects are seen when the system call returns, for which the kernel takes a slower way through every system call; those by io_uring, and those of a socket that has sent a SYN before, are not seen",
             ),
             (Self::Sockets, Source::SockDiag) => Some(
                 "connections that existed before are told by their cookies; one whose end was lost is found out only the second time that it is not listed",

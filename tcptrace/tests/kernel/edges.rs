@@ -2,7 +2,11 @@
 
 use std::{
     fs, io,
-    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    net::TcpStream,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -44,6 +48,7 @@ tests![
     a_container_tells_no_host_and_no_paths_of_its_own,
     without_a_boot_id_ids_are_still_unique,
     a_connect_that_a_cgroups_program_forbids_is_told,
+    a_connect_that_a_security_module_forbids_is_told,
     an_interface_has_the_name_that_it_has_then,
 ];
 
@@ -355,6 +360,67 @@ fn a_connect_that_a_cgroups_program_forbids_is_told() -> Check {
         }))?;
     drop((puppet, listener));
     Ok(())
+}
+
+/// From now on this thread may connect to no port (landlock(7)).
+fn restrict_connects() -> Check {
+    /// `struct landlock_ruleset_attr` as of ABI 4 (Linux 6.7).
+    #[repr(C)]
+    struct Ruleset {
+        handled_access_fs: u64,
+        handled_access_net: u64,
+    }
+    const CONNECT_TCP: u64 = 1 << 1;
+    let ruleset = Ruleset {
+        handled_access_fs: 0,
+        handled_access_net: CONNECT_TCP,
+    };
+    // SAFETY: the kernel reads the structure, whose size it is told.
+    let created = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<Ruleset>(),
+            0,
+        )
+    };
+    let fd = i32::try_from(created)
+        .ok()
+        .filter(|&fd| fd >= 0)
+        .ok_or_else(|| {
+            let error = io::Error::last_os_error();
+            ignored(format!("no Landlock for connects: {error}"))
+        })?;
+    // SAFETY: the descriptor is new, and nobody else's.
+    let rules = unsafe { OwnedFd::from_raw_fd(fd) };
+    nix::sys::prctl::set_no_new_privs()?;
+    // SAFETY: no memory is involved.
+    let restricted =
+        unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
+    ensure!(restricted == 0, "{}", io::Error::last_os_error());
+    Ok(())
+}
+
+fn a_connect_that_a_security_module_forbids_is_told() -> Check {
+    if !sees_connect() {
+        return Err(ignored("failed connects are not seen here"));
+    }
+    let namespace = Namespace::new()?;
+    let (_listener, address) = namespace.listen("127.0.0.1:0")?;
+    let mut tail = Tail::start(&namespace, &ENDS)?;
+    let connected = namespace.run(|| {
+        restrict_connects()?;
+        Ok(TcpStream::connect(address).map(drop))
+    })?;
+    ensure!(connected.is_err(), "nobody forbade it");
+    tail.wait_count("connection", 1)?;
+    tail.finish()?
+        .only("connection", &json!({"role": "active"}))?
+        .must_have(&json!({
+            "verdict": "forbidden", "errno": "EACCES", "last_state": "CLOSE",
+            "remote_address": "127.0.0.1", "remote_port": address.port(),
+            "pid": std::process::id(), "pid_source": "connect",
+        }))
 }
 
 /// A socket that is bound to an interface begins to connect, and is closed.
