@@ -1,4 +1,4 @@
-//! connect() that fails: of what ends before SYN_SENT there is no transition.
+//! connect() calls that fail. An attempt that ends before SYN_SENT makes no transition.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
@@ -20,7 +20,7 @@ const SOCKADDR_IN6: u64 = 24;
 /// The kernel's own errors that no application sees (`include/linux/errno.h`).
 const LARGEST_ERRNO: i64 = 511;
 
-/// Where connect() was to go.
+/// The address that was given to connect().
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Address {
@@ -31,9 +31,9 @@ struct Address {
     scope: u32,
 }
 
-/// A function that connect() calls comes back: `(sock, address, length)` and its result.
+/// The exit of a function that connect() calls: `(sock, address, length)` and its result.
 ///
-/// `policy` says that TCP was not asked yet.
+/// `policy`: a security module or a program of a cgroup refused, before TCP was asked.
 #[inline(always)]
 pub fn failed(sk: *const u8, address: *const u8, length: u64, result: u64, policy: bool) {
     let error = -i64::from(result as i32);
@@ -58,7 +58,7 @@ pub fn failed(sk: *const u8, address: *const u8, length: u64, result: u64, polic
     tell(&socket, &address, length, error as u32, policy);
 }
 
-/// connect() itself comes back, where functions cannot be traced.
+/// The exit of connect() itself, where functions cannot be traced.
 #[inline(always)]
 pub fn returned(ctx: &TracePointContext) {
     // SAFETY: a probe read of the record, at the place that its format gives.
@@ -79,7 +79,7 @@ pub fn returned(ctx: &TracePointContext) {
             return;
         };
         let socket = Socket::<Probe>::new(sk);
-        // One that has once got further may tell here what became of that.
+        // After a SYN was sent, the error may be that of the earlier attempt.
         if !is_for_tcp(&socket)
             || socket.state() != TcpState::Close.raw()
             || socket.has_tried_to_connect()
@@ -115,7 +115,7 @@ fn tell(socket: &Socket<Probe>, address: &Address, length: u64, error: u32, poli
     } else {
         SOCKADDR_IN6
     };
-    // What the application got wrong is no failure of the network.
+    // A wrong family or a short address is the mistake of the application, not a failure of the network.
     if address.family != family || length < least {
         return;
     }

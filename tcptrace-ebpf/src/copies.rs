@@ -23,7 +23,7 @@ use crate::maps::{MARKS, count_recovered};
 pub trait Copy {
     /// It is the one that acts only where the other was skipped.
     const SECOND: bool;
-    /// What its events say of it in the header.
+    /// The fields of its events' header.
     const FIELDS: u8;
 }
 
@@ -43,7 +43,7 @@ impl Copy for Second {
     const FIELDS: u8 = FIELDS_RECOVERED;
 }
 
-/// What a program runs for: the object it is about, and what happens to it.
+/// The cause of a program's run: an object, and what happens to it.
 pub struct Occasion {
     /// The address of it, whose highest byte is that of every kernel address.
     object: u64,

@@ -33,7 +33,7 @@ fn emit<T: 'static>(lost: usize, fill: impl FnOnce(*mut T)) {
     entry.submit(0);
 }
 
-/// What the header says besides the time.
+/// The fields of the header besides the time.
 struct Head {
     socket: u64,
     cookie: u64,
@@ -193,7 +193,7 @@ fn emit_step(head: &Head) {
     });
 }
 
-/// What an event says that is no transition: both states are the one held.
+/// The states of an event that is no transition: both are the one held.
 #[inline(always)]
 fn standing<A: Access>(socket: &Socket<A>, kind: u8) -> Head {
     let state = socket.state();

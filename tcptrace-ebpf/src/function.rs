@@ -23,7 +23,7 @@ macro_rules! load {
     }};
 }
 
-/// What a function of `parameters` parameters answered; 0 for a number that none here has.
+/// Returns the result of a function with `parameters` parameters; 0 for a number that none here has.
 #[inline(always)]
 pub fn answer(ctx: &FExitContext, parameters: u32) -> u64 {
     if parameters == 2 {

@@ -225,7 +225,7 @@ pub fn connect_v6(ctx: FExitContext) -> i32 {
     0
 }
 
-/// What a cgroup's programs say of a connect over IPv4: `int tcp_v4_pre_connect(sk, address, length)`.
+/// The answer of a cgroup's programs to a connect over IPv4: `int tcp_v4_pre_connect(sk, address, length)`.
 #[fexit(function = "tcp_v4_pre_connect")]
 pub fn pre_connect_v4(ctx: FExitContext) -> i32 {
     connect::failed(
@@ -251,7 +251,7 @@ pub fn pre_connect_v6(ctx: FExitContext) -> i32 {
     0
 }
 
-/// What security modules say of a connect: `int security_socket_connect(socket, address, length)`.
+/// The answer of the security modules to a connect: `int security_socket_connect(socket, address, length)`.
 #[fexit(function = "security_socket_connect")]
 pub fn security_connect(ctx: FExitContext) -> i32 {
     let result = function::answer(&ctx, 3);
@@ -272,7 +272,7 @@ fn length(ctx: &FExitContext) -> u64 {
     length as u32 as u64
 }
 
-/// connect() comes back, where functions cannot be traced.
+/// The exit of connect(), where functions cannot be traced.
 #[tracepoint]
 pub fn connect_exit(ctx: TracePointContext) -> u32 {
     connect::returned(&ctx);
@@ -358,7 +358,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// What every iteration has (`struct bpf_iter_meta`).
+/// The first member of every iteration (`struct bpf_iter_meta`).
 #[repr(C)]
 struct IterationMeta {
     seq: *mut seq_file,
@@ -381,7 +381,7 @@ impl IterationMeta {
     }
 }
 
-/// What an iterator over TCP sockets is called with (`struct bpf_iter__tcp`).
+/// The argument of an iterator over TCP sockets (`struct bpf_iter__tcp`).
 #[repr(C)]
 struct TcpIteration {
     meta: *const IterationMeta,
@@ -410,7 +410,7 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
     0
 }
 
-/// What an iterator over the open files of tasks is called with (`struct bpf_iter__task_file`).
+/// The argument of an iterator over the open files of tasks (`struct bpf_iter__task_file`).
 #[repr(C)]
 struct FileIteration {
     meta: *const IterationMeta,

@@ -26,7 +26,7 @@ pub static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPA
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 
-/// What the first copies of programs run for, until the second ones have looked.
+/// The causes of the runs of the first copies of programs, until the second ones have looked.
 #[map]
 pub static MARKS: Array<[u64; MARK_WAYS]> = Array::with_max_entries(MARK_BUCKETS, 0);
 
