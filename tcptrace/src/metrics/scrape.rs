@@ -68,6 +68,13 @@ impl Scrape {
         self
     }
 
+    /// Adds whether the file of `--web.config.file` says what holds.
+    #[must_use]
+    pub const fn with_web_config(mut self, is_valid: bool) -> Self {
+        self.context.reload_failed |= !is_valid;
+        self
+    }
+
     /// Transitions come with what the socket says; without, no zero may be shown for it.
     pub(super) fn reads_sockets(&self) -> bool {
         match self.source(Hook::SetState) {

@@ -177,7 +177,12 @@ pub fn spawn(
         .context("cannot start the web server's runtime")?;
     std::thread::Builder::new()
         .name("web".to_owned())
-        .spawn(move || runtime.block_on(run(config, listeners, tracer, shutdown)))
+        .spawn(move || {
+            let served = runtime.block_on(run(config, listeners, tracer, shutdown));
+            // A password that is being hashed holds up no stop.
+            runtime.shutdown_background();
+            served
+        })
         .context("cannot start the web server's thread")
 }
 

@@ -110,7 +110,10 @@ impl Site {
             }
         };
         let Counts { rejected, evicted } = self.places.counts();
-        let text = match metrics::encode(&scrape.with_web_connections(rejected, evicted)) {
+        let scrape = scrape
+            .with_web_connections(rejected, evicted)
+            .with_web_config(self.access.is_valid());
+        let text = match metrics::encode(&scrape) {
             Ok(text) => text,
             Err(error) => {
                 let text = format!("500 the metrics cannot be written: {error}\n");

@@ -28,7 +28,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut reloaded = Family::gauge(
         "tcptrace_config_last_reload_successful",
         &[],
-        "1 unless the settings were read again (SIGHUP) and were not valid: then the old ones hold.",
+        "1 unless the settings (SIGHUP) or the file of --web.config.file were read again and refused: then the old ones hold.",
     );
     reloaded.add_count(&[], u64::from(!scrape.context.reload_failed));
     families.push(reloaded);

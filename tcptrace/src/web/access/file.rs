@@ -54,6 +54,37 @@ impl Default for TlsFile {
     }
 }
 
+/// What is asked of a client's certificate.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Certificates {
+    /// There must be one.
+    required: bool,
+    /// A required one is vouched for.
+    verified: bool,
+    /// A required one has one of some names.
+    named: bool,
+}
+
+impl Certificates {
+    /// What a `tls_server_config` asks for.
+    pub(super) fn of(file: &TlsFile) -> Self {
+        let how = file.client_auth_type;
+        let verified = how == ClientAuth::RequireAndVerifyClientCert;
+        Self {
+            required: verified || how == ClientAuth::RequireAnyClientCert,
+            verified,
+            named: file.client_allowed_sans.is_some(),
+        }
+    }
+
+    /// Somebody whom `before` keeps out may come in.
+    pub(super) const fn is_weaker_than(self, before: Self) -> bool {
+        (before.required && !self.required)
+            || (before.verified && !self.verified)
+            || (before.named && !self.named)
+    }
+}
+
 /// `http_server_config`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]

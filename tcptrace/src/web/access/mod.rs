@@ -2,7 +2,8 @@
 //! exporter-toolkit.
 //!
 //! The file, and what it names, are looked at when somebody connects or asks, at most once a second.
-//! One that is no longer valid changes nothing, and the log says so.
+//! One that is no longer valid changes nothing, and neither does one that no longer asks for TLS, client
+//! certificates or passwords; the log and a metric say so.
 
 mod file;
 mod tls;
@@ -24,7 +25,7 @@ use hyper::{
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_rustls::TlsAcceptor;
 
-use self::file::{File, RateFile};
+use self::file::{Certificates, File, RateFile};
 
 /// Between two looks at the files.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,8 +33,10 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 const A_DAY: Duration = Duration::from_secs(86_400);
 /// Passwords whose bcrypt is remembered.
 const REMEMBERED: usize = 64;
-/// The hash of no password, so that an unknown user takes as long as a known one.
-const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e";
+/// The highest cost of a bcrypt hash: a login takes a second of a processor's time.
+const HIGHEST_COST: u32 = 14;
+/// The hash of no password but for its version and cost.
+const NOBODY: &str = "abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e";
 
 /// What a file asks for.
 #[derive(Default)]
@@ -42,8 +45,13 @@ pub(super) struct Rules {
     pub(super) tls: Option<TlsAcceptor>,
     /// Those that every response has.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is asked of a client's certificate.
+    certificates: Certificates,
     /// bcrypt hashes by user; nobody is asked when there are none.
     users: BTreeMap<String, String>,
+    /// What the password of an unknown user is compared with: it takes as long as that of a known one,
+    /// if all hashes have the same cost.
+    nobody: String,
     rate: Option<Arc<Rate>>,
     /// What was sent as `Authorization` and was right.
     right: Mutex<HashSet<Vec<u8>>>,
@@ -59,10 +67,18 @@ struct Rate {
     full: Mutex<Instant>,
 }
 
+struct State {
+    rules: Arc<Rules>,
+    /// When the files were looked at last.
+    looked: Option<Instant>,
+    /// What the files say now is what holds.
+    is_valid: bool,
+}
+
 /// The rules of the moment.
 pub(super) struct Access {
     path: Option<PathBuf>,
-    state: Mutex<(Arc<Rules>, Option<Instant>)>,
+    state: Mutex<State>,
     /// bcrypt takes its time: one processor's at the most.
     hashing: Semaphore,
 }
@@ -73,7 +89,11 @@ impl Access {
         let rules = path.map(Rules::read).transpose()?.unwrap_or_default();
         Ok(Self {
             path: path.map(Path::to_owned),
-            state: Mutex::new((Arc::new(rules), None)),
+            state: Mutex::new(State {
+                rules: Arc::new(rules),
+                looked: None,
+                is_valid: true,
+            }),
             hashing: Semaphore::new(1),
         })
     }
@@ -81,7 +101,11 @@ impl Access {
     /// The rules that hold now.
     pub(super) fn rules(&self) -> Arc<Rules> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rules, looked) = &mut *state;
+        let State {
+            rules,
+            looked,
+            is_valid,
+        } = &mut *state;
         let Some(path) = &self.path else {
             return Arc::clone(rules);
         };
@@ -89,7 +113,14 @@ impl Access {
             *looked = Some(Instant::now());
             let is_same = |(path, before): &(PathBuf, _)| stamp(path) == *before;
             if !rules.stamps.iter().all(is_same) {
-                match Rules::read(path) {
+                let read = Rules::read(path).and_then(|read| {
+                    rules
+                        .must_be_as_strict(&read)
+                        .with_context(|| format!("--web.config.file {}", path.display()))?;
+                    Ok(read)
+                });
+                *is_valid = read.is_ok();
+                match read {
                     Ok(read) => {
                         tracing::info!("{} was read again", path.display());
                         *rules = Arc::new(read);
@@ -104,6 +135,12 @@ impl Access {
             }
         }
         Arc::clone(rules)
+    }
+
+    /// The files say what holds: they were not changed to what is not valid.
+    pub(super) fn is_valid(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_valid
     }
 
     /// Whether a request comes from somebody who may ask.
@@ -125,13 +162,13 @@ impl Access {
         let Some((user, password)) = credentials(sent) else {
             return false;
         };
-        let hash = rules.users.get(&user).cloned();
+        let known = rules.users.get(&user);
+        let is_known = known.is_some();
+        let hash = known.unwrap_or(&rules.nobody).clone();
         let Ok(_permit) = self.hashing.acquire().await else {
             return false;
         };
         let verified = tokio::task::spawn_blocking(move || {
-            let is_known = hash.is_some();
-            let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
             bcrypt::verify(password, &hash).unwrap_or(false) && is_known
         });
         let is_right = verified.await.unwrap_or(false);
@@ -171,17 +208,27 @@ impl Rules {
     fn read_all(path: &Path) -> anyhow::Result<Self> {
         let mut stamps = vec![(path.to_owned(), stamp(path))];
         let text = fs::read_to_string(path)?;
-        let file: File = match text.trim().is_empty() {
-            true => File::default(),
-            // Only its first line: the others show the place in the file, and with it what is there.
-            false => serde_saphyr::from_str(&text).map_err(|error| {
-                let error = error.to_string();
-                anyhow::anyhow!("{}", error.lines().next().unwrap_or_default())
-            })?,
-        };
+        ensure!(
+            !text.trim().is_empty(),
+            "it is empty; who wants neither TLS nor passwords gives no file"
+        );
+        // Only its first line: the others show the place in the file, and with it what is there.
+        let file: File = serde_saphyr::from_str(&text).map_err(|error| {
+            let error = error.to_string();
+            anyhow::anyhow!("{}", error.lines().next().unwrap_or_default())
+        })?;
+        let mut highest = 0;
         for (user, hash) in &file.basic_auth_users {
-            hash.parse::<bcrypt::HashParts>()
-                .with_context(|| format!("basic_auth_users: the hash of {user} is not bcrypt's"))?;
+            let cost = hash
+                .parse::<bcrypt::HashParts>()
+                .with_context(|| format!("basic_auth_users: the hash of {user} is not bcrypt's"))?
+                .get_cost();
+            ensure!(
+                cost <= HIGHEST_COST,
+                "basic_auth_users: the hash of {user} has the cost {cost}, with which a login takes a processor \
+                 for too long: {HIGHEST_COST} at most"
+            );
+            highest = highest.max(cost);
         }
         let headers = file.http_server_config.headers.iter().map(|(name, value)| {
             let header = (name.parse(), value.parse());
@@ -192,6 +239,8 @@ impl Rules {
         });
         let headers = headers.collect::<anyhow::Result<_>>()?;
         let http2 = file.http_server_config.http2;
+        let certificates = file.tls_server_config.as_ref().map(Certificates::of);
+        let certificates = certificates.unwrap_or_default();
         let tls = file
             .tls_server_config
             .map(|mut tls| {
@@ -217,7 +266,9 @@ impl Rules {
         Ok(Self {
             tls,
             headers,
+            certificates,
             users: file.basic_auth_users,
+            nobody: format!("$2b${highest:02}${NOBODY}"),
             rate: rate.map(Arc::new),
             right: Mutex::default(),
             stamps,
@@ -229,11 +280,42 @@ impl Rules {
         Self {
             tls: self.tls.clone(),
             headers: self.headers.clone(),
+            certificates: self.certificates,
             users: self.users.clone(),
+            nobody: self.nobody.clone(),
             rate: self.rate.clone(),
             right: Mutex::default(),
             stamps,
         }
+    }
+
+    /// Fails if `new` takes away what keeps strangers out: a file that was truncated, or copied by half,
+    /// does.
+    fn must_be_as_strict(&self, new: &Self) -> anyhow::Result<()> {
+        let taken = [
+            ("TLS", self.tls.is_some() && new.tls.is_none()),
+            (
+                "the check of client certificates",
+                new.certificates.is_weaker_than(self.certificates),
+            ),
+            (
+                "the passwords",
+                !self.users.is_empty() && new.users.is_empty(),
+            ),
+        ];
+        for (what, is_taken) in taken {
+            ensure!(
+                !is_taken,
+                "it takes {what} away, for which a restart is needed"
+            );
+        }
+        Ok(())
+    }
+
+    /// The hash of no password that is made for unknown users.
+    #[cfg(test)]
+    pub(super) fn nobody(&self) -> &str {
+        &self.nobody
     }
 
     /// There is a token for one more request, or no limit.

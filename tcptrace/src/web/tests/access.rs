@@ -21,7 +21,11 @@ use tokio_rustls::{
 };
 
 use super::server::{AMPLE, Answer, Server, serve_config};
-use crate::web::{WebConfig, check_file};
+use crate::web::{
+    WebConfig,
+    access::{Access, Rules},
+    check_file,
+};
 
 const TLS: &str = "tls_server_config: { cert_file: server.pem, key_file: server.key";
 /// bcrypt of cost 4, for tests have no secrets.
@@ -386,11 +390,89 @@ fn a_file_that_changes_holds_and_one_that_breaks_does_not() {
     wait_for(&|| is_right("third"));
 }
 
+/// A full disk, or a copy that is half written.
+#[test]
+fn a_file_that_takes_protection_away_is_refused() {
+    let files = Files::new();
+    let tls = |more: &str| format!("{TLS}{more} }}");
+    let named = ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem, client_allowed_sans: [a]";
+    let verified = ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem";
+    let any = ", client_auth_type: RequireAnyClientCert";
+    let both = |password: &str| format!("{}\n{}", tls(""), users(password));
+    for (before, after) in [
+        (users("secret"), String::new()),
+        (users("secret"), "# nothing\n".to_owned()),
+        (users("secret"), "basic_auth_users: {}\n".to_owned()),
+        (users("secret"), "http_server_config: {}\n".to_owned()),
+        (users("secret"), tls("")),
+        (both("secret"), users("secret")),
+        (both("secret"), tls("")),
+        (tls(named), tls(verified)),
+        (tls(verified), tls(any)),
+        (tls(any), tls("")),
+        (tls(any), String::new()),
+    ] {
+        let path = files.write("web.yml", &before);
+        let open = || Access::open(Some(&path)).expect(&before);
+        let strict = open().rules();
+        let access = open();
+        files.write("web.yml", &after);
+        let rules = access.rules();
+        assert!(!access.is_valid(), "{before} → {after}");
+        let holds = |rules: &Rules| (rules.tls.is_some(), rules.protects());
+        assert_eq!(holds(&rules), holds(&strict), "{before} → {after}");
+    }
+    let path = files.write("web.yml", &users("secret"));
+    let access = Access::open(Some(&path)).expect("a file");
+    files.write("web.yml", "");
+    access.rules();
+    assert!(!access.is_valid());
+    // What is written after all holds.
+    files.write("web.yml", &users("another"));
+    std::thread::sleep(super::super::access::LOOK_EVERY);
+    access.rules();
+    assert!(access.is_valid());
+}
+
+#[test]
+fn who_was_asked_for_a_password_is_asked_when_the_file_is_truncated() {
+    let files = Files::new();
+    let server = files.serve(&users("secret"));
+    let metrics = |head: &str| server.exchange(&request(head));
+    assert!(metrics("").starts_with("HTTP/1.1 401 "));
+    files.write("web.yml", "");
+    std::thread::sleep(super::super::access::LOOK_EVERY);
+    assert!(metrics("").starts_with("HTTP/1.1 401 "));
+    let shown = metrics(&basic("secret"));
+    let refused = "\ntcptrace_config_last_reload_successful 0\n";
+    assert!(shown.contains(refused), "{shown}");
+}
+
+/// Known by how long it takes.
+#[test]
+fn an_unknown_user_costs_as_much_as_a_known_one() {
+    let files = Files::new();
+    let hash = |cost| bcrypt::hash("a", cost).expect("a hash");
+    let path = files.write(
+        "web.yml",
+        &format!("basic_auth_users: {{ a: '{}', b: '{}' }}", hash(4), hash(6)),
+    );
+    let rules = Access::open(Some(&path)).expect("a file").rules();
+    let parts: bcrypt::HashParts = rules.nobody().parse().expect("a hash");
+    assert_eq!(parts.get_cost(), 6);
+    assert!(!bcrypt::verify("a", rules.nobody()).expect("a hash"));
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_said() {
     let files = Files::new();
     files.write("empty.pem", "");
     for (text, why) in [
+        ("", "it is empty"),
+        (
+            "basic_auth_users: { a: '$2y$31$abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e' }",
+            "the cost 31",
+        ),
         ("basic_auth_user: {}", "unknown field `basic_auth_user`"),
         (
             "basic_auth_users: { a: b }",
@@ -468,11 +550,8 @@ fn what_is_wrong_with_a_file_is_said() {
             "{text}: {error}"
         );
     }
-    let good = files.write("web.yml", "");
-    assert_eq!(
-        check_file(Some(&good)).expect("an empty file"),
-        (false, false)
-    );
+    let good = files.write("web.yml", "http_server_config: {}");
+    assert_eq!(check_file(Some(&good)).expect("headers"), (false, false));
     let good = files.write("web.yml", &format!("{TLS} }}"));
     assert_eq!(check_file(Some(&good)).expect("TLS"), (true, true));
     assert!(check_file(Some(&files.path("none.yml"))).is_err());
