@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_LENGTH, HeaderValue, WWW_AUTHENTICATE},
+    header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     http::request::Parts,
     server::conn::{http1, http2},
     service::service_fn,
@@ -29,6 +29,7 @@ use tokio::{
 
 use super::{
     HEAD_BYTES,
+    access::Admission,
     deadline::Deadline,
     places::{Client, Place},
     routes::Site,
@@ -49,7 +50,8 @@ pub(super) async fn serve_by_rules(
     place: Place,
     shutdown: watch::Receiver<bool>,
 ) {
-    let Some(tls) = site.access.rules().tls.clone() else {
+    let rules = site.access.rules();
+    let Some(tls) = rules.tls.clone() else {
         return serve(stream, site, place, shutdown).await;
     };
     let client = Arc::clone(&place.client);
@@ -57,6 +59,9 @@ pub(super) async fn serve_by_rules(
         accepted = timeout(site.limits().head, tls.accept(stream)) => accepted,
         () = client.evicted() => return,
     };
+    if matches!(accepted, Ok(Ok(_))) && rules.knows_clients() {
+        client.becomes_known();
+    }
     match accepted {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             serve_http2(stream, site, place, shutdown).await;
@@ -68,20 +73,43 @@ pub(super) async fn serve_by_rules(
 }
 
 /// The response to one request, if whoever sent it may ask.
-async fn respond(site: &Site, request: &Parts) -> Response<Bytes> {
+async fn respond(site: &Site, client: &Client, request: &Parts) -> Response<Bytes> {
     let rules = site.access.rules();
-    let mut response = if !rules.has_token() {
-        let mut response = Response::new("429 too many requests: rate_limit\n".into());
-        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    let refusal = |status, why: &'static str, header, value| {
+        let mut response = Response::new(why.into());
+        *response.status_mut() = status;
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(header, value);
         response
-    } else if site.access.admits(&rules, request).await {
-        site.respond(request).await
-    } else {
-        let mut response = Response::new("401 who are you?\n".into());
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-        let basic = HeaderValue::from_static("Basic realm=\"tcptrace\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, basic);
-        response
+    };
+    let admission = match rules.has_token() {
+        true => Some(site.access.admits(&rules, client.from, request).await),
+        false => None,
+    };
+    let mut response = match admission {
+        Some(Admission::Public) => site.respond(request).await,
+        Some(Admission::Known) => {
+            client.becomes_known();
+            site.respond(request).await
+        }
+        Some(Admission::Denied) => refusal(
+            StatusCode::UNAUTHORIZED,
+            "401 who are you?\n",
+            WWW_AUTHENTICATE,
+            "Basic realm=\"tcptrace\"",
+        ),
+        Some(Admission::Busy) => refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503 too many passwords are being checked: try again\n",
+            RETRY_AFTER,
+            "1",
+        ),
+        None => refusal(
+            StatusCode::TOO_MANY_REQUESTS,
+            "429 too many requests: rate_limit\n",
+            RETRY_AFTER,
+            "1",
+        ),
     };
     response.headers_mut().extend(rules.headers.iter().cloned());
     response
@@ -101,7 +129,8 @@ pub(super) async fn serve(
         let site = Arc::clone(&site);
         // The body is not looked at: hyper closes the connection rather than read it.
         let (head, _) = request.into_parts();
-        async move { Ok::<_, Infallible>(respond(&site, &head).await.map(Full::new)) }
+        let client = Arc::clone(client);
+        async move { Ok::<_, Infallible>(respond(&site, &client, &head).await.map(Full::new)) }
     });
     let connection = http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
@@ -125,8 +154,9 @@ pub(super) async fn serve_http2(
         let turn = turns.begin();
         let site = Arc::clone(&site);
         let (head, _) = request.into_parts();
+        let client = Arc::clone(&place.client);
         async move {
-            let mut response = respond(&site, &head).await;
+            let mut response = respond(&site, &client, &head).await;
             // With HTTP/2, hyper leaves it to us that a response to HEAD has no body.
             if head.method == Method::HEAD {
                 let length = response.body().len().into();

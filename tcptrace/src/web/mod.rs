@@ -230,8 +230,8 @@ async fn listen(
             () = stopped(&mut shutdown) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                if let Some(place) = places.take() {
+            Ok((stream, from)) => {
+                if let Some(place) = places.take(from.ip()) {
                     let site = Arc::clone(&site);
                     let shutdown = shutdown.clone();
                     connections.spawn(connection::serve_by_rules(stream, site, place, shutdown));

@@ -1,10 +1,16 @@
 //! The places for connections, and who has to leave when there is none left.
 //!
 //! Clients that only wait cannot keep the others out: the one that has let us wait for its request
-//! the longest gives up its place. Only when every place is in use for a response is a newcomer
+//! the longest gives up its place, and strangers before those who have shown that they may ask. Only when every place is in use for a response is a newcomer
 //! turned away.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use hashbrown::HashMap;
 use tokio::{sync::Notify, time::Instant};
@@ -36,6 +42,10 @@ pub(super) struct Counts {
 
 /// A connection's client.
 pub(super) struct Client {
+    /// Where it is.
+    pub(super) from: IpAddr,
+    /// It had a right password, or a certificate: it is the last to leave.
+    is_known: AtomicBool,
     /// Since when we wait for a whole request of it; `None` while it is being answered.
     waited_for: Mutex<Option<Instant>>,
     evicted: Notify,
@@ -58,8 +68,8 @@ impl Places {
         })
     }
 
-    /// Takes one, from somebody else if it must be.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
+    /// Takes one for a client at an address, from somebody else if it must be.
+    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
         let mut state = lock(&self.state);
         if state.taken.len() >= self.limit && !state.evict() {
             state.counts.rejected += 1;
@@ -69,6 +79,8 @@ impl Places {
         let id = state.next;
         state.next += 1;
         let client = Arc::new(Client {
+            from,
+            is_known: AtomicBool::new(false),
             waited_for: Mutex::new(Some(Instant::now())),
             evicted: Notify::new(),
         });
@@ -95,9 +107,12 @@ impl State {
         let longest = self
             .taken
             .iter()
-            .filter_map(|(&id, client)| Some((client.waited_for()?, id)))
+            .filter_map(|(&id, client)| {
+                let is_known = client.is_known.load(Ordering::Relaxed);
+                Some((is_known, client.waited_for()?, id))
+            })
             .min();
-        let Some((_, id)) = longest else {
+        let Some((_, _, id)) = longest else {
             return false;
         };
         if let Some(client) = self.taken.remove(&id) {
@@ -124,6 +139,11 @@ impl State {
 }
 
 impl Client {
+    /// It has shown that it may ask.
+    pub(super) fn becomes_known(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+
     /// A request of it is being answered.
     pub(super) fn is_served(&self) {
         *lock(&self.waited_for) = None;
@@ -158,9 +178,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::Ipv4Addr, time::Duration};
 
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     /// Not yet told to leave.
     fn stays(place: &Place) -> bool {
@@ -174,7 +196,7 @@ mod tests {
         let places = Places::new(3);
         let mut held = Vec::new();
         for _ in 0..3 {
-            held.push(places.take().expect("a place"));
+            held.push(places.take(HERE).expect("a place"));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         // The first one asked for something, and waits again since.
@@ -182,7 +204,7 @@ mod tests {
         held[0].client.is_waited_for();
         // The second one is being served.
         held[1].client.is_served();
-        let new = places.take().expect("a place");
+        let new = places.take(HERE).expect("a place");
         let stay: Vec<_> = held.iter().map(stays).collect();
         assert_eq!(stay, [true, true, false]);
         let counts = Counts {
@@ -194,7 +216,7 @@ mod tests {
         drop(held.pop());
         new.client.is_served();
         held[0].client.is_served();
-        assert!(places.take().is_none());
+        assert!(places.take(HERE).is_none());
         assert_eq!(
             places.counts(),
             Counts {
@@ -203,6 +225,19 @@ mod tests {
             }
         );
         drop(new);
-        assert!(places.take().is_some());
+        assert!(places.take(HERE).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_leave_before_those_who_are_known() {
+        let places = Places::new(2);
+        let known = places.take(HERE).expect("a place");
+        known.client.becomes_known();
+        let mut strangers = Vec::new();
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            strangers.push(places.take(HERE).expect("a place"));
+        }
+        assert!(stays(&known));
     }
 }

@@ -58,7 +58,7 @@ impl Default for TlsFile {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Certificates {
     /// There must be one.
-    required: bool,
+    pub(super) required: bool,
     /// A required one is vouched for.
     verified: bool,
     /// A required one has one of some names.

@@ -6,11 +6,13 @@
 //! certificates or passwords; the log and a metric say so.
 
 mod file;
+mod logins;
 mod tls;
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -22,10 +24,13 @@ use hyper::{
     header::{AUTHORIZATION, HeaderName, HeaderValue},
     http::request::Parts,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use self::file::{Certificates, File, RateFile};
+use self::{
+    file::{Certificates, File, RateFile},
+    logins::Logins,
+};
 
 /// Between two looks at the files.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -75,12 +80,24 @@ struct State {
     is_valid: bool,
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Everybody may ask.
+    Public,
+    /// It has a right password.
+    Known,
+    /// It has none, or a wrong one.
+    Denied,
+    /// Too many passwords wait to be checked.
+    Busy,
+}
+
 /// The rules of the moment.
 pub(super) struct Access {
     path: Option<PathBuf>,
     state: Mutex<State>,
-    /// bcrypt takes its time: one processor's at the most.
-    hashing: Semaphore,
+    logins: Logins,
 }
 
 impl Access {
@@ -94,7 +111,7 @@ impl Access {
                 looked: None,
                 is_valid: true,
             }),
-            hashing: Semaphore::new(1),
+            logins: Logins::default(),
         })
     }
 
@@ -143,43 +160,44 @@ impl Access {
         state.is_valid
     }
 
-    /// Whether a request comes from somebody who may ask.
-    pub(super) async fn admits(&self, rules: &Arc<Rules>, request: &Parts) -> bool {
+    /// Whether a request comes from somebody who may ask. `from` is the address that it came from.
+    pub(super) async fn admits(
+        &self,
+        rules: &Arc<Rules>,
+        from: IpAddr,
+        request: &Parts,
+    ) -> Admission {
         if rules.users.is_empty() {
-            return true;
+            return Admission::Public;
         }
         let Some(sent) = request
             .headers
             .get(AUTHORIZATION)
             .map(HeaderValue::as_bytes)
         else {
-            return false;
+            return Admission::Denied;
         };
         let right = || rules.right.lock().unwrap_or_else(PoisonError::into_inner);
         if right().contains(sent) {
-            return true;
+            return Admission::Known;
         }
         let Some((user, password)) = credentials(sent) else {
-            return false;
+            return Admission::Denied;
         };
         let known = rules.users.get(&user);
         let is_known = known.is_some();
         let hash = known.unwrap_or(&rules.nobody).clone();
-        let Ok(_permit) = self.hashing.acquire().await else {
-            return false;
-        };
-        let verified = tokio::task::spawn_blocking(move || {
-            bcrypt::verify(password, &hash).unwrap_or(false) && is_known
-        });
-        let is_right = verified.await.unwrap_or(false);
-        if is_right {
-            let mut right = right();
-            if right.len() >= REMEMBERED {
-                right.clear();
-            }
-            right.insert(sent.to_vec());
+        match self.logins.check(from, password, hash).await {
+            None => return Admission::Busy,
+            Some(true) if is_known => {}
+            Some(_) => return Admission::Denied,
         }
-        is_right
+        let mut right = right();
+        if right.len() >= REMEMBERED {
+            right.clear();
+        }
+        right.insert(sent.to_vec());
+        Admission::Known
     }
 }
 
@@ -321,6 +339,11 @@ impl Rules {
     /// There is a token for one more request, or no limit.
     pub(super) fn has_token(&self) -> bool {
         self.rate.as_ref().is_none_or(|rate| rate.take())
+    }
+
+    /// Nobody without a certificate gets as far as to ask.
+    pub(super) const fn knows_clients(&self) -> bool {
+        self.certificates.required
     }
 
     /// Whether strangers can neither read along nor ask.

@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{Read, Write},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,9 +23,9 @@ use tokio_rustls::{
     },
 };
 
-use super::server::{AMPLE, Answer, Server, serve_config};
+use super::server::{AMPLE, Answer, Server, read_response, serve_config};
 use crate::web::{
-    WebConfig,
+    Limits, WebConfig,
     access::{Access, Rules},
     check_file,
 };
@@ -388,6 +391,60 @@ fn a_file_that_changes_holds_and_one_that_breaks_does_not() {
     assert!(is_right("the second"));
     files.write("web.yml", &users("third"));
     wait_for(&|| is_right("third"));
+}
+
+/// Those who guess at once.
+const FLOOD: usize = 60;
+
+#[test]
+fn a_flood_of_wrong_passwords_keeps_nobody_out_who_is_known() {
+    let files = Files::new();
+    let hash = bcrypt::hash("right", 8).expect("a hash");
+    let text = format!("basic_auth_users: {{ prometheus: '{hash}' }}");
+    let config = WebConfig {
+        file: Some(files.write("web.yml", &text)),
+        limits: Limits {
+            connections: FLOOD / 2,
+            ..AMPLE
+        },
+        ..WebConfig::default()
+    };
+    let server = serve_config(config, Answer::default());
+    let mut scraper = server.connect();
+    let mut scrape = || {
+        let head = basic("right");
+        write!(scraper, "GET /metrics HTTP/1.1\r\nHost: a\r\n{head}\r\n").expect("a connection");
+        let response = read_response(&mut scraper);
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    };
+    scrape();
+    let busy = AtomicU64::new(0);
+    let denied = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for guess in 0..FLOOD {
+            let (server, is_over, busy, denied) = (&server, &is_over, &busy, &denied);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut stream = server.connect();
+                    let mut response = String::new();
+                    // Some are closed at once.
+                    drop(stream.write_all(request(&basic(&guess.to_string())).as_bytes()));
+                    drop(stream.read_to_string(&mut response));
+                    for (status, count) in [("503", busy), ("401", denied)] {
+                        let answer = response.starts_with(&format!("HTTP/1.1 {status} "));
+                        count.fetch_add(answer.into(), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        // However many are turned away, some are looked at.
+        while denied.load(Ordering::Relaxed) < 5 || busy.load(Ordering::Relaxed) < 100 {
+            scrape();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    scrape();
 }
 
 /// A full disk, or a copy that is half written.

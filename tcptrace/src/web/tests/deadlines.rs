@@ -1,6 +1,6 @@
 //! Limits of time, on a clock that only moves when nobody has anything to do.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -69,7 +69,7 @@ where
         ready: is_ready,
     };
     let places = Places::new(limits.connections);
-    let place = places.take().expect("a place");
+    let place = places.take(Ipv4Addr::LOCALHOST.into()).expect("a place");
     let site = Arc::new(Site::new(config, tracer, places).expect("no file"));
     tokio::spawn(async move {
         let _ready = ready;

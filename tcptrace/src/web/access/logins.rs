@@ -1,0 +1,116 @@
+//! Passwords that are checked. bcrypt takes long: it has one processor at the most, and few may wait for
+//! it, so that a flood of wrong passwords neither fills the places for connections nor keeps others out.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use hashbrown::HashMap;
+use tokio::sync::Semaphore;
+
+/// Passwords that are checked or wait for it.
+const WAITING: usize = 16;
+/// Of them, those that came from one address, or from one network of IPv6.
+const FROM_ONE: usize = 2;
+
+/// The passwords that are being checked.
+pub(super) struct Logins {
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One of [`WAITING`].
+struct Waiting {
+    from: IpAddr,
+    all: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self {
+            hashing: Arc::new(Semaphore::new(1)),
+            waiting: Arc::default(),
+        }
+    }
+}
+
+impl Logins {
+    /// Returns whether a password is the one of a bcrypt hash; `None` when too many others wait.
+    pub(super) async fn check(
+        &self,
+        from: IpAddr,
+        password: Vec<u8>,
+        hash: String,
+    ) -> Option<bool> {
+        let waiting = self.wait(from)?;
+        let permit = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
+        // Who leaves meanwhile leaves its hash behind: the thread has the place and the processor until
+        // that is made.
+        let checked = tokio::task::spawn_blocking(move || {
+            let _held = (waiting, permit);
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        });
+        Some(checked.await.unwrap_or(false))
+    }
+
+    fn wait(&self, from: IpAddr) -> Option<Waiting> {
+        let from = network(from);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = waiting.get(&from).copied().unwrap_or(0);
+        if here >= FROM_ONE || waiting.values().sum::<usize>() >= WAITING {
+            return None;
+        }
+        waiting.insert(from, here + 1);
+        Some(Waiting {
+            from,
+            all: Arc::clone(&self.waiting),
+        })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// An IPv6 host has all addresses of its /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_wait_and_fewer_from_one_address() {
+        let logins = Logins::default();
+        let from = |text: &str| logins.wait(text.parse().unwrap());
+        let mut waiting: Vec<_> = (0..FROM_ONE).map(|_| from("192.0.2.1").unwrap()).collect();
+        assert!(from("192.0.2.1").is_none());
+        assert!(from("::ffff:192.0.2.1").is_none());
+        waiting.extend(from("2001:db8::1"));
+        waiting.extend(from("2001:db8::2"));
+        assert!(from("2001:db8::ffff:0:0:3").is_none());
+        waiting.extend(from("2001:db8:0:1::1"));
+        for host in waiting.len()..WAITING {
+            waiting.push(from(&format!("198.51.100.{host}")).unwrap());
+        }
+        assert!(from("203.0.113.1").is_none());
+        waiting.pop();
+        waiting.push(from("203.0.113.1").unwrap());
+        waiting.clear();
+        assert!(logins.waiting.lock().unwrap().is_empty());
+    }
+}
