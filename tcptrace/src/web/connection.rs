@@ -38,7 +38,7 @@ use super::{
 };
 
 /// Requests that an HTTP/2 connection can have under way.
-const STREAMS: u32 = 8;
+const STREAMS: u32 = 2;
 /// Bytes that an HTTP/2 client can send before we have looked at them: the least there can be
 /// (RFC 9113, section 6.9.2).
 const WINDOW: u32 = 65_535;

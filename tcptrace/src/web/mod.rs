@@ -6,6 +6,7 @@
 //! ([`Limits`]): who serves strangers must not be filled up by them.
 
 mod access;
+mod bodies;
 mod connection;
 mod deadline;
 mod places;

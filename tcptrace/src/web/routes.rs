@@ -16,6 +16,7 @@ use hyper::{
 use super::{
     Limits, Readiness, Tracer, WebConfig,
     access::Access,
+    bodies::{Bodies, Spelling},
     places::{Counts, Places},
 };
 use crate::metrics;
@@ -35,6 +36,7 @@ pub(super) struct Site {
     config: WebConfig,
     tracer: Tracer,
     places: Arc<Places>,
+    bodies: Bodies,
     /// Who may ask.
     pub(super) access: Access,
 }
@@ -50,6 +52,7 @@ impl Site {
             config,
             tracer,
             places,
+            bodies: Bodies::default(),
         })
     }
 
@@ -102,39 +105,46 @@ impl Site {
     }
 
     async fn metrics(&self, headers: &HeaderMap) -> Response<Bytes> {
-        let scrape = match self.tracer.scraper.scrape(self.config.limits.scrape).await {
-            Ok(scrape) => scrape,
-            Err(error) => {
-                let text = format!("503 no metrics: {error}\n");
-                return page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
-            }
+        let spelling = Spelling {
+            open_metrics: takes(headers, &ACCEPT, "application/openmetrics-text"),
+            gzip: takes(headers, &ACCEPT_ENCODING, "gzip"),
         };
+        let bytes = self.bodies.get(spelling, || self.spell(spelling)).await;
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(why) => return page(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.to_string()),
+        };
+        let content_type = match spelling.open_metrics {
+            true => OPEN_METRICS,
+            false => EXPOSITION,
+        };
+        let mut response = page(StatusCode::OK, content_type, bytes);
+        if spelling.gzip {
+            let encoding = HeaderValue::from_static("gzip");
+            response.headers_mut().insert(CONTENT_ENCODING, encoding);
+        }
+        let vary = HeaderValue::from_static("accept, accept-encoding");
+        response.headers_mut().insert(VARY, vary);
+        response
+    }
+
+    /// Asks for a scrape and spells it; an error is the page that says why there is none.
+    async fn spell(&self, spelling: Spelling) -> Result<Vec<u8>, String> {
+        let scrape = self.tracer.scraper.scrape(self.config.limits.scrape).await;
+        let scrape = scrape.map_err(|error| format!("503 no metrics: {error}\n"))?;
         let Counts { rejected, evicted } = self.places.counts();
         let scrape = scrape
             .with_web_connections(rejected, evicted)
             .with_web_config(self.access.is_valid());
-        let text = match metrics::encode(&scrape) {
-            Ok(text) => text,
-            Err(error) => {
-                let text = format!("500 the metrics cannot be written: {error}\n");
-                return page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text);
-            }
-        };
-        let (content_type, text) = match takes(headers, &ACCEPT, "application/openmetrics-text") {
-            true => (OPEN_METRICS, metrics::as_open_metrics(&text)),
-            false => (EXPOSITION, text),
-        };
-        let vary = HeaderValue::from_static("accept, accept-encoding");
-        let mut response = if takes(headers, &ACCEPT_ENCODING, "gzip") {
-            let mut response = page(StatusCode::OK, content_type, gzip(text.as_bytes()));
-            let encoding = HeaderValue::from_static("gzip");
-            response.headers_mut().insert(CONTENT_ENCODING, encoding);
-            response
-        } else {
-            page(StatusCode::OK, content_type, text)
-        };
-        response.headers_mut().insert(VARY, vary);
-        response
+        let mut text = metrics::encode(&scrape)
+            .map_err(|error| format!("503 the metrics cannot be written: {error}\n"))?;
+        if spelling.open_metrics {
+            text = metrics::as_open_metrics(&text);
+        }
+        Ok(match spelling.gzip {
+            true => gzip(text.as_bytes()),
+            false => text.into_bytes(),
+        })
     }
 
     fn landing(&self) -> String {

@@ -157,8 +157,11 @@ fn connections_beyond_the_limit_are_closed_at_once_when_all_are_busy() {
         Answer { gate: Some(gate) },
     );
     let mut busy: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
-    for stream in &mut busy {
-        stream.write_all(GET.as_bytes()).unwrap();
+    // They would share one scrape if they asked for the same.
+    let accept = "Accept: application/openmetrics-text\r\n\r\n";
+    let other = GET.replace("\r\n\r\n", &format!("\r\n{accept}"));
+    for (stream, request) in busy.iter_mut().zip([GET, &other]) {
+        stream.write_all(request.as_bytes()).unwrap();
     }
     // Both scrapes are asked for: from then on their connections are busy.
     server.wait_until_asked(2);
