@@ -115,7 +115,7 @@ pub fn run(
     stop: &Stop,
     reload: impl Fn() -> anyhow::Result<Vec<String>> + Send + 'static,
 ) -> anyhow::Result<()> {
-    give_memory_back();
+    map_large_buffers();
     let runtime = runtime()?;
     let mut reloads = stop.reloads();
     let (has_tls, is_protected) = web::check_file(config.web_config.as_deref())?;
@@ -239,15 +239,12 @@ pub fn run(
 
 /// Has large buffers, such as a scrape's, given back to the kernel when they are freed. Otherwise glibc
 /// takes the size of those that were freed for a reason to keep the next ones (mallopt(3)).
-fn give_memory_back() {
+fn map_large_buffers() {
     #[cfg(target_env = "gnu")]
     {
         const LARGE: libc::c_int = 128 * 1024;
         // SAFETY: a setting of the allocator, and no memory of ours.
-        unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE);
-        }
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
     }
 }
 

@@ -17,6 +17,9 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::SAY_EVERY;
 
+/// So many connections at a time, and then few, have left memory behind that is worth giving back.
+const FLOOD: usize = 64;
+
 /// All places.
 pub(super) struct Places {
     limit: usize,
@@ -29,6 +32,8 @@ struct State {
     next: u64,
     counts: Counts,
     said: Option<Instant>,
+    /// The most there were since memory was given back.
+    peak: usize,
 }
 
 /// What became of connections for which there was no place.
@@ -85,6 +90,7 @@ impl Places {
             evicted: Notify::new(),
         });
         state.taken.insert(id, Arc::clone(&client));
+        state.peak = state.peak.max(state.taken.len());
         if state.counts != Counts::default() {
             state.say(self.limit);
         }
@@ -167,7 +173,26 @@ impl Client {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places.state).taken.remove(&self.id);
+        let mut state = lock(&self.places.state);
+        state.taken.remove(&self.id);
+        let left = state.taken.len();
+        let was_a_flood = state.peak >= FLOOD && left <= state.peak / 8;
+        if was_a_flood {
+            state.peak = left;
+        }
+        drop(state);
+        if was_a_flood {
+            give_memory_back();
+        }
+    }
+}
+
+/// Gives what connections have left behind back to the kernel: glibc keeps it otherwise.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
