@@ -3,7 +3,11 @@
 pub mod config;
 pub mod settings;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -536,11 +540,32 @@ fn parse_port(text: &str) -> Result<u16, String> {
     }
 }
 
+/// Where to listen: an address or a name of this host, and a port. Without the former it is all addresses.
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "expected an address and a port such as 127.0.0.1:9823, 0.0.0.0:9823 or [::1]:9823"
-            .to_owned()
-    })
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let parts = text.rsplit_once(':');
+    let parts = parts.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let Some((host, port)) = parts.filter(|(host, _)| !host.contains([':', '[', ']'])) else {
+        return Err(
+            "expected an address and a port such as 127.0.0.1:9823, localhost:9823 or [::1]:9823, \
+             or :9823 for all addresses"
+                .to_owned(),
+        );
+    };
+    if host.is_empty() {
+        return Ok((Ipv6Addr::UNSPECIFIED, port).into());
+    }
+    let found = (host, port).to_socket_addrs();
+    let found: Vec<_> = found
+        .map_err(|error| format!("{host} cannot be resolved: {error}"))?
+        .collect();
+    let first = found.iter().find(|address| address.is_ipv4());
+    first
+        .or(found.first())
+        .copied()
+        .ok_or_else(|| format!("{host} has no address"))
 }
 
 /// A number of bytes: `4096`, `64KiB`, `8M`.
@@ -593,6 +618,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_are_told_as_other_exporters_take_them() {
+        for (text, address) in [
+            (":9823", "[::]:9823"),
+            ("localhost:9823", "127.0.0.1:9823"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(parse_address(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        for (text, why) in [
+            ("9823", "or :9823 for all addresses"),
+            ("::1:9823", "or :9823 for all addresses"),
+            (":98230", "or :9823 for all addresses"),
+            ("no.host.invalid:1", "no.host.invalid cannot be resolved"),
+        ] {
+            let error = parse_address(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     /// What a screen of 100 columns shows.

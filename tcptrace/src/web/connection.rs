@@ -9,9 +9,9 @@ use std::{
 
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::{Bytes, Incoming},
-    header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONTENT_LENGTH, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     http::request::Parts,
     server::conn::{http1, http2},
     service::service_fn,
@@ -75,6 +75,12 @@ pub(super) async fn serve_by_rules(
 /// The response to one request, if whoever sent it may ask.
 async fn respond(site: &Site, client: &Client, request: &Parts) -> Response<Bytes> {
     let rules = site.access.rules();
+    // RFC 9112, section 3.2.
+    if request.version == Version::HTTP_11 && request.headers.get_all(HOST).iter().count() != 1 {
+        let mut response = Response::new("400 bad request: one Host is needed\n".into());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    }
     let refusal = |status, why: &'static str, header, value| {
         let mut response = Response::new(why.into());
         *response.status_mut() = status;

@@ -16,7 +16,7 @@ mod turns;
 
 use std::{
     io::ErrorKind,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -132,7 +132,17 @@ pub fn inherit() -> anyhow::Result<Vec<StdListener>> {
 }
 
 fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
-    StdListener::bind(address).map_err(|error| {
+    let bound = match StdListener::bind(address) {
+        // All addresses of a host without IPv6.
+        Err(error)
+            if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                && address.ip() == Ipv6Addr::UNSPECIFIED =>
+        {
+            StdListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| {
         let kind = error.kind();
         let why = if kind == ErrorKind::AddrInUse {
             "address in use; another tcptrace daemon?".to_owned()

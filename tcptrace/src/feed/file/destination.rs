@@ -92,8 +92,8 @@ impl Destination {
                 };
                 let mut file = Builder::new()
                     .prefix(".tcptrace-")
-                    // Less what the umask takes away, as for any new file.
-                    .permissions(Permissions::from_mode(0o666))
+                    // Who talks to whom is nobody else's business, whatever the umask allows.
+                    .permissions(Permissions::from_mode(0o600))
                     .tempfile_in(directory)
                     .with_context(|| format!("creating {name}"))?;
                 file.write_all(&start)

@@ -109,6 +109,17 @@ fn a_client_of_http_1_0_needs_no_host() {
 }
 
 #[test]
+fn http_1_1_takes_one_host() {
+    let server = serve(AMPLE);
+    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+        let request = format!("GET /metrics HTTP/1.1\r\nConnection: close\r\n{hosts}\r\n");
+        let response = server.exchange(&request);
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert!(!response.contains("tcptrace_"), "{response}");
+    }
+}
+
+#[test]
 fn the_landing_page_links_to_the_others() {
     let response = serve(AMPLE).get("/");
     assert!(response.contains("content-type: text/html; charset=utf-8\r\n"));
