@@ -17,7 +17,7 @@ use tcptrace::{
         config::{
             CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig,
         },
-        settings::Settings,
+        settings::{Settings, brief},
     },
     command::{capture, check, completions, daemon, explain, replay, tail},
     say,
@@ -117,7 +117,8 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
 /// Reads the daemon's settings again. What is logged changes at once; answers with the names of the
 /// others that are not as they were.
 fn reload(settings: &Settings, set_level: &impl Fn(LogLevel)) -> anyhow::Result<Vec<String>> {
-    let (now, cli) = Settings::read(env::args_os())?;
+    let read = Settings::read(env::args_os());
+    let (now, cli) = read.map_err(|error| anyhow::anyhow!(brief(&error)))?;
     let Command::Daemon(args) = cli.command else {
         anyhow::bail!("the command line is another one");
     };

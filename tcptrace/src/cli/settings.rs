@@ -2,11 +2,14 @@
 //! else its default. All are checked alike.
 //!
 //! A setting is called as its flag. `--web.listen-address` is `TCPTRACE_WEB_LISTEN_ADDRESS` in the
-//! environment, and in the TOML file `listen-address` in the table `web`.
+//! environment, and in the TOML file `listen-address` in the table `web`. A variable that is empty is none.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{env, ffi::OsString, fs, path::Path};
 
-use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::{
+    ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use toml::{Table, Value};
 
 use super::{Cli, Command};
@@ -31,7 +34,8 @@ impl Settings {
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Self, Cli), clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let command = Cli::command().mut_subcommand(DAEMON, with_environment);
-        let (settings, cli) = Self::parse(command.clone(), &arguments)?;
+        let (settings, cli) = Self::parse(command.clone(), &arguments)
+            .map_err(|error| with_variable(error, &command, &arguments))?;
         let Command::Daemon(daemon) = &cli.command else {
             return Ok((settings, cli));
         };
@@ -57,11 +61,7 @@ impl Settings {
             daemon
         });
         // What comes before the file is valid.
-        Self::parse(command, &arguments).map_err(|error| {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            refuse(first.trim_start_matches("error: ").to_owned())
-        })
+        Self::parse(command, &arguments).map_err(|error| refuse(brief(&error)))
     }
 
     fn parse(command: ClapCommand, arguments: &[OsString]) -> Result<(Self, Cli), clap::Error> {
@@ -87,12 +87,56 @@ impl Settings {
     }
 }
 
+/// The error of a command line in one line, without the usage.
+#[must_use]
+pub fn brief(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    line.trim_start_matches("error: ").to_owned()
+}
+
+/// Names the variable that an error is of, where clap names the flag alone.
+fn with_variable(
+    mut error: clap::Error,
+    command: &ClapCommand,
+    arguments: &[OsString],
+) -> clap::Error {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let long = flag.trim_start_matches('-');
+    let long = long.split([' ', '=']).next().unwrap_or_default();
+    let is_typed = arguments.iter().any(|argument| {
+        let argument = argument.to_string_lossy();
+        let rest = argument.strip_prefix("--").unwrap_or_default();
+        rest.strip_prefix(long)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let daemon = command.find_subcommand(DAEMON);
+    let variable = daemon
+        .into_iter()
+        .flat_map(ClapCommand::get_arguments)
+        .find(|argument| argument.get_long() == Some(long))
+        .and_then(|argument| argument.get_env())
+        .filter(|name| env::var_os(name).is_some());
+    if let (false, Some(variable)) = (is_typed, variable) {
+        let named = format!("{} ({flag})", variable.to_string_lossy());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
+}
+
 /// Each setting may come from a variable.
 fn with_environment(daemon: ClapCommand) -> ClapCommand {
     daemon.mut_args(|argument| match argument.get_long() {
         Some(long) if !NO_SETTINGS.contains(&long) || long == "config" => {
             let name = format!("TCPTRACE_{}", long.to_uppercase().replace(['.', '-'], "_"));
-            argument.env(name).hide_env(true)
+            // Compose and Helm make empty ones of settings that nobody has set.
+            match env::var_os(&name).is_some_and(|value| value.is_empty()) {
+                true => argument,
+                false => argument.env(name).hide_env(true),
+            }
         }
         _ => argument,
     })

@@ -74,6 +74,10 @@ fn what_is_wrong_with_a_file_is_said() {
             "colour = \"red\"",
             "there is no setting colour; tcptrace daemon --help names them",
         ),
+        (
+            "log-level = \"loud\"",
+            "invalid value 'loud' for '--log-level <LEVEL>' [possible values: ",
+        ),
         ("config = \"other\"", "there is no setting config"),
         (
             "metrics.max-ports = 70000",

@@ -413,12 +413,20 @@ fn settings_are_checked_without_tracing() -> Check {
         let mut command = tcptrace(&["daemon", "--check-config"]);
         Running::to_end(command.env("TCPTRACE_METRICS_MAX_PORTS", variable))
     };
-    let valid = check("4")?;
-    valid.must_end_with(0)?;
-    ensure!(valid.stdout == "the settings are valid\n", "{valid:?}");
+    // An empty variable is none.
+    for variable in ["4", ""] {
+        let valid = check(variable)?;
+        valid.must_end_with(0)?;
+        ensure!(valid.stdout == "the settings are valid\n", "{valid:?}");
+    }
     let invalid = check("many")?;
     invalid.must_end_with(2)?;
-    invalid.must_complain("invalid value 'many' for '--metrics.max-ports <N>'")
+    let named = "'TCPTRACE_METRICS_MAX_PORTS (--metrics.max-ports <N>)'";
+    invalid.must_complain(&format!("invalid value 'many' for {named}"))?;
+    // What is typed goes before a variable, and is named as it was typed.
+    let mut command = tcptrace(&["daemon", "--check-config", "--metrics.max-ports=few"]);
+    let invalid = Running::to_end(command.env("TCPTRACE_METRICS_MAX_PORTS", "many"))?;
+    invalid.must_complain("invalid value 'few' for '--metrics.max-ports <N>'")
 }
 
 fn a_termination_ends_it_well() -> Check {
