@@ -25,7 +25,7 @@ use crate::{
 
 /// How long the first walk waits for the search for owners at most.
 const OWNERS_FIRST_NS: u64 = 250_000_000;
-/// What it waits for before what was there is known.
+/// The reasons why the connections that were there before are not known yet.
 const SEARCHING: &str =
     "it looks for the processes that hold the sockets which were there before it";
 const LISTING: &str = "it lists the sockets that were there before it";

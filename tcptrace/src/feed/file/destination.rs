@@ -92,7 +92,7 @@ impl Destination {
                 };
                 let mut file = Builder::new()
                     .prefix(".tcptrace-")
-                    // Who talks to whom is nobody else's business, whatever the umask allows.
+                    // A capture tells who talks to whom: only its owner may read it, whatever the umask allows.
                     .permissions(Permissions::from_mode(0o600))
                     .tempfile_in(directory)
                     .with_context(|| format!("creating {name}"))?;

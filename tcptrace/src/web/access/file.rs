@@ -54,7 +54,7 @@ impl Default for TlsFile {
     }
 }
 
-/// What is asked of a client's certificate.
+/// The requirements on a client's certificate.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Certificates {
     /// There must be one.
@@ -66,7 +66,7 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// What a `tls_server_config` asks for.
+    /// Returns the requirements of a `tls_server_config`.
     pub(super) fn of(file: &TlsFile) -> Self {
         let how = file.client_auth_type;
         let verified = how == ClientAuth::RequireAndVerifyClientCert;
@@ -77,7 +77,7 @@ impl Certificates {
         }
     }
 
-    /// Somebody whom `before` keeps out may come in.
+    /// Returns whether a client that `before` keeps out may be let in.
     pub(super) const fn is_weaker_than(self, before: Self) -> bool {
         (before.required && !self.required)
             || (before.verified && !self.verified)

@@ -1,5 +1,5 @@
-//! Passwords that are checked. bcrypt takes long: it has one processor at the most, and few may wait for
-//! it, so that a flood of wrong passwords neither fills the places for connections nor keeps others out.
+//! The check of passwords. bcrypt is slow: it uses one processor at the most, and the queue for it is short,
+//! so that a flood of wrong passwords neither fills the places for connections nor keeps others out.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 /// Passwords that are checked or wait for it.
 const WAITING: usize = 16;
-/// Of them, those that came from one address, or from one network of IPv6.
+/// The part of [`WAITING`] that one IPv4 address, or one IPv6 /64, can take.
 const FROM_ONE: usize = 2;
 
 /// The passwords that are being checked.
@@ -45,8 +45,7 @@ impl Logins {
     ) -> Option<bool> {
         let waiting = self.wait(from)?;
         let permit = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
-        // Who leaves meanwhile leaves its hash behind: the thread has the place and the processor until
-        // that is made.
+        // The hash is finished even if the client leaves: the thread keeps the place and the permit until then.
         let checked = tokio::task::spawn_blocking(move || {
             let _held = (waiting, permit);
             bcrypt::verify(password, &hash).unwrap_or(false)

@@ -50,12 +50,12 @@ pub(super) struct Rules {
     pub(super) tls: Option<TlsAcceptor>,
     /// Those that every response has.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// What is asked of a client's certificate.
+    /// The requirements on a client's certificate.
     certificates: Certificates,
     /// bcrypt hashes by user; nobody is asked when there are none.
     users: BTreeMap<String, String>,
-    /// What the password of an unknown user is compared with: it takes as long as that of a known one,
-    /// if all hashes have the same cost.
+    /// The hash that an unknown user's password is checked against. It has the highest cost of the file, so
+    /// that a known user is not told by the time.
     nobody: String,
     rate: Option<Arc<Rate>>,
     /// What was sent as `Authorization` and was right.
