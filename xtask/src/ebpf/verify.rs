@@ -57,8 +57,9 @@ fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     apt::remove_directory(&scratch)?;
     let copy = scratch.join("copy");
     copy_sources(workspace.root(), &copy)?;
-    let rebuilt = compile::object(&copy, &scratch.join("target"), toolchain, true)?;
     let committed = read(&object(workspace.root()))?;
+    let target = scratch.join("target");
+    let rebuilt = compile::object(&copy, &target, toolchain, true, Some(&committed))?;
     if rebuilt != committed {
         let kept = scratch.join("tcptrace.bpf.o");
         fs::write(&kept, &rebuilt).with_context(|| format!("cannot write {}", kept.display()))?;
