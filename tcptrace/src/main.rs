@@ -1,6 +1,6 @@
 //! The `tcptrace` command: parses, runs, and turns errors into exit statuses.
 //!
-//! 0: done (a closed pipe and Ctrl-C are done). 1: it failed. 2: bad arguments.
+//! 0: done (a closed pipe and Ctrl-C are done). 1: it failed. 2: bad arguments or settings, files of theirs included.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
@@ -22,7 +22,6 @@ use tcptrace::{
     command::{capture, check, completions, daemon, explain, replay, tail},
     say,
     stop::Stop,
-    web,
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -84,7 +83,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
             let level = args.probe.log_level;
             let config = DaemonConfig::new(args)?;
             if is_check {
-                web::check_file(config.web_config.as_deref())?;
+                daemon::check_files(&config)?;
                 say::output("the settings are valid\n")?;
                 return Ok(ExitCode::SUCCESS);
             }

@@ -6,10 +6,11 @@ use jiff::tz::TimeZone;
 
 use crate::{
     cli::{
-        CaptureArgs, ColorChoice, DaemonArgs, ExplainArgs, FilterArgs, LogLevel, ProbeArgs,
-        ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice,
+        CaptureArgs, CgroupLabelChoice, ColorChoice, DaemonArgs, ExplainArgs, FilterArgs, LogLevel,
+        ProbeArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice,
     },
     explain::Topic,
+    metrics::CgroupLabel,
     probe::ProbeConfig,
     render::{Column, Columns, Format, Look, Time, Width},
     view::Shown,
@@ -33,9 +34,22 @@ pub enum ConfigError {
     /// No such verdict.
     #[error("{0:?} cannot be explained: {1}")]
     Topic(String, String),
+    /// The web server's file, or one that it names, is not valid or cannot be read.
+    #[error("{0}")]
+    WebConfig(String),
     /// More fixed ports than labels.
     #[error("--metrics.ports names {0} ports: 1024 are allowed")]
     Ports(usize),
+    /// What cgroups are called, and none has a label.
+    #[error(
+        "{0} says what the labels of cgroups are: it needs --metrics.cgroups, how many there can be"
+    )]
+    NoCgroups(&'static str),
+    /// Two answers.
+    #[error(
+        "--metrics.cgroup-label and --metrics.cgroup-pattern both say what the label of a cgroup is: one of them must go"
+    )]
+    CgroupLabels,
 }
 
 /// What `tcptrace explain` runs with.
@@ -157,6 +171,8 @@ pub struct DaemonConfig {
     pub fixed_ports: Vec<u16>,
     /// Cgroups that get a label.
     pub max_cgroups: usize,
+    /// What that is.
+    pub cgroup_label: CgroupLabel,
 }
 
 /// Slow, when nothing else is said: the kernel sends a SYN again after a second (RFC 6298 §2.1).
@@ -275,6 +291,7 @@ impl DaemonConfig {
     ///
     /// When an argument is invalid.
     pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
+        let cgroup_label = cgroup_label(&args)?;
         let path = args.telemetry_path;
         // As it will come in a request: no query, no fragment, nothing that must be escaped.
         let is_path = path
@@ -300,7 +317,29 @@ impl DaemonConfig {
             max_ports: args.max_ports.into(),
             fixed_ports: args.ports,
             max_cgroups: args.max_cgroups.into(),
+            cgroup_label,
         })
+    }
+}
+
+fn cgroup_label(args: &DaemonArgs) -> Result<CgroupLabel, ConfigError> {
+    let chosen = match args.cgroup_label {
+        CgroupLabelChoice::Path => CgroupLabel::Path,
+        CgroupLabelChoice::Unit => CgroupLabel::Unit,
+        CgroupLabelChoice::Pod => CgroupLabel::Pod,
+        CgroupLabelChoice::Container => CgroupLabel::Container,
+    };
+    let is_path = matches!(chosen, CgroupLabel::Path);
+    match (is_path, args.cgroup_patterns.is_empty()) {
+        (false, false) => Err(ConfigError::CgroupLabels),
+        (false, true) if args.max_cgroups == 0 => {
+            Err(ConfigError::NoCgroups("--metrics.cgroup-label"))
+        }
+        (true, false) if args.max_cgroups == 0 => {
+            Err(ConfigError::NoCgroups("--metrics.cgroup-pattern"))
+        }
+        (true, false) => Ok(CgroupLabel::Patterns(args.cgroup_patterns.clone())),
+        (_, true) => Ok(chosen),
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use regex_lite::Regex;
 
 use crate::{
     probe::{AttachMode, Exclusion},
@@ -122,6 +123,19 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+/// What of a cgroup's path the label of its metrics is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupLabelChoice {
+    /// The whole path.
+    Path,
+    /// The systemd unit.
+    Unit,
+    /// The UID of the Kubernetes pod.
+    Pod,
+    /// The container's id.
+    Container,
 }
 
 /// Which connections to show. Each takes a comma list; a leading `!` means none of these.
@@ -408,9 +422,25 @@ pub struct DaemonArgs {
     #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = parse_port)]
     pub ports: Vec<u16>,
 
-    /// Count by cgroup too, with a label for so many; the rest are "other".
+    /// Count by cgroup too, with a label for so many: half of them cgroups that are there from the start,
+    /// the others by steady use; the rest are "other".
     #[arg(long = "metrics.cgroups", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_cgroups: u16,
+
+    /// What the label of a cgroup is: its path, or what that tells of it ("none" where it tells no
+    /// such thing). It needs --metrics.cgroups.
+    #[arg(
+        long = "metrics.cgroup-label",
+        value_name = "WHAT",
+        default_value = "path",
+        value_enum
+    )]
+    pub cgroup_label: CgroupLabelChoice,
+
+    /// The label is what this regular expression captures of a cgroup's path, such as
+    /// '/system\.slice/(.+)\.service'. Of several the first that matches; "none" when none does.
+    #[arg(long = "metrics.cgroup-pattern", value_name = "REGEX", value_parser = parse_pattern)]
+    pub cgroup_patterns: Vec<Regex>,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a flattened group")]
@@ -538,6 +568,15 @@ fn parse_port(text: &str) -> Result<u16, String> {
             Err("expected a port from 1 to 65535, and a comma between two".to_owned())
         }
     }
+}
+
+/// An expression with something to capture.
+fn parse_pattern(text: &str) -> Result<Regex, String> {
+    let pattern = Regex::new(text).map_err(|error| error.to_string())?;
+    if pattern.captures_len() < 2 {
+        return Err("it captures nothing: the label goes between parentheses".to_owned());
+    }
+    Ok(pattern)
 }
 
 /// Where to listen: an address or a name of this host, and a port. Without the former it is all addresses.

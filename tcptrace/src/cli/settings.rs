@@ -10,7 +10,10 @@ use clap::{
     ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use toml::{Table, Value};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{Cli, Command};
 
@@ -53,15 +56,21 @@ impl Settings {
                 None => clap::Error::raw(ErrorKind::ValueValidation, why),
             }
         };
-        let values = read_file(path, &command).map_err(&mut refuse)?;
+        let entries = read_file(path, &command).map_err(&mut refuse)?;
         let command = command.mut_subcommand(DAEMON, |mut daemon| {
-            for (id, values) in values {
-                daemon = daemon.mut_arg(id, |setting| setting.default_values(values));
+            for entry in &entries {
+                let values = entry.values.clone();
+                daemon = daemon.mut_arg(&entry.id, |setting| setting.default_values(values));
             }
             daemon
         });
         // What comes before the file is valid.
-        Self::parse(command, &arguments).map_err(|error| refuse(brief(&error)))
+        Self::parse(command, &arguments).map_err(|error| {
+            let flag = long_of(&error).unwrap_or_default();
+            let entry = entries.iter().find(|entry| entry.name == flag);
+            let line = entry.map_or_else(String::new, |entry| format!("line {}: ", entry.line));
+            refuse(line + &brief(&error))
+        })
     }
 
     fn parse(command: ClapCommand, arguments: &[OsString]) -> Result<(Self, Cli), clap::Error> {
@@ -96,28 +105,41 @@ pub fn brief(error: &clap::Error) -> String {
     line.trim_start_matches("error: ").to_owned()
 }
 
+/// The flag that an error is of, as clap shows it.
+fn flag_of(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => Some(flag.clone()),
+        Some(_) | None => None,
+    }
+}
+
+/// Its name.
+fn long_of(error: &clap::Error) -> Option<String> {
+    let flag = flag_of(error)?;
+    let long = flag.trim_start_matches('-').split([' ', '=']).next()?;
+    Some(long.to_owned())
+}
+
 /// Names the variable that an error is of, where clap names the flag alone.
 fn with_variable(
     mut error: clap::Error,
     command: &ClapCommand,
     arguments: &[OsString],
 ) -> clap::Error {
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+    let Some((flag, long)) = flag_of(&error).zip(long_of(&error)) else {
         return error;
     };
-    let long = flag.trim_start_matches('-');
-    let long = long.split([' ', '=']).next().unwrap_or_default();
     let is_typed = arguments.iter().any(|argument| {
         let argument = argument.to_string_lossy();
         let rest = argument.strip_prefix("--").unwrap_or_default();
-        rest.strip_prefix(long)
+        rest.strip_prefix(&*long)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     });
     let daemon = command.find_subcommand(DAEMON);
     let variable = daemon
         .into_iter()
         .flat_map(ClapCommand::get_arguments)
-        .find(|argument| argument.get_long() == Some(long))
+        .find(|argument| argument.get_long() == Some(&*long))
         .and_then(|argument| argument.get_env())
         .filter(|name| env::var_os(name).is_some());
     if let (false, Some(variable)) = (is_typed, variable) {
@@ -155,51 +177,73 @@ fn known(command: &ClapCommand) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a file sets: by what clap calls it, as it would be typed.
-fn read_file(path: &Path, command: &ClapCommand) -> Result<Vec<(String, Vec<String>)>, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let table: Table = text.parse().map_err(|error| format!("{error}"))?;
-    let known = known(command);
-    let mut values = Vec::new();
-    for (name, value) in flatten(&table, "") {
-        let Some((_, id)) = known.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown(&name, &known));
-        };
-        values.push((id.clone(), as_typed(&name, value)?));
-    }
-    Ok(values)
+/// What a file sets.
+struct Entry {
+    name: String,
+    /// What clap calls it.
+    id: String,
+    /// As they would be typed.
+    values: Vec<String>,
+    /// Where its name is, from 1.
+    line: usize,
 }
 
-/// The values with their whole names: those of tables below each other with dots between them.
-fn flatten<'a>(table: &'a Table, above: &str) -> Vec<(String, &'a Value)> {
+fn read_file(path: &Path, command: &ClapCommand) -> Result<Vec<Entry>, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let table = DeTable::parse(&text).map_err(|error| format!("{error}"))?;
+    let known = known(command);
+    let mut entries = Vec::new();
+    for (name, place, value) in flatten(table.get_ref(), "") {
+        let line = 1 + text[..place].matches('\n').count();
+        let at_line = |why: String| format!("line {line}: {why}");
+        let Some((_, id)) = known.iter().find(|(known, _)| *known == name) else {
+            return Err(at_line(unknown(&name, &known)));
+        };
+        entries.push(Entry {
+            id: id.clone(),
+            values: as_typed(&name, value).map_err(at_line)?,
+            name,
+            line,
+        });
+    }
+    Ok(entries)
+}
+
+/// The values with their whole names, those of tables below each other with dots between them, and
+/// where each name begins.
+fn flatten<'a>(table: &'a DeTable<'_>, above: &str) -> Vec<(String, usize, &'a DeValue<'a>)> {
     let mut all = Vec::new();
     for (key, value) in table {
-        let name = format!("{above}{key}");
-        match value {
-            Value::Table(below) => all.extend(flatten(below, &format!("{name}."))),
-            Value::String(_)
-            | Value::Integer(_)
-            | Value::Float(_)
-            | Value::Boolean(_)
-            | Value::Datetime(_)
-            | Value::Array(_) => all.push((name, value)),
+        let name = format!("{above}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(below) => all.extend(flatten(below, &format!("{name}."))),
+            value @ (DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)) => all.push((name, key.span().start, value)),
         }
     }
     all
 }
 
-fn as_typed(name: &str, value: &Value) -> Result<Vec<String>, String> {
-    let one = |value: &Value| match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Integer(number) => Ok(number.to_string()),
-        Value::Boolean(is_set) => Ok(is_set.to_string()),
-        Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => Err(format!(
-            "{name}: {} is neither text nor a whole number nor true or false, nor a list of them",
-            value.type_str()
-        )),
+fn as_typed(name: &str, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    let one = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map(|number| number.to_string())
+            .map_err(|_| format!("{name}: {number} is too large")),
+        DeValue::Boolean(is_set) => Ok(is_set.to_string()),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            Err(format!(
+                "{name}: {} is neither text nor a whole number nor true or false, nor a list of them",
+                value.type_str()
+            ))
+        }
     };
-    if let Value::Array(values) = value {
-        return values.iter().map(one).collect();
+    if let DeValue::Array(values) = value {
+        return values.iter().map(Spanned::get_ref).map(one).collect();
     }
     Ok(vec![one(value)?])
 }

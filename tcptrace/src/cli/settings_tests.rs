@@ -64,28 +64,37 @@ fn what_is_wrong_with_a_file_is_said() {
     for (file, why) in [
         (
             "ring-sise = 1",
-            "there is no setting ring-sise; is ring-size meant?",
+            "line 1: there is no setting ring-sise; is ring-size meant?",
         ),
         (
             "[web]\nlisten_address = \"a\"",
-            "no setting web.listen_address; is web.listen-address meant?",
+            "line 2: there is no setting web.listen_address; is web.listen-address meant?",
         ),
         (
-            "colour = \"red\"",
-            "there is no setting colour; tcptrace daemon --help names them",
+            "# All of it.\r\n\r\nring-size = 4096\ncolour = \"red\"",
+            "line 4: there is no setting colour; tcptrace daemon --help names them",
         ),
         (
             "log-level = \"loud\"",
-            "invalid value 'loud' for '--log-level <LEVEL>' [possible values: ",
+            "line 1: invalid value 'loud' for '--log-level <LEVEL>' [possible values: ",
         ),
         ("config = \"other\"", "there is no setting config"),
         (
-            "metrics.max-ports = 70000",
-            "invalid value '70000' for '--metrics.max-ports <N>'",
+            "\n[metrics]\nmax-ports = 70000",
+            "line 3: invalid value '70000' for '--metrics.max-ports <N>'",
         ),
         (
             "poll-interval = 1.5",
-            "poll-interval: float is neither text nor a whole number",
+            "line 1: poll-interval: float is neither text nor a whole number",
+        ),
+        ("poll-interval = 0x8000000000000000", "is too large"),
+        (
+            "metrics.cgroup-pattern = [\"(a\"]",
+            "line 1: invalid value '(a' for '--metrics.cgroup-pattern <REGEX>'",
+        ),
+        (
+            "metrics.cgroup-pattern = \"a\"",
+            "it captures nothing: the label goes between parentheses",
         ),
         ("poll-interval = [[1]]", "poll-interval: array is neither"),
         ("poll-interval = ", "TOML parse error at line 1"),

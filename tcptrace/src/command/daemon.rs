@@ -12,11 +12,11 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    cli::config::DaemonConfig,
+    cli::config::{ConfigError, DaemonConfig},
     clock::ClockReading,
     command::startup,
     feed::pump::{pump, runtime},
-    host::initial,
+    host::{cgroup, initial},
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Probe, count_runs},
     stop::Stop,
@@ -104,6 +104,16 @@ impl Consumer for Counter {
     }
 }
 
+/// Reads the files that the settings name: whether there is TLS, and whether strangers are kept out.
+///
+/// # Errors
+///
+/// When one cannot be read or is not valid.
+pub fn check_files(config: &DaemonConfig) -> Result<(bool, bool), ConfigError> {
+    web::check_file(config.web_config.as_deref())
+        .map_err(|error| ConfigError::WebConfig(format!("{error:#}")))
+}
+
 /// Runs the daemon until it is told to stop. `reload` reads the settings again, and answers with the
 /// names of those that are not as they were and take a restart.
 ///
@@ -118,7 +128,7 @@ pub fn run(
     map_large_buffers();
     let runtime = runtime()?;
     let mut reloads = stop.reloads();
-    let (has_tls, is_protected) = web::check_file(config.web_config.as_deref())?;
+    let (has_tls, is_protected) = check_files(&config)?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = match config.systemd_socket {
         true => web::inherit()?,
@@ -146,12 +156,19 @@ pub fn run(
         })
     });
     let (scraper, mut requests) = web::scrape_channel();
-    let metrics = Metrics::new(&MetricsConfig {
+    let mut metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
         ephemeral_from: levels::port_range().map_or(32_768, |(from, _)| from),
         max_cgroups: config.max_cgroups,
+        cgroup_label: config.cgroup_label,
     });
+    if config.max_cgroups > 0 {
+        let hierarchy = cgroup::Hierarchy::open();
+        for path in hierarchy.iter().flat_map(cgroup::Hierarchy::paths) {
+            metrics.stand(&cgroup::Cgroup::new(&path));
+        }
+    }
     let tracker = TrackerConfig {
         max_connections: config.max_connections,
         transitions: false,

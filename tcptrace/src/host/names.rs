@@ -53,7 +53,7 @@ impl Names {
     pub fn find(&mut self, event: &[u8], mut take: impl FnMut(Name)) {
         let numbers = numbers_in(event);
         if let Some(id) = numbers.cgroup
-            && self.cgroups.get(id).is_none()
+            && self.cgroups.get(&id).is_none()
         {
             self.cgroups.insert(id, ());
             if let Some(path) = self.cgroup(id) {
@@ -62,7 +62,7 @@ impl Names {
         }
         if let Some((netns, index)) = numbers.interface
             && self.netns == Some(netns)
-            && (self.links.have_changed() || self.interfaces.get((netns, index)).is_none())
+            && (self.links.have_changed() || self.interfaces.get(&(netns, index)).is_none())
         {
             for name in interfaces_here(netns) {
                 self.learn(name, &mut take);
@@ -83,7 +83,7 @@ impl Names {
                 inode: *netns,
                 cookie: *netns_cookie,
             };
-            if self.interfaces.get((netns, *index)) == Some(text) {
+            if self.interfaces.get(&(netns, *index)) == Some(text) {
                 return;
             }
             self.interfaces.insert((netns, *index), text.clone());

@@ -84,7 +84,7 @@ impl Resolver {
     #[must_use]
     pub fn name(&self, address: IpAddr) -> Option<Arc<str>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        match answers.get(address) {
+        match answers.get(&address) {
             Some(Answer::Known(name)) => name.clone(),
             Some(Answer::Pending) => None,
             None => {
@@ -135,7 +135,7 @@ mod tests {
     /// Waits for an answer, not for a time.
     fn known(resolver: &Resolver, address: IpAddr) -> Option<Arc<str>> {
         for _ in 0..6_000 {
-            if let Some(Answer::Known(name)) = resolver.answers.lock().unwrap().get(address) {
+            if let Some(Answer::Known(name)) = resolver.answers.lock().unwrap().get(&address) {
                 return name.clone();
             }
             thread::sleep(Duration::from_millis(5));
@@ -171,7 +171,7 @@ mod tests {
             assert_eq!(resolver.name(*address), None);
         }
         let last = *addresses.last().unwrap();
-        assert!(resolver.answers.lock().unwrap().get(last).is_none());
+        assert!(resolver.answers.lock().unwrap().get(&last).is_none());
         drop(let_go);
         assert_eq!(known(&resolver, addresses[0]), None);
         assert_eq!(resolver.name(last), None);

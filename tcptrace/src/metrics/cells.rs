@@ -4,7 +4,7 @@
 
 use super::{
     histogram::{DURATION_BOUNDS, DurationHistogram, LATENCY_BOUNDS, LatencyHistogram},
-    ports::Slot,
+    labels::Slot,
 };
 use crate::tracker::{ClosedBy, Connection, HandshakeSource, Role, Verdict};
 

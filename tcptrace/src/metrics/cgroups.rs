@@ -1,19 +1,62 @@
 //! What is counted by cgroup, when that is asked for: families of their own, so that cgroups are not
 //! multiplied by ports.
 //!
-//! The first cgroups of which anything is counted get a label, and keep it for the life of the
-//! process. The rest are `other`; `unknown` are connections whose cgroup's path is not known.
+//! The label is what [`CgroupLabel`] makes of the cgroup's path. A label stands (see
+//! [`labels`](super::labels)) when a cgroup of it was there as tcptrace started, or when it is of a
+//! pattern: whoever wrote that has named what is to last. What gets none is `other`; `unknown` are
+//! connections whose cgroup's path is not known, `none` those of which the path tells no such thing.
 
-use hashbrown::HashMap;
+use std::sync::Arc;
 
-use super::cells::{DIRECTIONS, ROLES, VERDICTS, role_index};
-use crate::tracker::{Connection, Role};
+use hashbrown::{HashMap, HashSet};
+use regex_lite::Regex;
+
+use super::{
+    cells::{DIRECTIONS, ROLES, VERDICTS, role_index},
+    labels::{Labels, Slot, Use},
+};
+use crate::{
+    feed::names::Bounded,
+    host::cgroup::Cgroup,
+    tracker::{Connection, Moment, Role},
+};
 
 /// No more cgroups than this can have a label of their own.
 pub const MAX_CGROUPS: usize = 1024;
+/// So many are remembered that have none, and so many cgroups' labels.
+const REMEMBERED: usize = 1 << 14;
 
-/// Where [`Cgroups::cells`] has those without a label, and those that are not known.
-const UNLABELLED: [&str; 2] = ["other", "unknown"];
+/// What of a cgroup's path is the label.
+#[derive(Clone, Debug, Default)]
+pub enum CgroupLabel {
+    /// The whole of it.
+    #[default]
+    Path,
+    /// The systemd unit.
+    Unit,
+    /// The UID of the Kubernetes pod.
+    Pod,
+    /// The container's id.
+    Container,
+    /// What the first of these expressions that matches captures.
+    Patterns(Vec<Regex>),
+}
+
+impl CgroupLabel {
+    fn of<'a>(&self, cgroup: &'a Cgroup) -> Option<&'a str> {
+        match self {
+            Self::Path => Some(&cgroup.path),
+            Self::Unit => cgroup.unit.as_deref(),
+            Self::Pod => cgroup.pod_uid.as_deref(),
+            Self::Container => cgroup.container_id.as_deref(),
+            Self::Patterns(patterns) => {
+                let captures = patterns.iter().find_map(|one| one.captures(&cgroup.path))?;
+                let label = captures.get(1)?.as_str();
+                (!label.is_empty()).then_some(label)
+            }
+        }
+    }
+}
 
 /// What is counted of one role in a cgroup.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,40 +75,78 @@ pub(super) struct CgroupRole {
 /// What is counted at one label.
 #[derive(Clone, Debug)]
 pub(super) struct CgroupCells {
-    pub(super) label: Box<str>,
+    pub(super) label: Arc<str>,
     pub(super) roles: [CgroupRole; ROLES],
 }
 
-/// The cgroups.
+impl CgroupCells {
+    fn new(label: Arc<str>) -> Self {
+        let roles = [CgroupRole::default(); ROLES];
+        Self { label, roles }
+    }
+
+    /// The roles of which anything was counted.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (Role, &CgroupRole)> {
+        let roles = Role::ALL
+            .into_iter()
+            .map(|role| (role, &self.roles[role_index(role)]));
+        roles.filter(|(_, cell)| cell.seen)
+    }
+
+    fn at(&mut self, role: Role) -> &mut CgroupRole {
+        let cell = &mut self.roles[role_index(role)];
+        cell.seen = true;
+        cell
+    }
+}
+
+/// The cgroups. Nothing is counted when none can have a label.
 pub(super) struct Cgroups {
-    limit: usize,
-    by_path: HashMap<Box<str>, usize>,
+    kind: CgroupLabel,
+    /// The label of cgroups that have none.
+    none: Arc<str>,
+    /// What is made of each cgroup that was met, by its id.
+    known: Bounded<u64, Arc<str>>,
+    slots: HashMap<Arc<str>, Slot>,
+    labels: Labels<Arc<str>>,
+    /// The labels of cgroups that were there when tcptrace started.
+    standing: HashSet<Arc<str>>,
+    /// Of those with established connections and without a label.
+    uses: Bounded<Arc<str>, Use>,
+    /// By slot.
     cells: Vec<CgroupCells>,
 }
 
 impl Cgroups {
-    /// So many get labels; with none, nothing is counted.
-    pub(super) fn new(limit: usize) -> Self {
+    /// So many get labels.
+    pub(super) fn new(limit: usize, kind: CgroupLabel) -> Self {
         let limit = limit.min(MAX_CGROUPS);
+        // Every cgroup has a path.
+        let has_none = limit > 0 && !matches!(kind, CgroupLabel::Path);
+        let none: Arc<str> = Arc::from("none");
         let mut cgroups = Self {
-            limit,
-            by_path: HashMap::with_capacity(limit),
-            cells: Vec::with_capacity(limit + UNLABELLED.len()),
+            kind,
+            none: Arc::clone(&none),
+            known: Bounded::new(REMEMBERED),
+            slots: HashMap::new(),
+            labels: Labels::new(limit + usize::from(has_none)),
+            standing: HashSet::new(),
+            uses: Bounded::new(REMEMBERED),
+            cells: Vec::new(),
         };
-        if limit > 0 {
-            for label in UNLABELLED {
-                cgroups.add(label);
-            }
+        // Names that a pattern captures may be these words.
+        for (label, slot) in [("other", Slot::OTHER), ("unknown", Slot::UNKNOWN)] {
+            cgroups.slots.insert(label.into(), slot);
+            cgroups.cells.push(CgroupCells::new(label.into()));
+        }
+        if has_none {
+            cgroups.give(&none, 0);
         }
         cgroups
     }
 
-    fn add(&mut self, label: &str) -> usize {
-        self.cells.push(CgroupCells {
-            label: label.into(),
-            roles: [CgroupRole::default(); ROLES],
-        });
-        self.cells.len() - 1
+    fn are_counted(&self) -> bool {
+        self.labels.limit() > 0
     }
 
     /// What is counted at each label; empty when nothing is.
@@ -73,40 +154,120 @@ impl Cgroups {
         &self.cells
     }
 
-    /// Counts something of a connection.
-    pub(super) fn count(&mut self, connection: &Connection, count: impl FnOnce(&mut CgroupRole)) {
-        if self.limit == 0 {
+    /// Distinct labels that had established connections and were not given, as many as are remembered.
+    pub(super) fn folded(&self) -> Option<u64> {
+        self.are_counted().then(|| self.uses.len() as u64)
+    }
+
+    /// A cgroup was there when tcptrace started.
+    pub(super) fn stand(&mut self, cgroup: &Cgroup) {
+        if self.are_counted()
+            && self.standing.len() < REMEMBERED
+            && let Some(label) = self.kind.of(cgroup)
+        {
+            self.standing.insert(label.into());
+        }
+    }
+
+    /// An attempt begins.
+    pub(super) fn attempt(&mut self, connection: &Connection) {
+        let Some((slot, label)) = self.find(connection) else {
             return;
-        }
-        let path = connection.named.cgroup.as_ref().map(|cgroup| &*cgroup.path);
-        let at = self.place(path);
-        let cell = &mut self.cells[at].roles[role_index(connection.role)];
-        cell.seen = true;
-        count(cell);
-    }
-
-    fn place(&mut self, path: Option<&str>) -> usize {
-        let Some(path) = path else {
-            return 1;
         };
-        if let Some(&at) = self.by_path.get(path) {
-            return at;
+        self.cells[slot.index()].at(connection.role).attempts += 1;
+        if let (Slot::OTHER, Some(label)) = (slot, &label) {
+            self.labels.remember_attempt(connection.role, label);
         }
-        if self.by_path.len() == self.limit {
-            return 0;
-        }
-        let at = self.add(path);
-        self.by_path.insert(path.into(), at);
-        at
     }
-}
 
-impl CgroupCells {
-    /// The roles of which anything was counted.
-    pub(super) fn seen(&self) -> impl Iterator<Item = (Role, &CgroupRole)> {
-        let roles = Role::ALL
-            .into_iter()
-            .map(|role| (role, &self.roles[role_index(role)]));
-        roles.filter(|(_, cell)| cell.seen)
+    /// An attempt is established: its label may have been earned by that.
+    pub(super) fn established(&mut self, connection: &Connection) {
+        let Some((mut slot, label)) = self.find(connection) else {
+            return;
+        };
+        if let (Slot::OTHER, Some(label)) = (slot, label) {
+            let time_ns = connection.established_at.map_or(0, Moment::get);
+            if self.earns(&label, time_ns) {
+                slot = self.give(&label, time_ns).unwrap_or(slot);
+            } else {
+                self.labels.forget_attempt(connection.role, &label);
+            }
+        }
+        self.cells[slot.index()].at(connection.role).established += 1;
+    }
+
+    /// An attempt is over without having been established.
+    pub(super) fn end_attempt(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
+        let (slot, label) = self.find(connection)?;
+        if let (Slot::OTHER, Some(label)) = (slot, label) {
+            self.labels.forget_attempt(connection.role, &label);
+        }
+        Some(self.cells[slot.index()].at(connection.role))
+    }
+
+    /// Where what becomes of an established connection is counted.
+    pub(super) fn of_established(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
+        let (slot, _) = self.find(connection)?;
+        let established_ns = connection.established_at.map(Moment::get);
+        let slot = self.labels.since(slot, established_ns);
+        Some(self.cells[slot.index()].at(connection.role))
+    }
+
+    /// Whatever is `other` now was shown as such and can no longer move.
+    pub(super) fn settle_attempts(&mut self) {
+        self.labels.settle_attempts();
+    }
+
+    /// Where a connection is counted now, and what its label is or would be.
+    fn find(&mut self, connection: &Connection) -> Option<(Slot, Option<Arc<str>>)> {
+        if !self.are_counted() {
+            return None;
+        }
+        let Some(cgroup) = &connection.named.cgroup else {
+            return Some((Slot::UNKNOWN, None));
+        };
+        let known = connection.owner.cgroup.and_then(|id| self.known.get(&id));
+        let label = match known {
+            Some(label) => Arc::clone(label),
+            None => self.make_label(connection.owner.cgroup, cgroup),
+        };
+        let slot = self.slots.get(&label).copied().unwrap_or(Slot::OTHER);
+        Some((slot, Some(label)))
+    }
+
+    fn make_label(&mut self, id: Option<u64>, cgroup: &Cgroup) -> Arc<str> {
+        let label = self.kind.of(cgroup);
+        let label = label.map_or_else(|| Arc::clone(&self.none), Arc::from);
+        if let Some(id) = id {
+            self.known.insert(id, Arc::clone(&label));
+        }
+        label
+    }
+
+    /// Whether one connection more of a label that was not given earns it.
+    fn earns(&mut self, label: &Arc<str>, time_ns: u64) -> bool {
+        // It is no name, but what has none.
+        if self.slots.contains_key(label) {
+            return false;
+        }
+        let stands = matches!(self.kind, CgroupLabel::Patterns(_)) || self.standing.contains(label);
+        let mut used = self.uses.get(label).copied().unwrap_or_default();
+        let earned = self.labels.earns(&mut used, stands, time_ns);
+        self.uses.insert(Arc::clone(label), used);
+        earned
+    }
+
+    fn give(&mut self, label: &Arc<str>, time_ns: u64) -> Option<Slot> {
+        let slot = self.labels.give(Arc::clone(label), time_ns)?;
+        self.uses.remove(label);
+        self.slots.insert(Arc::clone(label), slot);
+        let mut cells = CgroupCells::new(Arc::clone(label));
+        let other = &mut self.cells[Slot::OTHER.index()];
+        self.labels.take_attempts(label, |role, attempts| {
+            other.at(role).attempts -= attempts;
+            cells.at(role).attempts += attempts;
+        });
+        self.cells.push(cells);
+        Some(slot)
     }
 }

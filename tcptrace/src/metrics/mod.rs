@@ -8,7 +8,7 @@
 //! # Ports
 //!
 //! `port` is the service's port. Ports earn labels of their own, and keep them (see
-//! `ports`); what has none counts as `other`. `unknown` is for connections whose
+//! `labels`, whose rule is that of cgroups too); what has none counts as `other`. `unknown` is for connections whose
 //! service port cannot be told: those met in mid-life, simultaneous opens.
 //!
 //! A connection is counted under what its port's label was when it was established, so that
@@ -28,6 +28,7 @@ mod cells;
 mod cgroups;
 mod families;
 mod histogram;
+mod labels;
 mod ports;
 mod scrape;
 mod syns;
@@ -40,15 +41,17 @@ use self::{
         source_index, verdict_index,
     },
     cgroups::Cgroups,
-    ports::{Ports, Slot},
+    labels::Slot,
+    ports::Ports,
     syns::Syns,
 };
 pub use self::{
-    cgroups::MAX_CGROUPS,
+    cgroups::{CgroupLabel, MAX_CGROUPS},
     families::{as_open_metrics, encode},
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
 };
+use crate::host::cgroup::Cgroup;
 use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 
 /// How the metrics are set up.
@@ -64,6 +67,8 @@ pub struct MetricsConfig {
     /// How many cgroups can have a label of their own; at most [`MAX_CGROUPS`], and none unless
     /// that is asked for.
     pub max_cgroups: usize,
+    /// What the label of a cgroup is.
+    pub cgroup_label: CgroupLabel,
 }
 
 impl Default for MetricsConfig {
@@ -73,6 +78,7 @@ impl Default for MetricsConfig {
             fixed_ports: Vec::new(),
             ephemeral_from: 32_768,
             max_cgroups: 0,
+            cgroup_label: CgroupLabel::default(),
         }
     }
 }
@@ -98,7 +104,7 @@ impl Metrics {
             ports,
             cells,
             syns: Syns::default(),
-            cgroups: Cgroups::new(config.max_cgroups),
+            cgroups: Cgroups::new(config.max_cgroups, config.cgroup_label.clone()),
         }
     }
 
@@ -107,6 +113,7 @@ impl Metrics {
     #[must_use]
     pub fn scrape(&mut self, context: ScrapeContext) -> Scrape {
         self.ports.settle_attempts();
+        self.cgroups.settle_attempts();
         let syns = context.kernel.syns.as_ref();
         Scrape {
             syns: syns.map(|counts| self.syns.show(counts, &self.ports)),
@@ -115,6 +122,7 @@ impl Metrics {
             labels: self.ports.labels().to_vec(),
             ports_folded: self.ports.folded(),
             cgroups: self.cgroups.cells().to_vec(),
+            cgroups_folded: self.cgroups.folded(),
             web_connections: None,
         }
     }
@@ -124,11 +132,16 @@ impl Metrics {
         self.ports.serve(port);
     }
 
+    /// A cgroup was there when tcptrace started.
+    pub fn stand(&mut self, cgroup: &Cgroup) {
+        self.cgroups.stand(cgroup);
+    }
+
     fn attempt(&mut self, connection: &Connection) {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
         self.cells.at(slot, connection.role).attempts += 1;
-        self.cgroups.count(connection, |cell| cell.attempts += 1);
+        self.cgroups.attempt(connection);
         if slot == Slot::OTHER
             && let Some(port) = port
         {
@@ -144,7 +157,7 @@ impl Metrics {
         }
         let slot = self.end_attempt(connection);
         let role = connection.role;
-        self.cgroups.count(connection, |cell| cell.established += 1);
+        self.cgroups.established(connection);
         let cells = self.cells.at(slot, role);
         cells.established += 1;
         cells.syn_retransmits += u64::from(connection.syn_retransmits.unwrap_or(0));
@@ -209,8 +222,9 @@ impl Metrics {
         self.cells
             .at_wide(slot, connection.role, WideCell::Failure(verdict))
             .failures[verdict] += 1;
-        self.cgroups
-            .count(connection, |cell| cell.failures[verdict] += 1);
+        if let Some(cell) = self.cgroups.end_attempt(connection) {
+            cell.failures[verdict] += 1;
+        }
         let retransmits = connection.syn_retransmits.unwrap_or(0);
         self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
         if let Some(failure) = ended.connect
@@ -241,8 +255,9 @@ impl Metrics {
         self.cells
             .at_wide(slot, role, WideCell::Closed(verdict, closer))
             .closed[verdict][closer] += 1;
-        self.cgroups
-            .count(connection, |cell| cell.closed[verdict] += 1);
+        if let Some(cell) = self.cgroups.of_established(connection) {
+            cell.closed[verdict] += 1;
+        }
         if let Some(opened) = connection.opened
             && ended.end_seen
         {
@@ -264,11 +279,11 @@ impl Metrics {
             self.cells.rtt[scope_index(connection)].observe(u64::from(fields.srtt_us) * 1000);
         }
         let carried = [ended.bytes_sent().unwrap_or(0), fields.bytes_received];
-        self.cgroups.count(connection, |cell| {
+        if let Some(cell) = self.cgroups.of_established(connection) {
             cell.bytes[SENT] += carried[SENT];
             cell.bytes[RECEIVED] += carried[RECEIVED];
             cell.retransmits += u64::from(fields.retransmits);
-        });
+        }
         let cells = self.cells.at(slot, role);
         cells.bytes[SENT] += carried[SENT];
         cells.bytes[RECEIVED] += carried[RECEIVED];
@@ -290,6 +305,7 @@ impl Metrics {
             // The tracker counts evictions itself.
             Update::Evicted(connection) if !connection.established => {
                 self.end_attempt(connection);
+                self.cgroups.end_attempt(connection);
             }
             Update::Accepted(connection) => self.accepted(connection),
             Update::Released(release) => {

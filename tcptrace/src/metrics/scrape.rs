@@ -46,6 +46,8 @@ pub struct Scrape {
     pub(super) ports_folded: u64,
     /// By cgroup, when that is asked for.
     pub(super) cgroups: Vec<CgroupCells>,
+    /// Labels of cgroups that were not given, when that is asked for.
+    pub(super) cgroups_folded: Option<u64>,
     /// Where they are seen.
     pub(super) syns: Option<ShownSyns>,
     /// Set by the web server, which alone knows.

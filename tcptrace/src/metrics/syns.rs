@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::ports::{Ports, Slot};
+use super::{labels::Slot, ports::Ports};
 use crate::probe::SynCounts;
 
 /// SYNs as a scrape shows them.

@@ -62,11 +62,11 @@ impl Names {
     }
 
     pub(super) fn cgroup(&self, owner: &SocketOwner) -> Option<Arc<Cgroup>> {
-        self.cgroups.get(owner.cgroup?).cloned()
+        self.cgroups.get(&owner.cgroup?).cloned()
     }
 
     pub(super) fn interface(&self, ends: &Endpoints) -> Option<Arc<str>> {
         let key = (ends.netns?, ends.interface?);
-        self.interfaces.get(key).cloned()
+        self.interfaces.get(&key).cloned()
     }
 }

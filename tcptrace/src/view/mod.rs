@@ -194,7 +194,7 @@ impl View {
                 });
             }
             Update::Released(release) => {
-                let decision = if self.ended.get(release.id).is_some() {
+                let decision = if self.ended.get(&release.id).is_some() {
                     Decision::Show
                 } else if self.filter.asks_for_the_end() {
                     Decision::Hide

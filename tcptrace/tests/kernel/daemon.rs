@@ -426,7 +426,52 @@ fn settings_are_checked_without_tracing() -> Check {
     // What is typed goes before a variable, and is named as it was typed.
     let mut command = tcptrace(&["daemon", "--check-config", "--metrics.max-ports=few"]);
     let invalid = Running::to_end(command.env("TCPTRACE_METRICS_MAX_PORTS", "many"))?;
-    invalid.must_complain("invalid value 'few' for '--metrics.max-ports <N>'")
+    invalid.must_complain("invalid value 'few' for '--metrics.max-ports <N>'")?;
+    // Whichever file it is that is not valid.
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("settings");
+    let file = file.to_str().context("a path of UTF-8")?;
+    for (flag, text, why) in [
+        (
+            "--config",
+            "\nports = 4\n",
+            "line 2: there is no setting ports",
+        ),
+        ("--web.config.file", "tls: 1\n", "unknown field"),
+    ] {
+        for more in [&["--check-config"][..], &[]] {
+            std::fs::write(file, text)?;
+            let arguments = [&["daemon", flag, file], more].concat();
+            let invalid = Running::to_end(&mut tcptrace(&arguments))?;
+            invalid.must_end_with(2)?;
+            invalid.must_complain(&format!("{flag} {file}: "))?;
+            invalid.must_complain(why)?;
+        }
+    }
+    for (arguments, why) in [
+        (
+            &["--metrics.cgroup-label=unit"][..],
+            "it needs --metrics.cgroups",
+        ),
+        (
+            &["--metrics.cgroup-pattern=(a)"],
+            "it needs --metrics.cgroups",
+        ),
+        (
+            &[
+                "--metrics.cgroups=9",
+                "--metrics.cgroup-pattern=(a)",
+                "--metrics.cgroup-label=pod",
+            ],
+            "one of them must go",
+        ),
+    ] {
+        let arguments = [&["daemon", "--check-config"], arguments].concat();
+        let invalid = Running::to_end(&mut tcptrace(&arguments))?;
+        invalid.must_end_with(2)?;
+        invalid.must_complain(why)?;
+    }
+    Ok(())
 }
 
 fn a_termination_ends_it_well() -> Check {

@@ -4,7 +4,7 @@ mod container;
 mod mountinfo;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
@@ -20,7 +20,7 @@ pub use self::container::Cgroup;
 /// not mounted.
 #[must_use]
 pub fn hierarchy() -> Option<PathBuf> {
-    let text = std::fs::read("/proc/self/mountinfo").ok()?;
+    let text = fs::read("/proc/self/mountinfo").ok()?;
     let mount = mountinfo::cgroup2_mounts(&text).into_iter().next()?;
     Some(mount.point)
 }
@@ -29,7 +29,7 @@ pub fn hierarchy() -> Option<PathBuf> {
 /// whole. The root's node is the first one (`kernfs_create_root`).
 #[must_use]
 pub fn is_whole(point: &Path) -> bool {
-    std::fs::metadata(point).is_ok_and(|root| root.ino() == 1)
+    fs::metadata(point).is_ok_and(|root| root.ino() == 1)
 }
 
 /// The cgroup v2 hierarchy, to look cgroups up in.
@@ -85,9 +85,23 @@ impl Hierarchy {
             Err(_) => return Ok(None),
         };
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        Ok(std::fs::read_link(link)
-            .ok()
-            .and_then(|path| self.below(&path)))
+        Ok(fs::read_link(link).ok().and_then(|path| self.below(&path)))
+    }
+
+    /// The paths of all cgroups that there are, a parent's before its children's. What cannot be read is left out.
+    pub fn paths(&self) -> impl Iterator<Item = String> {
+        let mut directories = vec![self.point.clone()];
+        std::iter::from_fn(move || {
+            let directory = directories.pop()?;
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            directories.extend(
+                entries
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|entry| entry.path()),
+            );
+            Some(directory)
+        })
+        .filter_map(|directory| self.below(&directory))
     }
 
     fn below(&self, path: &Path) -> Option<String> {
@@ -107,7 +121,13 @@ mod tests {
             println!("skipped: the cgroup v2 hierarchy is not mounted");
             return;
         };
-        let id = std::fs::metadata(&hierarchy.point).unwrap().ino();
+        let paths: Vec<String> = hierarchy.paths().collect();
+        assert_eq!(paths.first().map(String::as_str), Some("/"));
+        for path in &paths[1..] {
+            let parent = path.rsplit_once('/').unwrap().0;
+            assert!(parent.is_empty() || paths.iter().any(|path| path == parent));
+        }
+        let id = fs::metadata(&hierarchy.point).unwrap().ino();
         match hierarchy.path(id) {
             Ok(path) => assert_eq!(path.as_deref(), Some("/")),
             Err(error) => println!("skipped: {error}"),

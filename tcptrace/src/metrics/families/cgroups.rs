@@ -15,7 +15,8 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
         "tcptrace_cgroup_connection_attempts_total",
         &["cgroup", "role"],
         "Connections that began, by the cgroup that the socket was made in (a child's is its listener's); \
-         other is what found no label (--metrics.cgroups), unknown where the path is not known.",
+         other is what has no label (--metrics.cgroups), unknown where the path is not known, none where it \
+         tells no such thing (--metrics.cgroup-label).",
     );
     let mut established = Family::counter(
         "tcptrace_cgroup_connections_established_total",
@@ -66,5 +67,22 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
             }
         }
     }
-    vec![attempts, established, failures, closed, bytes, retransmits]
+    let mut folded = Family::gauge(
+        "tcptrace_cgroups_folded",
+        &[],
+        "Labels that no cgroup was given though there were established connections of it, which count as \
+         cgroup=\"other\"; the 16,384 newest are remembered.",
+    );
+    if let Some(count) = scrape.cgroups_folded {
+        folded.add_count(&[], count);
+    }
+    vec![
+        attempts,
+        established,
+        failures,
+        closed,
+        bytes,
+        retransmits,
+        folded,
+    ]
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::labels::{CONNECTIONS, MAX_UNSETTLED, MINUTES};
 
 /// The first port of the ephemeral range.
 const EPHEMERAL: u16 = 32_768;
@@ -145,7 +146,7 @@ fn attempts_not_yet_shown_go_with_the_label() {
     assert_eq!(moved, [(Role::Active, 1), (Role::Passive, 1)]);
     // The last label is gone: nothing need be remembered.
     ports.remember_attempt(Role::Active, 82);
-    assert_eq!(ports.unsettled.len(), 1);
+    assert_eq!(ports.labels.unsettled_len(), 1);
 }
 
 #[test]
@@ -163,8 +164,8 @@ fn what_is_remembered_is_bounded() {
     for port in 1..=u16::MAX {
         ports.remember_attempt(Role::Active, port);
     }
-    assert_eq!(ports.unsettled.len(), MAX_UNSETTLED);
+    assert_eq!(ports.labels.unsettled_len(), MAX_UNSETTLED);
     ports.forget_attempt(Role::Active, 60_000);
     ports.forget_attempt(Role::Active, 1);
-    assert_eq!(ports.unsettled.len(), MAX_UNSETTLED - 1);
+    assert_eq!(ports.labels.unsettled_len(), MAX_UNSETTLED - 1);
 }
