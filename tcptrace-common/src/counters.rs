@@ -20,8 +20,10 @@ pub const LOST_SEED: usize = 5;
 pub const LOST_PROCESS: usize = 6;
 /// `lost`: a failed connect()'s event found the ring full.
 pub const LOST_CONNECT: usize = 7;
+/// `lost`: the path of a new cgroup found the ring full.
+pub const LOST_CGROUP: usize = 8;
 /// How many kinds of loss there are.
-pub const LOST_KINDS: usize = 8;
+pub const LOST_KINDS: usize = 9;
 
 /// `recovered`: a transition, of whatever protocol.
 pub const RECOVERED_TRANSITION: usize = 0;
@@ -50,7 +52,7 @@ pub struct CpuCounters {
     /// `RECOVERED_*`; those that user space finds to repeat what the first had told are among them.
     pub recovered: [u64; RECOVERED_KINDS],
     /// Zero.
-    pub padding: [u64; 3],
+    pub padding: [u64; 2],
 }
 
 // A multiple of a cache line, so that CPUs do not share one.

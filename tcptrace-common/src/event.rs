@@ -46,6 +46,12 @@ pub const KIND_CONNECT_FAILED: u8 = 16;
 /// (`iter/task_file`); both states are the one held.
 pub const KIND_HELD: u8 = 17;
 
+/// [`CgroupEvent`]: a cgroup is made (`cgroup_mkdir`).
+pub const KIND_CGROUP: u8 = 18;
+
+/// Bytes of a cgroup's path that are told, with the NUL after it.
+pub const CGROUP_PATH: usize = 512;
+
 /// The kind of event that the transition `old` → `new` makes (the kernel's numbers).
 ///
 /// Identity goes with the opens, what a handshake needs with →ESTABLISHED, what a record needs
@@ -416,6 +422,23 @@ pub struct ProcessEvent {
     pub task: Task,
 }
 
+/// A cgroup of the v2 hierarchy is made. No process can be in it yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
+#[repr(C)]
+pub struct CgroupEvent {
+    /// What every event has; of no socket, no state and no family.
+    pub header: EventHeader,
+    /// Its id.
+    pub cgroup: u64,
+    /// Bytes of its path with the NUL after it; 0 when it has no room or cannot be read.
+    pub length: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The path, from the root of the hierarchy; what comes after it is of no meaning.
+    pub path: [u8; CGROUP_PATH],
+}
+
 /// A timewait socket was to take over from a full one; →CLOSE follows at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
@@ -521,6 +544,7 @@ layout! {
     TimewaitStepEvent = 88 { header @ 0, endpoints @ 32, status @ 80, reset @ 84 }
     PlaceEvent = 80 { header @ 0, endpoints @ 32 }
     SeedEvent = 104 { header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, bind_flags @ 92, inode @ 96 }
+    CgroupEvent = 560 { header @ 0, cgroup @ 32, length @ 40, reserved @ 44, path @ 48 }
     ProcessEvent = 56 { header @ 0, task @ 32 }
     ConnectFailedEvent = 128 {
         header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, error @ 92, task @ 96, policy @ 120,

@@ -75,6 +75,10 @@ pub struct SockLayout {
     pub cgroup_kn: u32,
     /// `kernfs_node.id`.
     pub kernfs_node_id: u32,
+    /// `cgroup.root`.
+    pub cgroup_root: u32,
+    /// `cgroup_root.hierarchy_id`, 4 bytes: 0 for the v2 hierarchy.
+    pub hierarchy_id: u32,
     /// The byte that has the bit `skc_reuseport`.
     pub reuseport: u32,
     /// The bit in that byte.
@@ -320,4 +324,4 @@ pub mod sock_common {
     ];
 }
 
-const _: () = assert!(size_of::<Layout>() == 4 * (1 + 25 + 29 + 8 + 8 + 10 + 3 + 12));
+const _: () = assert!(size_of::<Layout>() == 4 * (1 + 27 + 29 + 8 + 8 + 10 + 3 + 12));

@@ -69,6 +69,8 @@ pub const PROGRAM_RETRANSMIT_SYNACK: &str = "retransmit_synack";
 pub const PROGRAM_PROCESS_RENAME: &str = "process_rename";
 /// `tp_btf/sched_process_exit`.
 pub const PROGRAM_PROCESS_EXIT: &str = "process_exit";
+/// `tp_btf/cgroup_mkdir`.
+pub const PROGRAM_CGROUP_MADE: &str = "cgroup_made";
 /// `iter/tcp`.
 pub const PROGRAM_SEED: &str = "seed";
 /// `iter/task_file`.

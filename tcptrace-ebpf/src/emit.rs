@@ -2,15 +2,16 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel_str};
 use tcptrace_common::{
-    AcceptEvent, CloseEvent, ConnectFailedEvent, Endpoints, EstablishedEvent, EventHeader,
-    FIELDS_TASK, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT,
-    KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RENAME, KIND_SEED,
-    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_CONNECT,
-    LOST_PROCESS, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION,
-    OpenEvent, PassiveOpenEvent, PlaceEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent,
-    StepEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    AcceptEvent, CGROUP_PATH, CgroupEvent, CloseEvent, ConnectFailedEvent, Endpoints,
+    EstablishedEvent, EventHeader, FIELDS_TASK, KIND_ACCEPT, KIND_CGROUP, KIND_CLOSE,
+    KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT, KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN,
+    KIND_RELEASE, KIND_RENAME, KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT,
+    KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_CGROUP, LOST_CONNECT, LOST_PROCESS, LOST_RESET,
+    LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent,
+    PlaceEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent, StepEvent, TcpState,
+    TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use crate::{
@@ -287,6 +288,26 @@ pub fn exited() {
     emit(LOST_PROCESS, |event: *mut ProcessEvent| unsafe {
         let fields = task::write_current(&mut (*event).task);
         write_header(&of_process(KIND_EXIT, fields), &raw mut (*event).header);
+    });
+}
+
+/// A cgroup is made.
+#[inline(always)]
+pub fn cgroup_made(cgroup: u64, path: *const u8) {
+    // SAFETY: the pointer is reserved room for the whole event; the helper takes any address, and writes
+    // up to the path's end.
+    emit(LOST_CGROUP, |event: *mut CgroupEvent| unsafe {
+        let to = (&raw mut (*event).path).cast();
+        let length = bpf_probe_read_kernel_str(to, CGROUP_PATH as u32, path.cast());
+        write_header(&of_process(KIND_CGROUP, 0), &raw mut (*event).header);
+        (*event).cgroup = cgroup;
+        // All the room is taken by what is longer, too.
+        (*event).length = if length > 0 && length < CGROUP_PATH as i64 {
+            length as u32
+        } else {
+            0
+        };
+        (*event).reserved = 0;
     });
 }
 

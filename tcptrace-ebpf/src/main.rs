@@ -358,6 +358,21 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// A cgroup is made, and no process can be in it yet: `(struct cgroup *, const char *path)`.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn cgroup_made(ctx: BtfTracePointContext) -> i32 {
+    let cgroup: *const u8 = ctx.arg(0);
+    // SAFETY: probe reads take any address.
+    let hierarchy: u32 = unsafe {
+        let root: u64 = Probe::read(cgroup, layout!(sock.cgroup_root) as usize, 0);
+        Probe::read(root as *const u8, layout!(sock.hierarchy_id) as usize, 1)
+    };
+    if hierarchy == 0 {
+        emit::cgroup_made(socket::cgroup_id(cgroup), ctx.arg(1));
+    }
+    0
+}
+
 /// The first member of every iteration (`struct bpf_iter_meta`).
 #[repr(C)]
 struct IterationMeta {

@@ -63,6 +63,8 @@ pub static LAYOUT: Layout = Layout {
         net_tw_limit: 0,
         cgroup_kn: 0,
         kernfs_node_id: 0,
+        cgroup_root: 0,
+        hierarchy_id: 0,
         reuseport: 0,
         reuseport_mask: 0,
         ipv6only: 0,

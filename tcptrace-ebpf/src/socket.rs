@@ -123,8 +123,7 @@ impl<A: Access> Socket<A> {
             if cgroup == 0 || cgroup & 1 != 0 {
                 return 0;
             }
-            let kn: u64 = Probe::read(cgroup as *const u8, layout!(sock.cgroup_kn) as usize, 0);
-            Probe::read(kn as *const u8, layout!(sock.kernfs_node_id) as usize, 0)
+            cgroup_id(cgroup as *const u8)
         }
     }
 
@@ -562,4 +561,14 @@ fn v4(address: u32) -> [u8; 16] {
     let halves = [u64::from(address), 0];
     // SAFETY: 16 bytes either way; little-endian hosts only, as is the object.
     unsafe { core::mem::transmute(halves) }
+}
+
+/// The id of a `struct cgroup`; 0 where it cannot be read.
+#[inline(always)]
+pub fn cgroup_id(cgroup: *const u8) -> u64 {
+    // SAFETY: probe reads take any address.
+    unsafe {
+        let kn: u64 = Probe::read(cgroup, layout!(sock.cgroup_kn) as usize, 0);
+        Probe::read(kn as *const u8, layout!(sock.kernfs_node_id) as usize, 0)
+    }
 }

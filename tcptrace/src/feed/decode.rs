@@ -5,16 +5,18 @@
 
 mod fields;
 
+use std::mem::offset_of;
 use tcptrace_common::{
-    AcceptEvent, CloseEvent, ConnectFailedEvent, EstablishedEvent, EventHeader, FAMILY_INET,
-    FAMILY_INET6, FIELDS_ALL, FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK, FIELDS_TCP,
-    FIELDS_UNSENT, KIND_ACCEPT, KIND_CLOSE, KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT,
-    KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RENAME, KIND_RESET_RECEIVED,
-    KIND_RESET_SENT, KIND_SEED, KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT,
-    KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent, PlaceEvent, ProcessEvent, REASON_NONE,
-    ReleaseEvent, ResetEvent, SeedEvent, StepEvent, TcpState, TimewaitEvent, TimewaitStepEvent,
-    kind_of_transition,
+    AcceptEvent, CgroupEvent, CloseEvent, ConnectFailedEvent, EstablishedEvent, EventHeader,
+    FAMILY_INET, FAMILY_INET6, FIELDS_ALL, FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK,
+    FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT, KIND_CGROUP, KIND_CLOSE, KIND_CONNECT_FAILED,
+    KIND_ESTABLISHED, KIND_EXIT, KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
+    KIND_RENAME, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP,
+    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent,
+    PlaceEvent, ProcessEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
+    TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
+
 use zerocopy::FromBytes;
 
 use self::fields::{
@@ -97,6 +99,20 @@ pub fn numbers_in(bytes: &[u8]) -> Numbers {
             interface: netns.zip(Some(interface).filter(|&interface| interface != 0)),
         }
     })
+}
+
+/// The cgroup that an event tells the making of, and its path if that had room: all that such an event
+/// tells. `None` of any other event.
+#[must_use]
+pub fn cgroup_in(bytes: &[u8]) -> Option<(u64, Option<&[u8]>)> {
+    if bytes.get(offset_of!(EventHeader, kind)) != Some(&KIND_CGROUP) {
+        return None;
+    }
+    let event = CgroupEvent::read_from_bytes(bytes).ok()?;
+    // The last of these bytes is the NUL.
+    let length = (event.length as usize).checked_sub(1);
+    let path = length.and_then(|length| bytes.get(offset_of!(CgroupEvent, path)..)?.get(..length));
+    Some((event.cgroup, path))
 }
 
 /// An event as it was sent.

@@ -80,11 +80,13 @@ pub enum EventKind {
     Handshake,
     /// A failed connect().
     Connect,
+    /// The path of a new cgroup.
+    Cgroup,
 }
 
 impl EventKind {
     /// Every kind, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Transition,
         Self::Reset,
         Self::Accept,
@@ -94,6 +96,7 @@ impl EventKind {
         Self::Process,
         Self::Handshake,
         Self::Connect,
+        Self::Cgroup,
     ];
 
     /// As a label.
@@ -109,6 +112,7 @@ impl EventKind {
             Self::Process => "process",
             Self::Handshake => "handshake",
             Self::Connect => "connect",
+            Self::Cgroup => "cgroup",
         }
     }
 }

@@ -14,18 +14,26 @@ use nix::{
 use super::cgroup::Hierarchy;
 use crate::{
     feed::{
-        decode::numbers_in,
+        decode::{cgroup_in, numbers_in},
         event::NetnsId,
         names::{Bounded, NAMES, Name},
     },
     survey::diag::namespaces::Namespace,
 };
 
-/// Finds names when they are needed first: later a short-lived container is gone.
+/// What is known of a cgroup.
+enum Cgroup {
+    /// Its path, from when it was made; nothing has needed it yet.
+    Made(Box<str>),
+    /// It was told, or could not be found.
+    Told,
+}
+
+/// Finds names when they are needed first: later a short-lived container is gone. Those of cgroups
+/// that are made meanwhile are known before.
 pub struct Names {
     hierarchy: Option<Hierarchy>,
-    /// The cgroups that were asked for.
-    cgroups: Bounded<u64, ()>,
+    cgroups: Bounded<u64, Cgroup>,
     /// This process's network namespace.
     netns: Option<NetnsId>,
     interfaces: Bounded<(NetnsId, u32), String>,
@@ -49,14 +57,31 @@ impl Default for Names {
 }
 
 impl Names {
+    /// Takes an event in that tells nothing but a name, which is for later. Answers whether it is one.
+    pub fn take_in(&mut self, event: &[u8]) -> bool {
+        let Some((id, path)) = cgroup_in(event) else {
+            return false;
+        };
+        if let Some(path) = path {
+            let path = String::from_utf8_lossy(path).into();
+            self.cgroups.insert(id, Cgroup::Made(path));
+        }
+        true
+    }
+
     /// Calls `take` with what names an event needs that were not told yet.
     pub fn find(&mut self, event: &[u8], mut take: impl FnMut(Name)) {
         let numbers = numbers_in(event);
-        if let Some(id) = numbers.cgroup
-            && self.cgroups.get(&id).is_none()
-        {
-            self.cgroups.insert(id, ());
-            if let Some(path) = self.cgroup(id) {
+        if let Some(id) = numbers.cgroup {
+            let path = match self.cgroups.get(&id) {
+                Some(Cgroup::Told) => None,
+                Some(Cgroup::Made(path)) => Some(path.to_string()),
+                None => self.cgroup(id),
+            };
+            if !matches!(self.cgroups.get(&id), Some(Cgroup::Told)) {
+                self.cgroups.insert(id, Cgroup::Told);
+            }
+            if let Some(path) = path {
                 take(Name::Cgroup { id, path });
             }
         }
@@ -155,4 +180,75 @@ pub fn interfaces_here(netns: NetnsId) -> Vec<Name> {
         Name::interface(netns, interface.index(), name)
     });
     names.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tcptrace_common::{
+        CGROUP_PATH, CgroupEvent, EventHeader, KIND_CGROUP, KIND_OPEN, OpenEvent,
+    };
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+
+    /// Ids of cgroups that this host does not have.
+    const ID: u64 = u64::MAX;
+
+    fn made(id: u64, path: &[u8]) -> Vec<u8> {
+        let mut event = CgroupEvent {
+            header: EventHeader {
+                kind: KIND_CGROUP,
+                ..EventHeader::default()
+            },
+            cgroup: id,
+            length: u32::try_from(path.len()).unwrap(),
+            reserved: 0,
+            path: [b'x'; CGROUP_PATH],
+        };
+        event.path[..path.len()].copy_from_slice(path);
+        event.as_bytes().to_vec()
+    }
+
+    /// The names that the first socket of a cgroup needs.
+    fn found(names: &mut Names, id: u64) -> Vec<Name> {
+        let event = OpenEvent {
+            header: EventHeader {
+                kind: KIND_OPEN,
+                ..EventHeader::default()
+            },
+            cgroup: id,
+            ..OpenEvent::default()
+        };
+        assert!(!names.take_in(event.as_bytes()));
+        let mut found = Vec::new();
+        names.find(event.as_bytes(), |name| found.push(name));
+        found
+    }
+
+    #[test]
+    fn a_cgroup_that_was_seen_made_has_its_path_though_it_is_gone() {
+        let mut names = Names::default();
+        assert!(names.take_in(&made(ID, b"/jobs/a\xff\0")));
+        let path = "/jobs/a\u{fffd}".to_owned();
+        assert_eq!(found(&mut names, ID), [Name::Cgroup { id: ID, path }]);
+        // Once.
+        assert_eq!(found(&mut names, ID), []);
+        // It had no room, and the other was never seen.
+        assert!(names.take_in(&made(ID - 1, b"")));
+        assert_eq!(found(&mut names, ID - 1), []);
+        assert_eq!(found(&mut names, ID - 2), []);
+    }
+
+    #[test]
+    fn what_is_no_such_event_is_left_to_the_decoder() {
+        let mut names = Names::default();
+        let whole = made(ID, b"/a\0");
+        for length in 0..whole.len() {
+            assert!(!names.take_in(&whole[..length]), "{length}");
+        }
+        let mut long = whole;
+        long[40..44].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert!(names.take_in(&long));
+        assert_eq!(found(&mut names, ID), []);
+    }
 }

@@ -10,11 +10,11 @@ use aya::{
     },
 };
 use tcptrace_common::{
-    PROGRAM_ACCEPT, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD, PROGRAM_PROCESS_EXIT,
-    PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
-    PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN,
-    PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT,
-    PROGRAMS_CONNECT, SECOND_COPIES,
+    PROGRAM_ACCEPT, PROGRAM_CGROUP_MADE, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD,
+    PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
+    PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
+    PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END,
+    PROGRAMS_ACCEPT_EXIT, PROGRAMS_CONNECT, SECOND_COPIES,
 };
 
 use super::{
@@ -199,6 +199,10 @@ impl Attacher<'_> {
                 self.tp_btf_of(PROGRAM_PROCESS_EXIT, PROCESS_EXIT)?;
                 self.tp_btf(PROGRAM_PROCESS_RENAME, hook)
             }
+            (Hook::Cgroup, Source::TpBtf) => {
+                types.cgroup()?;
+                self.tp_btf(PROGRAM_CGROUP_MADE, hook)
+            }
             (Hook::Sockets, Source::Iter) => self.load_iter(),
             // Events tell their cookies, since there is BTF.
             (Hook::Sockets, Source::SockDiag) => Ok(()),
@@ -371,13 +375,14 @@ pub(super) const FUNCTIONS: [&str; 11] = [
 ];
 
 /// The tracepoints with BTF.
-pub(super) const TRACEPOINTS: [&str; 6] = [
+pub(super) const TRACEPOINTS: [&str; 7] = [
     Hook::SetState.name(),
     Hook::RetransmitSynack.name(),
     Hook::ReceiveReset.name(),
     Hook::SendReset.name(),
     Hook::Process.name(),
     PROCESS_EXIT,
+    Hook::Cgroup.name(),
 ];
 
 /// The ways to an optional hook, the best one first.
@@ -386,9 +391,11 @@ const fn ways(hook: Hook) -> &'static [Source] {
         Hook::SetState => &[],
         Hook::CreateChild => &[Source::Fentry, Source::SockOps],
         Hook::Accept | Hook::Connect => &[Source::Fexit, Source::Tracepoint],
-        Hook::RetransmitSynack | Hook::ReceiveReset | Hook::SendReset | Hook::Process => {
-            &[Source::TpBtf]
-        }
+        Hook::RetransmitSynack
+        | Hook::ReceiveReset
+        | Hook::SendReset
+        | Hook::Process
+        | Hook::Cgroup => &[Source::TpBtf],
         Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
         Hook::Sockets => &[Source::Iter, Source::SockDiag],
     }
@@ -407,6 +414,7 @@ const fn reset_program(hook: Hook) -> Option<&'static str> {
         | Hook::Timewait
         | Hook::TimewaitProcess
         | Hook::Process
+        | Hook::Cgroup
         | Hook::Connect
         | Hook::Sockets => None,
     }

@@ -10,9 +10,9 @@ use std::{
 
 use memmap2::{MmapOptions, MmapRaw};
 use tcptrace_common::{
-    CpuCounters, LISTENER_SLOTS, LOST_ACCEPT, LOST_CONNECT, LOST_PROCESS, LOST_RESET, LOST_SEED,
-    LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, PORTS, RECOVERED_KINDS, STATE_SLOTS,
-    TcpState,
+    CpuCounters, LISTENER_SLOTS, LOST_ACCEPT, LOST_CGROUP, LOST_CONNECT, LOST_PROCESS, LOST_RESET,
+    LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, PORTS, RECOVERED_KINDS,
+    STATE_SLOTS, TcpState,
 };
 
 use crate::feed::item::EventKind;
@@ -49,7 +49,7 @@ pub struct SynCounts {
 }
 
 /// What is lost when the ring is full: where it is counted, and its kind.
-pub const LOST_EVENTS: [(usize, EventKind); 8] = [
+pub const LOST_EVENTS: [(usize, EventKind); 9] = [
     (LOST_TRANSITION, EventKind::Transition),
     (LOST_RESET, EventKind::Reset),
     (LOST_ACCEPT, EventKind::Accept),
@@ -58,6 +58,7 @@ pub const LOST_EVENTS: [(usize, EventKind); 8] = [
     (LOST_SEED, EventKind::Seed),
     (LOST_PROCESS, EventKind::Process),
     (LOST_CONNECT, EventKind::Connect),
+    (LOST_CGROUP, EventKind::Cgroup),
 ];
 
 impl KernelCounts {

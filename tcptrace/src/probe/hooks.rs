@@ -25,13 +25,15 @@ pub enum Hook {
     Connect,
     /// A process that listens has another name, or is over.
     Process,
+    /// A cgroup is made.
+    Cgroup,
     /// The sockets that are there.
     Sockets,
 }
 
 impl Hook {
     /// Every hook, the needed one first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SetState,
         Self::CreateChild,
         Self::RetransmitSynack,
@@ -42,6 +44,7 @@ impl Hook {
         Self::TimewaitProcess,
         Self::Connect,
         Self::Process,
+        Self::Cgroup,
         Self::Sockets,
     ];
 
@@ -59,6 +62,7 @@ impl Hook {
             Self::TimewaitProcess => "tcp_timewait_state_process",
             Self::Connect => "tcp_v4_connect",
             Self::Process => "task_rename",
+            Self::Cgroup => "cgroup_mkdir",
             Self::Sockets => "iter/tcp",
         }
     }
@@ -77,6 +81,7 @@ impl Hook {
             Self::TimewaitProcess => "FINs that arrive late, during FIN_WAIT2 or after it",
             Self::Connect => "connects that fail before a SYN is sent",
             Self::Process => "the names of listening processes, and their ends",
+            Self::Cgroup => "the paths of cgroups that come and go",
             Self::Sockets => "connections that existed before",
         }
     }
@@ -110,6 +115,9 @@ impl Hook {
             }
             Self::Process => {
                 "a listener's process has the name that it listened by, and may be gone (pid_source listen)"
+            }
+            Self::Cgroup => {
+                "the path of a cgroup is looked up when its first socket is told, and it may be gone by then"
             }
             Self::Sockets => {
                 "connections that existed before are seen only at their next transition"

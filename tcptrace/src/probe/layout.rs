@@ -13,7 +13,7 @@ use super::btf::{Btf, BtfError, Named, NamedKind, only_named};
 /// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const TYPES: [&str; 26] = [
+const TYPES: [&str; 27] = [
     "sock",
     "sock_common",
     "inet_sock",
@@ -21,6 +21,7 @@ const TYPES: [&str; 26] = [
     "tcp_sock",
     "net",
     "cgroup",
+    "cgroup_root",
     "kernfs_node",
     "task_struct",
     "tcp_request_sock",
@@ -93,6 +94,8 @@ pub struct KernelTypes {
     process: Result<(), String>,
     /// Why the arguments of a system call that is over cannot be read.
     call: Result<(), String>,
+    /// Why it cannot be told of which hierarchy a cgroup is.
+    cgroup: Result<(), String>,
 }
 
 impl KernelTypes {
@@ -121,6 +124,10 @@ impl KernelTypes {
             layout.task.signal = signal;
             layout.task.signal_live = live;
         }));
+        let cgroup = take(resolve_hierarchy(&btf).map(|(root, id)| {
+            layout.sock.cgroup_root = root;
+            layout.sock.hierarchy_id = id;
+        }));
         let call = resolve_call(&btf).map(|(txhash, first, second)| {
             layout.sock.sk_txhash = txhash;
             layout.file.call_first = first;
@@ -147,6 +154,7 @@ impl KernelTypes {
             file,
             process,
             call,
+            cgroup,
         })
     }
 
@@ -236,6 +244,18 @@ impl KernelTypes {
     pub fn call(&self) -> Result<(), String> {
         self.file.clone()?;
         self.call.clone()
+    }
+
+    /// A cgroup's id can be read, and of which hierarchy it is.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub fn cgroup(&self) -> Result<(), String> {
+        if self.layout.groups & LAYOUT_CGROUP == 0 {
+            return Err("a cgroup's id cannot be read".to_owned());
+        }
+        self.cgroup.clone()
     }
 
     /// The socket behind a descriptor can be found.
@@ -498,6 +518,14 @@ fn resolve_congestion(btf: &Btf, layout: &Layout) -> Result<(SockLayout, TcpLayo
 fn cgroup_pointer(btf: &Btf) -> Result<u32, BtfError> {
     btf.offset("sock", "sk_cgrp_data.cgroup", 8)
         .or_else(|_| btf.offset("sock", "sk_cgrp_data.val", 8))
+}
+
+/// What leads from a cgroup to the number of its hierarchy.
+fn resolve_hierarchy(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    Ok((
+        btf.offset("cgroup", "root", 8)?,
+        btf.offset("cgroup_root", "hierarchy_id", 4)?,
+    ))
 }
 
 fn resolve_request(btf: &Btf) -> Result<RequestLayout, BtfError> {

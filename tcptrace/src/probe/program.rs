@@ -11,10 +11,10 @@ use std::{
 
 use aya::programs::Program;
 use tcptrace_common::{
-    PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD, PROGRAM_PROCESS_EXIT,
-    PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
-    PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN,
-    PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_CONNECT,
+    PROGRAM_CGROUP_MADE, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD,
+    PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
+    PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
+    PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_CONNECT,
     SECOND_COPIES,
 };
 
@@ -59,7 +59,7 @@ pub const SKIPPED_EVENTS: [EventKind; 8] = [
 pub type Skipped = [u64; SKIPPED_EVENTS.len()];
 
 /// What a program tells of, by its place in [`SKIPPED_EVENTS`]. `None` for those that run for every process
-/// of the host: what is skipped of them is hardly ever a listener's.
+/// and every cgroup of the host: what is skipped of them is hardly ever of a socket's.
 fn tells_of(program: &str) -> Option<usize> {
     let kind = match program {
         PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => EventKind::Transition,
@@ -67,7 +67,7 @@ fn tells_of(program: &str) -> Option<usize> {
         PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => EventKind::Timewait,
         PROGRAM_RETRANSMIT_SYNACK => EventKind::SynackRetransmit,
         PROGRAM_SEED | PROGRAM_HELD => EventKind::Seed,
-        PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT => return None,
+        PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT | PROGRAM_CGROUP_MADE => return None,
         PROGRAM_CREATE_CHILD | PROGRAM_SYN => EventKind::Handshake,
         PROGRAM_CONNECT_EXIT => EventKind::Connect,
         name if PROGRAMS_CONNECT.iter().any(|(_, program)| *program == name) => EventKind::Connect,

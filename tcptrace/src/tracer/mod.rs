@@ -302,6 +302,9 @@ impl<C: Consumer> Drain for Tracer<C> {
         } = self;
         let mut last_ns = 0;
         let taken = probe.drain(BATCH, |bytes| {
+            if names.take_in(bytes) {
+                return;
+            }
             names.find(bytes, |name| feed(tracker, consumer, &Item::Name(name)));
             let item = match decode(bytes) {
                 Ok(event) => {

@@ -275,6 +275,7 @@ impl Tracker {
                 | EventKind::Timewait
                 | EventKind::SynackRetransmit
                 | EventKind::Connect
+                | EventKind::Cgroup
                 | EventKind::Handshake,
             ) => {}
         }

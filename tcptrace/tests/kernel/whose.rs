@@ -19,6 +19,7 @@ use nix::{errno::Errno, sys::signal::Signal};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use tcptrace::{clock::monotonic_ns, host::cgroup};
+use tcptrace_common::CGROUP_PATH;
 use tempfile::tempdir;
 
 use crate::{
@@ -47,6 +48,7 @@ tests![
     an_accept_by_io_uring_is_seen_where_functions_can_be_traced,
     an_accept_that_comes_late_is_waited_for_so_long,
     a_container_is_named_when_it_is_gone_too,
+    a_cgroup_that_is_gone_before_anybody_looks_is_named,
     a_cgroup_is_asked_for_by_its_unit,
     a_capture_holds_the_names_too,
     on_a_link_local_address_the_interface_is_told,
@@ -436,6 +438,30 @@ fn a_container_is_named_when_it_is_gone_too() -> Check {
         passive_from(&records, "connection", port)?.must_lack(&["container_id"])?;
     }
     Ok(())
+}
+
+fn a_cgroup_that_is_gone_before_anybody_looks_is_named() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let mut tail = Tail::start(&namespace, &[])?;
+    // The tail sees nothing of it until all is over.
+    tail.running().signal(Signal::SIGSTOP)?;
+    // As long as all that has room.
+    let path = format!("/tt.slice/{}/{}", "a".repeat(250), "b".repeat(249));
+    ensure!(path.len() == CGROUP_PATH - 2);
+    let mut cgroup = Cgroup::make(&path)?;
+    let mut inside = Puppet::start(&namespace, "tt-short")?;
+    inside.enter(cgroup.directory()?)?;
+    let port = inside.connect(address)?.port();
+    drop(inside);
+    drop(listener.accept()?);
+    cgroup.remove()?;
+    tail.running().signal(Signal::SIGCONT)?;
+    let records = tail.finish_after(2)?;
+    let side = json!({"role": "active", "local_port": port});
+    records
+        .only("connection", &side)?
+        .must_have(&json!({"cgroup": path, "comm": "tt-short"}))
 }
 
 fn a_cgroup_is_asked_for_by_its_unit() -> Check {

@@ -148,18 +148,23 @@ impl Drain for Capture {
         loop {
             let Self { block, names, .. } = self;
             let mut new = Vec::new();
+            let mut events = 0;
             // Blocks are bounded, so that one that is torn costs little.
             let most = (BLOCK / 64).min(BATCH - total);
             let taken = self.probe.drain(most, |bytes| {
                 last_ns = time_of(bytes).unwrap_or(last_ns);
+                if names.take_in(bytes) {
+                    return;
+                }
                 names.find(bytes, |name| new.push(name));
                 push_event(bytes, block);
+                events += 1;
             });
             // Before the events that need them. A few find room where a block may not.
             for name in new {
                 self.note(|file, _| write_name(&name, file));
             }
-            self.close_block(taken as u64);
+            self.close_block(events);
             total += taken;
             if taken < most || total == BATCH {
                 break;

@@ -184,7 +184,8 @@ fn lost(scrape: &Scrape) -> Family {
         | EventKind::Seed
         | EventKind::Process
         | EventKind::Handshake
-        | EventKind::Connect => {
+        | EventKind::Connect
+        | EventKind::Cgroup => {
             lost.add_count(&[&format!("{place}_{}", kind.name())], count);
         }
     };

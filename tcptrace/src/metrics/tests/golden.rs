@@ -151,7 +151,7 @@ fn around(host: &Host) -> ScrapeContext {
     let mut context = host.context();
     context.kernel = KernelCounts {
         transitions: vec![(7, 2, 6), (2, 1, 3), (10, 3, 2), (7, 10, 1)],
-        lost_events: [4, 1, 0, 2, 0, 0, 0, 6],
+        lost_events: [4, 1, 0, 2, 0, 0, 0, 6, 0],
         syns: Some(SynCounts {
             by_port: vec![(22, 3), (8080, 21), (9999, 4)],
             evicted: 2,

@@ -279,7 +279,7 @@ fn every_loss_is_shown_and_the_kernels_transitions_are_right_nevertheless() {
     host.establish(&mut socket, 0);
     let mut context = host.context();
     context.kernel.transitions = vec![(7, 2, 1), (2, 1, 1), (1, 4, 3), (13, 7, 1)];
-    context.kernel.lost_events = [3, 5, 6, 7, 8, 9, 10, 11];
+    context.kernel.lost_events = [3, 5, 6, 7, 8, 9, 10, 11, 12];
     context.malformed = 1;
     let shown = Exposition::read(&encode_scrape(&host.metrics.scrape(context)));
     let lost = "tcptrace_events_lost_total";
@@ -292,6 +292,7 @@ fn every_loss_is_shown_and_the_kernels_transitions_are_right_nevertheless() {
         ("seed", 9),
         ("process", 10),
         ("connect", 11),
+        ("cgroup", 12),
     ] {
         let reason = format!("ring_full_{kind}");
         assert_eq!(shown.sum(lost, &[("reason", &reason)]), count);
