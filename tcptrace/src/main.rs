@@ -5,7 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 use std::{
-    env,
+    env, fmt,
     io::{IsTerminal, Write},
     process::ExitCode,
 };
@@ -13,7 +13,7 @@ use std::{
 use clap::{CommandFactory, error::ErrorKind};
 use tcptrace::{
     cli::{
-        Cli, Command, LogLevel,
+        Cli, Command, LogFormat, LogLevel,
         config::{
             CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig,
         },
@@ -23,8 +23,16 @@ use tcptrace::{
     say,
     stop::Stop,
 };
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing::{Event, Level, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer as _,
+    filter::Targets,
+    fmt::{FmtContext, FormatEvent, FormatFields, format},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
+};
 
 fn main() -> ExitCode {
     let (settings, cli) = match Settings::read(env::args_os()) {
@@ -73,32 +81,41 @@ fn print(error: &clap::Error) -> ExitCode {
 fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Tail(args) => {
-            drop(log_to_stderr(
-                args.probe.log_level.unwrap_or(LogLevel::Warn),
-            ));
+            let level = args.probe.log_level.unwrap_or(LogLevel::Warn);
+            drop(log_to_stderr(level, LogStyle::Said));
             tail::run(TailConfig::new(*args)?, &Stop::on_signals()?)?;
         }
         Command::Daemon(args) => {
             let is_check = args.check_config;
             let level = args.probe.log_level;
+            let format = args.log_format;
             let config = DaemonConfig::new(args)?;
             if is_check {
                 daemon::check_files(&config)?;
                 say::output("the settings are valid\n")?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let set_level = log_to_stderr(level.unwrap_or(LogLevel::Info));
+            let style = LogStyle::Log(format);
+            let set_level = log_to_stderr(level.unwrap_or(LogLevel::Info), style);
             let reload = move || reload(&settings, &set_level);
-            daemon::run(config, &Stop::on_signals()?, reload)?;
+            let ended = daemon::run(config, &Stop::on_signals()?, reload);
+            if let (Err(error), LogFormat::Json) = (&ended, format)
+                && tracing::enabled!(Level::ERROR)
+            {
+                // Whoever reads the log reads JSON, to the last line.
+                tracing::error!("{error:#}");
+                let is_setting = error.downcast_ref::<ConfigError>().is_some();
+                return Ok(ExitCode::from(if is_setting { 2 } else { 1 }));
+            }
+            ended?;
         }
         Command::Capture(args) => {
-            drop(log_to_stderr(
-                args.probe.log_level.unwrap_or(LogLevel::Warn),
-            ));
+            let level = args.probe.log_level.unwrap_or(LogLevel::Warn);
+            drop(log_to_stderr(level, LogStyle::Said));
             capture::run(&CaptureConfig::new(args)?, &Stop::on_signals()?)?;
         }
         Command::Replay(args) => {
-            drop(log_to_stderr(LogLevel::Warn));
+            drop(log_to_stderr(LogLevel::Warn, LogStyle::Said));
             // A signal ends it at once: nothing is traced.
             let _stop = Stop::on_signals()?;
             replay::run(ReplayConfig::new(*args))?;
@@ -131,14 +148,28 @@ fn reload(settings: &Settings, set_level: &impl Fn(LogLevel)) -> anyhow::Result<
     Ok(changed)
 }
 
+/// What is logged looks so.
+#[derive(Clone, Copy)]
+enum LogStyle {
+    /// As what a command says of itself.
+    Said,
+    /// As a log.
+    Log(LogFormat),
+}
+
 /// Logs on standard error; answers with what changes the level.
-fn log_to_stderr(level: LogLevel) -> impl Fn(LogLevel) {
+fn log_to_stderr(level: LogLevel, style: LogStyle) -> impl Fn(LogLevel) {
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(|| say::Stderr)
         // It would be said with eprintln!.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
+    let stderr = match style {
+        LogStyle::Said => stderr.event_format(Said).boxed(),
+        LogStyle::Log(LogFormat::Text) => stderr.boxed(),
+        LogStyle::Log(LogFormat::Json) => stderr.json().flatten_event(true).boxed(),
+    };
     let (filter, handle) = reload::Layer::new(targets(level));
     tracing_subscriber::registry()
         .with(stderr)
@@ -146,6 +177,32 @@ fn log_to_stderr(level: LogLevel) -> impl Fn(LogLevel) {
         .init();
     // It fails when nothing is logged any more.
     move |level| drop(handle.reload(targets(level)))
+}
+
+/// A line as `tcptrace: …`, with its level where that is below a warning.
+struct Said;
+
+impl<S, N> FormatEvent<S, N> for Said
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        write!(writer, "tcptrace: ")?;
+        let level = *event.metadata().level();
+        if level > Level::WARN {
+            write!(writer, "{}: ", level.as_str().to_lowercase())?;
+        }
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 fn targets(level: LogLevel) -> Targets {

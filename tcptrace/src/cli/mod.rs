@@ -125,6 +125,15 @@ pub enum LogLevel {
     Trace,
 }
 
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A time, a level and what is said.
+    Text,
+    /// The same as a JSON object (timestamp, level, message).
+    Json,
+}
+
 /// What of a cgroup's path the label of its metrics is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CgroupLabelChoice {
@@ -402,6 +411,10 @@ pub struct DaemonArgs {
     /// exporter-toolkit.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
+
+    /// What a line of the log looks like.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub log_format: LogFormat,
 
     /// How often to look into the kernel's own tables (sockets by state, queues, drops); with off,
     /// never.

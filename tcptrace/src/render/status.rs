@@ -28,8 +28,8 @@ impl Status {
     /// Appends the line, without an end.
     pub(super) fn line(&self, look: &Look, first: Timestamp, out: &mut Vec<u8>) {
         let (time, whole) = look.time.shown(self.time, first);
-        // A full line would make some terminals go on to the next.
-        let limit = look.width.now().map(|width| width.saturating_sub(1));
+        // A full line would make some terminals go on to the next, as would the ^C that one shows behind it.
+        let limit = look.width.now().map(|width| width.saturating_sub(3));
         let mut line = Line::new(look, limit);
         line.put(time.get(..whole).unwrap_or(&time), QUIET);
         line.pad(2);

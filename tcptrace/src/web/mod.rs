@@ -78,6 +78,8 @@ pub struct WebConfig {
     pub file: Option<PathBuf>,
     /// What clients can ask for.
     pub limits: Limits,
+    /// Whether a password is the one of a hash of that file. It may take a second of a processor's time.
+    pub check_password: fn(&[u8], &str) -> bool,
 }
 
 impl Default for WebConfig {
@@ -86,6 +88,7 @@ impl Default for WebConfig {
             telemetry_path: "/metrics".to_owned(),
             file: None,
             limits: Limits::default(),
+            check_password: |password, hash| bcrypt::verify(password, hash).unwrap_or(false),
         }
     }
 }
@@ -165,7 +168,7 @@ fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
 ///
 /// When the file, or one that it names, cannot be read or is not valid.
 pub fn check_file(path: Option<&Path>) -> anyhow::Result<(bool, bool)> {
-    let rules = access::Access::open(path)?.rules();
+    let rules = access::Access::open(path, WebConfig::default().check_password)?.rules();
     Ok((rules.tls.is_some(), rules.protects()))
 }
 

@@ -48,7 +48,7 @@ impl Site {
         places: Arc<Places>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            access: Access::open(config.file.as_deref())?,
+            access: Access::open(config.file.as_deref(), config.check_password)?,
             config,
             tracer,
             places,

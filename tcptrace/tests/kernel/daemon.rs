@@ -35,6 +35,7 @@ tests![
     sockets_that_systemd_hands_over_are_served,
     a_hangup_has_the_settings_read_again,
     settings_are_checked_without_tracing,
+    every_line_of_a_log_has_its_format,
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
     runs_of_programs_are_counted_if_that_is_asked_for,
@@ -470,6 +471,43 @@ fn settings_are_checked_without_tracing() -> Check {
         let invalid = Running::to_end(&mut tcptrace(&arguments))?;
         invalid.must_end_with(2)?;
         invalid.must_complain(why)?;
+    }
+    Ok(())
+}
+
+fn every_line_of_a_log_has_its_format() -> Check {
+    let is_json = |line: &str| -> Check {
+        let line = serde_json::from_str::<serde_json::Value>(line).context(line.to_owned())?;
+        for field in ["timestamp", "level", "message"] {
+            ensure!(line[field].is_string(), "no {field}: {line}");
+        }
+        Ok(())
+    };
+    let log = ["daemon", "--log-format", "json", "--log-level", "debug"];
+    let arguments = [&log[..], &["--web.listen-address", "127.0.0.1:0"]].concat();
+    let mut daemon = Running::start(&mut tcptrace(&arguments))?;
+    wait_for("the daemon to trace", || {
+        let is_tracing = daemon.complaints().contains("tracing TCP connections");
+        Ok(is_tracing.then_some(()))
+    })?;
+    daemon.signal(Signal::SIGTERM)?;
+    let output = daemon.wait()?;
+    output.must_end_with(0)?;
+    ensure!(output.stderr.lines().count() > 2, "{output:?}");
+    output.stderr.lines().try_for_each(is_json)?;
+    // An error that ends it too. No interface has that address (RFC 5737).
+    let arguments = [&log[..], &["--web.listen-address", "192.0.2.1:9823"]].concat();
+    let output = Running::to_end(&mut tcptrace(&arguments))?;
+    output.must_end_with(1)?;
+    output.must_complain("cannot listen on 192.0.2.1:9823")?;
+    output.stderr.lines().try_for_each(is_json)?;
+    // A tail says all of itself alike.
+    let arguments = ["tail", "--duration", "1s", "--log-level", "debug"];
+    let output = Running::to_end(&mut tcptrace(&arguments))?;
+    output.must_end_with(0)?;
+    let last = output.stderr.lines().last().unwrap_or_default();
+    for line in output.stderr.lines().filter(|line| *line != last) {
+        ensure!(line.starts_with("tcptrace: "), "{line:?}");
     }
     Ok(())
 }

@@ -280,6 +280,7 @@ fn prometheus_has_the_true_numbers_and_rules_and_dashboard_have_data() -> Check 
     command
         .args(["--metrics.ports", &port, "--metrics.ports", &slow])
         .args(["--poll-interval", "1s", "--resync-interval", "1s"])
+        .args(["--metrics.cgroups", "4"])
         .arg("--program-stats")
         .arg("--web.config.file")
         .arg(path("web.yml"));

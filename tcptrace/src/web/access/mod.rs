@@ -101,8 +101,11 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Reads the file, if there is one.
-    pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+    /// Reads the file, if there is one. `check` says whether a password is the one of a hash.
+    pub(super) fn open(
+        path: Option<&Path>,
+        check: fn(&[u8], &str) -> bool,
+    ) -> anyhow::Result<Self> {
         let rules = path.map(Rules::read).transpose()?.unwrap_or_default();
         Ok(Self {
             path: path.map(Path::to_owned),
@@ -111,7 +114,7 @@ impl Access {
                 looked: None,
                 is_valid: true,
             }),
-            logins: Logins::default(),
+            logins: Logins::new(check),
         })
     }
 

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -470,7 +470,7 @@ fn a_file_that_takes_protection_away_is_refused() {
         (tls(any), String::new()),
     ] {
         let path = files.write("web.yml", &before);
-        let open = || Access::open(Some(&path)).expect(&before);
+        let open = || Access::open(Some(&path), |_, _| false).expect(&before);
         let strict = open().rules();
         let access = open();
         files.write("web.yml", &after);
@@ -480,7 +480,7 @@ fn a_file_that_takes_protection_away_is_refused() {
         assert_eq!(holds(&rules), holds(&strict), "{before} → {after}");
     }
     let path = files.write("web.yml", &users("secret"));
-    let access = Access::open(Some(&path)).expect("a file");
+    let access = Access::open(Some(&path), |_, _| false).expect("a file");
     files.write("web.yml", "");
     access.rules();
     assert!(!access.is_valid());
@@ -514,7 +514,9 @@ fn an_unknown_user_costs_as_much_as_a_known_one() {
         "web.yml",
         &format!("basic_auth_users: {{ a: '{}', b: '{}' }}", hash(4), hash(6)),
     );
-    let rules = Access::open(Some(&path)).expect("a file").rules();
+    let rules = Access::open(Some(&path), |_, _| false)
+        .expect("a file")
+        .rules();
     let parts: bcrypt::HashParts = rules.nobody().parse().expect("a hash");
     assert_eq!(parts.get_cost(), 6);
     assert!(!bcrypt::verify("a", rules.nobody()).expect("a hash"));
@@ -612,4 +614,41 @@ fn what_is_wrong_with_a_file_is_said() {
     let good = files.write("web.yml", &format!("{TLS} }}"));
     assert_eq!(check_file(Some(&good)).expect("TLS"), (true, true));
     assert!(check_file(Some(&files.path("none.yml"))).is_err());
+}
+
+#[test]
+fn a_stop_waits_for_no_password() {
+    /// What is locked by the test is a hash under way.
+    static HASH: Mutex<()> = Mutex::new(());
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    let files = Files::new();
+    files.write("web.yml", &users("right"));
+    let server = serve_config(
+        WebConfig {
+            file: Some(files.path("web.yml")),
+            limits: Limits {
+                drain: Duration::ZERO,
+                ..AMPLE
+            },
+            check_password: |_, _| {
+                BEGUN.store(true, Ordering::Relaxed);
+                drop(HASH.lock());
+                false
+            },
+            ..WebConfig::default()
+        },
+        Answer::default(),
+    );
+    let under_way = HASH.lock().expect("nobody panicked");
+    let mut client = server.connect();
+    client
+        .write_all(request(&basic("guessed")).as_bytes())
+        .expect("it is sent");
+    while !BEGUN.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    server.stop.send_replace(true);
+    // It would wait for ever.
+    server.thread.join().expect("no panic").expect("it served");
+    drop(under_way);
 }
