@@ -22,6 +22,8 @@ const ROWS: u16 = 40;
 
 /// A tail in a terminal.
 struct Terminal {
+    /// What is typed. When it goes, it types an end of line.
+    keys: Box<dyn std::io::Write + Send>,
     master: Box<dyn MasterPty + Send>,
     child: Box<dyn Child + Send + Sync>,
     written: Arc<Mutex<Vec<u8>>>,
@@ -63,6 +65,7 @@ impl Terminal {
             }
         });
         Ok(Self {
+            keys: pair.master.take_writer()?,
             master: pair.master,
             child,
             written,
@@ -87,7 +90,7 @@ impl Terminal {
 
     /// Types Ctrl-C and waits for its end.
     fn interrupt(&mut self) -> Check {
-        self.master.take_writer()?.write_all(b"\x03")?;
+        self.keys.write_all(b"\x03")?;
         let status = wait_for("the tail to end", || Ok(self.child.try_wait()?))?;
         ensure!(status.success(), "{status:?}: {}", self.text());
         self.wait_for("connections seen", 1)
@@ -152,7 +155,7 @@ fn a_tail_follows_the_width_of_its_terminal_and_leaves_it_as_it_was() -> Check {
     );
     ensure!(
         !screen.contains("/s opened"),
-        "the status is left: {screen}"
+        "the status is left: {screen}",
     );
     Ok(())
 }
@@ -174,7 +177,7 @@ fn a_status_line_tells_of_what_happens_without_rows() -> Check {
     let screen = terminal.must_be_as_before(60)?;
     ensure!(
         !screen.contains("/s opened"),
-        "the status is left: {screen}"
+        "the status is left: {screen}",
     );
     Ok(())
 }
