@@ -27,7 +27,7 @@ pub const OPTIONAL: [(&str, Capability, &str); 4] = [
     (
         "CAP_DAC_READ_SEARCH",
         Capability::CAP_DAC_READ_SEARCH,
-        "the paths of cgroups, and so containers, pods and units",
+        "the paths of cgroups that exist already, and so containers, pods and units",
     ),
     (
         "CAP_SYS_PTRACE",

@@ -79,7 +79,7 @@ pub fn notices() -> Vec<String> {
     if let Some(root) = super::cgroup::hierarchy() {
         say(
             Some(super::cgroup::is_whole(&root)),
-            "cgroups are told by their numbers (cgroup_id) only: the hierarchy's root is not mounted",
+            "cgroups that were there before are told by their numbers (cgroup_id) only: the hierarchy's root is not mounted",
             "as in a container with a cgroup namespace; docker run --cgroupns=host, or mount the host's /sys/fs/cgroup",
         );
     }

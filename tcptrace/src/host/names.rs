@@ -125,7 +125,7 @@ impl Names {
             Err(error) => {
                 if !std::mem::replace(&mut self.complained, true) {
                     tracing::warn!(
-                        "cgroups are told by their numbers (cgroup_id) only: finding their paths takes CAP_DAC_READ_SEARCH: {error}"
+                        "cgroups that were there before are told by their numbers (cgroup_id) only: finding their paths takes CAP_DAC_READ_SEARCH: {error}"
                     );
                 }
                 None
