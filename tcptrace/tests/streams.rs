@@ -19,20 +19,24 @@ use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 use tcptrace::{
     clock::{ClockReading, WallClock},
-    feed::decode::decode,
-    feed::file::format::{
-        Block, FormatError, Reader, events, push_event, write_end, write_events, write_loss,
-        write_start, write_time,
-    },
-    host::Host,
-    record::Recorder,
-    render::Renderer,
-    tracer::{
-        Consumer,
+    driver::{
+        live::Consumer,
         replay::{Replay, sources},
     },
+    feed::{
+        decode::decode,
+        file::format::{
+            Block, FormatError, Reader, events, push_event, write_end, write_events, write_loss,
+            write_start, write_time,
+        },
+    },
+    host::Host,
+    output::{
+        record::Recorder,
+        render::Renderer,
+        view::{Shown, View, filter::Filter},
+    },
     tracker::{EventKind, Item, LossPlace, Tracker, TrackerConfig, Update},
-    view::{Shown, View, filter::Filter},
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";

@@ -11,13 +11,15 @@ use crate::{
     },
     explain::Topic,
     metrics::CgroupLabel,
-    probe::ProbeConfig,
-    render::{Column, Columns, Format, Look, Time, Width},
-    view::Shown,
-    view::{
-        filter::{Family, Filter},
-        terms::Terms,
+    output::{
+        render::{Column, Columns, Format, Look, Time, Width},
+        view::{
+            Shown,
+            filter::{Family, Filter},
+            terms::Terms,
+        },
     },
+    probe::ProbeConfig,
 };
 
 /// Invalid arguments.

@@ -13,10 +13,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex_lite::Regex;
 
 use crate::{
+    output::{
+        render::{Column, Format},
+        view::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms},
+    },
     probe::{AttachMode, Exclusion},
-    render::{Column, Format},
     tracker::{Role, Verdict},
-    view::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms},
 };
 
 /// An eBPF tracer of the TCP connection lifecycle.

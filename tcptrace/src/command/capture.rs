@@ -6,18 +6,16 @@ use super::startup;
 use crate::{
     cli::config::CaptureConfig,
     clock::ClockReading,
-    feed::{
-        file::{
-            capture::Capture,
-            destination::Destination,
-            format::{Header, HookEntry, write_clock, write_start},
-        },
+    driver::{
+        capture::Capture,
+        destination::Destination,
         pump::{pump, runtime},
     },
+    feed::file::format::{Header, HookEntry, write_clock, write_start},
     host::{self, Host},
+    output::sink::{Patience, Writer, WriterState},
     probe::Probe,
     say,
-    sink::{Patience, Writer, WriterState},
     stop::Stop,
 };
 

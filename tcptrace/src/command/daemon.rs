@@ -15,15 +15,17 @@ use crate::{
     cli::config::{ConfigError, DaemonConfig},
     clock::ClockReading,
     command::startup,
-    feed::pump::{pump, runtime},
+    driver::{
+        live::{Consumer, Tracer},
+        pump::{pump, runtime},
+    },
+    exporter,
     host::{cgroup, initial},
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Probe, count_runs},
+    sockets::levels::{self, Poll},
     stop::Stop,
-    survey::levels::{self, Poll},
-    tracer::{Consumer, Tracer},
     tracker::{Tracker, TrackerConfig, Update},
-    web,
 };
 
 /// Between two lines in the log about what was lost.
@@ -110,7 +112,7 @@ impl Consumer for Counter {
 ///
 /// When one cannot be read or is not valid.
 pub fn check_files(config: &DaemonConfig) -> Result<(bool, bool), ConfigError> {
-    web::check_file(config.web_config.as_deref())
+    exporter::check_file(config.web_config.as_deref())
         .map_err(|error| ConfigError::WebConfig(format!("{error:#}")))
 }
 
@@ -131,8 +133,8 @@ pub fn run(
     let (has_tls, is_protected) = check_files(&config)?;
     // The ports first: two daemons would otherwise both trace before one of them fails.
     let listeners = match config.systemd_socket {
-        true => web::inherit()?,
-        false => web::bind(&config.listen_addresses)?,
+        true => exporter::inherit()?,
+        false => exporter::bind(&config.listen_addresses)?,
     };
     let addresses = listeners
         .iter()
@@ -155,7 +157,7 @@ pub fn run(
             );
         })
     });
-    let (scraper, mut requests) = web::scrape_channel();
+    let (scraper, mut requests) = exporter::scrape_channel();
     let mut metrics = Metrics::new(&MetricsConfig {
         max_ports: config.max_ports,
         fixed_ports: config.fixed_ports,
@@ -180,14 +182,14 @@ pub fn run(
         config.resync_interval,
         Counter::new(metrics),
     );
-    let server = web::spawn(
-        web::WebConfig {
+    let server = exporter::spawn(
+        exporter::WebConfig {
             telemetry_path: config.telemetry_path,
             file: config.web_config,
-            ..web::WebConfig::default()
+            ..exporter::WebConfig::default()
         },
         listeners,
-        web::Tracer {
+        exporter::Tracer {
             scraper,
             ready: tracer.seeded.subscribe(),
         },
@@ -230,7 +232,7 @@ pub fn run(
             &mut tracer,
             stop.requested(),
             async || requests.next().await,
-            |tracer, request: web::ScrapeRequest| {
+            |tracer, request: exporter::ScrapeRequest| {
                 if request.is_wanted() {
                     let is_valid = reloaded.load(Ordering::Relaxed);
                     request.answer(scrape(tracer, poll.as_ref(), is_valid));

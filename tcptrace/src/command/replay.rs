@@ -11,11 +11,13 @@ use super::tail::Tail;
 use crate::{
     cli::config::ReplayConfig,
     clock::WallClock,
+    driver::replay::{Replay, sources},
     host::Host,
-    record::Recorder,
+    output::{
+        record::Recorder,
+        sink::{Patience, WriterState},
+    },
     say,
-    sink::{Patience, WriterState},
-    tracer::replay::{Replay, sources},
     tracker::{Tracker, TrackerConfig},
 };
 

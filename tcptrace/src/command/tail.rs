@@ -14,17 +14,21 @@ use super::startup;
 use crate::{
     cli::config::{TailConfig, ViewConfig},
     clock::{ClockReading, WallClock},
-    feed::pump::{pump, runtime},
+    driver::{
+        live::{Consumer, Tracer},
+        pump::{pump, runtime},
+    },
     host::{Host, resolve::Resolver},
+    output::{
+        record::{RecordBody, Recorder},
+        render::{Format, Look, Renderer, Screen, Shown, Status},
+        sink::{Patience, Writer, WriterState},
+        view::{Counts, View},
+    },
     probe::Probe,
-    record::{RecordBody, Recorder},
-    render::{Format, Look, Renderer, Screen, Shown, Status},
     say,
-    sink::{Patience, Writer, WriterState},
     stop::Stop,
-    tracer::{Consumer, Tracer},
     tracker::{Tracker, TrackerConfig, Update},
-    view::{Counts, View},
 };
 
 /// Rows that may pile up before a slow reader, beside the batches under way.

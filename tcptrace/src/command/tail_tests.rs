@@ -10,8 +10,8 @@ use std::{
 
 use super::*;
 use crate::{
+    output::view::{self, filter::Filter},
     tracker::{GRACE_NS, LossPlace, TrackerConfig},
-    view::{self, filter::Filter},
 };
 
 /// Takes nothing until it is let.

@@ -4,7 +4,7 @@ use tcptrace_common::TcpState;
 
 use super::Scene;
 use crate::{
-    record::{ConnectionRecord, Identity},
+    output::record::{ConnectionRecord, Identity},
     tracker::{Completeness, Role, Verdict},
 };
 

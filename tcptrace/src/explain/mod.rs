@@ -9,7 +9,7 @@ use std::{fmt::Write as _, str::FromStr};
 
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{render::picture, tracker::Verdict};
+use crate::{output::render::picture, tracker::Verdict};
 
 /// What can be explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

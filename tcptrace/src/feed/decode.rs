@@ -20,13 +20,10 @@ use tcptrace_common::{
 use zerocopy::FromBytes;
 
 use self::fields::{
-    netns_of, read_bind, read_close, read_connect_failed, read_endpoints, read_handshake,
-    read_owner, read_request, read_task,
+    read_bind, read_close, read_connect_failed, read_endpoints, read_handshake, read_owner,
+    read_request, read_task,
 };
-use crate::feed::{
-    event::{Body, Details, Event, Seed, TimewaitArrival, Transition},
-    names::Numbers,
-};
+use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival, Transition};
 
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,39 +63,6 @@ pub enum DecodeError {
 #[must_use]
 pub fn time_of(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|first| u64::from_ne_bytes(*first))
-}
-
-/// What an event needs names for, without a look at the rest of it.
-#[must_use]
-pub fn numbers_in(bytes: &[u8]) -> Numbers {
-    let Ok((header, _)) = EventHeader::read_from_prefix(bytes) else {
-        return Numbers::default();
-    };
-    let found = match header.kind {
-        KIND_OPEN => OpenEvent::read_from_bytes(bytes)
-            .map(|event| (event.endpoints, event.cgroup))
-            .ok(),
-        KIND_PASSIVE_OPEN => PassiveOpenEvent::read_from_bytes(bytes)
-            .map(|event| (event.endpoints, event.cgroup))
-            .ok(),
-        KIND_SEED => SeedEvent::read_from_bytes(bytes)
-            .map(|event| (event.endpoints, event.cgroup))
-            .ok(),
-        KIND_CONNECT_FAILED => ConnectFailedEvent::read_from_bytes(bytes)
-            .map(|event| (event.endpoints, event.cgroup))
-            .ok(),
-        KIND_ESTABLISHED => EstablishedEvent::read_from_bytes(bytes)
-            .map(|event| (event.endpoints, 0))
-            .ok(),
-        _ => None,
-    };
-    found.map_or_else(Numbers::default, |(endpoints, cgroup)| {
-        let (netns, interface) = (netns_of(&endpoints), endpoints.interface);
-        Numbers {
-            cgroup: Some(cgroup).filter(|&cgroup| cgroup != 0),
-            interface: netns.zip(Some(interface).filter(|&interface| interface != 0)),
-        }
-    })
 }
 
 /// The cgroup that an event tells the making of, and its path if that had room: all that such an event

@@ -7,6 +7,8 @@ use std::{net::IpAddr, num::NonZeroU32};
 
 use tcptrace_common::TcpState;
 
+use super::names::Numbers;
+
 /// One event from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -93,6 +95,44 @@ impl Body {
             | Self::ConnectFailed(ConnectFailure { endpoints, .. })
             | Self::Seed(Seed { endpoints, .. }) => Some(endpoints),
             Self::Timewait { .. } | Self::Rename(_) | Self::Exit(_) => None,
+        }
+    }
+
+    /// Returns the numbers in it that have names.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let (endpoints, cgroup) = match self {
+            Self::Transition(transition) => match &transition.details {
+                Details::Open {
+                    endpoints, owner, ..
+                }
+                | Details::PassiveOpen {
+                    endpoints, owner, ..
+                } => (endpoints, owner.cgroup),
+                Details::Established { endpoints, .. } => (endpoints, None),
+                Details::Step | Details::Release { .. } | Details::Close { .. } => {
+                    return Numbers::default();
+                }
+            },
+            Self::Seed(Seed {
+                endpoints, owner, ..
+            })
+            | Self::ConnectFailed(ConnectFailure {
+                endpoints, owner, ..
+            }) => (endpoints, owner.cgroup),
+            Self::ResetReceived(_)
+            | Self::ResetSent { .. }
+            | Self::Accept { .. }
+            | Self::Timewait { .. }
+            | Self::TimewaitStep { .. }
+            | Self::SynackRetransmit(_)
+            | Self::Held(_)
+            | Self::Rename(_)
+            | Self::Exit(_) => return Numbers::default(),
+        };
+        Numbers {
+            cgroup,
+            interface: endpoints.netns.zip(endpoints.interface),
         }
     }
 }

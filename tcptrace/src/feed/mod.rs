@@ -5,4 +5,3 @@ pub mod event;
 pub mod file;
 pub mod item;
 pub mod names;
-pub mod pump;

@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod initial;
 pub mod names;
+pub mod netns;
 pub mod resolve;
 
 use std::{

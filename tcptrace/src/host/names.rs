@@ -13,12 +13,13 @@ use nix::{
 
 use super::cgroup::Hierarchy;
 use crate::{
+    bounded::Bounded,
     feed::{
-        decode::{cgroup_in, numbers_in},
+        decode::cgroup_in,
         event::NetnsId,
-        names::{Bounded, NAMES, Name},
+        names::{NAMES, Name, Numbers},
     },
-    survey::diag::namespaces::Namespace,
+    host::netns::Namespace,
 };
 
 /// What is known of a cgroup.
@@ -69,9 +70,8 @@ impl Names {
         true
     }
 
-    /// Calls `take` with what names an event needs that were not told yet.
-    pub fn find(&mut self, event: &[u8], mut take: impl FnMut(Name)) {
-        let numbers = numbers_in(event);
+    /// Calls `take` with the names of an event's numbers that were not told yet.
+    pub fn find(&mut self, numbers: Numbers, mut take: impl FnMut(Name)) {
         if let Some(id) = numbers.cgroup {
             let path = match self.cgroups.get(&id) {
                 Some(Cgroup::Told) => None,
@@ -184,9 +184,7 @@ pub fn interfaces_here(netns: NetnsId) -> Vec<Name> {
 
 #[cfg(test)]
 mod tests {
-    use tcptrace_common::{
-        CGROUP_PATH, CgroupEvent, EventHeader, KIND_CGROUP, KIND_OPEN, OpenEvent,
-    };
+    use tcptrace_common::{CGROUP_PATH, CgroupEvent, EventHeader, KIND_CGROUP};
     use zerocopy::IntoBytes as _;
 
     use super::*;
@@ -211,17 +209,12 @@ mod tests {
 
     /// The names that the first socket of a cgroup needs.
     fn found(names: &mut Names, id: u64) -> Vec<Name> {
-        let event = OpenEvent {
-            header: EventHeader {
-                kind: KIND_OPEN,
-                ..EventHeader::default()
-            },
-            cgroup: id,
-            ..OpenEvent::default()
+        let numbers = Numbers {
+            cgroup: Some(id),
+            interface: None,
         };
-        assert!(!names.take_in(event.as_bytes()));
         let mut found = Vec::new();
-        names.find(event.as_bytes(), |name| found.push(name));
+        names.find(numbers, |name| found.push(name));
         found
     }
 

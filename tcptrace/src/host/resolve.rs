@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use crate::feed::names::Bounded;
+use crate::bounded::Bounded;
 
 /// Addresses asked for at once: each may wait for a DNS server.
 const THREADS: usize = 4;

@@ -16,7 +16,7 @@ use super::{
     labels::{Labels, Slot, Use},
 };
 use crate::{
-    feed::names::Bounded,
+    bounded::Bounded,
     host::cgroup::Cgroup,
     tracker::{Connection, Moment, Role},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{cells::Cells, cgroups::CgroupCells, syns::ShownSyns};
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, ProgramMisses, ProgramRuns, Skipped, Source},
-    survey::levels::Levels,
+    sockets::levels::Levels,
     tracker::Snapshot,
 };
 

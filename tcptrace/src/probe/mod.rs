@@ -52,7 +52,7 @@ pub use self::{
 };
 use crate::{
     feed::item::{EventKind, LossPlace},
-    survey::diag::namespaces::cookie_here,
+    host::netns::cookie_here,
 };
 
 /// Bytes of the smallest event in the ring, the kernel's own header included.

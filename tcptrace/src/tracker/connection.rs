@@ -10,9 +10,11 @@ use super::{
     listeners::Listeners,
     names::{Named, Names},
     release::Allocation,
-    terms::{At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Task, Transition};
+use crate::tracker::vocabulary::{
+    At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role,
+};
 
 /// What is known of a connection while it lives.
 #[derive(Clone, Debug)]

@@ -5,13 +5,9 @@ use std::collections::VecDeque;
 
 use tcptrace_common::TcpState;
 
-use super::{
-    Tracker, Update,
-    connection::Connection,
-    ended::Ended,
-    terms::{At, Moment, Process, ProcessSource, Role},
-};
+use super::{Tracker, Update, connection::Connection, ended::Ended};
 use crate::feed::event::{ConnectFailure, Endpoints};
+use crate::tracker::vocabulary::{At, Moment, Process, ProcessSource, Role};
 
 /// From SYN_SENT→CLOSE to the end of the same call at most: nothing in between waits.
 const CALL_NS: u64 = 1_000_000_000;

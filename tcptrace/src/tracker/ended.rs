@@ -9,10 +9,10 @@ use super::{
     GRACE_NS,
     connection::Connection,
     release::{Release, TimeWaitSource},
-    terms::{ClosedBy, Moment, Role},
     verdict::{Verdict, errno},
 };
 use crate::feed::event::{CloseFields, ConnectFailure};
+use crate::tracker::vocabulary::{ClosedBy, Moment, Role};
 
 /// A connection that is over.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ use super::{
     lifecycle::{Step, can_lead_to, is_synchronized},
     release::Allocation,
     store::Place,
-    terms::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::event::{
     Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, Transition,
 };
+use crate::tracker::vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role};
 
 impl Tracker {
     pub(super) fn on_event(&mut self, event: &Event) {

@@ -1,8 +1,9 @@
 //! When the silence of a hook is evidence: while it was attached, and while nothing was lost of
 //! what it tells. Outside of that, that it told nothing means nothing.
 
-use super::{Sources, terms::Moment};
+use super::Sources;
 use crate::feed::item::{EventKind, Witness};
+use crate::tracker::vocabulary::Moment;
 
 /// What had been lost at a moment of what hooks tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,9 @@
 //! How long a handshake took, and how we know: for each kind of open the source that is exact, and
 //! none where no source is.
 
-use super::{
-    connection::Connection,
-    terms::{Completeness, HandshakeSource, Moment, Role},
-};
+use super::connection::Connection;
 use crate::feed::event::HandshakeFields;
+use crate::tracker::vocabulary::{Completeness, HandshakeSource, Moment, Role};
 
 /// Nanoseconds and source of a handshake that is over at `time`; `None` when it cannot be known.
 ///

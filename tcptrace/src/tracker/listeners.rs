@@ -14,12 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{
-    Tracker, Update,
-    names::Named,
-    terms::{At, Moment, Process, ProcessSource},
-};
+use super::{Tracker, Update, names::Named};
 use crate::feed::event::{Bind, Details, Endpoints, NetnsId, SocketOwner, Task};
+use crate::tracker::vocabulary::{At, Moment, Process, ProcessSource};
 
 /// Where sockets listen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -18,16 +18,16 @@ mod handshake;
 mod lifecycle;
 mod listeners;
 mod names;
+mod reconcile;
 mod release;
 mod releases;
-mod resync;
 mod stats;
 mod store;
-mod terms;
 mod time_waits;
 mod timewait;
 mod update;
 mod verdict;
+mod vocabulary;
 
 use std::vec::Drain;
 
@@ -41,20 +41,24 @@ pub use self::{
     names::Named,
     release::{Outcome, Release, TimeWaitSource, Whose},
     releases::{Looked, Lookup},
-    resync::{Drift, Listed, Owners, WalkEnd},
     stats::{Snapshot, TrackerStats},
-    terms::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
     update::Update,
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
     connects::Connects, ended::EndedQueue, evidence::Silences, listeners::Listeners, names::Names,
-    releases::Releases, resync::Resync, store::Store, time_waits::TimeWaits,
+    releases::Releases, store::Store, time_waits::TimeWaits,
 };
-pub use crate::feed::{
-    item::{EventKind, Item, LossPlace, Witness},
-    pump::GRACE_NS,
+pub use crate::feed::item::{EventKind, Item, LossPlace, Witness};
+use crate::tracker::reconcile::Resync;
+pub use crate::tracker::{
+    reconcile::{Drift, Listed, Owners, WalkEnd},
+    vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
 };
+
+/// How long a connection that is over waits for what may still be said of it, nanoseconds of
+/// event time. `tcp_send_reset` follows →CLOSE by microseconds.
+pub const GRACE_NS: u64 = 50_000_000;
 
 /// What the events can show: which hooks are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

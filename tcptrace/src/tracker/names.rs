@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
+    bounded::Bounded,
     feed::{
         event::{Endpoints, NetnsId, SocketOwner},
-        names::{Bounded, NAMES, Name},
+        names::{NAMES, Name},
     },
     host::cgroup::Cgroup,
 };

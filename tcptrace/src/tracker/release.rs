@@ -1,12 +1,8 @@
 //! What is learnt of a connection on its timewait socket, some of it after its record.
 
-use super::{
-    connection::Connection,
-    listeners::Listener,
-    names::Named,
-    terms::{Moment, Process, Role},
-};
+use super::{connection::Connection, listeners::Listener, names::Named};
 use crate::feed::event::{Endpoints, SocketOwner};
+use crate::tracker::vocabulary::{Moment, Process, Role};
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use super::{
     ended::Ended,
     evidence::Heard,
     release::{Allocation, Outcome, Release, TimeWaitSource, Whose},
-    terms::{At, Moment, Role},
     time_waits::Resident,
     timewait,
 };
 use crate::feed::event::{Endpoints, TimewaitArrival};
+use crate::tracker::vocabulary::{At, Moment, Role};
 
 /// A connection whose record is written or about to be, and which still waits for the peer's FIN.
 #[derive(Clone, Debug)]

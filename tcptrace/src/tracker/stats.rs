@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tcptrace_common::TcpState;
 
-use super::{Tracker, connection::Connection, resync::Drift, terms::Role};
+use super::{Tracker, connection::Connection};
+use crate::tracker::{reconcile::Drift, vocabulary::Role};
 
 /// Counts since the tracker began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use super::{
     Tracker, Update,
     ended::Ended,
     release::{Outcome, Release, Whose},
-    terms::{At, Moment, Role},
 };
 use crate::feed::event::Endpoints;
+use crate::tracker::vocabulary::{At, Moment, Role};
 
 /// TCP_TIMEWAIT_LEN: it lasts no shorter.
 const TIME_WAIT_NS: u64 = 60_000_000_000;

@@ -2,10 +2,9 @@
 
 use tcptrace_common::TcpState;
 
-use super::{
-    connection::Connection, ended::Ended, listeners::Listener, release::Release, terms::Moment,
-};
+use super::{connection::Connection, ended::Ended, listeners::Listener, release::Release};
 use crate::feed::{event::Endpoints, item::LossPlace};
+use crate::tracker::vocabulary::Moment;
 
 /// What the tracker has to say of an item that it took.
 #[derive(Clone, Debug)]

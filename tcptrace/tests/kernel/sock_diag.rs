@@ -18,7 +18,10 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use socket2::SockRef;
-use tcptrace::survey::diag::{Diag, DiagSocket, Family, Namespace, Tuple, namespaces::find};
+use tcptrace::{
+    host::netns::find,
+    sock_diag::{Diag, DiagSocket, Family, Namespace, Tuple},
+};
 use tcptrace_common::TcpState;
 
 use crate::support::{

@@ -8,7 +8,7 @@ use tcptrace_common::TcpState;
 use super::family::Family;
 use crate::{
     metrics::scrape::Scrape,
-    survey::levels::{COUNTERS, Queue},
+    sockets::levels::{COUNTERS, Queue},
 };
 
 /// The names and helps of [`COUNTERS`].

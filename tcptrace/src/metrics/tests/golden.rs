@@ -15,7 +15,7 @@ use crate::{
         families::{encode_scrape, reference},
     },
     probe::{Hook, KernelCounts, ProgramMisses, ProgramRuns, Source, SynCounts},
-    survey::levels::{Levels, Queue},
+    sockets::levels::{Levels, Queue},
     tracker::Drift,
 };
 

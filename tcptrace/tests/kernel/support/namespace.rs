@@ -17,7 +17,7 @@ use nix::{
 
 use socket2::{Domain, Socket, Type};
 
-use tcptrace::survey::diag::namespaces::cookie_here;
+use tcptrace::host::netns::cookie_here;
 
 use super::{ignored, sentinel::Sentinel};
 

@@ -1,0 +1,8 @@
+//! What pulls a feed through a tracker to a consumer: live from the kernel, or from a file; and the capture that
+//! writes such a file.
+
+pub mod capture;
+pub mod destination;
+pub mod live;
+pub mod pump;
+pub mod replay;

@@ -1,0 +1,199 @@
+//! A captured stream back through the same decoding and tracker.
+
+use std::io::Read;
+
+use crate::driver::live::{COMPLAINTS, Consumer, feed};
+use crate::{
+    clock::ClockReading,
+    feed::{
+        decode::decode,
+        file::format::{Block, FormatError, Header, Reader, events},
+    },
+    probe::Source,
+    tracker::{Item, LossPlace, Sources, Tracker},
+};
+
+/// What the capture could have seen.
+#[must_use]
+pub fn sources(header: &Header) -> Sources {
+    super::live::sources(|hook| {
+        let entry = header
+            .hooks
+            .iter()
+            .find(|entry| entry.hook == hook.name())?;
+        let name = entry.source.as_deref()?;
+        Source::ALL.into_iter().find(|source| source.name() == name)
+    })
+}
+
+/// A file being replayed.
+pub struct Replay<R> {
+    reader: Reader<R>,
+    clock: ClockReading,
+    /// Blocks read ahead to find the first reading of the clocks.
+    first: Option<Block>,
+    /// The end was read.
+    ended: bool,
+    /// Events that were malformed.
+    malformed: u64,
+}
+
+impl<R: Read> Replay<R> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// When it is no capture, or does not get as far as its header.
+    pub fn open(input: R) -> Result<(Self, Header), FormatError> {
+        let (mut reader, header) = Reader::open(input)?;
+        // A file that ends or breaks here has nothing to show, and says so when played.
+        let mut clock = ClockReading {
+            monotonic_ns: 0,
+            offset_ns: 0,
+        };
+        let first = match reader.next()? {
+            Some(Block::Clock(reading)) => {
+                clock = reading;
+                None
+            }
+            other => other,
+        };
+        let replay = Self {
+            reader,
+            clock,
+            first,
+            ended: false,
+            malformed: 0,
+        };
+        Ok((replay, header))
+    }
+
+    /// The clocks at the beginning.
+    #[must_use]
+    pub const fn clock(&self) -> ClockReading {
+        self.clock
+    }
+
+    /// Plays it to the end, or until the consumer has enough.
+    ///
+    /// # Errors
+    ///
+    /// Where the file is cut short or damaged; what comes before it was played.
+    pub fn play(
+        &mut self,
+        tracker: &mut Tracker,
+        consumer: &mut impl Consumer,
+    ) -> Result<(), FormatError> {
+        let played = self.play_blocks(tracker, consumer);
+        consumer.begin_batch(self.clock);
+        for update in tracker.finish() {
+            consumer.update(&update);
+        }
+        if consumer.end_batch().is_break() {
+            tracing::debug!("the consumer had enough at the end");
+        }
+        played
+    }
+
+    fn play_blocks(
+        &mut self,
+        tracker: &mut Tracker,
+        consumer: &mut impl Consumer,
+    ) -> Result<(), FormatError> {
+        loop {
+            let block = match self.first.take() {
+                Some(block) => Some(block),
+                None => self.reader.next()?,
+            };
+            let Some(block) = block else {
+                return if self.ended {
+                    Ok(())
+                } else {
+                    Err(FormatError::NoEnd)
+                };
+            };
+            consumer.begin_batch(self.clock);
+            match block {
+                Block::Clock(reading) => {
+                    self.clock = reading;
+                    consumer.begin_batch(reading);
+                }
+                Block::Events(payload) => self.play_events(&payload, tracker, consumer)?,
+                Block::Loss {
+                    place,
+                    events,
+                    kind,
+                } => {
+                    let loss = Item::Loss {
+                        events,
+                        place,
+                        kind,
+                    };
+                    feed(tracker, consumer, &loss);
+                }
+                Block::Hook {
+                    witness,
+                    attached,
+                    time_ns,
+                } => {
+                    let change = Item::Hook {
+                        witness,
+                        attached,
+                        time_ns,
+                    };
+                    feed(tracker, consumer, &change);
+                }
+                Block::Name(name) => feed(tracker, consumer, &Item::Name(name)),
+                Block::Time { monotonic_ns } => {
+                    feed(tracker, consumer, &Item::Time(monotonic_ns));
+                }
+                Block::End { monotonic_ns } => {
+                    self.ended = true;
+                    feed(tracker, consumer, &Item::Time(monotonic_ns));
+                }
+                Block::Header(_) => {
+                    return Err(FormatError::Damaged {
+                        at: self.reader.at(),
+                        what: "is a second header".to_owned(),
+                    });
+                }
+            }
+            if consumer.end_batch().is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn play_events(
+        &mut self,
+        payload: &[u8],
+        tracker: &mut Tracker,
+        consumer: &mut impl Consumer,
+    ) -> Result<(), FormatError> {
+        for bytes in events(payload) {
+            let bytes = bytes.map_err(|what| FormatError::Damaged {
+                at: self.reader.at(),
+                what,
+            })?;
+            match decode(bytes) {
+                Ok(event) => {
+                    self.clock.monotonic_ns = self.clock.monotonic_ns.max(event.time_ns);
+                    feed(tracker, consumer, &Item::Event(event));
+                }
+                Err(error) => {
+                    self.malformed += 1;
+                    if self.malformed <= COMPLAINTS {
+                        tracing::error!("an event is malformed and counted as lost: {error}");
+                    }
+                    let loss = Item::Loss {
+                        events: 1,
+                        place: LossPlace::Decode,
+                        kind: None,
+                    };
+                    feed(tracker, consumer, &loss);
+                }
+            }
+        }
+        Ok(())
+    }
+}

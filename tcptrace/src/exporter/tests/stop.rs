@@ -1,0 +1,41 @@
+//! How it ends.
+
+use std::{io::Write, net::TcpStream, time::Duration};
+
+use super::server::{AMPLE, GET, read_response, read_to_end, serve};
+use crate::exporter::Limits;
+
+#[test]
+fn idle_connections_end_with_it() {
+    let server = serve(AMPLE);
+    let mut stream = server.connect();
+    stream.write_all(GET.as_bytes()).unwrap();
+    read_response(&mut stream);
+    server.stop.send(true).unwrap();
+    assert_eq!(read_to_end(&mut stream), "");
+    server.thread.join().unwrap().unwrap();
+    assert!(
+        TcpStream::connect(server.address).is_err(),
+        "it still listens"
+    );
+}
+
+#[test]
+fn who_takes_too_long_is_cut_off() {
+    let drain = Duration::from_millis(200);
+    let server = serve(Limits { drain, ..AMPLE });
+    let mut stream = server.connect();
+    stream.write_all(b"GET /metr").unwrap();
+    // It has been taken in when a later one has been answered.
+    server.get("/-/healthy");
+    server.stop.send(true).unwrap();
+    server.thread.join().unwrap().unwrap();
+    assert_eq!(read_to_end(&mut stream), "");
+}
+
+#[test]
+fn it_does_not_outlive_whoever_could_stop_it() {
+    let server = serve(AMPLE);
+    drop(server.stop);
+    server.thread.join().unwrap().unwrap();
+}

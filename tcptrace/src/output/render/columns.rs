@@ -1,0 +1,259 @@
+//! The columns of a table: what each is called, how wide it likes to be, and what a record has in it.
+
+use super::{
+    look::Look,
+    ports,
+    units::{bytes, duration},
+    words,
+};
+use crate::output::record::{
+    Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody,
+};
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it, and are the records' own")]
+pub enum Column {
+    Time,
+    Process,
+    Role,
+    Local,
+    Remote,
+    What,
+    Took,
+    Notes,
+    Verdict,
+    Handshake,
+    AcceptWait,
+    Duration,
+    Sent,
+    Received,
+    Retransmits,
+    Rtt,
+    ClosedBy,
+    Netns,
+    Uid,
+    Cgroup,
+    Container,
+    Pod,
+    Unit,
+    Interface,
+    Id,
+}
+
+impl Column {
+    /// Those shown when none are chosen.
+    pub const DEFAULT: [Self; 8] = [
+        Self::Time,
+        Self::Process,
+        Self::Role,
+        Self::Local,
+        Self::Remote,
+        Self::What,
+        Self::Took,
+        Self::Notes,
+    ];
+
+    pub(super) const fn heading(self) -> &'static str {
+        match self {
+            Self::Time => "TIME",
+            Self::Process => "PROCESS",
+            Self::Role => "ROLE",
+            Self::Local => "LOCAL",
+            Self::Remote => "REMOTE",
+            Self::What => "WHAT",
+            Self::Took => "TOOK",
+            Self::Notes => "NOTES",
+            Self::Verdict => "VERDICT",
+            Self::Handshake => "HANDSHAKE",
+            Self::AcceptWait => "ACCEPT",
+            Self::Duration => "DURATION",
+            Self::Sent => "SENT",
+            Self::Received => "RECEIVED",
+            Self::Retransmits => "RETRANS",
+            Self::Rtt => "RTT",
+            Self::ClosedBy => "CLOSED BY",
+            Self::Netns => "NETNS",
+            Self::Uid => "UID",
+            Self::Cgroup => "CGROUP",
+            Self::Container => "CONTAINER",
+            Self::Pod => "POD",
+            Self::Unit => "UNIT",
+            Self::Interface => "INTERFACE",
+            Self::Id => "ID",
+        }
+    }
+
+    /// Characters that it begins with; a longer cell makes it wider for good.
+    pub(super) const fn first_width(self, look: &Look) -> usize {
+        match self {
+            Self::Time => look.time.width(),
+            Self::Process => 20,
+            Self::Role => 7,
+            Self::Local | Self::Remote => 21,
+            Self::What if look.transitions => "ESTABLISHED->CLOSE_WAIT".len(),
+            Self::What => "close".len(),
+            Self::Took | Self::Rtt | Self::Sent | Self::Retransmits => 7,
+            Self::Notes => 0,
+            Self::Verdict => 14,
+            Self::Handshake | Self::ClosedBy | Self::Interface => 9,
+            Self::AcceptWait | Self::Duration | Self::Received => 8,
+            Self::Netns => 10,
+            Self::Uid => 5,
+            Self::Cgroup | Self::Unit => 20,
+            Self::Container => 12,
+            Self::Pod => 36,
+            Self::Id => 18,
+        }
+    }
+
+    /// The most that a long cell may make of it; what is longer is cut where lines have a limit.
+    pub(super) fn most_width(self) -> usize {
+        /// `comm/pid@container`, or a whole IPv6 address with its port.
+        const MOST: [(Column, usize); 5] = [
+            (Column::Process, 36),
+            (Column::Local, 47),
+            (Column::Remote, 47),
+            (Column::Cgroup, 60),
+            (Column::Unit, 60),
+        ];
+        let most = MOST.iter().find(|(column, _)| *column == self);
+        most.map_or(40, |(_, most)| *most)
+    }
+
+    /// Numbers are compared, so they end in one column.
+    pub(super) const fn is_right(self) -> bool {
+        matches!(
+            self,
+            Self::Took
+                | Self::Handshake
+                | Self::AcceptWait
+                | Self::Duration
+                | Self::Sent
+                | Self::Received
+                | Self::Retransmits
+                | Self::Rtt
+                | Self::Netns
+                | Self::Uid
+        )
+    }
+
+    /// What a record has in it; nothing where it has no such field. Of [`Column::Time`] see
+    /// [`Time`](super::look::Time).
+    pub(super) fn cell(self, record: &Record, look: &Look) -> String {
+        let (identity, closed, opened): Fields<'_> = match &record.body {
+            RecordBody::Transition(body) => (&body.identity, None, None),
+            RecordBody::Handshake(body) => (&body.identity, None, Some(body)),
+            RecordBody::Connection(body) => (&body.identity, Some(body), None),
+            RecordBody::Release(body) => (&body.identity, None, None),
+            RecordBody::Loss(_) | RecordBody::Summary(_) => return String::new(),
+        };
+        let time = |micros: Option<u64>| micros.map(|micros| duration(micros, look.ascii));
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        match self {
+            Self::Time => None,
+            Self::Process => Some(process(identity)),
+            Self::Role => Some(words::role(identity).to_owned()),
+            Self::Local => Some(end(
+                identity.local_address.as_ref(),
+                identity.local_port,
+                look,
+            )),
+            Self::Remote => Some(end(
+                identity.remote_address.as_ref(),
+                identity.remote_port,
+                look,
+            )),
+            Self::What => Some(words::what(&record.body, look.ascii)),
+            Self::Took => Some(time(words::took(&record.body)).unwrap_or_else(dash)),
+            Self::Notes => Some(words::notes(&record.body, look).join(", ")),
+            Self::Verdict => closed.map(|body| words::verdict(body.verdict)),
+            Self::Handshake => time(
+                opened
+                    .and_then(|body| body.handshake_us)
+                    .or_else(|| closed?.handshake_us),
+            ),
+            Self::AcceptWait => time(closed.and_then(|body| body.accept_wait_us)),
+            Self::Duration => time(closed.and_then(|body| body.duration_us)),
+            Self::Sent => closed.and_then(|body| body.bytes_sent).map(bytes),
+            Self::Received => closed.and_then(|body| body.bytes_received).map(bytes),
+            Self::Retransmits => closed
+                .and_then(|body| body.retransmits)
+                .map(|count| count.to_string()),
+            Self::Rtt => {
+                let rtt = closed
+                    .and_then(|body| body.srtt_us)
+                    .or_else(|| opened?.srtt_us);
+                time(rtt.map(u64::from))
+            }
+            Self::ClosedBy => text(closed.and_then(|body| body.closed_by)),
+            Self::Netns => identity.netns.map(|inode| inode.to_string()),
+            Self::Uid => identity.uid.map(|uid| uid.to_string()),
+            Self::Cgroup => text(identity.cgroup.as_deref()),
+            Self::Container => text(identity.container_id.as_deref().map(short)),
+            Self::Pod => text(identity.pod_uid.as_deref()),
+            Self::Unit => text(identity.unit.as_deref()),
+            Self::Interface => text(identity.interface.as_deref()),
+            Self::Id => Some(identity.id.to_string()),
+        }
+        .unwrap_or_default()
+    }
+
+    /// The same in fewer characters, for a narrow terminal.
+    pub(super) fn short_cell(self, record: &Record, look: &Look) -> Option<String> {
+        let identity = record.body.identity()?;
+        if self == Self::Role {
+            return Some(words::role_sign(identity, look.ascii).to_owned());
+        }
+        let port = |port| format!(":{port}");
+        (self == Self::Local).then(|| identity.local_port.map_or_else(dash, port))
+    }
+}
+
+/// Whose a record is, and what it tells of the connection's end or its handshake.
+type Fields<'a> = (
+    &'a Identity,
+    Option<&'a ConnectionRecord>,
+    Option<&'a HandshakeRecord>,
+);
+
+/// `comm/pid`, and in a container `comm/pid@id` with as much of its id as its engine shows.
+fn process(identity: &Identity) -> String {
+    let mut process = match (&identity.comm, identity.pid) {
+        (Some(comm), Some(pid)) => format!("{comm}/{pid}"),
+        (_, _) => dash(),
+    };
+    if let Some(id) = identity.container_id.as_deref() {
+        process.push('@');
+        process.push_str(short(id));
+    }
+    process
+}
+
+/// As much of a container's id as its engine shows.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// One end of a connection, its port by name if that is wanted.
+fn end(address: Option<&Address>, port: Option<u16>, look: &Look) -> String {
+    let port = port.map(|port| ports::shown(port, look.numeric));
+    let name = address.and_then(|address| look.resolver.as_ref()?.name(address.ip()));
+    if let Some(name) = name {
+        return match port {
+            Some(port) => format!("{name}:{port}"),
+            None => format!("{name}:-"),
+        };
+    }
+    match (address, port) {
+        (Some(address), Some(port)) => address.with_port(port),
+        (Some(address), None) => address.with_port("-"),
+        (None, Some(port)) => format!("-:{port}"),
+        (None, None) => dash(),
+    }
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}

@@ -1,0 +1,242 @@
+//! Comma-separated values: one header, one line a record, empty where a record has no such field.
+
+use std::{borrow::Cow, io};
+
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter, Serializer};
+
+use super::text::visible;
+use crate::output::record::Record;
+
+/// Every field of every kind of record, in the order printed. New ones go to the end.
+const COLUMNS: [&str; 75] = [
+    "type",
+    "time",
+    "host",
+    "boot_id",
+    "id",
+    "role",
+    "family",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "netns",
+    "pid",
+    "comm",
+    "pid_source",
+    "from",
+    "to",
+    "in_state_us",
+    "handshake_us",
+    "handshake_source",
+    "syn_retransmits",
+    "uid",
+    "cgroup_id",
+    "opened_at",
+    "established_at",
+    "closed_at",
+    "established_us",
+    "half_closed_us",
+    "duration_us",
+    "closed_by",
+    "last_state",
+    "verdict",
+    "established",
+    "errno",
+    "errno_number",
+    "peer_fin",
+    "bytes_sent",
+    "bytes_received",
+    "segments_sent",
+    "segments_received",
+    "retransmits",
+    "srtt_us",
+    "completeness",
+    "lost",
+    "where",
+    "schema",
+    "deferred",
+    "fast_open",
+    "accept_wait_us",
+    "fin_wait2_us",
+    "last_ack_us",
+    "reset_reason",
+    "time_wait",
+    "time_wait_source",
+    "peer_fin_at",
+    "outcome",
+    "run_id",
+    "end_seen",
+    "interface",
+    "pid_gone",
+    "cgroup",
+    "container_id",
+    "pod_uid",
+    "unit",
+    "interval_us",
+    "opened",
+    "failed",
+    "closed",
+    "open",
+    "verdicts",
+    "handshakes_measured",
+    "handshake_p50_us",
+    "handshake_p99_us",
+    "handshake_max_us",
+    "netns_cookie",
+];
+
+/// Appends the header.
+pub(super) fn header(out: &mut Vec<u8>) {
+    write(COLUMNS.iter(), out);
+}
+
+/// Appends a record's line: its fields as JSON has them, each in its column. On a terminal what must not
+/// reach that is replaced; as data nothing is.
+pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
+    let mut fields = Fields::default();
+    let mut serializer = Serializer::with_formatter(&mut fields, Plain::default());
+    if let Err(error) = record.serialize(&mut serializer) {
+        tracing::error!("a record could not be written as CSV: {error}");
+        return;
+    }
+    let mut row = [const { Cow::Borrowed("") }; COLUMNS.len()];
+    for (name, value) in fields.iter() {
+        if let Some(at) = COLUMNS.iter().position(|column| *column == name) {
+            row[at] = if terminal {
+                visible(value, false)
+            } else {
+                Cow::Borrowed(value)
+            };
+        }
+    }
+    write(row.iter().map(|value| value.as_bytes()), out);
+}
+
+/// The names and values of a flat JSON object, one after the other, and where each ends.
+#[derive(Default)]
+struct Fields {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Fields {
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let mut parts = starts
+            .zip(&self.ends)
+            .map(|(start, &end)| str::from_utf8(&self.text[start..end]).unwrap_or_default());
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    }
+}
+
+/// What is written is text; what is flushed is the end of a name or a value.
+impl io::Write for Fields {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+}
+
+/// Writes nothing of JSON's own: no braces, no quotation marks, no escapes. An object in a field
+/// becomes `name=value name=value`.
+#[derive(Default)]
+struct Plain {
+    /// Objects that are open.
+    depth: usize,
+}
+
+impl Formatter for Plain {
+    fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        if self.depth > 1 && !first {
+            to.write_all(b" ")?;
+        }
+        Ok(())
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        if self.depth > 1 {
+            return to.write_all(b"=");
+        }
+        to.flush()
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        if self.depth > 1 {
+            return Ok(());
+        }
+        to.flush()
+    }
+
+    fn begin_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end_string<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        to.write_all(&[match escape {
+            CharEscape::Quote => b'"',
+            CharEscape::ReverseSolidus => b'\\',
+            CharEscape::Solidus => b'/',
+            CharEscape::Backspace => 8,
+            CharEscape::FormFeed => 12,
+            CharEscape::LineFeed => b'\n',
+            CharEscape::CarriageReturn => b'\r',
+            CharEscape::Tab => b'\t',
+            CharEscape::AsciiControl(byte) => byte,
+        }])
+    }
+}
+
+fn write(fields: impl Iterator<Item = impl AsRef<[u8]>>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut writer = csv::Writer::from_writer(&mut *out);
+    let written = writer
+        .write_record(fields)
+        .and_then(|()| Ok(writer.flush()?));
+    drop(writer);
+    if let Err(error) = written {
+        out.truncate(start);
+        tracing::error!("a record could not be written as CSV: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::COLUMNS;
+
+    #[test]
+    fn no_column_stands_twice() {
+        let mut sorted = COLUMNS.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), COLUMNS.len());
+    }
+}

@@ -1,0 +1,341 @@
+//! The diagram: a finished connection as the textbook draws it, this host on the left and the peer on the
+//! right, time from top to bottom.
+//!
+//! At the left stand the times since the first step and the states entered here; at the right, in
+//! parentheses, the peer's by what it sent. A dotted line was not seen.
+
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    columns::Column,
+    ladder::{Fate, Step, Way, steps},
+    line::{ABNORMAL, FAILED, Line, PLAIN, QUIET, cut, style},
+    look::Look,
+    status::Status,
+    text::visible,
+    units::duration,
+    words,
+};
+use crate::output::record::{ConnectionRecord, Record, RecordBody};
+
+/// Draws diagrams.
+pub struct Diagram {
+    look: Look,
+    /// The first row was drawn.
+    begun: bool,
+}
+
+/// Characters of a time, of a state here, and of one there.
+const TIME: usize = 8;
+const STATE: usize = 11;
+const PEER: usize = 13;
+/// Characters between the hosts, at most.
+const WIRE: usize = 40;
+
+/// What there is room for.
+struct Room {
+    time: bool,
+    state: bool,
+    peer: bool,
+    wire: usize,
+}
+
+impl Room {
+    fn of(limit: Option<usize>) -> Self {
+        let limit = limit.unwrap_or(usize::MAX);
+        let beside = |time: bool, state: bool, peer: bool| {
+            let before = usize::from(time) * (TIME + 1) + usize::from(state) * (STATE + 1);
+            before + 2 + usize::from(peer) * (1 + PEER)
+        };
+        // As wide as a label needs, with the least that is missed beside it.
+        let choices = [
+            (true, true, true, 24),
+            (true, true, false, 17),
+            (false, true, false, 14),
+            (false, false, false, 0),
+        ];
+        let found = choices.into_iter().find_map(|(time, state, peer, least)| {
+            let wire = limit.checked_sub(beside(time, state, peer))?;
+            (wire >= least).then_some(Self {
+                time,
+                state,
+                peer,
+                wire: wire.min(WIRE),
+            })
+        });
+        found.unwrap_or(Self {
+            time: false,
+            state: false,
+            peer: false,
+            wire: 0,
+        })
+    }
+
+    /// Characters before the wire.
+    fn before(&self) -> usize {
+        usize::from(self.time) * (TIME + 1) + usize::from(self.state) * (STATE + 1)
+    }
+}
+
+/// What lines are drawn with.
+struct Pen {
+    end: char,
+    line: char,
+    dotted: char,
+    left: char,
+    right: char,
+    lost: char,
+}
+
+const UNICODE: Pen = Pen {
+    end: '│',
+    line: '─',
+    dotted: '┄',
+    left: '◀',
+    right: '▶',
+    lost: '×',
+};
+
+const ASCII: Pen = Pen {
+    end: '|',
+    line: '-',
+    dotted: '.',
+    left: '<',
+    right: '>',
+    lost: 'X',
+};
+
+impl Diagram {
+    /// For a look.
+    #[must_use]
+    pub const fn new(look: Look) -> Self {
+        Self { look, begun: false }
+    }
+
+    /// Appends what a record tells: of a connection a diagram, of anything else a line.
+    pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let limit = self.look.width.now();
+        if let RecordBody::Connection(body) = &record.body {
+            if self.begun {
+                out.push(b'\n');
+            }
+            self.title(record, limit, out);
+            self.draw(record, body, limit, out);
+        } else {
+            self.line(record, limit, out);
+        }
+        self.begun = true;
+    }
+
+    /// Whose it is, and all that is said of it.
+    fn title(&self, record: &Record, limit: Option<usize>, out: &mut Vec<u8>) {
+        let (time, _) = self.look.time.shown(record.time, record.time);
+        let day = self.look.time.day(record.time);
+        let time = day.map_or(time.clone(), |day| format!("{day} {time}"));
+        let style = style(&record.body, &self.look);
+        let cell = |column: Column| column.cell(record, &self.look);
+        let notes = words::notes(&record.body, &self.look);
+        let last = notes.len().saturating_sub(1);
+        let notes = notes.into_iter().enumerate().map(|(at, note)| {
+            let comma = if at < last { "," } else { "" };
+            (format!("{note}{comma}"), style, if at == 0 { 2 } else { 1 })
+        });
+        let whose = [
+            (time, QUIET, 2),
+            (cell(Column::Process), PLAIN, 2),
+            (cell(Column::Role), PLAIN, 2),
+        ];
+        let mut line = Line::new(&self.look, limit);
+        let mut used = 0;
+        for (word, style, gap) in whose.into_iter().chain(notes) {
+            let width = visible(&word, self.look.ascii).width();
+            if used > 0 && limit.is_some_and(|limit| used + gap + width > limit) {
+                line.end(out);
+                line = Line::new(&self.look, limit);
+                line.pad(2);
+                used = 2;
+            } else if used > 0 {
+                line.pad(gap);
+                used += gap;
+            }
+            line.put(&word, style);
+            used += width;
+        }
+        line.end(out);
+    }
+
+    /// Appends the status line, without an end: it stays where the cursor is.
+    pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
+        status.line(&self.look, status.time, out);
+    }
+
+    fn draw(
+        &self,
+        record: &Record,
+        body: &ConnectionRecord,
+        limit: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
+        let room = Room::of(limit);
+        let (steps, _) = steps(body);
+        self.ends(record, &room, limit, out);
+        for step in &steps {
+            self.step(step, &room, limit, out);
+        }
+    }
+
+    /// The two hosts, above their lines.
+    fn ends(&self, record: &Record, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
+        let local = Column::Local.cell(record, &self.look);
+        let remote = Column::Remote.cell(record, &self.look);
+        let [local, remote] =
+            [local, remote].map(|end| visible(&end, self.look.ascii).into_owned());
+        let whole = room.before() + 2 + room.wire;
+        // Each above its line, as far as both fit.
+        let (from, to) = (room.before(), whole);
+        let start = from.saturating_sub(local.width() / 2);
+        let mut line = Line::new(&self.look, limit);
+        let both = start + local.width() + 1 + remote.width();
+        if both <= to + remote.width() / 2 && limit.is_none_or(|limit| both <= limit) {
+            line.pad(start);
+            line.put(&local, PLAIN);
+            let at = start + local.width();
+            let centred = to.saturating_sub(remote.width() / 2);
+            let most = limit.map_or(usize::MAX, |limit| limit.saturating_sub(remote.width()));
+            line.pad(centred.min(most).saturating_sub(at).max(1));
+            line.put(&remote, PLAIN);
+            line.end(out);
+        } else {
+            line.put(&local, PLAIN);
+            line.end(out);
+            let mut line = Line::new(&self.look, limit);
+            line.pad(limit.unwrap_or(to).min(to).saturating_sub(remote.width()));
+            line.put(&remote, PLAIN);
+            line.end(out);
+        }
+    }
+
+    fn step(&self, step: &Step, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
+        let mut line = Line::new(&self.look, limit);
+        if room.time {
+            let time = step.at_us.map(|at| duration(at, self.look.ascii));
+            let time = time.unwrap_or_default();
+            line.pad(TIME.saturating_sub(time.width()));
+            line.put(&time, QUIET);
+            line.pad(1);
+        }
+        let style = match step.fate {
+            Fate::Seen => PLAIN,
+            Fate::Unanswered => ABNORMAL,
+            Fate::Abrupt => FAILED,
+            Fate::Unseen => QUIET,
+        };
+        if room.state {
+            let state = step.local.unwrap_or_default();
+            line.put(state, PLAIN);
+            line.pad(STATE + 1 - state.width().min(STATE));
+        }
+        let pen = if self.look.ascii { &ASCII } else { &UNICODE };
+        line.put(&pen.end.to_string(), PLAIN);
+        line.put(&wire(step, room.wire, pen, self.look.ascii), style);
+        line.put(&pen.end.to_string(), PLAIN);
+        if let (true, Some(state)) = (room.peer, step.remote) {
+            line.pad(1);
+            line.put(&format!("({state})"), QUIET);
+        }
+        line.end(out);
+    }
+
+    /// What is no connection's end.
+    fn line(&self, record: &Record, limit: Option<usize>, out: &mut Vec<u8>) {
+        let (time, _) = self.look.time.shown(record.time, record.time);
+        let mut line = Line::new(&self.look, limit);
+        line.put(&format!("{time}  "), QUIET);
+        let style = style(&record.body, &self.look);
+        match &record.body {
+            RecordBody::Loss(body) => line.put(&format!("LOST {}", words::loss(body)), FAILED),
+            RecordBody::Summary(body) => {
+                line.put(&words::summary(body, self.look.ascii), PLAIN);
+            }
+            RecordBody::Transition(_)
+            | RecordBody::Handshake(_)
+            | RecordBody::Connection(_)
+            | RecordBody::Release(_) => {
+                let cells = [Column::Process, Column::Local, Column::Remote, Column::What];
+                let mut said: Vec<_> = cells
+                    .iter()
+                    .map(|column| column.cell(record, &self.look))
+                    .collect();
+                said.push(Column::Notes.cell(record, &self.look));
+                line.put(said.join("  ").trim_end(), style);
+            }
+        }
+        line.end(out);
+    }
+}
+
+/// A connection as it is drawn, in lines of at most `width` characters, without whose it is and when.
+#[must_use]
+pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
+    let diagram = Diagram::new(Look {
+        ascii,
+        ..Look::default()
+    });
+    let room = Room {
+        time: false,
+        ..Room::of(Some(width))
+    };
+    let mut out = Vec::new();
+    for step in &steps(body).0 {
+        diagram.step(step, &room, Some(width), &mut out);
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// What is between the hosts: an arrow with its label, `width` characters.
+fn wire(step: &Step, width: usize, pen: &Pen, ascii: bool) -> String {
+    let dotted = step.fate == Fate::Unseen;
+    let rule = if dotted { pen.dotted } else { pen.line };
+    let stroke = |count: usize| rule.to_string().repeat(count);
+    // At least an arrow's tip and a piece of line at each side, and a blank around the label.
+    let label = cut(&step.label, width.saturating_sub(6), ascii);
+    let left = width.saturating_sub(label.width() + 2);
+    let (before, after) = (left / 2, left - left / 2);
+    if label.is_empty() || before < 2 || after < 2 {
+        return cut(&" ".repeat(width), width, ascii);
+    }
+    match step.way {
+        Way::Here if dotted => format!("{} {label} {}", stroke(before), stroke(after)),
+        Way::Here => format!("{} {label} {}", " ".repeat(before), " ".repeat(after)),
+        Way::Out if step.fate == Fate::Unanswered => {
+            // It stops on its way.
+            let reach = (after - 1) / 2;
+            let rest = " ".repeat(after - 1 - reach);
+            format!(
+                "{} {label} {}{}{rest}",
+                stroke(before),
+                stroke(reach),
+                pen.lost
+            )
+        }
+        Way::Out => format!(
+            "{} {label} {}{}",
+            stroke(before),
+            stroke(after - 1),
+            pen.right
+        ),
+        Way::In => format!(
+            "{}{} {label} {}",
+            pen.left,
+            stroke(before - 1),
+            stroke(after)
+        ),
+        Way::Both => format!(
+            "{}{} {label} {}{}",
+            pen.left,
+            stroke(before - 1),
+            stroke(after - 1),
+            pen.right
+        ),
+    }
+}

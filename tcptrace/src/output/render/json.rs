@@ -1,0 +1,81 @@
+//! One JSON object a line.
+
+use std::io;
+
+use serde::Serialize as _;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+use super::text::is_hostile;
+use crate::output::record::Record;
+
+/// Appends a record's line.
+pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut serializer = Serializer::with_formatter(&mut *out, Escaping(CompactFormatter));
+    match record.serialize(&mut serializer) {
+        Ok(()) => out.push(b'\n'),
+        // Nothing in a record can fail to serialize; half a line must not be left all the same.
+        Err(error) => {
+            out.truncate(start);
+            tracing::error!("a record could not be written as JSON: {error}");
+        }
+    }
+}
+
+/// Writes what must not reach a terminal as `\u` and its number (RFC 8259 §7), so that as data nothing
+/// is lost.
+struct Escaping(CompactFormatter);
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, hostile)) = rest
+            .char_indices()
+            .find(|(_, character)| is_hostile(*character))
+        {
+            self.0.write_string_fragment(to, &rest[..at])?;
+            for unit in hostile.encode_utf16(&mut [0; 2]) {
+                write!(to, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + hostile.len_utf8()..];
+        }
+        self.0.write_string_fragment(to, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Serialize as _;
+
+    use super::*;
+
+    fn written(text: &str) -> String {
+        let mut out = Vec::new();
+        let mut serializer = Serializer::with_formatter(&mut out, Escaping(CompactFormatter));
+        text.serialize(&mut serializer).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_must_not_reach_a_terminal_is_a_number() {
+        assert_eq!(written("nginx"), "\"nginx\"");
+        assert_eq!(
+            written("a\u{202e}\u{7f}\u{9b}\u{1b}\u{e0041}\"\\"),
+            r#""a\u202e\u007f\u009b\u001b\udb40\udc41\"\\""#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn as_data_nothing_is_lost(text in any::<String>()) {
+            let written = written(&text);
+            prop_assert!(!written.chars().any(is_hostile));
+            prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+        }
+    }
+}

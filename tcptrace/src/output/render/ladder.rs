@@ -1,0 +1,452 @@
+//! What went over the wire in a connection's life, step by step, as far as its record tells. What the
+//! record does not tell is a step that was not seen, or none.
+
+use jiff::Timestamp;
+use tcptrace_common::TcpState;
+
+use super::{
+    units::bytes,
+    words::{self, plural},
+};
+use crate::{
+    output::record::ConnectionRecord,
+    tracker::{Completeness, Role, Verdict},
+};
+
+/// Where a step goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From here to the peer.
+    Out,
+    /// From the peer to here.
+    In,
+    /// Both ways, in an order that is not known.
+    Both,
+    /// Nowhere: something that happened here.
+    Here,
+}
+
+/// What is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It happened.
+    Seen,
+    /// It was never answered.
+    Unanswered,
+    /// It ended the connection before its time.
+    Abrupt,
+    /// It was not seen, or may not have happened.
+    Unseen,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) way: Way,
+    pub(super) label: String,
+    pub(super) fate: Fate,
+    /// Microseconds since the first step of which the time is known.
+    pub(super) at_us: Option<u64>,
+    /// The state entered here.
+    pub(super) local: Option<&'static str>,
+    /// The state in which the peer was, by what it sent.
+    pub(super) remote: Option<&'static str>,
+}
+
+impl Step {
+    fn new(way: Way, label: impl Into<String>) -> Self {
+        Self {
+            way,
+            label: label.into(),
+            fate: Fate::Seen,
+            at_us: None,
+            local: None,
+            remote: None,
+        }
+    }
+
+    const fn at(mut self, at_us: Option<u64>) -> Self {
+        self.at_us = at_us;
+        self
+    }
+
+    const fn here(mut self, state: &'static str) -> Self {
+        self.local = Some(state);
+        self
+    }
+
+    const fn there(mut self, state: &'static str) -> Self {
+        self.remote = Some(state);
+        self
+    }
+
+    const fn fate(mut self, fate: Fate) -> Self {
+        self.fate = fate;
+        self
+    }
+}
+
+/// Moments of a connection's life, each absent where it is not known.
+struct Moments {
+    /// What the others are counted from.
+    first: Option<Timestamp>,
+    established: Option<u64>,
+    /// The first FIN, or the end without one.
+    first_fin: Option<u64>,
+    /// The second FIN, where the full socket saw it.
+    second_fin: Option<u64>,
+    /// The acknowledgement of our FIN, in FIN_WAIT2.
+    fin_acked: Option<u64>,
+    closed: Option<u64>,
+}
+
+impl Moments {
+    fn of(body: &ConnectionRecord) -> Self {
+        // A server's handshake is over when its socket is made; it began so long before.
+        let took = body
+            .handshake_us
+            .filter(|_| matches!(body.handshake_source, Some("synack" | "sock_ops")));
+        let began = match (body.role(), body.established_at, took) {
+            (Role::Passive, Some(established), Some(took)) => {
+                i64::try_from(took).ok().and_then(|took| {
+                    established
+                        .checked_sub(jiff::SignedDuration::from_micros(took))
+                        .ok()
+                })
+            }
+            (Role::Passive, established, None) => established,
+            _ => body.opened_at,
+        };
+        let first = began.or(body.established_at);
+        let since = |time: Option<Timestamp>| {
+            let micros = time?.duration_since(first?).as_micros();
+            u64::try_from(micros).ok()
+        };
+        let established = since(body.established_at);
+        let closed = since(body.closed_at);
+        let plus = |start: Option<u64>, took: Option<u64>| start?.checked_add(took?);
+        let minus = |end: Option<u64>, took: Option<u64>| end?.checked_sub(took?);
+        let first_fin = plus(established, body.established_us);
+        let second_fin = if body.last_state == TcpState::LastAck {
+            minus(closed, body.last_ack_us)
+        } else {
+            plus(first_fin, body.half_closed_us)
+        };
+        Self {
+            first,
+            established,
+            first_fin,
+            second_fin,
+            fin_acked: minus(second_fin, body.fin_wait2_us),
+            closed,
+        }
+    }
+}
+
+/// The steps, and when the first one was.
+pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
+    let moments = Moments::of(body);
+    let mut steps = opening(body, &moments);
+    if body.established {
+        steps.extend(transfer(body, &moments));
+        steps.extend(release(body, &moments));
+    }
+    steps.extend(end(body, &moments));
+    (steps, moments.first)
+}
+
+/// `SYN`, with how often it was sent.
+fn sent(what: &str, retransmits: Option<u32>) -> String {
+    match retransmits {
+        Some(again @ 1..) => format!("{what}, sent {}", plural(u64::from(again) + 1, "time")),
+        Some(0) | None => what.to_owned(),
+    }
+}
+
+fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+    let seen = match body.completeness {
+        Completeness::Full | Completeness::Gap => true,
+        Completeness::Seeded | Completeness::Partial => false,
+    };
+    let syn = if body.fast_open == Some(true) {
+        "SYN with data"
+    } else {
+        "SYN"
+    };
+    let established = moments.established;
+    let began = (moments.first.is_some() && body.handshake_us.is_some()).then_some(0);
+    match body.role() {
+        Role::Active if body.established && seen => vec![
+            Step::new(Way::Out, sent(syn, body.syn_retransmits))
+                .at(Some(0).filter(|_| body.opened_at.is_some()))
+                .here("SYN_SENT"),
+            Step::new(Way::In, "SYN-ACK")
+                .at(established)
+                .here("ESTABLISHED")
+                .there("SYN_RECV"),
+            Step::new(Way::Out, "ACK"),
+        ],
+        Role::Passive if body.established && seen => {
+            let from_syn = body.handshake_source == Some("sock_ops");
+            let from_synack = body.handshake_source == Some("synack");
+            vec![
+                Step::new(Way::In, syn)
+                    .at(began.filter(|_| from_syn))
+                    .there("SYN_SENT"),
+                Step::new(Way::Out, sent("SYN-ACK", body.syn_retransmits))
+                    .at(began.filter(|_| from_synack))
+                    .here("SYN_RECV"),
+                Step::new(
+                    Way::In,
+                    if body.deferred == Some(true) {
+                        "ACK, then data"
+                    } else {
+                        "ACK"
+                    },
+                )
+                .at(established)
+                .here("ESTABLISHED")
+                .there("ESTABLISHED"),
+            ]
+        }
+        Role::Simultaneous if seen => {
+            let mut steps = vec![
+                Step::new(Way::Out, sent(syn, body.syn_retransmits))
+                    .at(Some(0).filter(|_| body.opened_at.is_some()))
+                    .here("SYN_SENT"),
+                Step::new(Way::In, "SYN").here("SYN_RECV").there("SYN_SENT"),
+                Step::new(Way::Out, "SYN-ACK"),
+            ];
+            if body.established {
+                steps.push(
+                    Step::new(Way::In, "ACK")
+                        .at(established)
+                        .here("ESTABLISHED"),
+                );
+            }
+            steps
+        }
+        _ if !seen => vec![Step::new(Way::Here, "how it opened was not seen").fate(Fate::Unseen)],
+        Role::Active => attempt(body, syn),
+        Role::Passive => vec![
+            Step::new(Way::In, syn).there("SYN_SENT"),
+            Step::new(Way::Out, sent("SYN-ACK", body.syn_retransmits)).here("SYN_RECV"),
+        ],
+        Role::Simultaneous | Role::Unknown => {
+            vec![Step::new(Way::Here, "who opened it is not known").fate(Fate::Unseen)]
+        }
+    }
+}
+
+/// A connect() that led to nothing.
+fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
+    let was_sent_again = body.syn_retransmits.is_some_and(|count| count > 0);
+    let fate = if body.verdict == Verdict::NoLocalPort || body.last_state == TcpState::Close {
+        return Vec::new();
+    } else if body.verdict == Verdict::Refused {
+        Fate::Seen
+    } else if was_sent_again
+        || matches!(body.verdict, Verdict::HandshakeTimeout | Verdict::Cancelled)
+    {
+        Fate::Unanswered
+    } else {
+        // The error may have come before it left.
+        Fate::Unseen
+    };
+    let label = sent(syn, body.syn_retransmits);
+    let label = if fate == Fate::Unseen {
+        format!("{label}, if it left")
+    } else {
+        label
+    };
+    vec![
+        Step::new(Way::Out, label)
+            .fate(fate)
+            .at(Some(0).filter(|_| body.opened_at.is_some()))
+            .here("SYN_SENT"),
+    ]
+}
+
+fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(wait @ 1..) = body.accept_wait_us {
+        let at = moments.established.map(|established| established + wait);
+        steps.push(Step::new(Way::Here, "accept()").at(at));
+    }
+    match (body.bytes_sent, body.bytes_received) {
+        (Some(0), Some(0)) => {}
+        (Some(sent), Some(received)) => {
+            let way = match (sent, received) {
+                (_, 0) => Way::Out,
+                (0, _) => Way::In,
+                (_, _) => Way::Both,
+            };
+            let mut label = match way {
+                Way::Out => format!("data, {}", bytes(sent)),
+                Way::In => format!("data, {}", bytes(received)),
+                Way::Both | Way::Here => {
+                    format!("{} out, {} in", bytes(sent), bytes(received))
+                }
+            };
+            if let Some(count @ 1..) = body.retransmits {
+                label = format!("{label}, {count} sent again");
+            }
+            steps.push(Step::new(way, label));
+        }
+        (_, _) => {
+            steps.push(Step::new(Way::Here, "what was sent is not known").fate(Fate::Unseen));
+        }
+    }
+    steps
+}
+
+/// The four-way release, or as much of it as there was.
+fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+    let Moments {
+        first_fin,
+        second_fin,
+        fin_acked,
+        closed,
+        ..
+    } = *moments;
+    let graceful = body.verdict == Verdict::Graceful;
+    let fin = |at, state| {
+        let answered = if body.verdict == Verdict::RetransmissionTimeout {
+            Fate::Unanswered
+        } else {
+            Fate::Seen
+        };
+        Step::new(Way::Out, "FIN").at(at).here(state).fate(answered)
+    };
+    let over = match body.time_wait {
+        Some(true) => "TIME_WAIT",
+        Some(false) => "CLOSED",
+        None => "TIME_WAIT?",
+    };
+    let peers_fin = || {
+        vec![
+            Step::new(Way::In, "FIN")
+                .at(first_fin)
+                .here("CLOSE_WAIT")
+                .there("FIN_WAIT1"),
+            Step::new(Way::Out, "ACK"),
+        ]
+    };
+    match body.last_state {
+        TcpState::FinWait1 => vec![fin(first_fin, "FIN_WAIT1")],
+        TcpState::FinWait2 => {
+            let mut steps = vec![
+                Step::new(Way::Out, "FIN").at(first_fin).here("FIN_WAIT1"),
+                Step::new(Way::In, "ACK")
+                    .at(fin_acked)
+                    .here("FIN_WAIT2")
+                    .there("CLOSE_WAIT"),
+            ];
+            match body.peer_fin {
+                Some(true) => {
+                    steps.push(Step::new(Way::In, "FIN").at(second_fin).there("LAST_ACK"));
+                    steps.push(Step::new(Way::Out, "ACK").here(over));
+                }
+                Some(false) => {}
+                None => steps.push(Step::new(Way::In, "FIN, not seen yet").fate(Fate::Unseen)),
+            }
+            steps
+        }
+        TcpState::Closing => {
+            let mut steps = vec![
+                fin(first_fin, "FIN_WAIT1"),
+                Step::new(Way::In, "FIN")
+                    .at(second_fin)
+                    .here("CLOSING")
+                    .there("FIN_WAIT1"),
+                Step::new(Way::Out, "ACK"),
+            ];
+            if graceful {
+                steps.push(Step::new(Way::In, "ACK").at(closed).here(over));
+            }
+            steps
+        }
+        TcpState::CloseWait => peers_fin(),
+        TcpState::LastAck => {
+            let mut steps = peers_fin();
+            steps.push(fin(second_fin, "LAST_ACK"));
+            if graceful {
+                steps.push(
+                    Step::new(Way::In, "ACK")
+                        .at(closed)
+                        .here("CLOSED")
+                        .there("TIME_WAIT"),
+                );
+            }
+            steps
+        }
+        TcpState::Established
+        | TcpState::SynSent
+        | TcpState::SynRecv
+        | TcpState::TimeWait
+        | TcpState::Close
+        | TcpState::Listen
+        | TcpState::NewSynRecv => Vec::new(),
+    }
+}
+
+/// What ended it otherwise.
+fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+    let reset = || match &body.reset_reason {
+        Some(reason) => format!("RST ({reason})"),
+        None => "RST".to_owned(),
+    };
+    let errno = || {
+        let verdict = words::verdict(body.verdict);
+        match &body.errno {
+            Some(errno) => format!("{verdict} ({errno})"),
+            None => verdict,
+        }
+    };
+    let abrupt = |way, label: String| Step::new(way, label).fate(Fate::Abrupt);
+    let mut steps = match body.verdict {
+        Verdict::Graceful => return Vec::new(),
+        Verdict::Refused | Verdict::ResetReceived => vec![abrupt(Way::In, "RST".to_owned())],
+        Verdict::ResetByUs | Verdict::UnreadData | Verdict::NotAccepted => {
+            vec![abrupt(Way::Out, reset())]
+        }
+        Verdict::DataAfterClose => vec![
+            Step::new(Way::In, "data, after our close"),
+            abrupt(Way::Out, reset()),
+        ],
+        Verdict::KeepaliveTimeout => vec![
+            Step::new(Way::Out, "keepalive probes").fate(Fate::Unanswered),
+            abrupt(Way::Here, errno()),
+        ],
+        Verdict::RetransmissionTimeout => {
+            let mut steps = Vec::new();
+            if body.last_state == TcpState::Established || body.last_state == TcpState::CloseWait {
+                steps.push(Step::new(Way::Out, "data, sent again").fate(Fate::Unanswered));
+            }
+            steps.push(abrupt(Way::Here, errno()));
+            steps
+        }
+        Verdict::Unknown => {
+            vec![Step::new(Way::Here, "how it ended was not seen").fate(Fate::Unseen)]
+        }
+        Verdict::HandshakeTimeout
+        | Verdict::Unreachable
+        | Verdict::Cancelled
+        | Verdict::NoLocalPort
+        | Verdict::Forbidden
+        | Verdict::HandshakeFailed
+        | Verdict::ZeroWindowTimeout
+        | Verdict::FinWaitTimeout
+        | Verdict::Killed
+        | Verdict::Checkpointed => vec![abrupt(Way::Here, errno())],
+    };
+    // The kernel says goodbye to a peer that it gives up.
+    if body.reset_reason.is_some() && steps.last().is_some_and(|last| last.way == Way::Here) {
+        steps.push(abrupt(Way::Out, reset()));
+    }
+    if let Some(last) = steps.last_mut() {
+        last.at_us = moments.closed;
+        last.local = Some("CLOSED");
+    }
+    steps
+}

@@ -1,0 +1,48 @@
+//! Rows and, below them on a terminal, the status line. The terminal stays in its usual mode: the line is
+//! erased before anything else is written.
+
+use super::{Renderer, status::Status};
+use crate::{output::record::Record, say};
+
+/// What is to be shown.
+#[derive(Debug)]
+pub enum Shown {
+    /// A row, for good.
+    Row(Box<Record>),
+    /// The status line, until something else is shown.
+    Status(Status),
+    /// No status line any more.
+    Nothing,
+}
+
+/// Shows rows, and a status line where there is one.
+pub struct Screen(pub Renderer);
+
+impl Screen {
+    /// Appends the bytes that show it.
+    pub fn show(&mut self, shown: &Shown, out: &mut Vec<u8>) {
+        if say::take_status() {
+            out.extend_from_slice(say::ERASE);
+        }
+        match shown {
+            Shown::Row(record) => self.0.record(record, out),
+            Shown::Status(status) => {
+                let is_shown = match &self.0 {
+                    Renderer::Table(table) => {
+                        table.status(status, out);
+                        true
+                    }
+                    Renderer::Diagram(diagram) => {
+                        diagram.status(status, out);
+                        true
+                    }
+                    Renderer::Json | Renderer::Csv { .. } => false,
+                };
+                if is_shown {
+                    say::status_is_shown();
+                }
+            }
+            Shown::Nothing => {}
+        }
+    }
+}

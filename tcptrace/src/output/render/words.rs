@@ -1,0 +1,220 @@
+//! What a record says, in words.
+
+use super::{
+    look::Look,
+    units::{bytes, duration},
+};
+use crate::{
+    output::record::{
+        ConnectionRecord, HandshakeRecord, Identity, LossRecord, RecordBody, ReleaseRecord,
+        SummaryRecord,
+    },
+    tracker::{Completeness, Role, Verdict},
+};
+
+/// Who opened it.
+pub(super) fn role(identity: &Identity) -> &'static str {
+    identity.role.map_or("listen", Role::name)
+}
+
+/// The same as a sign: where the first SYN went.
+pub(super) const fn role_sign(identity: &Identity, ascii: bool) -> &'static str {
+    match (identity.role, ascii) {
+        (Some(Role::Active), false) => "→",
+        (Some(Role::Passive), false) => "←",
+        (Some(Role::Simultaneous), false) => "↔",
+        (Some(Role::Active), true) => ">",
+        (Some(Role::Passive), true) => "<",
+        (Some(Role::Simultaneous), true) => "=",
+        (Some(Role::Unknown), _) => "?",
+        (None, _) => "L",
+    }
+}
+
+/// What happened.
+pub(super) fn what(body: &RecordBody, ascii: bool) -> String {
+    match body {
+        RecordBody::Transition(body) => {
+            let arrow = if ascii { "->" } else { "→" };
+            format!("{}{arrow}{}", body.from.name(), body.to.name())
+        }
+        RecordBody::Handshake(_) => "open".to_owned(),
+        RecordBody::Connection(body) if body.established => "close".to_owned(),
+        RecordBody::Connection(_) => "fail".to_owned(),
+        RecordBody::Release(_) => "late".to_owned(),
+        RecordBody::Loss(_) | RecordBody::Summary(_) => String::new(),
+    }
+}
+
+/// How long it took, microseconds.
+pub(super) const fn took(body: &RecordBody) -> Option<u64> {
+    match body {
+        RecordBody::Transition(body) => body.in_state_us,
+        RecordBody::Handshake(body) => body.handshake_us,
+        RecordBody::Connection(body) => body.duration_us,
+        RecordBody::Release(body) => body.fin_wait2_us,
+        RecordBody::Loss(_) | RecordBody::Summary(_) => None,
+    }
+}
+
+/// What happened and what is worth adding, in one, where what happened is not in the notes anyway.
+pub(super) fn joined(body: &RecordBody, notes: &str, ascii: bool) -> String {
+    match body {
+        RecordBody::Transition(_) | RecordBody::Handshake(_) | RecordBody::Release(_) => {
+            let between = if notes.is_empty() { "" } else { ", " };
+            format!("{}{between}{notes}", what(body, ascii))
+        }
+        RecordBody::Connection(_) | RecordBody::Loss(_) | RecordBody::Summary(_) => {
+            notes.to_owned()
+        }
+    }
+}
+
+/// What is worth adding.
+pub(super) fn notes(body: &RecordBody, look: &Look) -> Vec<String> {
+    let mut notes = match body {
+        RecordBody::Transition(_) => Vec::new(),
+        RecordBody::Handshake(body) => handshake(body),
+        RecordBody::Connection(body) => connection(body, look),
+        RecordBody::Release(body) => vec![release(body).to_owned()],
+        RecordBody::Loss(_) | RecordBody::Summary(_) => Vec::new(),
+    };
+    if body.identity().is_some_and(|identity| identity.pid_gone) {
+        notes.push("its listener's process is gone".to_owned());
+    }
+    notes
+}
+
+fn handshake(body: &HandshakeRecord) -> Vec<String> {
+    let mut notes = Vec::new();
+    if body.fast_open == Some(true) {
+        notes.push("TCP Fast Open".to_owned());
+    }
+    if body.deferred == Some(true) {
+        notes.push("deferred until data came".to_owned());
+    }
+    if let Some(count @ 1..) = body.syn_retransmits {
+        let what = match body.identity.role {
+            Some(Role::Passive) => "SYN-ACK",
+            Some(Role::Active | Role::Simultaneous | Role::Unknown) | None => "SYN",
+        };
+        notes.push(plural(count.into(), &format!("{what} retransmit")));
+    }
+    notes
+}
+
+fn connection(body: &ConnectionRecord, look: &Look) -> Vec<String> {
+    let mut notes = vec![verdict(body.verdict)];
+    if let Some(errno) = &body.errno {
+        notes.push(errno.clone());
+    }
+    if let Some(reason) = &body.reset_reason {
+        notes.push(format!("RST sent: {reason}"));
+    }
+    if body.established {
+        if let Some(side) = body.closed_by {
+            notes.push(match side {
+                "simultaneous" => "both sides closed at once".to_owned(),
+                side => format!("{side} side closed first"),
+            });
+        }
+        if let Some(wait) = body.accept_wait_us.filter(|&wait| wait >= look.slow_us) {
+            notes.push(format!(
+                "waited {} for accept()",
+                duration(wait, look.ascii)
+            ));
+        }
+        if body.time_wait == Some(true) {
+            notes.push("TIME_WAIT here".to_owned());
+        }
+        if let (Some(sent), Some(received)) = (body.bytes_sent, body.bytes_received) {
+            notes.push(format!(
+                "sent {}, received {}",
+                bytes(sent),
+                bytes(received)
+            ));
+        }
+        if let Some(count @ 1..) = body.retransmits {
+            notes.push(plural(count.into(), "retransmit"));
+        }
+    }
+    match body.completeness {
+        Completeness::Full => {}
+        Completeness::Seeded => notes.push("was there before".to_owned()),
+        Completeness::Gap => notes.push("incomplete: events lost".to_owned()),
+        Completeness::Partial => notes.push("incomplete: met in mid-life".to_owned()),
+    }
+    notes
+}
+
+fn release(body: &ReleaseRecord) -> &'static str {
+    match body.outcome {
+        "time_wait" => "the peer's FIN came: TIME_WAIT",
+        "refused" => "the peer sent more and got a RST",
+        "reset" => "ended by a RST",
+        "reused" => "a new connection took its place in TIME_WAIT",
+        "no_fin" => "the peer never closed its side",
+        _ => "gone, before it was seen how",
+    }
+}
+
+/// What was lost, the number first: a narrow terminal cuts the rest.
+pub(super) fn loss(body: &LossRecord) -> String {
+    let lost = body.lost;
+    match body.place {
+        "output" => format!("{lost} rows were not written: the reader is too slow"),
+        "filter" => {
+            format!("{lost} rows were not written: too many waited for what the filter asks")
+        }
+        place => {
+            format!("{lost} events were lost ({place}): connections may be missing or incomplete")
+        }
+    }
+}
+
+/// Sums over a while. The numbers stand below each other.
+pub(super) fn summary(body: &SummaryRecord, ascii: bool) -> String {
+    let SummaryRecord {
+        interval_us,
+        opened,
+        failed,
+        closed,
+        open,
+        lost,
+        verdicts,
+        handshakes_measured: _,
+        handshake_p50_us,
+        handshake_p99_us,
+        handshake_max_us,
+    } = body;
+    let mut text = format!(
+        "{:>7}  {opened:>5} opened  {failed:>4} failed  {closed:>5} closed  {open:>5} open  {lost} lost",
+        duration(*interval_us, ascii)
+    );
+    if let (Some(p50), Some(p99), Some(max)) =
+        (handshake_p50_us, handshake_p99_us, handshake_max_us)
+    {
+        let [p50, p99, max] = [p50, p99, max].map(|&micros| duration(micros, ascii));
+        text.push_str(&format!("  handshakes p50 {p50}, p99 {p99}, max {max}"));
+    }
+    let verdicts: Vec<_> = verdicts
+        .iter()
+        .map(|(verdict, count)| format!("{count} {}", verdict.replace('_', " ")))
+        .collect();
+    if !verdicts.is_empty() {
+        text.push_str("  ends: ");
+        text.push_str(&verdicts.join(", "));
+    }
+    text
+}
+
+/// A verdict as words.
+pub(super) fn verdict(verdict: Verdict) -> String {
+    verdict.name().replace('_', " ")
+}
+
+/// `1 retransmit`, `2 retransmits`.
+pub(super) fn plural(count: u64, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
+}

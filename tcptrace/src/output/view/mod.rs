@@ -1,0 +1,375 @@
+//! Who sees what: the rows of an output, from what the tracker says. Pure; it neither renders nor
+//! writes.
+
+pub mod filter;
+mod order;
+mod tally;
+pub mod terms;
+mod unsaid;
+
+use std::fmt;
+
+use hashbrown::HashMap;
+use tcptrace_common::TcpState;
+
+pub use self::unsaid::Unsaid;
+use self::{
+    filter::{Decision, Filter},
+    order::Order,
+    tally::Tally,
+};
+use crate::{
+    bounded::Bounded,
+    output::record::{Record, Recorder},
+    tracker::{Connection, Tracker, Update, is_synchronized},
+};
+
+/// Rows that may wait for their connection to be judged.
+const WAITING: usize = 1 << 16;
+
+/// Which records are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Every state transition.
+    pub transitions: bool,
+    /// Connections as they are established.
+    pub handshakes: bool,
+    /// Connections as they end.
+    pub connections: bool,
+    /// What was learnt of them after that.
+    pub releases: bool,
+}
+
+/// What a view counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that passed the filter.
+    pub seen: u64,
+    /// Of those, never established.
+    pub failed: u64,
+    /// Of those, that were established meanwhile.
+    pub opened: u64,
+    /// Of those, established ones that ended.
+    pub closed: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// Connections given up for lack of room (`--max-connections`).
+    pub evicted: u64,
+    /// SYNs of which the time was forgotten before their handshakes were over; set at the end.
+    pub syns_evicted: u64,
+    /// Rows dropped: the reader was too slow.
+    pub rows_dropped: u64,
+    /// Rows dropped: too many waited for their connection to be judged by the filter.
+    pub rows_unjudged: u64,
+}
+
+/// What waits for its connection to be judged.
+#[derive(Default)]
+struct Waiting {
+    rows: Vec<Record>,
+    /// It was established, and its handshake took so many microseconds, if that is known.
+    opened: Option<Option<u64>>,
+}
+
+/// The rows of one output.
+pub struct View {
+    filter: Filter,
+    shown: Shown,
+    /// Rows of connections that cannot be judged yet.
+    waiting: HashMap<u64, Waiting>,
+    waiting_rows: usize,
+    /// The connections whose end passed the filter last.
+    ended: Bounded<u64, ()>,
+    /// What it counted.
+    pub counts: Counts,
+    /// What was lost and not said yet.
+    unsaid: Unsaid,
+    /// Rows to be shown.
+    rows: Order,
+    /// Sums since the last summary.
+    tally: Tally,
+}
+
+impl View {
+    /// Of the connections that pass `filter`, the records that are `shown`.
+    #[must_use]
+    pub fn new(filter: Filter, shown: Shown) -> Self {
+        Self {
+            filter,
+            shown,
+            waiting: HashMap::new(),
+            waiting_rows: 0,
+            ended: Bounded::new(WAITING),
+            counts: Counts::default(),
+            unsaid: Unsaid::default(),
+            rows: Order::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Every transition is shown.
+    #[must_use]
+    pub const fn shows_transitions(&self) -> bool {
+        self.shown.transitions
+    }
+
+    /// The next row in order of time, once all that happened before `known_ns` is known; at the end
+    /// with `u64::MAX`.
+    pub fn next_row(&mut self, known_ns: u64) -> Option<Record> {
+        self.rows.next(known_ns)
+    }
+
+    /// When the next row is to be shown.
+    #[must_use]
+    pub fn due_ns(&self) -> Option<u64> {
+        self.rows.due_ns()
+    }
+
+    /// Says what was lost and not said yet. Whatever the filter.
+    pub fn say_losses(&mut self, recorder: &Recorder, now_ns: u64) {
+        for record in self.unsaid.take(recorder, now_ns) {
+            self.rows.put(record);
+        }
+    }
+
+    /// Takes in what the tracker says.
+    pub fn take(&mut self, update: &Update, recorder: &Recorder) {
+        match update {
+            Update::Transition {
+                connection,
+                from,
+                to,
+                time,
+                in_state_ns,
+            } => {
+                let decision = self.filter.connection(connection, false);
+                let wanted = self.shown.transitions && self.filter.shows(*to);
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.transition(connection, (*from, *to), *time, *in_state_ns)
+                });
+            }
+            Update::Stray {
+                connection,
+                from,
+                to,
+                time,
+            } => {
+                let decision = self.filter.connection(connection, true);
+                let wanted = self.shown.transitions && self.filter.shows(*to);
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.transition(connection, (*from, *to), *time, None)
+                });
+            }
+            Update::Established(connection) => {
+                let decision = self.filter.connection(connection, false);
+                let wanted = self.shown.handshakes && self.filter.shows(TcpState::Established);
+                let handshake_us = connection.handshake.map(|(took, _)| took / 1_000);
+                match decision {
+                    Decision::Show => self.open(handshake_us),
+                    Decision::Later if self.waiting.len() < WAITING => {
+                        let waiting = self.waiting.entry(connection.id).or_default();
+                        waiting.opened = Some(handshake_us);
+                    }
+                    // It is missing in the sums.
+                    Decision::Later => self.skip_unjudged(),
+                    Decision::Hide => {}
+                }
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.handshake(connection)
+                });
+            }
+            Update::Ended(ended) => {
+                let connection = &ended.connection;
+                let decision = self.filter.ended(ended);
+                if decision == Decision::Show {
+                    self.ended.insert(connection.id, ());
+                    self.counts.seen += 1;
+                    self.counts.failed += u64::from(!connection.established);
+                    self.counts.closed += u64::from(connection.established);
+                    self.tally.end(ended);
+                }
+                let wanted = self.shown.connections && self.filter.shows(connection.state);
+                self.judge(connection.id, decision, wanted, || {
+                    recorder.connection(ended)
+                });
+            }
+            Update::Released(release) => {
+                let decision = if self.ended.get(&release.id).is_some() {
+                    Decision::Show
+                } else if self.filter.asks_for_the_end() {
+                    Decision::Hide
+                } else {
+                    self.filter.release(release)
+                };
+                let wanted = self.shown.releases && self.filter.state.is_none();
+                self.judge(release.id, decision, wanted, || recorder.release(release));
+            }
+            Update::Listener {
+                listener,
+                began,
+                time,
+            } => {
+                let decision = if self.filter.asks_for_the_end() {
+                    Decision::Hide
+                } else {
+                    self.filter.listener(listener)
+                };
+                let entered = if *began {
+                    TcpState::Listen
+                } else {
+                    TcpState::Close
+                };
+                let wanted = self.shown.transitions && self.filter.shows(entered);
+                self.judge(listener.id, decision, wanted, || {
+                    recorder.listener(listener, *began, *time)
+                });
+            }
+            Update::Evicted(connection) => {
+                self.counts.evicted += 1;
+                self.forget(connection.id);
+            }
+            Update::Lost { events, place } => {
+                self.counts.lost = self.counts.lost.saturating_add(*events);
+                self.tally.lost = self.tally.lost.saturating_add(*events);
+                self.unsaid.events(*events, *place);
+            }
+            // Its process is known now: rows may have waited for that.
+            Update::Accepted(connection) => {
+                let decision = self.filter.connection(connection, false);
+                self.judge(connection.id, decision, false, || {
+                    recorder.handshake(connection)
+                });
+            }
+            Update::Entered(_) | Update::Reset { .. } | Update::SynackRetransmit(_) => {}
+        }
+    }
+
+    /// Shows a record of a connection, if it is wanted, now or when the connection can be judged.
+    fn judge(
+        &mut self,
+        id: u64,
+        decision: Decision,
+        wanted: bool,
+        record: impl FnOnce() -> Record,
+    ) {
+        match decision {
+            Decision::Show => {
+                if let Some(Waiting { rows, opened }) = self.waiting.remove(&id) {
+                    self.waiting_rows -= rows.len();
+                    rows.into_iter().for_each(|row| self.rows.put(row));
+                    if let Some(handshake_us) = opened {
+                        self.open(handshake_us);
+                    }
+                }
+                if wanted {
+                    self.rows.put(record());
+                }
+            }
+            Decision::Hide => self.forget(id),
+            Decision::Later if !wanted => {}
+            Decision::Later if self.waiting_rows < WAITING => {
+                self.waiting_rows += 1;
+                self.waiting.entry(id).or_default().rows.push(record());
+            }
+            Decision::Later => self.skip_unjudged(),
+        }
+    }
+
+    /// There is no room to wait.
+    const fn skip_unjudged(&mut self) {
+        self.counts.rows_unjudged += 1;
+        self.unsaid.unjudged += 1;
+    }
+
+    /// No row of a connection is shown.
+    fn forget(&mut self, id: u64) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            self.waiting_rows -= waiting.rows.len();
+        }
+    }
+
+    fn open(&mut self, handshake_us: Option<u64>) {
+        self.counts.opened += 1;
+        self.tally.open(handshake_us);
+    }
+
+    /// Begins to add up for the next summary.
+    pub fn begin_summary(&mut self, now_ns: u64) {
+        self.tally = Tally::since(now_ns);
+    }
+
+    /// Shows the sums since the last summary, and begins anew.
+    pub fn summarize(&mut self, recorder: &Recorder, tracker: &Tracker, now_ns: u64) {
+        if self.tally.is_empty(now_ns) {
+            return;
+        }
+        let summary = self.tally.summary(now_ns, self.open_now(tracker));
+        self.rows.put(recorder.summary(summary, now_ns));
+        self.begin_summary(now_ns);
+    }
+
+    /// Established connections that are there now and pass the filter, as far as it can tell by now.
+    #[must_use]
+    pub fn open_now(&self, tracker: &Tracker) -> u64 {
+        let open = tracker.connections().filter(|connection| {
+            is_synchronized(connection.state)
+                && self.filter.connection(connection, true) == Decision::Show
+        });
+        open.count() as u64
+    }
+
+    /// Rows found no room in the output.
+    pub const fn drop_rows(&mut self, rows: u64) {
+        self.counts.rows_dropped += rows;
+        self.unsaid.rows += rows;
+    }
+
+    /// Counts the connections that are still open at the end.
+    pub fn count_open<'a>(&mut self, connections: impl Iterator<Item = &'a Connection>) {
+        let open = connections
+            .filter(|connection| self.filter.connection(connection, true) == Decision::Show);
+        self.counts.seen += open.count() as u64;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            seen,
+            failed,
+            opened: _,
+            closed: _,
+            lost,
+            evicted,
+            syns_evicted,
+            rows_dropped,
+            rows_unjudged,
+        } = self;
+        write!(
+            f,
+            "{seen} connections seen, {failed} failed, {lost} events lost"
+        )?;
+        if *evicted > 0 {
+            write!(f, ", {evicted} connections given up (--max-connections)")?;
+        }
+        if *syns_evicted > 0 {
+            write!(
+                f,
+                ", {syns_evicted} SYNs forgotten: there were too many at once to time their handshakes"
+            )?;
+        }
+        if *rows_dropped > 0 {
+            write!(
+                f,
+                ", {rows_dropped} rows not written: the reader was too slow"
+            )?;
+        }
+        if *rows_unjudged > 0 {
+            write!(
+                f,
+                ", {rows_unjudged} rows not written: more than {WAITING} waited for what the filter asks"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,377 @@
+//! What a filter can be asked for: comma lists of values.
+
+use std::{
+    fmt,
+    fs::File,
+    io,
+    net::IpAddr,
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use tcptrace_common::TcpState;
+
+use super::filter::Decision;
+use crate::{
+    feed::event::{COMM_SIZE, NetnsId},
+    host::netns::{self, Namespace},
+    tracker::{Process, Role, Verdict},
+};
+
+/// A comma list of values, all of them meant or, with a leading `!`, none of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms<T> {
+    negated: bool,
+    values: Vec<T>,
+}
+
+impl<T> Terms<T> {
+    /// Judges by what a connection has; `None` is not known.
+    pub(super) fn judge(&self, known: bool, mut matches: impl FnMut(&T) -> bool) -> Decision {
+        if self.values.iter().any(&mut matches) != self.negated {
+            // A match stands even if the rest is not known; its absence does not, and neither
+            // does the absence of what must not be.
+            if known || !self.negated {
+                return Decision::Show;
+            }
+        } else if known || self.negated {
+            return Decision::Hide;
+        }
+        Decision::Later
+    }
+}
+
+impl Terms<Comm> {
+    /// What is to be said of names that were cut.
+    pub fn notices(&self) -> impl Iterator<Item = String> + use<'_> {
+        self.values.iter().filter_map(Comm::notice)
+    }
+}
+
+impl<T: FromStr> FromStr for Terms<T>
+where
+    T::Err: fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (negated, list) = match text.strip_prefix('!') {
+            Some(list) => (true, list),
+            None => (false, text),
+        };
+        let values = split(list)
+            .into_iter()
+            .map(|term| T::from_str(&term).map_err(|error| format!("{term:?}: {error}")))
+            .collect::<Result<Vec<T>, String>>()?;
+        Ok(Self { negated, values })
+    }
+}
+
+/// Takes a comma list apart; `\,` is a comma of a term, and `\\` a backslash.
+fn split(list: &str) -> Vec<String> {
+    let mut terms = vec![String::new()];
+    let mut characters = list.chars();
+    while let Some(character) = characters.next() {
+        let last = terms.len() - 1;
+        match character {
+            ',' => terms.push(String::new()),
+            '\\' => terms[last].push(characters.next().unwrap_or('\\')),
+            other => terms[last].push(other),
+        }
+    }
+    terms
+}
+
+/// A port or a range of them: `443`, `8000-8099`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports(pub(super) RangeInclusive<u16>);
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |text: &str| match text.trim().parse::<u16>() {
+            Ok(port) if port != 0 => Ok(port),
+            Ok(_) | Err(_) => Err("expected a port from 1 to 65535".to_owned()),
+        };
+        let (first, last) = match text.split_once('-') {
+            Some((first, last)) => (port(first)?, port(last)?),
+            None => (port(text)?, port(text)?),
+        };
+        if first > last {
+            return Err(format!(
+                "the range begins with {first}, past its end {last}"
+            ));
+        }
+        Ok(Self(first..=last))
+    }
+}
+
+/// An address or a network: `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr(pub(super) IpNet);
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(|net| Self(unmapped(net)))
+            .map_err(|_| {
+                "expected an address or a network such as 10.0.0.0/8 or 2001:db8::1".to_owned()
+            })
+    }
+}
+
+/// A network of IPv4-mapped addresses is the IPv4 network: that is how the addresses are shown.
+fn unmapped(net: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(v6) = net else {
+        return net;
+    };
+    let mapped = v6.addr().to_ipv4_mapped();
+    let v4 = mapped.and_then(|address| {
+        let prefix = v6.prefix_len().checked_sub(MAPPED)?;
+        Ipv4Net::new(address, prefix).ok()
+    });
+    v4.map_or(net, IpNet::V4)
+}
+
+/// A process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pid(pub(super) u32);
+
+impl FromStr for Pid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().parse() {
+            Ok(pid) if pid > 0 => Ok(Self(pid)),
+            Ok(_) | Err(_) => Err("expected a process id such as 4242".to_owned()),
+        }
+    }
+}
+
+/// A process's name as the kernel keeps it, without what it cuts off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comm {
+    kept: Box<[u8]>,
+    typed: Box<str>,
+}
+
+impl Comm {
+    /// Bytes of a name that the kernel keeps (`TASK_COMM_LEN` less the NUL).
+    pub const KEPT: usize = COMM_SIZE - 1;
+
+    pub(super) fn is_of(&self, process: &Process) -> bool {
+        process.name_bytes() == &*self.kept
+    }
+
+    /// What is to be said of a name that was cut.
+    fn notice(&self) -> Option<String> {
+        (self.kept.len() < self.typed.len()).then(|| {
+            format!(
+                "--comm {}: the kernel keeps {} bytes of a name, so that this is taken as {}",
+                self.typed,
+                Self::KEPT,
+                String::from_utf8_lossy(&self.kept)
+            )
+        })
+    }
+}
+
+impl FromStr for Comm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("expected a process's name such as nginx".to_owned());
+        }
+        let kept = &text.as_bytes()[..text.len().min(Self::KEPT)];
+        Ok(Self {
+            kept: kept.into(),
+            typed: text.into(),
+        })
+    }
+}
+
+/// A state that a transition can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State(pub(super) TcpState);
+
+impl FromStr for State {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.trim().to_ascii_uppercase().replace('-', "_");
+        let state = TcpState::ALL.into_iter().find(|state| state.name() == name);
+        match state {
+            Some(TcpState::TimeWait | TcpState::NewSynRecv) => Err(format!(
+                "no transition ever shows {name}, which is a small socket's own; JSON tells TIME_WAIT in time_wait, and --show releases what became of it"
+            )),
+            Some(state) => Ok(Self(state)),
+            None => Err("expected a state such as ESTABLISHED, SYN_SENT or CLOSE_WAIT".to_owned()),
+        }
+    }
+}
+
+impl FromStr for Verdict {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.trim();
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.name() == name)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::ALL.map(Self::name).into();
+                format!("expected one of {}", names.join(", "))
+            })
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name() == text.trim())
+            .ok_or_else(|| "expected active, passive, simultaneous or unknown".to_owned())
+    }
+}
+
+/// A network namespace: its inode number, a name as `ip netns` gives it, or a path. The one that has the
+/// number, the name or the path now is expected, and no later one that gets the same number. A number that is
+/// not found anywhere stands for the first namespace that is seen with it.
+#[derive(Clone, Debug)]
+pub struct Netns {
+    id: NetnsId,
+    /// The cookie of that first one.
+    first: OnceLock<NonZeroU32>,
+    /// Where namespaces have no cookies (before Linux 5.14): kept open, the number is not given to another.
+    _kept: Option<Arc<File>>,
+}
+
+impl Netns {
+    pub(super) fn is(&self, other: NetnsId) -> bool {
+        if !self.id.may_be(other) {
+            return false;
+        }
+        match (self.id.cookie, other.cookie) {
+            (None, Some(cookie)) => *self.first.get_or_init(|| cookie) == cookie,
+            _ => true,
+        }
+    }
+
+    fn new(namespace: Namespace) -> Self {
+        let Namespace { id, file } = namespace;
+        Self {
+            id,
+            first: OnceLock::new(),
+            _kept: id.cookie.is_none().then(|| Arc::new(file)),
+        }
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        Namespace::at(path).map(Self::new)
+    }
+}
+
+impl PartialEq for Netns {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Netns {}
+
+impl FromStr for Netns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if let Ok(inode) = text.parse() {
+            return Ok(find(inode).unwrap_or(Self {
+                id: NetnsId::without_cookie(inode),
+                first: OnceLock::new(),
+                _kept: None,
+            }));
+        }
+        if text.is_empty() {
+            return Err(
+                "expected an inode number, a name or a path of a network namespace".to_owned(),
+            );
+        }
+        let path = if text.contains('/') {
+            PathBuf::from(text)
+        } else {
+            Path::new("/run/netns").join(text)
+        };
+        Self::at(&path).map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return format!("{} is no network namespace", path.display());
+            }
+            format!(
+                "{}: {error}; expected an inode number (`lsns -t net`), a name (`ip netns`) or a path such as /proc/1234/ns/net",
+                path.display()
+            )
+        })
+    }
+}
+
+/// The namespace that has a number now.
+fn find(inode: u32) -> Option<Netns> {
+    let mut found = None;
+    let search = netns::find(|namespace| {
+        if namespace.id.inode == inode {
+            found = Some(Netns::new(namespace));
+        }
+    });
+    search.ok().and(found)
+}
+
+/// A cgroup's path, which stands for all below it, or one name in it such as `nginx.service`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupTerm(pub(super) String);
+
+impl FromStr for CgroupTerm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() || (!text.starts_with('/') && text.contains('/')) {
+            return Err(
+                "expected a path from the hierarchy's root such as /system.slice, or one name such as nginx.service"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The beginning of a container's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerTerm(pub(super) String);
+
+impl FromStr for ContainerTerm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex || !(1..=64).contains(&text.len()) {
+            return Err(
+                "expected a container's id or the beginning of it, hexadecimal digits; names are not known to the kernel"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}

@@ -1,0 +1,45 @@
+//! Losses that were not said yet, for want of room in the output.
+
+use crate::{
+    output::record::{Record, Recorder},
+    tracker::LossPlace,
+};
+
+/// What is added up until there is room to say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsaid {
+    /// Events, by [`LossPlace::ALL`].
+    events: [u64; LossPlace::ALL.len()],
+    /// Rows that the output had no room for.
+    pub(super) rows: u64,
+    /// Rows that could not wait for their connection to be judged.
+    pub(super) unjudged: u64,
+}
+
+impl Unsaid {
+    pub(super) fn events(&mut self, events: u64, place: LossPlace) {
+        let lost = &mut self.events[place as usize];
+        *lost = lost.saturating_add(events);
+    }
+
+    /// A record for each kind of loss, which from now on are said.
+    pub fn take(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
+        let Self {
+            events,
+            rows,
+            unjudged,
+        } = std::mem::take(self);
+        let places = LossPlace::ALL.into_iter().zip(events);
+        let mut records: Vec<_> = places
+            .filter(|&(_, events)| events > 0)
+            .map(|(place, events)| recorder.loss(events, place, now_ns))
+            .collect();
+        if rows > 0 {
+            records.push(recorder.output_loss(rows, now_ns));
+        }
+        if unjudged > 0 {
+            records.push(recorder.filter_loss(unjudged, now_ns));
+        }
+        records
+    }
+}

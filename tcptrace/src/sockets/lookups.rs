@@ -1,0 +1,203 @@
+//! Asking the kernel's table of sockets what became of timewait sockets, where functions cannot be
+//! traced: exact lookups on a thread of their own, a bounded number a second.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+};
+
+use tcptrace_common::TcpState;
+
+use crate::{
+    clock,
+    feed::event::NetnsId,
+    host::netns::{self, Namespace},
+    sock_diag::{Diag, Tuple},
+    tracker::{Looked, Lookup},
+};
+
+/// At most this many lookups a second: each is about ten microseconds of the kernel's.
+pub const PER_SECOND: usize = 500;
+/// Other namespaces are not looked for more often than so many times as long as that takes.
+const FIND_REST: u64 = 100;
+/// TCP_TIMEWAIT_LEN, milliseconds.
+const TIMEWAIT_MS: u32 = 60_000;
+
+/// One answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// Whose.
+    pub id: u64,
+    /// When it was asked, on the events' clock.
+    pub time_ns: u64,
+    /// What the table says.
+    pub looked: Looked,
+}
+
+/// To the thread that asks, and back.
+type Thread = (Sender<Vec<Lookup>>, Receiver<Vec<Answer>>);
+
+/// The thread that asks, once there was something to ask.
+#[derive(Default)]
+pub struct Lookups {
+    thread: Option<Thread>,
+    /// A batch is being asked.
+    asking: bool,
+    /// When the next batch may begin.
+    next_ns: u64,
+}
+
+impl Lookups {
+    /// Takes what is due from `next` to be asked, if it is time for that.
+    pub fn ask(&mut self, now_ns: u64, mut next: impl FnMut() -> Option<Lookup>) {
+        if self.asking || now_ns < self.next_ns {
+            return;
+        }
+        let batch: Vec<_> = std::iter::from_fn(&mut next).take(PER_SECOND).collect();
+        if batch.is_empty() {
+            return;
+        }
+        self.next_ns = now_ns.saturating_add(1_000_000_000);
+        if self.thread.is_none() {
+            self.thread = start();
+        }
+        if let Some((to, _)) = &self.thread {
+            self.asking = to.send(batch).is_ok();
+        }
+    }
+
+    /// Hands the answers that are there to `take`.
+    pub fn answers(&mut self, mut take: impl FnMut(Answer)) {
+        let Some((_, from)) = &self.thread else {
+            return;
+        };
+        while let Ok(answers) = from.try_recv() {
+            self.asking = false;
+            answers.into_iter().for_each(&mut take);
+        }
+    }
+}
+
+fn start() -> Option<Thread> {
+    let (to, batches) = channel::<Vec<Lookup>>();
+    let (answers, from) = channel();
+    let started = thread::Builder::new()
+        .name("lookups".to_owned())
+        .spawn(move || {
+            let mut table = Table::default();
+            while let Ok(batch) = batches.recv() {
+                if answers.send(table.ask(&batch)).is_err() {
+                    return;
+                }
+            }
+        });
+    match started {
+        Ok(_) => Some((to, from)),
+        Err(error) => {
+            tracing::warn!("timewait sockets are not looked up: starting the thread: {error}");
+            None
+        }
+    }
+}
+
+/// The kernel's table, by network namespace.
+#[derive(Default)]
+struct Table {
+    own: Option<(NetnsId, Diag)>,
+    /// Others that were found last. A namespace lives as long as it is kept open here, so that
+    /// they are closed after each batch.
+    others: BTreeMap<NetnsId, Diag>,
+    /// When they may be looked for again.
+    next_find_ns: u64,
+    complained: bool,
+}
+
+impl Table {
+    fn ask(&mut self, batch: &[Lookup]) -> Vec<Answer> {
+        if self.own.is_none() {
+            self.open_own();
+        }
+        self.open_others(batch);
+        let answers = batch.iter().map(|lookup| self.one(lookup)).collect();
+        self.others.clear();
+        answers
+    }
+
+    fn open_own(&mut self) {
+        let opened = Namespace::own()
+            .map_err(|error| error.to_string())
+            .and_then(|own| Ok((own.id, Diag::here().map_err(|error| error.to_string())?)));
+        match opened {
+            Ok(own) => self.own = Some(own),
+            Err(why) => self.complain(&why),
+        }
+    }
+
+    fn open_others(&mut self, batch: &[Lookup]) {
+        let own = self.own.as_ref().map(|(id, _)| *id);
+        let wanted: BTreeSet<NetnsId> = batch
+            .iter()
+            .filter_map(|lookup| lookup.endpoints.netns)
+            .filter(|&netns| Some(netns) != own)
+            .collect();
+        let start = clock::monotonic_ns();
+        if wanted.is_empty() || start < self.next_find_ns {
+            return;
+        }
+        let found = netns::find(|namespace| {
+            if wanted.contains(&namespace.id)
+                && let Ok(diag) = Diag::open(&namespace)
+            {
+                self.others.insert(namespace.id, diag);
+            }
+        });
+        let now = clock::monotonic_ns();
+        self.next_find_ns = now + (now - start) * FIND_REST;
+        if let Err(error) = found {
+            self.complain(&error.to_string());
+        }
+    }
+
+    fn one(&mut self, lookup: &Lookup) -> Answer {
+        let netns = lookup.endpoints.netns;
+        let diag = match &mut self.own {
+            Some((own, diag)) if Some(*own) == netns => Some(diag),
+            Some(_) | None => netns.and_then(|netns| self.others.get_mut(&netns)),
+        };
+        let looked = match diag {
+            Some(diag) => match diag.lookup(&Tuple::from(&lookup.endpoints), lookup.cookie) {
+                Ok(Some(socket)) if socket.state == TcpState::TimeWait => Looked::TimeWait {
+                    since_ns: Some(
+                        u64::from(TIMEWAIT_MS.saturating_sub(socket.expires_ms)) * 1_000_000,
+                    ),
+                },
+                Ok(Some(socket))
+                    if socket.state == TcpState::FinWait2 && socket.is_minisocket() =>
+                {
+                    Looked::FinWait2
+                }
+                // Another connection has the place by now.
+                Ok(Some(_)) => Looked::Gone,
+                Ok(None) => Looked::Gone,
+                Err(error) => {
+                    self.complain(&error.to_string());
+                    Looked::Unknown
+                }
+            },
+            None => Looked::Unknown,
+        };
+        Answer {
+            id: lookup.id,
+            time_ns: clock::monotonic_ns(),
+            looked,
+        }
+    }
+
+    fn complain(&mut self, why: &str) {
+        if !self.complained {
+            self.complained = true;
+            tracing::warn!("timewait sockets cannot be looked up: {why}");
+        }
+    }
+}
