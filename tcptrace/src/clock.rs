@@ -10,7 +10,7 @@ use std::{collections::VecDeque, sync::OnceLock, time::Duration};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::host::initial::Namespace;
+use crate::namespaces::NamespaceKind;
 
 /// Changes smaller than this are the clock being disciplined, not stepped.
 const STEP_NS: i64 = 1_000_000;
@@ -30,7 +30,7 @@ pub fn monotonic_ns() -> u64 {
 pub(crate) fn offset() -> Option<i64> {
     static OFFSET: OnceLock<Option<i64>> = OnceLock::new();
     *OFFSET.get_or_init(|| {
-        if Namespace::Time.is_initial() != Some(false) {
+        if NamespaceKind::Time.is_initial() != Some(false) {
             return Some(0);
         }
         // The file shows the namespace of children, which is another one after an unshare without a fork.

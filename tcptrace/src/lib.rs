@@ -16,6 +16,7 @@ pub mod exporter;
 pub mod feed;
 pub mod host;
 pub mod metrics;
+pub mod namespaces;
 pub mod output;
 pub mod probe;
 pub mod say;

@@ -19,10 +19,7 @@ use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 use tcptrace::{
     clock::{ClockReading, WallClock},
-    driver::{
-        live::Consumer,
-        replay::{Replay, sources},
-    },
+    driver::replay::{Replay, sources},
     feed::{
         decode::decode,
         file::format::{
@@ -36,7 +33,7 @@ use tcptrace::{
         render::Renderer,
         view::{Shown, View, filter::Filter},
     },
-    tracker::{EventKind, Item, LossPlace, Tracker, TrackerConfig, Update},
+    tracker::{Consumer, EventKind, Item, LossPlace, Tracker, TrackerConfig, Update},
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";

@@ -13,6 +13,7 @@ use crate::{
     metrics::CgroupLabel,
     output::{
         render::{Column, Columns, Format, Look, Time, Width},
+        tail::ViewConfig,
         view::{
             Shown,
             filter::{Family, Filter},
@@ -88,25 +89,6 @@ impl ExplainConfig {
     }
 }
 
-/// What is shown, and how.
-#[derive(Clone, Debug)]
-pub struct ViewConfig {
-    /// Which connections.
-    pub filter: Filter,
-    /// Which records.
-    pub shown: Shown,
-    /// In what shape.
-    pub format: Format,
-    /// How what is for people looks.
-    pub look: Look,
-    /// Addresses by name.
-    pub resolve: bool,
-    /// Between two summaries.
-    pub summary: Option<Duration>,
-    /// Rows after which it ends.
-    pub count: Option<u64>,
-}
-
 /// What `tcptrace tail` runs with.
 #[derive(Clone, Debug)]
 pub struct TailConfig {
@@ -180,59 +162,57 @@ pub struct DaemonConfig {
 /// Slow, when nothing else is said: the kernel sends a SYN again after a second (RFC 6298 §2.1).
 const SLOW_US: u64 = 1_000_000;
 
-impl ViewConfig {
-    fn new(args: ViewArgs) -> Self {
-        for notice in args.filter.comm.iter().flat_map(Terms::notices) {
-            tracing::warn!("{notice}");
-        }
-        let show = match (&args.show[..], args.summary) {
-            ([], None) if args.format == Format::Diagram => &[Show::Connections][..],
-            ([], None) => &[Show::Handshakes, Show::Connections],
-            (show, _) => show,
-        };
-        let shows = |what| show.contains(&what);
-        let terminal = std::io::stdout().is_terminal();
-        Self {
-            shown: Shown {
-                transitions: shows(Show::Transitions),
-                handshakes: shows(Show::Handshakes),
-                connections: shows(Show::Connections),
-                releases: shows(Show::Releases),
+fn view_config(args: ViewArgs) -> ViewConfig {
+    for notice in args.filter.comm.iter().flat_map(Terms::notices) {
+        tracing::warn!("{notice}");
+    }
+    let show = match (&args.show[..], args.summary) {
+        ([], None) if args.format == Format::Diagram => &[Show::Connections][..],
+        ([], None) => &[Show::Handshakes, Show::Connections],
+        (show, _) => show,
+    };
+    let shows = |what| show.contains(&what);
+    let terminal = std::io::stdout().is_terminal();
+    ViewConfig {
+        shown: Shown {
+            transitions: shows(Show::Transitions),
+            handshakes: shows(Show::Handshakes),
+            connections: shows(Show::Connections),
+            releases: shows(Show::Releases),
+        },
+        format: args.format,
+        look: Look {
+            color: color(args.color),
+            ascii: !speaks_utf8(),
+            terminal,
+            width: match args.width {
+                WidthChoice::Auto if terminal => Width::Terminal,
+                WidthChoice::Auto => Width::Unlimited,
+                WidthChoice::Fixed(width) => Width::Fixed(width.into()),
             },
-            format: args.format,
-            look: Look {
-                color: color(args.color),
-                ascii: !speaks_utf8(),
-                terminal,
-                width: match args.width {
-                    WidthChoice::Auto if terminal => Width::Terminal,
-                    WidthChoice::Auto => Width::Unlimited,
-                    WidthChoice::Fixed(width) => Width::Fixed(width.into()),
-                },
-                time: match args.time {
-                    TimeChoice::Local => Time::Zone(TimeZone::system()),
-                    TimeChoice::Utc => Time::Zone(TimeZone::UTC),
-                    TimeChoice::Relative => Time::Relative,
-                    TimeChoice::Epoch => Time::Epoch,
-                },
-                columns: match &args.columns[..] {
-                    [] => Columns::Usual,
-                    columns => Columns::Chosen(unique(columns)),
-                },
-                numeric: args.numeric,
-                resolver: None,
-                slow_us: args.filter.slow.map_or(SLOW_US, |slow| {
-                    slow.as_micros().try_into().unwrap_or(u64::MAX)
-                }),
-                transitions: shows(Show::Transitions),
-                rows: !show.is_empty(),
-                status: terminal && !is_dumb(),
+            time: match args.time {
+                TimeChoice::Local => Time::Zone(TimeZone::system()),
+                TimeChoice::Utc => Time::Zone(TimeZone::UTC),
+                TimeChoice::Relative => Time::Relative,
+                TimeChoice::Epoch => Time::Epoch,
             },
-            resolve: args.resolve,
-            summary: args.summary,
-            count: args.count,
-            filter: filter(args.filter),
-        }
+            columns: match &args.columns[..] {
+                [] => Columns::Usual,
+                columns => Columns::Chosen(unique(columns)),
+            },
+            numeric: args.numeric,
+            resolver: None,
+            slow_us: args.filter.slow.map_or(SLOW_US, |slow| {
+                slow.as_micros().try_into().unwrap_or(u64::MAX)
+            }),
+            transitions: shows(Show::Transitions),
+            rows: !show.is_empty(),
+            status: terminal && !is_dumb(),
+        },
+        resolve: args.resolve,
+        summary: args.summary,
+        count: args.count,
+        filter: filter(args.filter),
     }
 }
 
@@ -247,7 +227,7 @@ impl TailConfig {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
-            view: ViewConfig::new(args.view),
+            view: view_config(args.view),
             duration: args.duration,
         })
     }
@@ -275,7 +255,7 @@ impl ReplayConfig {
     pub fn new(args: ReplayArgs) -> Self {
         Self {
             file: unless_dash(args.file),
-            view: ViewConfig::new(args.view),
+            view: view_config(args.view),
             max_connections: args.max_connections as usize,
         }
     }

@@ -97,7 +97,7 @@ impl Report {
             Err(why) => report.add("tracefs", Verdict::Bad, why.to_string()),
         }
         report.capabilities(probed.is_ok());
-        for notice in host::initial::notices() {
+        for notice in host::notices::notices() {
             report.add("namespaces", Verdict::Missing, notice);
         }
         match probed {

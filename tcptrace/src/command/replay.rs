@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Context;
 
-use super::tail::Tail;
 use crate::{
     cli::config::ReplayConfig,
     clock::WallClock,
@@ -16,6 +15,7 @@ use crate::{
     output::{
         record::Recorder,
         sink::{Patience, WriterState},
+        tail::Tail,
     },
     say,
     tracker::{Tracker, TrackerConfig},

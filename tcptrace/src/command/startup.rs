@@ -1,7 +1,7 @@
 //! What is said at the start: which measurements this kernel and these privileges do not allow.
 
 use crate::{
-    host::{initial, kernel_release},
+    host::{kernel_release, notices},
     probe::{Hook, HookStatus, MissingGroup, Probe, Source},
     say,
 };
@@ -58,7 +58,7 @@ pub(crate) fn say_what_is_traced(probe: &Probe, filtered: bool) -> anyhow::Resul
     ))?;
     for line in missing(probe.hooks(), probe.btf(), probe.missing_fields())
         .into_iter()
-        .chain(initial::notices())
+        .chain(notices::notices())
     {
         say::line(format_args!("tcptrace: {line}"))?;
     }

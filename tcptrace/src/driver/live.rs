@@ -17,7 +17,7 @@ use crate::{
     host::names::Names,
     probe::{Hook, Losses, Probe, Source},
     sockets::{self, Survey, lookups::Lookups, owners},
-    tracker::{Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Update, Witness},
+    tracker::{Consumer, Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Witness},
 };
 
 /// How long the first walk waits for the search for owners at most.
@@ -45,29 +45,6 @@ pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
         timewait_process: attached(Hook::TimewaitProcess).is_some(),
         connects: attached(Hook::Connect).is_some(),
     }
-}
-
-/// Takes what the tracker says, batch by batch.
-pub trait Consumer {
-    /// Items are about to come; `now` is what the clocks say.
-    fn begin_batch(&mut self, now: ClockReading);
-
-    /// What the tracker says of an item.
-    fn update(&mut self, update: &Update);
-
-    /// All that happened before this moment of the events' clock, nanoseconds, was told, by this tracker.
-    fn settled(&mut self, _known_ns: u64, _tracker: &Tracker) {}
-
-    /// What was there before is known, to this tracker, for the first time.
-    fn seeded(&mut self, _tracker: &Tracker) {}
-
-    /// When it has something to do next, whatever happens.
-    fn due_ns(&self) -> Option<u64> {
-        None
-    }
-
-    /// That was it for now. `Break` ends the trace.
-    fn end_batch(&mut self) -> ControlFlow<()>;
 }
 
 /// The probe, the tracker and who listens to it.

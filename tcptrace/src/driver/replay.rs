@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::driver::live::{COMPLAINTS, Consumer, feed};
+use crate::driver::live::{COMPLAINTS, feed};
 use crate::{
     clock::ClockReading,
     feed::{
@@ -10,7 +10,7 @@ use crate::{
         file::format::{Block, FormatError, Header, Reader, events},
     },
     probe::Source,
-    tracker::{Item, LossPlace, Sources, Tracker},
+    tracker::{Consumer, Item, LossPlace, Sources, Tracker},
 };
 
 /// What the capture could have seen.

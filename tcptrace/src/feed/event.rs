@@ -7,8 +7,6 @@ use std::{net::IpAddr, num::NonZeroU32};
 
 use tcptrace_common::TcpState;
 
-use super::names::Numbers;
-
 /// One event from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -252,6 +250,15 @@ impl Details {
             Self::Step | Self::Release { .. } => None,
         }
     }
+}
+
+/// The numbers in an event that have names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// A cgroup's id.
+    pub cgroup: Option<u64>,
+    /// A network namespace and an interface in it.
+    pub interface: Option<(NetnsId, u32)>,
 }
 
 /// Both ends of a connection.

@@ -48,12 +48,3 @@ impl Name {
         }
     }
 }
-
-/// What an event needs names for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Numbers {
-    /// A cgroup's id.
-    pub cgroup: Option<u64>,
-    /// A network namespace and an interface in it.
-    pub interface: Option<(NetnsId, u32)>,
-}

@@ -2,9 +2,9 @@
 
 pub mod capabilities;
 pub mod cgroup;
-pub mod initial;
 pub mod names;
 pub mod netns;
+pub mod notices;
 pub mod resolve;
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
     hash::{BuildHasher as _, Hasher as _},
 };
 
-use self::initial::Namespace;
+use crate::namespaces::NamespaceKind;
 
 /// What every record carries, so that a file of them from many hosts can be poured into one
 /// table.
@@ -39,7 +39,7 @@ impl Host {
             || format!("{:08x}", RandomState::new().build_hasher().finish() as u32),
             str::to_owned,
         );
-        let name = (Namespace::Uts.is_initial() == Some(true))
+        let name = (NamespaceKind::Uts.is_initial() == Some(true))
             .then(|| nix::unistd::gethostname().ok())
             .flatten();
         Self {

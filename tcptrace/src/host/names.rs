@@ -16,8 +16,8 @@ use crate::{
     bounded::Bounded,
     feed::{
         decode::cgroup_in,
-        event::NetnsId,
-        names::{NAMES, Name, Numbers},
+        event::{NetnsId, Numbers},
+        names::{NAMES, Name},
     },
     host::netns::Namespace,
 };

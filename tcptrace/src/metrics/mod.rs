@@ -26,6 +26,7 @@
 
 mod cells;
 mod cgroups;
+mod counter;
 mod families;
 mod histogram;
 mod labels;
@@ -47,6 +48,7 @@ use self::{
 };
 pub use self::{
     cgroups::{CgroupLabel, MAX_CGROUPS},
+    counter::Counter,
     families::{as_open_metrics, encode},
     ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},

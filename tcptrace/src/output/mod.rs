@@ -4,4 +4,5 @@
 pub mod record;
 pub mod render;
 pub mod sink;
+pub mod tail;
 pub mod view;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::OLDEST_KERNEL;
-use crate::host::{capabilities, initial::Namespace};
+use crate::{host::capabilities, namespaces::NamespaceKind};
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ impl ProbeError {
     /// A refusal, which names the capabilities that this process lacks.
     pub(super) fn not_permitted(why: String) -> Self {
         let lacking = capabilities::lacking();
-        let advice = if Namespace::User.is_initial() == Some(false) {
+        let advice = if NamespaceKind::User.is_initial() == Some(false) {
             "this process is in a user namespace, where its capabilities do not count for eBPF; run it outside, as the host's root".to_owned()
         } else if lacking.is_empty() {
             "CAP_BPF and CAP_PERFMON are held, so that a sandbox or a security module forbids it; run it outside, or allow bpf(2)".to_owned()

@@ -10,7 +10,7 @@ use std::{
 
 use hashbrown::HashMap;
 
-use crate::host::initial::Namespace;
+use crate::namespaces::NamespaceKind;
 use crate::tracker::Owners;
 
 /// Sockets kept at most.
@@ -71,7 +71,7 @@ fn find(began_ns: u64) -> Owners {
         began_ns,
         by_inode: HashMap::new(),
     };
-    if Namespace::Pid.is_initial() != Some(true) {
+    if NamespaceKind::Pid.is_initial() != Some(true) {
         return found;
     }
     // When each holder began, in ticks.

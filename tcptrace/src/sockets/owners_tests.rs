@@ -12,7 +12,7 @@ fn a_socket_of_this_process_is_found_under_its_name() {
         .st_ino();
     let found = find(7);
     assert_eq!(found.began_ns, 7);
-    if Namespace::Pid.is_initial() == Some(true) {
+    if NamespaceKind::Pid.is_initial() == Some(true) {
         let (pid, comm) = found.by_inode[&inode];
         assert_eq!(pid, std::process::id());
         let name = fs::read("/proc/self/comm").unwrap();

@@ -9,9 +9,9 @@ use super::{
     lifecycle::Step,
     listeners::Listeners,
     names::{Named, Names},
-    release::Allocation,
 };
 use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Task, Transition};
+use crate::tracker::time_wait::release::Allocation;
 use crate::tracker::vocabulary::{
     At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role,
 };

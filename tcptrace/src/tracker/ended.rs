@@ -8,10 +8,10 @@ use tcptrace_common::TcpState;
 use super::{
     GRACE_NS,
     connection::Connection,
-    release::{Release, TimeWaitSource},
     verdict::{Verdict, errno},
 };
 use crate::feed::event::{CloseFields, ConnectFailure};
+use crate::tracker::time_wait::release::{Release, TimeWaitSource};
 use crate::tracker::vocabulary::{ClosedBy, Moment, Role};
 
 /// A connection that is over.

@@ -8,12 +8,12 @@ use super::{
     ended::Ended,
     handshake,
     lifecycle::{Step, can_lead_to, is_synchronized},
-    release::Allocation,
     store::Place,
 };
 use crate::feed::event::{
     Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, Transition,
 };
+use crate::tracker::time_wait::release::Allocation;
 use crate::tracker::vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role};
 
 impl Tracker {

@@ -11,6 +11,7 @@
 
 mod connection;
 mod connects;
+mod consumer;
 mod ended;
 mod engine;
 mod evidence;
@@ -19,12 +20,9 @@ mod lifecycle;
 mod listeners;
 mod names;
 mod reconcile;
-mod release;
-mod releases;
 mod stats;
 mod store;
-mod time_waits;
-mod timewait;
+mod time_wait;
 mod update;
 mod verdict;
 mod vocabulary;
@@ -36,21 +34,25 @@ use tcptrace_common::TcpState;
 pub use self::lifecycle::{Step, is_synchronized};
 pub use self::{
     connection::Connection,
+    consumer::Consumer,
     ended::Ended,
     listeners::Listener,
     names::Named,
-    release::{Outcome, Release, TimeWaitSource, Whose},
-    releases::{Looked, Lookup},
     stats::{Snapshot, TrackerStats},
     update::Update,
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
 };
 use self::{
     connects::Connects, ended::EndedQueue, evidence::Silences, listeners::Listeners, names::Names,
-    releases::Releases, store::Store, time_waits::TimeWaits,
+    store::Store,
 };
 pub use crate::feed::item::{EventKind, Item, LossPlace, Witness};
 use crate::tracker::reconcile::Resync;
+pub use crate::tracker::time_wait::{
+    release::{Outcome, Release, TimeWaitSource, Whose},
+    waiting::{Looked, Lookup},
+};
+use crate::tracker::time_wait::{residents::TimeWaits, waiting::Releases};
 pub use crate::tracker::{
     reconcile::{Drift, Listed, Owners, WalkEnd},
     vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
@@ -322,7 +324,7 @@ impl Tracker {
             reset_after: ended.reset_after,
             hooks,
         });
-        ended.time_wait = timewait::at_close(&ended, alloc_seen);
+        ended.time_wait = time_wait::classify::at_close(&ended, alloc_seen);
         if ended.connection.established {
             self.stats.closed += 1;
         } else {

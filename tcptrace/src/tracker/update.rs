@@ -2,8 +2,9 @@
 
 use tcptrace_common::TcpState;
 
-use super::{connection::Connection, ended::Ended, listeners::Listener, release::Release};
+use super::{connection::Connection, ended::Ended, listeners::Listener};
 use crate::feed::{event::Endpoints, item::LossPlace};
+use crate::tracker::time_wait::release::Release;
 use crate::tracker::vocabulary::Moment;
 
 /// What the tracker has to say of an item that it took.

@@ -8,23 +8,14 @@ use std::{net::IpAddr, time::Duration};
 
 use tcptrace_common::TcpState;
 
-use super::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms};
+use super::terms::{
+    CgroupTerm, Cidr, Comm, ContainerTerm, Decision, Netns, Pid, Ports, State, Terms,
+};
 use crate::{
     feed::event::Endpoints,
     host::cgroup::Cgroup,
     tracker::{Connection, Ended, Listener, Process, Release, Role, Verdict},
 };
-
-/// Whether a connection is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It is.
-    Show,
-    /// It is not.
-    Hide,
-    /// What the filter asks for is not known yet.
-    Later,
-}
 
 /// IPv4 or IPv6; an IPv4-mapped address is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

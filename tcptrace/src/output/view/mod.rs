@@ -13,11 +13,8 @@ use hashbrown::HashMap;
 use tcptrace_common::TcpState;
 
 pub use self::unsaid::Unsaid;
-use self::{
-    filter::{Decision, Filter},
-    order::Order,
-    tally::Tally,
-};
+use self::{filter::Filter, order::Order, tally::Tally};
+use crate::output::view::terms::Decision;
 use crate::{
     bounded::Bounded,
     output::record::{Record, Recorder},

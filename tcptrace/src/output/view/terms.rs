@@ -15,12 +15,22 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use tcptrace_common::TcpState;
 
-use super::filter::Decision;
 use crate::{
     feed::event::{COMM_SIZE, NetnsId},
     host::netns::{self, Namespace},
     tracker::{Process, Role, Verdict},
 };
+
+/// Whether a connection is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is.
+    Show,
+    /// It is not.
+    Hide,
+    /// What the filter asks for is not known yet.
+    Later,
+}
 
 /// A comma list of values, all of them meant or, with a leading `!`, none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

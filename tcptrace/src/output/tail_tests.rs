@@ -10,6 +10,8 @@ use std::{
 
 use super::*;
 use crate::{
+    clock::WallClock,
+    host::Host,
     output::view::{self, filter::Filter},
     tracker::{GRACE_NS, LossPlace, TrackerConfig},
 };

@@ -6,16 +6,16 @@
 
 use tcptrace_common::TcpState;
 
-use super::{
-    ended::Ended,
-    release::{Allocation, TimeWaitSource},
-    verdict::errno,
-};
+use super::release::{Allocation, TimeWaitSource};
 use crate::feed::event::CloseFields;
+use crate::tracker::{ended::Ended, verdict::errno};
 
 /// What became of TIME_WAIT, as far as the full socket's end tells; `alloc_seen` says that an
 /// allocation would have been seen.
-pub(super) fn at_close(ended: &Ended, alloc_seen: bool) -> Option<(bool, TimeWaitSource)> {
+pub(in crate::tracker) fn at_close(
+    ended: &Ended,
+    alloc_seen: bool,
+) -> Option<(bool, TimeWaitSource)> {
     if ended.late_fin.is_some() {
         return Some((true, TimeWaitSource::TwskAlloc));
     }

@@ -7,24 +7,23 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use super::{
+use super::release::{Allocation, Outcome, Release, TimeWaitSource, Whose};
+use crate::feed::event::{Endpoints, TimewaitArrival};
+use crate::tracker::vocabulary::{At, Moment, Role};
+use crate::tracker::{
     Tracker, Update, Witness,
     connection::Connection,
     ended::Ended,
     evidence::Heard,
-    release::{Allocation, Outcome, Release, TimeWaitSource, Whose},
-    time_waits::Resident,
-    timewait,
+    time_wait::{classify, residents::Resident},
 };
-use crate::feed::event::{Endpoints, TimewaitArrival};
-use crate::tracker::vocabulary::{At, Moment, Role};
 
 /// A connection whose record is written or about to be, and which still waits for the peer's FIN.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+pub(in crate::tracker) struct Waiting {
     /// The full socket it had.
-    pub(super) socket: u64,
-    pub(super) id: u64,
+    pub(in crate::tracker) socket: u64,
+    pub(in crate::tracker) id: u64,
     role: Role,
     endpoints: Option<Endpoints>,
     whose: Whose,
@@ -41,7 +40,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(
+    pub(in crate::tracker) fn new(
         connection: &Connection,
         closed_at: Moment,
         cookie: Option<u64>,
@@ -75,12 +74,12 @@ impl Waiting {
         }
     }
 
-    pub(super) const fn closed_at(&self) -> Moment {
+    pub(in crate::tracker) const fn closed_at(&self) -> Moment {
         self.closed_at
     }
 
     /// What became of it.
-    pub(super) fn released(
+    pub(in crate::tracker) fn released(
         &self,
         time: Moment,
         outcome: Outcome,
@@ -151,7 +150,7 @@ pub enum Looked {
 
 /// The connections that wait for the peer's FIN on a timewait socket. Bounded: what finds no room
 /// is counted, and never told of.
-pub(super) struct Releases {
+pub(in crate::tracker) struct Releases {
     by_id: HashMap<u64, Waiting>,
     by_timewait: HashMap<u64, u64>,
     /// In the order of →CLOSE, for those whose FIN would be seen.
@@ -160,13 +159,13 @@ pub(super) struct Releases {
     looks: [VecDeque<(u64, u64)>; LOOKS_NS.len()],
     limit: usize,
     /// Not followed for want of room.
-    pub(super) refused: u64,
+    pub(in crate::tracker) refused: u64,
     /// Followed in vain: what became of them was not seen.
-    pub(super) unknown: u64,
+    pub(in crate::tracker) unknown: u64,
 }
 
 impl Releases {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::tracker) fn new(limit: usize) -> Self {
         Self {
             by_id: HashMap::new(),
             by_timewait: HashMap::new(),
@@ -179,16 +178,16 @@ impl Releases {
     }
 
     /// It is waited for.
-    pub(super) fn contains(&self, id: u64) -> bool {
+    pub(in crate::tracker) fn contains(&self, id: u64) -> bool {
         self.by_id.contains_key(&id)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::tracker) fn len(&self) -> usize {
         self.by_id.len()
     }
 
     /// Takes one in. Without a timewait socket's address it is to be looked up.
-    pub(super) fn insert(&mut self, waiting: Waiting) {
+    pub(in crate::tracker) fn insert(&mut self, waiting: Waiting) {
         if self.by_id.len() >= self.limit {
             self.refused += 1;
             return;
@@ -210,13 +209,13 @@ impl Releases {
     }
 
     /// Who waits under a timewait socket's address; it waits no longer.
-    pub(super) fn take_timewait(&mut self, timewait: u64) -> Option<Waiting> {
+    pub(in crate::tracker) fn take_timewait(&mut self, timewait: u64) -> Option<Waiting> {
         let id = self.by_timewait.remove(&timewait)?;
         self.by_id.remove(&id)
     }
 
     /// Who waits under a connection's number; it waits no longer.
-    pub(super) fn take(&mut self, id: u64) -> Option<Waiting> {
+    pub(in crate::tracker) fn take(&mut self, id: u64) -> Option<Waiting> {
         let waiting = self.by_id.remove(&id)?;
         if let Some(timewait) = waiting.timewait
             && self.by_timewait.get(&timewait) == Some(&id)
@@ -228,7 +227,7 @@ impl Releases {
 
     /// The next one whose FIN would have been seen by now, had it come, and which waits no
     /// longer.
-    pub(super) fn pop_expired(&mut self, now_ns: u64) -> Option<Waiting> {
+    pub(in crate::tracker) fn pop_expired(&mut self, now_ns: u64) -> Option<Waiting> {
         while self.expiring.front().is_some_and(|(due, _)| *due <= now_ns) {
             let (_, id) = self.expiring.pop_front()?;
             if let Some(waiting) = self.take(id) {
@@ -239,7 +238,7 @@ impl Releases {
     }
 
     /// The next one to be looked up by now. Its answer comes by [`Self::looked`].
-    pub(super) fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
+    pub(in crate::tracker) fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
         for round in 0..self.looks.len() {
             while let Some(&(due, id)) = self.looks[round].front() {
                 if due > now_ns {
@@ -266,7 +265,7 @@ impl Releases {
 
     /// It is still in FIN_WAIT2, or could not be asked for: it is looked up again later, or never
     /// told of.
-    pub(super) fn look_again(&mut self, id: u64) {
+    pub(in crate::tracker) fn look_again(&mut self, id: u64) {
         let Some(waiting) = self.by_id.get_mut(&id) else {
             return;
         };
@@ -286,7 +285,7 @@ impl Releases {
 
 impl Tracker {
     /// A connection that waits for the peer's FIN on a timewait socket is followed there.
-    pub(super) fn follow(&mut self, ended: &Ended, at: At) {
+    pub(in crate::tracker) fn follow(&mut self, ended: &Ended, at: At) {
         let connection = &ended.connection;
         let closed_ns = ended.closed_at.get();
         let alloc_seen = self
@@ -296,7 +295,7 @@ impl Tracker {
         let steps_seen = self
             .silences
             .speak_of(Witness::TimewaitStep, Some(heard), closed_ns);
-        if let Some((true, _)) = timewait::at_close(ended, alloc_seen) {
+        if let Some((true, _)) = classify::at_close(ended, alloc_seen) {
             self.enter_time_wait_at_close(ended, at);
             return;
         }
@@ -323,7 +322,7 @@ impl Tracker {
 
     /// A timewait socket's address is another connection's now. Whoever had it is gone, and the
     /// kernel did not tell how.
-    pub(super) fn give_address_away(&mut self, timewait: Option<u64>) {
+    pub(in crate::tracker) fn give_address_away(&mut self, timewait: Option<u64>) {
         if let Some(timewait) = timewait {
             let forgotten = self.releases.take_timewait(timewait);
             self.releases.unknown += u64::from(forgotten.is_some());
@@ -332,7 +331,7 @@ impl Tracker {
     }
 
     /// Something came to a timewait socket.
-    pub(super) fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
+    pub(in crate::tracker) fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
         let Some(waiting) = self.releases.take_timewait(at.socket) else {
             if arrived == TimewaitArrival::Reset {
                 self.reset_time_wait(at);
@@ -359,7 +358,7 @@ impl Tracker {
     }
 
     /// What would have been seen by now, had it come, has not.
-    pub(super) fn expire_releases(&mut self, now_ns: u64) {
+    pub(in crate::tracker) fn expire_releases(&mut self, now_ns: u64) {
         while let Some(waiting) = self.releases.pop_expired(now_ns) {
             let heard = Some(waiting.heard);
             if self.silences.speak_of(Witness::TimewaitStep, heard, now_ns) {

@@ -5,42 +5,39 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use super::{
-    Tracker, Update,
-    ended::Ended,
-    release::{Outcome, Release, Whose},
-};
+use super::release::{Outcome, Release, Whose};
 use crate::feed::event::Endpoints;
 use crate::tracker::vocabulary::{At, Moment, Role};
+use crate::tracker::{Tracker, Update, ended::Ended};
 
 /// TCP_TIMEWAIT_LEN: it lasts no shorter.
 const TIME_WAIT_NS: u64 = 60_000_000_000;
 
 /// A connection in TIME_WAIT.
 #[derive(Clone, Debug)]
-pub(super) struct Resident {
-    pub(super) id: u64,
+pub(in crate::tracker) struct Resident {
+    pub(in crate::tracker) id: u64,
     /// The full socket it had.
-    pub(super) socket: u64,
-    pub(super) role: Role,
-    pub(super) whose: Whose,
+    pub(in crate::tracker) socket: u64,
+    pub(in crate::tracker) role: Role,
+    pub(in crate::tracker) whose: Whose,
     /// The timewait socket's address, where it is known.
-    pub(super) timewait: Option<u64>,
+    pub(in crate::tracker) timewait: Option<u64>,
 }
 
 /// Who is in TIME_WAIT. Bounded: who finds no room drives the oldest out, and that is counted.
-pub(super) struct TimeWaits {
+pub(in crate::tracker) struct TimeWaits {
     by_place: HashMap<Endpoints, Resident>,
     by_timewait: HashMap<u64, Endpoints>,
     /// In the order of their entry; those that left early stay until their turn.
     expiring: VecDeque<(u64, Endpoints, u64)>,
     limit: usize,
     /// Driven out.
-    pub(super) evicted: u64,
+    pub(in crate::tracker) evicted: u64,
 }
 
 impl TimeWaits {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::tracker) fn new(limit: usize) -> Self {
         Self {
             by_place: HashMap::new(),
             by_timewait: HashMap::new(),
@@ -101,7 +98,7 @@ impl TimeWaits {
     }
 
     /// An address leads nowhere any more; who had it stays at its place.
-    pub(super) fn forget_timewait(&mut self, timewait: u64) {
+    pub(in crate::tracker) fn forget_timewait(&mut self, timewait: u64) {
         self.by_timewait.remove(&timewait);
     }
 
@@ -135,7 +132,7 @@ impl Resident {
 
 impl Tracker {
     /// Somebody enters TIME_WAIT.
-    pub(super) fn enter_time_wait(
+    pub(in crate::tracker) fn enter_time_wait(
         &mut self,
         resident: Resident,
         place: Option<Endpoints>,
@@ -147,7 +144,7 @@ impl Tracker {
     }
 
     /// A connection ends in TIME_WAIT.
-    pub(super) fn enter_time_wait_at_close(&mut self, ended: &Ended, at: At) {
+    pub(in crate::tracker) fn enter_time_wait_at_close(&mut self, ended: &Ended, at: At) {
         let connection = &ended.connection;
         let timewait = connection
             .timewait
@@ -164,7 +161,7 @@ impl Tracker {
     }
 
     /// A RST came to a timewait socket in TIME_WAIT, and it is gone.
-    pub(super) fn reset_time_wait(&mut self, at: At) {
+    pub(in crate::tracker) fn reset_time_wait(&mut self, at: At) {
         if let Some((resident, place)) = self.time_waits.take_timewait(at.socket) {
             let socket = resident.socket;
             let release = resident.left(place, at.time, Outcome::Reset);
@@ -173,7 +170,7 @@ impl Tracker {
     }
 
     /// A new connection is established. If its place was in TIME_WAIT, it is no more.
-    pub(super) fn take_place(&mut self, place: Option<&Endpoints>, now: Moment) {
+    pub(in crate::tracker) fn take_place(&mut self, place: Option<&Endpoints>, now: Moment) {
         self.time_waits.expire(now.get());
         let Some((place, resident)) =
             place.and_then(|place| Some((place, self.time_waits.take_place(place)?)))
@@ -186,7 +183,12 @@ impl Tracker {
     }
 
     /// Says what was learnt of a connection, after its record.
-    pub(super) fn say_after_record(&mut self, socket: u64, time: Moment, release: Release) {
+    pub(in crate::tracker) fn say_after_record(
+        &mut self,
+        socket: u64,
+        time: Moment,
+        release: Release,
+    ) {
         match self.ended.get_mut(socket, time) {
             Some(ended) if ended.connection.id == release.id => {
                 ended.after = Some(Box::new(release));

@@ -1,8 +1,8 @@
 //! What is learnt of a connection on its timewait socket, some of it after its record.
 
-use super::{connection::Connection, listeners::Listener, names::Named};
 use crate::feed::event::{Endpoints, SocketOwner};
 use crate::tracker::vocabulary::{Moment, Process, Role};
+use crate::tracker::{connection::Connection, listeners::Listener, names::Named};
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,11 @@ impl TimeWaitSource {
 
 /// A timewait socket was to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Allocation {
+pub(in crate::tracker) struct Allocation {
     /// Its address; `None` when there was no room for it.
-    pub(super) timewait: Option<u64>,
+    pub(in crate::tracker) timewait: Option<u64>,
     /// It begins in FIN_WAIT2.
-    pub(super) awaits_fin: bool,
+    pub(in crate::tracker) awaits_fin: bool,
 }
 
 /// How FIN_WAIT2 on a timewait socket ended.

@@ -1,0 +1,130 @@
+//! The consumer behind the daemon.
+
+use std::ops::ControlFlow;
+
+use super::Metrics;
+use crate::{
+    clock::ClockReading,
+    tracker::{Consumer, Tracker, Update},
+};
+
+/// Between two lines in the log about what was lost.
+const SAY_EVERY_NS: u64 = 60_000_000_000;
+
+/// Counts what the tracker says, and says in the log what it lost, now and then.
+pub struct Counter {
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Events lost and connections given up since the last line about them.
+    lost: u64,
+    evicted: u64,
+    now_ns: u64,
+    said_ns: Option<u64>,
+}
+
+impl Counter {
+    /// Nothing said yet.
+    #[must_use]
+    pub const fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            lost: 0,
+            evicted: 0,
+            now_ns: 0,
+            said_ns: None,
+        }
+    }
+
+    /// Says what was not said yet.
+    pub fn say(&mut self) {
+        let Self { lost, evicted, .. } = *self;
+        if lost > 0 {
+            tracing::warn!(
+                "{lost} events were lost: connections are missing or their ends are not known \
+                 (tcptrace_events_lost_total tells why; a larger --ring-size helps where it is ring_full)"
+            );
+        }
+        if evicted > 0 {
+            tracing::warn!(
+                "{evicted} connections were given up: more are open than --max-connections"
+            );
+        }
+        if lost + evicted > 0 {
+            (self.lost, self.evicted) = (0, 0);
+            self.said_ns = Some(self.now_ns);
+        }
+    }
+}
+
+impl Consumer for Counter {
+    fn begin_batch(&mut self, now: ClockReading) {
+        self.now_ns = now.monotonic_ns;
+    }
+
+    fn update(&mut self, update: &Update) {
+        if let Update::Lost { events, .. } = update {
+            self.lost += events;
+        }
+        self.evicted += u64::from(matches!(update, Update::Evicted(_)));
+        self.metrics.update(update);
+    }
+
+    fn seeded(&mut self, tracker: &Tracker) {
+        let before = tracker.listeners().filter(|one| one.since.is_none());
+        for listener in before {
+            self.metrics.serve(listener.endpoints.local_port);
+        }
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        let due_ns = self.said_ns.map_or(0, |said| said + SAY_EVERY_NS);
+        (self.lost + self.evicted > 0).then_some(due_ns)
+    }
+
+    fn end_batch(&mut self) -> ControlFlow<()> {
+        if self.due_ns().is_some_and(|due| due <= self.now_ns) {
+            self.say();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{feed::item::LossPlace, metrics::MetricsConfig};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A batch at such a time, in which so many events were found lost; whether the log says so.
+    fn batch(counter: &mut Counter, at_ns: u64, events: u64) -> bool {
+        let before = counter.said_ns;
+        counter.begin_batch(ClockReading {
+            monotonic_ns: at_ns,
+            offset_ns: 0,
+        });
+        if events > 0 {
+            let place = LossPlace::Ring;
+            counter.update(&Update::Lost { events, place });
+        }
+        assert!(counter.end_batch().is_continue());
+        counter.said_ns != before
+    }
+
+    #[test]
+    fn a_loss_is_said_at_once_and_the_next_ones_once_a_minute() {
+        let mut counter = Counter::new(Metrics::new(&MetricsConfig::default()));
+        assert!(!batch(&mut counter, SECOND, 0));
+        assert_eq!(counter.due_ns(), None);
+        assert!(batch(&mut counter, 2 * SECOND, 5));
+        for second in 3..62 {
+            assert!(!batch(&mut counter, second * SECOND, 1), "{second}");
+            // Whoever waits for events must not sleep past it.
+            assert_eq!(counter.due_ns(), Some(62 * SECOND));
+        }
+        assert_eq!(counter.lost, 59);
+        assert!(batch(&mut counter, 62 * SECOND, 0));
+        assert_eq!((counter.lost, counter.due_ns()), (0, None));
+        assert!(!batch(&mut counter, 200 * SECOND, 0));
+    }
+}
