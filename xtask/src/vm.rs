@@ -128,13 +128,44 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<Exi
     })
 }
 
-/// Runs all tests on some kernels; with what they need here.
-pub(crate) fn run_all(workspace: &Workspace, kernels: &[Series]) -> Result<Vec<Suite>> {
-    let all = Arguments {
-        kernels: kernels.to_vec(),
-        ..Arguments::default()
-    };
-    all.run(workspace)
+/// Modules of the kernel tests that are about userspace: what they find on one kernel holds on all.
+const USERSPACE: [&str; 10] = [
+    "captures",
+    "connections",
+    "daemon",
+    "endings",
+    "filters",
+    "load",
+    "loss",
+    "prometheus",
+    "rate",
+    "terminal",
+];
+
+/// Modules whose findings change with the age of the kernel only: the oldest and the newest tell.
+const ENDS_ONLY: [&str; 5] = ["attach", "check", "handshakes", "levels", "resync"];
+
+/// Runs the tests that depend on the kernel on some kernels; with what they need here.
+pub(crate) fn run_dependent(workspace: &Workspace, kernels: &[Series]) -> Result<Vec<Suite>> {
+    let (ends, between): (Vec<Series>, Vec<Series>) = kernels
+        .iter()
+        .partition(|series| Series::ENDS.contains(series));
+    let mut suites = Vec::new();
+    for (kernels, left_out) in [(ends, &[][..]), (between, &ENDS_ONLY[..])] {
+        if kernels.is_empty() {
+            continue;
+        }
+        let left_out = USERSPACE.iter().chain(left_out);
+        let dependent = Arguments {
+            kernels,
+            harness: left_out
+                .flat_map(|module| ["--skip".to_owned(), format!("{module}::")])
+                .collect(),
+            ..Arguments::default()
+        };
+        suites.extend(dependent.run(workspace)?);
+    }
+    Ok(suites)
 }
 
 impl Arguments {
