@@ -16,9 +16,10 @@ use std::{
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use tcptrace::feed::{
     file::format::{
-        Block, Reader, events, push_event, write_clock, write_end, write_events, write_hook,
-        write_loss, write_name, write_start, write_time,
+        Block, events, push_event, write_clock, write_end, write_events, write_hook, write_loss,
+        write_name, write_start, write_time,
     },
+    file::reader::Reader,
     item::LossPlace,
     names::Name,
 };

@@ -23,9 +23,9 @@ use tcptrace::{
     feed::{
         decode::decode,
         file::format::{
-            Block, FormatError, Reader, events, push_event, write_end, write_events, write_loss,
-            write_start, write_time,
+            Block, events, push_event, write_end, write_events, write_loss, write_start, write_time,
         },
+        file::reader::{FormatError, Reader},
     },
     host::Host,
     output::{

@@ -109,7 +109,7 @@ pub fn run(
             ..exporter::WebConfig::default()
         },
         listeners,
-        exporter::Tracer {
+        exporter::ScrapeSource {
             scraper,
             ready: tracer.seeded.subscribe(),
         },

@@ -7,7 +7,10 @@ use crate::{
     clock::ClockReading,
     feed::{
         decode::decode,
-        file::format::{Block, FormatError, Header, Reader, events},
+        file::{
+            format::{Block, Header, events},
+            reader::{FormatError, Reader},
+        },
     },
     probe::Source,
     tracker::{Consumer, Item, LossPlace, Sources, Tracker},

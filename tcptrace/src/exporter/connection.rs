@@ -28,8 +28,8 @@ use tokio::{
 };
 
 use super::{
-    HEAD_BYTES,
     access::Admission,
+    config::HEAD_BYTES,
     deadline::Deadline,
     places::{Client, Place},
     routes::Site,

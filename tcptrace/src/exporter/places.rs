@@ -15,7 +15,7 @@ use std::{
 use hashbrown::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
-use super::SAY_EVERY;
+use super::config::SAY_EVERY;
 
 /// So many connections at a time, and then few, have left memory behind that is worth giving back.
 const FLOOD: usize = 64;

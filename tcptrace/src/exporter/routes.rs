@@ -14,9 +14,9 @@ use hyper::{
 };
 
 use super::{
-    Limits, Readiness, Tracer, WebConfig,
     access::Access,
     bodies::{Bodies, Spelling},
+    config::{Limits, Readiness, ScrapeSource, WebConfig},
     places::{Counts, Places},
 };
 use crate::metrics;
@@ -34,7 +34,7 @@ const READY: &str = "/-/ready";
 /// Everything that is served.
 pub(super) struct Site {
     config: WebConfig,
-    tracer: Tracer,
+    tracer: ScrapeSource,
     places: Arc<Places>,
     bodies: Bodies,
     /// Who may ask.
@@ -44,7 +44,7 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(
         config: WebConfig,
-        tracer: Tracer,
+        tracer: ScrapeSource,
         places: Arc<Places>,
     ) -> anyhow::Result<Self> {
         Ok(Self {

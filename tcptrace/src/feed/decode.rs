@@ -4,17 +4,17 @@
 //! and the reader counts it as lost.
 
 mod fields;
+mod header;
 
 use std::mem::offset_of;
 use tcptrace_common::{
     AcceptEvent, CgroupEvent, CloseEvent, ConnectFailedEvent, EstablishedEvent, EventHeader,
-    FAMILY_INET, FAMILY_INET6, FIELDS_ALL, FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK,
-    FIELDS_TCP, FIELDS_UNSENT, KIND_ACCEPT, KIND_CGROUP, KIND_CLOSE, KIND_CONNECT_FAILED,
-    KIND_ESTABLISHED, KIND_EXIT, KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
-    KIND_RENAME, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED, KIND_STEP,
-    KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent, PassiveOpenEvent,
-    PlaceEvent, ProcessEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent, StepEvent,
-    TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    FIELDS_KTHREAD, FIELDS_RECOVERED, FIELDS_TASK, FIELDS_UNSENT, KIND_ACCEPT, KIND_CGROUP,
+    KIND_CLOSE, KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT, KIND_HELD, KIND_OPEN,
+    KIND_PASSIVE_OPEN, KIND_RELEASE, KIND_RENAME, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_SEED,
+    KIND_STEP, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, OpenEvent,
+    PassiveOpenEvent, PlaceEvent, ProcessEvent, REASON_NONE, ReleaseEvent, ResetEvent, SeedEvent,
+    StepEvent, TcpState, TimewaitEvent, TimewaitStepEvent, kind_of_transition,
 };
 
 use zerocopy::FromBytes;
@@ -23,40 +23,9 @@ use self::fields::{
     read_bind, read_close, read_connect_failed, read_endpoints, read_handshake, read_owner,
     read_request, read_task,
 };
-use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival, Transition};
-
-/// Why bytes are no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Fewer or more bytes than the kind has.
-    #[error("length: {kind} has {expected} bytes, got {actual}")]
-    Length {
-        /// The kind's name.
-        kind: &'static str,
-        /// Bytes.
-        expected: usize,
-        /// Bytes.
-        actual: usize,
-    },
-    /// A field holds what it cannot hold.
-    #[error("{field}: {value} is out of range")]
-    Field {
-        /// The field's name in `tcptrace-common`.
-        field: &'static str,
-        /// What it held.
-        value: u64,
-    },
-    /// The kind is not the one that its transition makes.
-    #[error("kind: {kind} cannot carry the transition {old} to {new}")]
-    KindOfTransition {
-        /// As sent.
-        kind: u8,
-        /// As sent.
-        old: u8,
-        /// As sent.
-        new: u8,
-    },
-}
+pub use self::header::DecodeError;
+use self::header::{Header, out_of_range, zero};
+use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival};
 
 /// When an event happened, without a look at the rest of it: CLOCK_MONOTONIC, nanoseconds. `None`
 /// when it is too short to say.
@@ -169,75 +138,6 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         recovered: header.has(FIELDS_RECOVERED),
         body: read_body(&sent, &header)?,
     })
-}
-
-const fn out_of_range(field: &'static str, value: u8) -> DecodeError {
-    DecodeError::Field {
-        field,
-        value: value as u64,
-    }
-}
-
-struct Header {
-    kind: u8,
-    old: TcpState,
-    new: TcpState,
-    fields: u8,
-    family: u16,
-}
-
-impl Header {
-    fn read(raw: &EventHeader) -> Result<Self, DecodeError> {
-        let state =
-            |field, state| TcpState::from_raw(state).ok_or_else(|| out_of_range(field, state));
-        if raw.fields & !FIELDS_ALL != 0 {
-            return Err(out_of_range("fields", raw.fields));
-        }
-        if raw.family != FAMILY_INET && raw.family != FAMILY_INET6 {
-            return Err(DecodeError::Field {
-                field: "family",
-                value: raw.family.into(),
-            });
-        }
-        zero("header.reserved", raw.reserved.into())?;
-        Ok(Self {
-            kind: raw.kind,
-            old: state("old_state", raw.old_state)?,
-            new: state("new_state", raw.new_state)?,
-            fields: raw.fields,
-            family: raw.family,
-        })
-    }
-
-    /// It is a transition that tells whether our FIN has left.
-    fn knows_fin(&self) -> bool {
-        use TcpState::{Closing, FinWait1, FinWait2, LastAck};
-        matches!(self.kind, KIND_RELEASE | KIND_STEP)
-            && matches!(self.new, FinWait1 | FinWait2 | LastAck | Closing)
-            && self.has(FIELDS_TCP)
-    }
-
-    fn has(&self, fields: u8) -> bool {
-        self.fields & fields == fields
-    }
-
-    /// What the header of a transition tells, with its details.
-    fn transition(&self, details: Details) -> Result<Body, DecodeError> {
-        Ok(Body::Transition(Transition {
-            old: self.old,
-            new: self.new,
-            details,
-            fin_left: self.knows_fin().then(|| !self.has(FIELDS_UNSENT)),
-        }))
-    }
-}
-
-fn zero(field: &'static str, value: u64) -> Result<(), DecodeError> {
-    if value == 0 {
-        Ok(())
-    } else {
-        Err(DecodeError::Field { field, value })
-    }
 }
 
 fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::Metrics;
+use super::count::Metrics;
 use crate::{
     clock::ClockReading,
     tracker::{Consumer, Tracker, Update},

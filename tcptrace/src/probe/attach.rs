@@ -18,8 +18,8 @@ use tcptrace_common::{
 };
 
 use super::{
-    AttachMode, ProbeConfig, ProbeError,
-    error::{brief, chain},
+    config::{AttachMode, ProbeConfig},
+    error::{ProbeError, brief, chain},
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::KernelTypes,
     program::counts_misses,

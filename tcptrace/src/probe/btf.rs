@@ -5,39 +5,24 @@
 //! Format: Documentation/bpf/btf.rst.
 
 mod bytes;
+mod kinds;
 mod named;
 
 use std::{collections::HashMap, path::Path};
 
-use self::bytes::{read_u16, read_u32};
 pub use self::{
     bytes::BtfError,
     named::{Named, NamedKind, only_named},
 };
+use self::{
+    bytes::{read_u16, read_u32},
+    kinds::{
+        KIND_ARRAY, KIND_CONST, KIND_DATASEC, KIND_DECL_TAG, KIND_ENUM, KIND_ENUM64, KIND_FLOAT,
+        KIND_FUNC, KIND_FUNC_PROTO, KIND_FWD, KIND_INT, KIND_PTR, KIND_RESTRICT, KIND_STRUCT,
+        KIND_TYPE_TAG, KIND_TYPEDEF, KIND_UNION, KIND_VAR, KIND_VOLATILE, MAGIC, TYPE_SIZE,
+    },
+};
 
-const MAGIC: u16 = 0xeb9f;
-const KIND_INT: u8 = 1;
-const KIND_PTR: u8 = 2;
-const KIND_ARRAY: u8 = 3;
-const KIND_STRUCT: u8 = 4;
-const KIND_UNION: u8 = 5;
-const KIND_ENUM: u8 = 6;
-const KIND_FWD: u8 = 7;
-const KIND_TYPEDEF: u8 = 8;
-const KIND_VOLATILE: u8 = 9;
-const KIND_CONST: u8 = 10;
-const KIND_RESTRICT: u8 = 11;
-const KIND_FUNC: u8 = 12;
-const KIND_FUNC_PROTO: u8 = 13;
-const KIND_VAR: u8 = 14;
-const KIND_DATASEC: u8 = 15;
-const KIND_FLOAT: u8 = 16;
-const KIND_DECL_TAG: u8 = 17;
-const KIND_TYPE_TAG: u8 = 18;
-const KIND_ENUM64: u8 = 19;
-
-/// The bytes of a type before what its kind adds.
-const TYPE_SIZE: usize = 12;
 /// A type nested deeper than this is a cycle.
 const DEPTH: usize = 32;
 /// Structs and unions looked through for one field. The kernel's largest have some dozens.

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::OLDEST_KERNEL;
+use super::config::OLDEST_KERNEL;
 use crate::{host::capabilities, namespaces::NamespaceKind};
 
 /// Why nothing can be traced.

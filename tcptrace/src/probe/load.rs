@@ -13,9 +13,9 @@ use tcptrace_common::{
 };
 
 use super::{
-    Counters, OLDEST_KERNEL, ProbeConfig, ProbeError,
-    counters::ListenerProcesses,
-    error::{chain, is_permission},
+    config::{OLDEST_KERNEL, ProbeConfig},
+    counters::{Counters, ListenerProcesses},
+    error::{ProbeError, chain, is_permission},
 };
 
 /// The programs, as `build.rs` embeds them.

@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod btf;
+mod config;
 mod counters;
 mod error;
 mod hooks;
@@ -43,6 +44,7 @@ use self::{
     program::{ProgramInfo, Programs},
 };
 pub use self::{
+    config::{AttachMode, OLDEST_KERNEL, ProbeConfig},
     counters::{Counters, KernelCounts, LOST_EVENTS, SynCounts, state_name},
     error::ProbeError,
     hooks::{Exclusion, Hook, HookStatus, Source},
@@ -59,34 +61,6 @@ use crate::{
 const SMALLEST_RECORD: usize = size_of::<StepEvent>() + RECORD_HEADER;
 /// The kernel's own header of a record in the ring.
 const RECORD_HEADER: usize = 8;
-
-/// The oldest kernel with what the programs need.
-pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
-
-/// How the transitions are to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum AttachMode {
-    /// tp_btf where it can be had, else the classic tracepoint.
-    Auto,
-    /// tp_btf or nothing.
-    #[value(name = "tp_btf")]
-    TpBtf,
-    /// The classic tracepoint.
-    Tracepoint,
-}
-
-/// How the programs are set up.
-#[derive(Clone, Debug)]
-pub struct ProbeConfig {
-    /// Bytes of the ring; a power of two and a multiple of the page size.
-    pub ring_bytes: u32,
-    /// How to trace transitions.
-    pub attach: AttachMode,
-    /// What is not to be used.
-    pub without: Vec<Exclusion>,
-    /// The level of the programs' own diagnostics: 0 is off, 1 error to 5 trace.
-    pub log_level: u8,
-}
 
 /// The programs, loaded and attached. Dropping it detaches them.
 pub struct Probe {

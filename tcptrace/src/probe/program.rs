@@ -18,7 +18,7 @@ use tcptrace_common::{
     SECOND_COPIES,
 };
 
-use super::Counters;
+use super::counters::Counters;
 use crate::feed::item::EventKind;
 
 /// Runs of a program that the kernel skipped.

@@ -12,7 +12,7 @@ use tokio::{
 use super::server::{GET, body, length, scrape_of};
 use crate::{
     exporter::{
-        Limits, Tracer, WebConfig, connection,
+        Limits, ScrapeSource, WebConfig, connection,
         places::{Place, Places},
         routes::Site,
         scrape_channel,
@@ -64,7 +64,7 @@ where
         limits,
         ..WebConfig::default()
     };
-    let tracer = Tracer {
+    let tracer = ScrapeSource {
         scraper,
         ready: is_ready,
     };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::server::{AMPLE, Answer, body, length, read_response, read_to_end, serve, serve_with};
-use crate::exporter::{Limits, Tracer, WebConfig, bind, scrape_channel, spawn};
+use crate::exporter::{Limits, ScrapeSource, WebConfig, bind, scrape_channel, spawn};
 
 #[test]
 fn metrics_are_an_exposition() {
@@ -145,7 +145,7 @@ fn the_telemetry_path_can_be_another_and_cannot_break_out_of_the_page() {
         ..WebConfig::default()
     };
     drop(requests);
-    spawn(config, listeners, Tracer { scraper, ready }, stop).unwrap();
+    spawn(config, listeners, ScrapeSource { scraper, ready }, stop).unwrap();
     let ask = |path: &str| {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -201,7 +201,7 @@ fn without_its_tracer_it_is_not_ready_and_says_so() {
     let (scraper, requests) = scrape_channel();
     let (ready, is_ready) = tokio::sync::watch::channel(Ok(()));
     let (_stop, stop) = tokio::sync::watch::channel(false);
-    let tracer = Tracer {
+    let tracer = ScrapeSource {
         scraper,
         ready: is_ready,
     };
@@ -275,7 +275,7 @@ fn every_address_is_served() {
     spawn(
         WebConfig::default(),
         listeners,
-        Tracer { scraper, ready },
+        ScrapeSource { scraper, ready },
         stop,
     )
     .unwrap();

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::probe::ProgramMisses;
 use crate::{
-    exporter::{Limits, Readiness, Tracer, WebConfig, bind, scrape_channel, spawn},
+    exporter::{Limits, Readiness, ScrapeSource, WebConfig, bind, scrape_channel, spawn},
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
 };
 
@@ -82,7 +82,7 @@ pub(super) fn serve_config(config: WebConfig, answer: Answer) -> Server {
     let (scraper, mut requests) = scrape_channel();
     let (ready, is_ready) = watch::channel(Ok(()));
     let (stop, stopped) = watch::channel(false);
-    let tracer = Tracer {
+    let tracer = ScrapeSource {
         scraper,
         ready: is_ready,
     };

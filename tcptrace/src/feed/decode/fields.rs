@@ -14,7 +14,7 @@ use tcptrace_common::{
     SOCK_LINGER2_NEGATIVE, SOCK_REPAIR, SOCK_TIMEWAIT_FULL,
 };
 
-use super::{DecodeError, Header, out_of_range, zero};
+use super::header::{DecodeError, Header, out_of_range, zero};
 use crate::feed::event::{
     Bind, CloseFields, ConnectFailure, Endpoints, HandshakeFields, NetnsId, Request, RequestFields,
     SocketOwner, Task,

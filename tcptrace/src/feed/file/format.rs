@@ -30,7 +30,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::reader::{FormatError, Reader};
 use crate::{
     clock::ClockReading,
     feed::{

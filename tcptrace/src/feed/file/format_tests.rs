@@ -1,4 +1,5 @@
 use super::*;
+use crate::feed::file::reader::{FormatError, Reader};
 
 fn header() -> Header {
     Header {

@@ -1,4 +1,4 @@
 //! The event stream as a file.
 
 pub mod format;
-mod reader;
+pub mod reader;

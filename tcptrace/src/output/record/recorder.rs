@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use tcptrace_common::TcpState;
 
-use super::{
+use super::shapes::{
     Address, ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, Record,
     RecordBody, ReleaseRecord, SCHEMA, SummaryRecord, TransitionRecord, family,
 };

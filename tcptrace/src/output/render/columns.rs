@@ -1,6 +1,7 @@
-//! The columns of a table: what each is called, how wide it likes to be, and what a record has in it.
+//! The cells of a table: how wide each column is, and what a record has in it.
 
 use super::{
+    column::Column,
     look::Look,
     ports,
     units::{bytes, duration},
@@ -10,81 +11,7 @@ use crate::output::record::{
     Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody,
 };
 
-/// A column of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it, and are the records' own")]
-pub enum Column {
-    Time,
-    Process,
-    Role,
-    Local,
-    Remote,
-    What,
-    Took,
-    Notes,
-    Verdict,
-    Handshake,
-    AcceptWait,
-    Duration,
-    Sent,
-    Received,
-    Retransmits,
-    Rtt,
-    ClosedBy,
-    Netns,
-    Uid,
-    Cgroup,
-    Container,
-    Pod,
-    Unit,
-    Interface,
-    Id,
-}
-
 impl Column {
-    /// Those shown when none are chosen.
-    pub const DEFAULT: [Self; 8] = [
-        Self::Time,
-        Self::Process,
-        Self::Role,
-        Self::Local,
-        Self::Remote,
-        Self::What,
-        Self::Took,
-        Self::Notes,
-    ];
-
-    pub(super) const fn heading(self) -> &'static str {
-        match self {
-            Self::Time => "TIME",
-            Self::Process => "PROCESS",
-            Self::Role => "ROLE",
-            Self::Local => "LOCAL",
-            Self::Remote => "REMOTE",
-            Self::What => "WHAT",
-            Self::Took => "TOOK",
-            Self::Notes => "NOTES",
-            Self::Verdict => "VERDICT",
-            Self::Handshake => "HANDSHAKE",
-            Self::AcceptWait => "ACCEPT",
-            Self::Duration => "DURATION",
-            Self::Sent => "SENT",
-            Self::Received => "RECEIVED",
-            Self::Retransmits => "RETRANS",
-            Self::Rtt => "RTT",
-            Self::ClosedBy => "CLOSED BY",
-            Self::Netns => "NETNS",
-            Self::Uid => "UID",
-            Self::Cgroup => "CGROUP",
-            Self::Container => "CONTAINER",
-            Self::Pod => "POD",
-            Self::Unit => "UNIT",
-            Self::Interface => "INTERFACE",
-            Self::Id => "ID",
-        }
-    }
-
     /// Characters that it begins with; a longer cell makes it wider for good.
     pub(super) const fn first_width(self, look: &Look) -> usize {
         match self {

@@ -7,7 +7,7 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
-    columns::Column,
+    column::Column,
     ladder::{Fate, Step, Way, steps},
     line::{ABNORMAL, FAILED, Line, PLAIN, QUIET, cut, style},
     look::Look,

@@ -1,6 +1,6 @@
 //! Where the columns of a table stand: as wide as their cells need, and no wider than a line may be.
 
-use super::columns::Column;
+use super::column::Column;
 
 /// A column where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

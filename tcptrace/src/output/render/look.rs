@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::columns::Column;
+use super::column::Column;
 use crate::host::resolve::Resolver;
 
 /// How what is for people looks.

@@ -1,7 +1,7 @@
 //! Rows and, below them on a terminal, the status line. The terminal stays in its usual mode: the line is
 //! erased before anything else is written.
 
-use super::{Renderer, status::Status};
+use super::{renderer::Renderer, status::Status};
 use crate::{output::record::Record, say};
 
 /// What is to be shown.

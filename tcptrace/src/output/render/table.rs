@@ -9,7 +9,7 @@ use jiff::{Timestamp, civil::Date};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
-    columns::Column,
+    column::Column,
     layout::{Layout, Slot},
     line::{FAILED, Line, PLAIN, QUIET, SLOW, cut, style},
     look::{Columns, Look},

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{KIND_FUNC, KIND_FWD, KIND_TYPEDEF, MAGIC, TYPE_SIZE};
+use super::kinds::{KIND_FUNC, KIND_FWD, KIND_TYPEDEF, MAGIC, TYPE_SIZE};
 
 /// What the loader looks for by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

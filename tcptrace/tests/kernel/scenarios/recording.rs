@@ -23,9 +23,9 @@ use tcptrace::{
     feed::decode::decode,
     feed::event::{Body, Details, Endpoints, Event},
     feed::file::format::{
-        Block, Header, Reader, events, push_event, write_clock, write_end, write_events,
-        write_start,
+        Block, Header, events, push_event, write_clock, write_end, write_events, write_start,
     },
+    feed::file::reader::Reader,
 };
 use tcptrace_common::{AcceptEvent, EstablishedEvent, PassiveOpenEvent, TcpState, TimewaitEvent};
 

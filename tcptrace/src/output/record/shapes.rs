@@ -1,0 +1,540 @@
+//! One shape for each kind of record.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use tcptrace_common::TcpState;
+
+use crate::tracker::{Completeness, Role, Verdict};
+
+/// The version of the records' shape.
+pub const SCHEMA: &str = "tcptrace/1";
+
+/// One line of output.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    pub(super) schema: &'static str,
+    /// When, on the events' clock: the wall's may be set back.
+    #[serde(skip)]
+    pub moment_ns: u64,
+    /// When.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: Timestamp,
+    #[serde(flatten)]
+    pub(super) host: HostFields,
+    /// What it tells of.
+    #[serde(flatten)]
+    pub body: RecordBody,
+}
+
+/// What a record tells of.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum RecordBody {
+    /// A connection or a listener changed its state.
+    Transition(TransitionRecord),
+    /// A connection was established.
+    Handshake(HandshakeRecord),
+    /// A connection is over.
+    Connection(Box<ConnectionRecord>),
+    /// More was learnt of a connection that is over.
+    Release(Box<ReleaseRecord>),
+    /// Something was lost.
+    Loss(LossRecord),
+    /// Sums over a while.
+    Summary(Box<SummaryRecord>),
+}
+
+impl RecordBody {
+    /// Whose it is, if it is of one connection or listener.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Transition(body) => Some(&body.identity),
+            Self::Handshake(body) => Some(&body.identity),
+            Self::Connection(body) => Some(&body.identity),
+            Self::Release(body) => Some(&body.identity),
+            Self::Loss(_) | Self::Summary(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct HostFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) boot_id: Option<Arc<str>>,
+    /// This start of the program: what ended between two of them has no record.
+    pub(super) run_id: Arc<str>,
+}
+
+/// A connection's id, unique across restarts of the program and of the host.
+#[derive(Clone, Debug)]
+pub struct Id {
+    pub(super) run: Arc<str>,
+    pub(super) number: u64,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.run, self.number)
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An address, and the zone that a link-local one is of (RFC 4007 §11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    address: IpAddr,
+    zone: Option<Arc<str>>,
+}
+
+impl Address {
+    /// Of a socket that is bound to `interface`, if it is.
+    pub(super) fn new(address: IpAddr, interface: Option<&Arc<str>>) -> Self {
+        let is_link_local = match address {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        Self {
+            address,
+            zone: interface.filter(|_| is_link_local).cloned(),
+        }
+    }
+
+    /// Without its zone.
+    #[must_use]
+    pub const fn ip(&self) -> IpAddr {
+        self.address
+    }
+
+    /// With a port, as in `192.0.2.7:443` and `[fe80::2%eth0]:443`.
+    #[must_use]
+    pub fn with_port(&self, port: impl fmt::Display) -> String {
+        match self.address {
+            IpAddr::V4(_) => format!("{self}:{port}"),
+            IpAddr::V6(_) => format!("[{self}]:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.zone {
+            Some(zone) => write!(f, "{}%{zone}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where a connection runs between, and whose it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Identity {
+    /// Which connection.
+    pub id: Id,
+    /// Who opened it; absent for a listener.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "role")]
+    pub role: Option<Role>,
+    /// `ipv4` or `ipv6`; an IPv4-mapped address is IPv4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<&'static str>,
+    /// This side's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_address: Option<Address>,
+    /// This side's port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
+    /// The other side's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_address: Option<Address>,
+    /// The other side's port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+    /// The network namespace's inode number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u32>,
+    /// Its cookie, which no other namespace of this boot has: the number is given out again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns_cookie: Option<NonZeroU32>,
+    /// The interface that the socket is bound to, as to a link-local address: its name, or its number
+    /// where the name is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Arc<str>>,
+    /// The socket's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The id of the socket's cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    /// That cgroup's path in the v2 hierarchy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Box<str>>,
+    /// The container that the path tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<Box<str>>,
+    /// The Kubernetes pod that it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<Box<str>>,
+    /// The systemd unit that it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Box<str>>,
+    /// The process, in the initial pid namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    /// How we know the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_source: Option<&'static str>,
+    /// The process was over already, when the connection came in by its listener.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pid_gone: bool,
+}
+
+impl Identity {
+    /// Of a connection that is nobody's: an example.
+    pub(crate) fn nobodys(role: Role) -> Self {
+        Self {
+            id: Id {
+                run: "".into(),
+                number: 0,
+            },
+            role: Some(role),
+            family: None,
+            local_address: None,
+            local_port: None,
+            remote_address: None,
+            remote_port: None,
+            netns: None,
+            netns_cookie: None,
+            interface: None,
+            uid: None,
+            cgroup_id: None,
+            cgroup: None,
+            container_id: None,
+            pod_uid: None,
+            unit: None,
+            pid: None,
+            comm: None,
+            pid_source: None,
+            pid_gone: false,
+        }
+    }
+}
+
+/// A state transition.
+#[derive(Clone, Debug, Serialize)]
+pub struct TransitionRecord {
+    /// Whose.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// The state left.
+    #[serde(serialize_with = "state")]
+    pub from: TcpState,
+    /// The state entered.
+    #[serde(serialize_with = "state")]
+    pub to: TcpState,
+    /// How long the state left was held, where its beginning was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_state_us: Option<u64>,
+}
+
+/// A finished handshake.
+#[derive(Clone, Debug, Serialize)]
+pub struct HandshakeRecord {
+    /// Whose.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_us: Option<u64>,
+    /// How we know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_source: Option<&'static str>,
+    /// SYN (active) or SYN-ACK (passive) retransmits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syn_retransmits: Option<u32>,
+    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, and has no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<bool>,
+    /// TCP Fast Open: the SYN carried data that was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_open: Option<bool>,
+    /// Smoothed round trip; for a passive open only where it is known to be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srtt_us: Option<u32>,
+}
+
+/// A connection's whole life.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionRecord {
+    /// Whose.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Its first transition.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "rfc3339_option"
+    )]
+    pub opened_at: Option<Timestamp>,
+    /// →ESTABLISHED.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "rfc3339_option"
+    )]
+    pub established_at: Option<Timestamp>,
+    /// →CLOSE; absent when that was lost, and only the next use of the socket told of the end.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "rfc3339_option"
+    )]
+    pub closed_at: Option<Timestamp>,
+    /// Its end was seen; else it was found out that the kernel has it no more.
+    pub end_seen: bool,
+    /// How long the handshake took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_us: Option<u64>,
+    /// How we know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_source: Option<&'static str>,
+    /// SYN (active) or SYN-ACK (passive) retransmits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syn_retransmits: Option<u32>,
+    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, and has no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<bool>,
+    /// TCP Fast Open: the SYN carried data that was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_open: Option<bool>,
+    /// ESTABLISHED until accept() returned it; 0 when accept() came first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_wait_us: Option<u64>,
+    /// ESTABLISHED until the first FIN, or →CLOSE without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub established_us: Option<u64>,
+    /// One direction closed and the other open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_closed_us: Option<u64>,
+    /// The acknowledgement of our FIN until the peer's FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fin_wait2_us: Option<u64>,
+    /// Our FIN, after the peer's, until →CLOSE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_ack_us: Option<u64>,
+    /// The first transition to →CLOSE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_us: Option<u64>,
+    /// Whose FIN came first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_by: Option<&'static str>,
+    /// The state left for CLOSE.
+    #[serde(serialize_with = "state")]
+    pub last_state: TcpState,
+    /// Why it ended.
+    #[serde(serialize_with = "verdict")]
+    pub verdict: Verdict,
+    /// It had been established.
+    pub established: bool,
+    /// The socket's error, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// The socket's error, by number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno_number: Option<u16>,
+    /// Why the kernel sent a RST, in its own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset_reason: Option<String>,
+    /// The peer's FIN was received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_fin: Option<bool>,
+    /// It entered TIME_WAIT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait: Option<bool>,
+    /// How we know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait_source: Option<&'static str>,
+    /// Payload sent, without retransmissions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_sent: Option<u64>,
+    /// Payload received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
+    /// Segments sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments_sent: Option<u32>,
+    /// Segments received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments_received: Option<u32>,
+    /// Segments sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retransmits: Option<u32>,
+    /// Smoothed round trip at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srtt_us: Option<u32>,
+    /// How much of it was seen.
+    #[serde(serialize_with = "completeness")]
+    pub completeness: Completeness,
+}
+
+impl ConnectionRecord {
+    /// Who opened it.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.identity.role.unwrap_or(Role::Unknown)
+    }
+}
+
+/// What was learnt after a connection's record, which is final.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReleaseRecord {
+    /// Whose.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Our FIN until the peer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_closed_us: Option<u64>,
+    /// When the peer's FIN came.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "rfc3339_option"
+    )]
+    pub peer_fin_at: Option<Timestamp>,
+    /// The acknowledgement of our FIN until the peer's FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fin_wait2_us: Option<u64>,
+    /// It entered TIME_WAIT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait: Option<bool>,
+    /// How we know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_wait_source: Option<&'static str>,
+    /// `time_wait`, `refused`, `no_fin`, `reset`, `reused` or `gone`.
+    pub outcome: &'static str,
+}
+
+/// Something was lost since the last one.
+#[derive(Clone, Debug, Serialize)]
+pub struct LossRecord {
+    /// How many events, or rows of output.
+    pub lost: u64,
+    /// `ring`, `kernel`, `decode`, `capture`, `output` (the reader was too slow) or `filter` (too
+    /// many rows waited for what it asks).
+    #[serde(rename = "where")]
+    pub place: &'static str,
+}
+
+/// Sums over a while, of the connections that pass the filter.
+#[derive(Clone, Debug, Serialize)]
+pub struct SummaryRecord {
+    /// Over how long.
+    pub interval_us: u64,
+    /// Connections established.
+    pub opened: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Established connections that ended.
+    pub closed: u64,
+    /// Connections open at its end.
+    pub open: u64,
+    /// Events lost.
+    pub lost: u64,
+    /// How often each verdict was given.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// Handshakes of which the time is known; those below are of them.
+    pub handshakes_measured: u64,
+    /// Half took no longer; to three digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_p50_us: Option<u64>,
+    /// 99 of 100 took no longer; to three digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_p99_us: Option<u64>,
+    /// The longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_max_us: Option<u64>,
+}
+
+/// As in records.
+#[must_use]
+pub(super) const fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ipv4",
+        IpAddr::V6(_) => "ipv6",
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.9}"))
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn rfc3339_option<S: Serializer>(
+    time: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn role<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok, S::Error> {
+    match role {
+        Some(role) => serializer.serialize_str(role.name()),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn state<S: Serializer>(state: &TcpState, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.name())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn verdict<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.name())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn completeness<S: Serializer>(value: &Completeness, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_has_its_zone_and_no_other_has() {
+        let eth0: Arc<str> = "eth0".into();
+        let shown = |address: &str, interface| {
+            let address = Address::new(address.parse().unwrap(), interface);
+            (address.to_string(), address.with_port(443))
+        };
+        for (address, interface, alone, with_port) in [
+            ("fe80::2", Some(&eth0), "fe80::2%eth0", "[fe80::2%eth0]:443"),
+            ("febf::2", Some(&eth0), "febf::2%eth0", "[febf::2%eth0]:443"),
+            ("fe80::2", None, "fe80::2", "[fe80::2]:443"),
+            ("fec0::2", Some(&eth0), "fec0::2", "[fec0::2]:443"),
+            ("169.254.0.1", Some(&eth0), "169.254.0.1", "169.254.0.1:443"),
+            ("192.0.2.7", Some(&eth0), "192.0.2.7", "192.0.2.7:443"),
+        ] {
+            let expected = (alone.to_owned(), with_port.to_owned());
+            assert_eq!(shown(address, interface), expected);
+        }
+    }
+}
