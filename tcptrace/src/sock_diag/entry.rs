@@ -12,8 +12,6 @@ use crate::feed::event::Endpoints;
 /// `struct inet_diag_msg`.
 const ANSWER: usize = 72;
 
-/// An attribute: `struct tcp_info`.
-pub(super) const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// The timer of a TIME_WAIT minisocket, which a full socket never has.
@@ -129,8 +127,6 @@ pub struct DiagSocket {
     pub send_queue: u32,
     /// The cgroup's id, from Linux 5.7 on; a minisocket has none.
     pub cgroup: Option<u64>,
-    /// A minisocket has none.
-    pub tcp_info: Option<TcpInfo>,
 }
 
 impl DiagSocket {
@@ -141,43 +137,6 @@ impl DiagSocket {
         self.timer == TIMER_TIME_WAIT
             && self.inode == 0
             && matches!(self.state, TcpState::TimeWait | TcpState::FinWait2)
-    }
-}
-
-/// The part of `struct tcp_info` that is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpInfo {
-    /// Smoothed round trip, microseconds; 0 when there is no sample.
-    pub rtt_us: u32,
-    /// Segments retransmitted in the whole life.
-    pub total_retrans: u32,
-    /// Payload the peer acknowledged; the SYN and the FIN count as one each.
-    pub bytes_acked: u64,
-    /// Payload received.
-    pub bytes_received: u64,
-    /// Segments sent.
-    pub segs_out: u32,
-    /// Segments received.
-    pub segs_in: u32,
-    /// Payload handed to IP, retransmissions included.
-    pub bytes_sent: u64,
-    /// Payload handed to IP again.
-    pub bytes_retrans: u64,
-}
-
-impl TcpInfo {
-    /// `None` from a kernel older than all that tcptrace runs on.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        Some(Self {
-            rtt_us: u32_at(bytes, 68)?,
-            total_retrans: u32_at(bytes, 100)?,
-            bytes_acked: u64_at(bytes, 120)?,
-            bytes_received: u64_at(bytes, 128)?,
-            segs_out: u32_at(bytes, 136)?,
-            segs_in: u32_at(bytes, 140)?,
-            bytes_sent: u64_at(bytes, 200)?,
-            bytes_retrans: u64_at(bytes, 208)?,
-        })
     }
 }
 
@@ -211,14 +170,11 @@ impl DiagSocket {
             receive_queue: word(56)?,
             send_queue: word(60)?,
             cgroup: None,
-            tcp_info: None,
         };
         for attribute in Attributes(attributes) {
             let (kind, value) = attribute?;
-            match kind {
-                INET_DIAG_INFO => socket.tcp_info = TcpInfo::parse(value),
-                INET_DIAG_CGROUP_ID => socket.cgroup = u64_at(value, 0),
-                _ => {}
+            if kind == INET_DIAG_CGROUP_ID {
+                socket.cgroup = u64_at(value, 0);
             }
         }
         Ok(socket)

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::entry::{DiagSocket, Family, INET_DIAG_INFO, Malformed, Tuple, u16_at, u32_at};
+use super::entry::{DiagSocket, Family, Malformed, Tuple, u16_at, u32_at};
 
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -49,7 +49,7 @@ impl Request {
         bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
         bytes[16] = family.raw();
         bytes[17] = libc::IPPROTO_TCP as u8;
-        bytes[18] = 1 << (INET_DIAG_INFO - 1);
+        // No extensions (byte 18): nothing reads tcp_info, which the kernel would take each socket's lock for.
         bytes[20..24].copy_from_slice(&states.to_ne_bytes());
         bytes[24..].copy_from_slice(id);
         Self(bytes)

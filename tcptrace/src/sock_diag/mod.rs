@@ -8,7 +8,7 @@ mod message;
 mod socket;
 
 pub use self::{
-    entry::{DiagSocket, Family, Malformed, TcpInfo, Tuple},
+    entry::{DiagSocket, Family, Malformed, Tuple},
     socket::{Diag, DiagError, DumpOutcome},
 };
 pub use crate::host::netns::Namespace;

@@ -7,7 +7,6 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     process::Command,
     time::Duration,
@@ -33,7 +32,7 @@ use crate::support::{
 tests![
     a_dump_shows_both_ends_and_a_lookup_the_same,
     the_cookie_is_the_one_the_application_sees,
-    bytes_and_segments_are_counted,
+    a_socket_has_its_cgroup,
     after_both_closed_there_is_a_time_wait_minisocket,
     a_half_closed_orphan_is_a_fin_wait2_minisocket,
     what_is_gone_is_none_though_its_port_has_a_listener,
@@ -177,22 +176,11 @@ fn the_cookie_is_the_one_the_application_sees() -> Check {
     })
 }
 
-fn bytes_and_segments_are_counted() -> Check {
+fn a_socket_has_its_cgroup() -> Check {
     in_fresh_namespace(|_| {
-        let mut pair = Pair::local();
-        pair.client.write_all(&[7; 1000]).unwrap();
-        pair.server.read_exact(&mut [0; 1000]).unwrap();
-        pair.server.write_all(&[8; 10]).unwrap();
-        pair.client.read_exact(&mut [0; 10]).unwrap();
+        let pair = Pair::local();
         let mut diag = Diag::here().unwrap();
         let found = diag.lookup(&pair.client_tuple(), None).unwrap().unwrap();
-        let info = found.tcp_info.unwrap();
-        assert_eq!((info.bytes_sent, info.bytes_received), (1000, 10));
-        assert_eq!((info.bytes_retrans, info.total_retrans), (0, 0));
-        // The SYN counts.
-        assert_eq!(info.bytes_acked, 1001);
-        assert!(info.segs_out >= 3 && info.segs_in >= 2, "{info:?}");
-        assert!(info.rtt_us > 0);
         // The attribute came with Linux 5.7, but only where the kernel has cgroups.
         if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
             assert!(found.cgroup.is_some_and(|id| id > 0), "{found:?}");
@@ -212,7 +200,7 @@ fn after_both_closed_there_is_a_time_wait_minisocket() -> Check {
         assert!(left.is_minisocket());
         assert_eq!((left.timer, left.inode, left.uid), (3, 0, None));
         assert_eq!(left.cookie, cookie);
-        assert_eq!((left.tcp_info, left.cgroup), (None, None));
+        assert_eq!(left.cgroup, None);
         assert!(
             left.expires_ms > 1000 && left.expires_ms <= 61_000,
             "{left:?}"
@@ -339,14 +327,14 @@ fn a_socket_bound_to_an_interface_is_found_by_it_only() -> Check {
 
 fn a_long_dump_comes_in_parts() -> Check {
     in_fresh_namespace(|_| {
-        // The kernel gives at most 32 KiB at once, some 80 sockets with their tcp_info.
+        // The kernel gives at most 32 KiB at once, some 300 sockets.
         let mut pairs = Vec::new();
-        for _ in 0..60 {
+        for _ in 0..200 {
             pairs.push(Pair::local());
         }
         let mut diag = Diag::here().unwrap();
         let shown = dump(&mut diag, Family::V4, 1 << TcpState::Established as u32);
-        assert_eq!(shown.len(), 120);
+        assert_eq!(shown.len(), 400);
         for tuple in pairs
             .iter()
             .flat_map(|pair| [pair.client_tuple(), pair.server_tuple()])
