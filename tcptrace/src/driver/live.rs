@@ -1,5 +1,5 @@
 //! The one task that owns the probe and the tracker: ring → decode → tracker → consumer.
-//! [`replay`] is the same from a file.
+//! [`replay`](super::replay) is the same from a file.
 
 use std::{
     ops::ControlFlow,

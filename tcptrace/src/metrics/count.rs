@@ -21,14 +21,14 @@ use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 /// How the metrics are set up.
 #[derive(Clone, Debug)]
 pub struct MetricsConfig {
-    /// How many ports can have a label of their own; at most [`MAX_PORTS`].
+    /// How many ports can have a label of their own; at most [`MAX_PORTS`](super::MAX_PORTS).
     pub max_ports: usize,
-    /// When not empty, these ports (the first [`MAX_PORTS`] of them) have labels from the start
+    /// When not empty, these ports (the first [`MAX_PORTS`](super::MAX_PORTS) of them) have labels from the start
     /// and no other ever gets one.
     pub fixed_ports: Vec<u16>,
     /// The first port of the ephemeral range (`net.ipv4.ip_local_port_range`).
     pub ephemeral_from: u16,
-    /// How many cgroups can have a label of their own; at most [`MAX_CGROUPS`], and none unless
+    /// How many cgroups can have a label of their own; at most [`MAX_CGROUPS`](super::MAX_CGROUPS), and none unless
     /// that is asked for.
     pub max_cgroups: usize,
     /// What the label of a cgroup is.
