@@ -3,7 +3,7 @@
 use std::{env, ffi::OsString, fs, path::Path, process::ExitCode};
 
 use clap::CommandFactory as _;
-use tcptrace::cli::Cli;
+use tcptrace::Cli;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();

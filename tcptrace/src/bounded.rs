@@ -14,7 +14,6 @@ pub struct Bounded<K, V> {
 
 impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
     /// An empty one.
-    #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
             map: HashMap::new(),
@@ -29,15 +28,8 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
     }
 
     /// How many keys are remembered.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
-    }
-
-    /// None is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
     }
 
     /// Forgets a key. It takes as long as all keys are many.

@@ -19,7 +19,6 @@ const STEPS: usize = 256;
 
 /// CLOCK_MONOTONIC as the kernel and its events have it, nanoseconds. In a time namespace the process's own
 /// is off by a constant.
-#[must_use]
 pub fn monotonic_ns() -> u64 {
     let own = read(ClockId::CLOCK_MONOTONIC);
     u64::try_from(own - offset().unwrap_or(0)).unwrap_or(0)
@@ -58,7 +57,6 @@ fn read(clock: ClockId) -> i64 {
 }
 
 /// How long the calling thread has run on a processor.
-#[must_use]
 pub fn thread_cpu() -> Duration {
     Duration::from_nanos(read(ClockId::CLOCK_THREAD_CPUTIME_ID).unsigned_abs())
 }
@@ -74,7 +72,6 @@ pub struct ClockReading {
 
 impl ClockReading {
     /// Reads both clocks, as close together as a few tries get them.
-    #[must_use]
     pub fn now() -> Self {
         let once = || {
             let before = monotonic_ns();
@@ -109,7 +106,6 @@ pub struct WallClock {
 
 impl WallClock {
     /// Anchored at a first reading.
-    #[must_use]
     pub fn new(first: ClockReading) -> Self {
         Self {
             readings: VecDeque::from([first]),
@@ -131,7 +127,6 @@ impl WallClock {
     }
 
     /// The wall time of an event's time.
-    #[must_use]
     pub fn wall(&self, monotonic_ns: u64) -> Timestamp {
         let offset = self
             .readings

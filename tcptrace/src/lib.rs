@@ -1,26 +1,69 @@
 //! tcptrace: an eBPF tracer of the TCP connection lifecycle.
 //!
-//! Data flows one way: a [`driver`] pulls a [`feed`], from the kernel by a [`probe`] or from a file, through the
-//! [`tracker`], which makes connections of it. What the tracker says goes to an [`output`], or to the
-//! [`metrics`] that the [`exporter`] serves. Only [`probe`] imports aya; only [`clock`] reads a clock.
+//! Data flows one way: a `driver` pulls a `feed`, from the kernel by a `probe` or from a file, through the
+//! `tracker`, which makes connections of it. What the tracker says goes to an `output`, or to the
+//! `metrics` that the `exporter` serves. Only `probe` imports aya; only `clock` reads a clock.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod bounded;
-pub mod cli;
-pub mod clock;
+mod bounded;
+mod cli;
+mod clock;
 pub mod command;
-pub mod driver;
-pub mod explain;
-pub mod exporter;
-pub mod feed;
-pub mod host;
-pub mod metrics;
-pub mod namespaces;
-pub mod output;
-pub mod probe;
-pub mod say;
-pub mod sock_diag;
-pub mod sockets;
-pub mod stop;
-pub mod tracker;
+mod driver;
+mod explain;
+mod exporter;
+mod feed;
+mod host;
+mod log;
+mod metrics;
+mod namespaces;
+mod output;
+mod probe;
+mod sock_diag;
+mod sockets;
+pub mod stdio;
+mod stop;
+mod tracker;
+
+pub use cli::{
+    Cli, Command, LogFormat, LogLevel,
+    config::{CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig},
+    settings::{Settings, brief},
+};
+pub use log::{LogStyle, log_to_stderr};
+pub use stop::Stop;
+
+/// What the integration tests use. Not a stable interface.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::{
+        clock::{ClockReading, WallClock, monotonic_ns},
+        driver::replay::{Replay, sources},
+        feed::{
+            decode::decode,
+            event::{Body, Details, Endpoints, Event},
+            file::{
+                format::{
+                    Block, Header, events, push_event, write_clock, write_end, write_events,
+                    write_hook, write_loss, write_name, write_start, write_time,
+                },
+                reader::{FormatError, Reader},
+            },
+            item::LossPlace,
+            names::Name,
+        },
+        host::{
+            Host, cgroup, kernel_release,
+            netns::{cookie_here, find},
+        },
+        output::{
+            record::Recorder,
+            render::Renderer,
+            view::{Shown, View, filter::Filter},
+        },
+        probe::Hook,
+        sock_diag::{Diag, DiagSocket, Family, Namespace, Tuple},
+        tracker::{Consumer, EventKind, GRACE_NS, Item, Tracker, TrackerConfig, Update},
+    };
+}

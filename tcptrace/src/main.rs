@@ -4,35 +4,16 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-use std::{
-    env, fmt,
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{env, io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory, error::ErrorKind};
 use tcptrace::{
-    cli::{
-        Cli, Command, LogFormat, LogLevel,
-        config::{
-            CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig,
-        },
-        settings::{Settings, brief},
-    },
+    CaptureConfig, Cli, Command, ConfigError, DaemonConfig, ExplainConfig, LogFormat, LogLevel,
+    LogStyle, ReplayConfig, Settings, Stop, TailConfig, brief,
     command::{capture, check, completions, daemon, explain, replay, tail},
-    say,
-    stop::Stop,
+    log_to_stderr, stdio,
 };
-use tracing::{Event, Level, Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{
-    Layer as _,
-    filter::Targets,
-    fmt::{FmtContext, FormatEvent, FormatFields, format},
-    layer::SubscriberExt,
-    registry::LookupSpan,
-    reload,
-    util::SubscriberInitExt,
-};
+use tracing::Level;
 
 fn main() -> ExitCode {
     let (settings, cli) = match Settings::read(env::args_os()) {
@@ -46,7 +27,7 @@ fn main() -> ExitCode {
             Some(error) => print(&usage_error(name, error)),
             None => {
                 // When this cannot be written either, the status says it.
-                drop(say::line(format_args!("tcptrace: {error:#}")));
+                drop(stdio::eprint_line(format_args!("tcptrace: {error:#}")));
                 ExitCode::FAILURE
             }
         },
@@ -69,7 +50,7 @@ fn print(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe && !error.use_stderr() => {
-            drop(say::line(format_args!(
+            drop(stdio::eprint_line(format_args!(
                 "tcptrace: writing to standard output: {why}"
             )));
             ExitCode::FAILURE
@@ -82,7 +63,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Tail(args) => {
             let level = args.probe.log_level.unwrap_or(LogLevel::Warn);
-            drop(log_to_stderr(level, LogStyle::Said));
+            drop(log_to_stderr(level, LogStyle::Message));
             tail::run(TailConfig::new(*args)?, &Stop::on_signals()?)?;
         }
         Command::Daemon(args) => {
@@ -92,7 +73,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
             let config = DaemonConfig::new(args)?;
             if is_check {
                 daemon::check_files(&config)?;
-                say::output("the settings are valid\n")?;
+                stdio::print("the settings are valid\n")?;
                 return Ok(ExitCode::SUCCESS);
             }
             let style = LogStyle::Log(format);
@@ -111,11 +92,11 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
         }
         Command::Capture(args) => {
             let level = args.probe.log_level.unwrap_or(LogLevel::Warn);
-            drop(log_to_stderr(level, LogStyle::Said));
+            drop(log_to_stderr(level, LogStyle::Message));
             capture::run(&CaptureConfig::new(args)?, &Stop::on_signals()?)?;
         }
         Command::Replay(args) => {
-            drop(log_to_stderr(LogLevel::Warn, LogStyle::Said));
+            drop(log_to_stderr(LogLevel::Warn, LogStyle::Message));
             // A signal ends it at once: nothing is traced.
             let _stop = Stop::on_signals()?;
             replay::run(ReplayConfig::new(*args))?;
@@ -146,82 +127,4 @@ fn reload(settings: &Settings, set_level: &impl Fn(LogLevel)) -> anyhow::Result<
     let mut changed = settings.differences(&now);
     changed.retain(|name| name != "log-level");
     Ok(changed)
-}
-
-/// What is logged looks so.
-#[derive(Clone, Copy)]
-enum LogStyle {
-    /// As what a command says of itself.
-    Said,
-    /// As a log.
-    Log(LogFormat),
-}
-
-/// Logs on standard error; answers with what changes the level.
-fn log_to_stderr(level: LogLevel, style: LogStyle) -> impl Fn(LogLevel) {
-    let stderr = tracing_subscriber::fmt::layer()
-        .with_writer(|| say::Stderr)
-        // It would be said with eprintln!.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    let stderr = match style {
-        LogStyle::Said => stderr.event_format(Said).boxed(),
-        LogStyle::Log(LogFormat::Text) => stderr.boxed(),
-        LogStyle::Log(LogFormat::Json) => stderr.json().flatten_event(true).boxed(),
-    };
-    let (filter, handle) = reload::Layer::new(targets(level));
-    tracing_subscriber::registry()
-        .with(stderr)
-        .with(filter)
-        .init();
-    // It fails when nothing is logged any more.
-    move |level| drop(handle.reload(targets(level)))
-}
-
-/// A line as `tcptrace: …`, with its level where that is below a warning.
-struct Said;
-
-impl<S, N> FormatEvent<S, N> for Said
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: format::Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        write!(writer, "tcptrace: ")?;
-        let level = *event.metadata().level();
-        if level > Level::WARN {
-            write!(writer, "{}: ", level.as_str().to_lowercase())?;
-        }
-        context
-            .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
-}
-
-fn targets(level: LogLevel) -> Targets {
-    let level = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // What the loader says of its own work is for those who work on it.
-    let quiet = if level == LevelFilter::TRACE {
-        level
-    } else {
-        level.min(LevelFilter::WARN)
-    };
-    Targets::new()
-        .with_default(level)
-        .with_target("aya", quiet)
-        .with_target("aya_obj", quiet)
 }

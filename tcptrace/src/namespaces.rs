@@ -39,7 +39,6 @@ impl NamespaceKind {
     }
 
     /// This process is in the initial one; `None` when that cannot be told, for want of /proc.
-    #[must_use]
     pub fn is_initial(self) -> Option<bool> {
         let links = Path::new("/proc/self/ns");
         match fs::read_link(links.join(self.file())) {

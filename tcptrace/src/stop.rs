@@ -39,10 +39,6 @@ pub struct Stop {
 impl Stop {
     /// Takes the process's signals. To be called before any other thread is started: those that
     /// are there already would still die of them.
-    ///
-    /// # Errors
-    ///
-    /// When the signals cannot be blocked, or the thread cannot be started.
     pub fn on_signals() -> anyhow::Result<Self> {
         let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
         if !is_ignored(Signal::SIGHUP) {
@@ -92,13 +88,11 @@ impl Stop {
     }
 
     /// Becomes true when it is time to stop.
-    #[must_use]
     pub fn requested(&self) -> watch::Receiver<bool> {
         self.requested.subscribe()
     }
 
     /// From now on SIGHUP does not stop the program: each one is a change of this.
-    #[must_use]
     pub fn reloads(&self) -> watch::Receiver<u64> {
         self.reloads.store(true, Ordering::Relaxed);
         self.hangups.subscribe()

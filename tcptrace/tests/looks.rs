@@ -14,14 +14,9 @@ use std::{
 };
 
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
-use tcptrace::feed::{
-    file::format::{
-        Block, events, push_event, write_clock, write_end, write_events, write_hook, write_loss,
-        write_name, write_start, write_time,
-    },
-    file::reader::Reader,
-    item::LossPlace,
-    names::Name,
+use tcptrace::testing::{
+    Block, LossPlace, Name, Reader, events, push_event, write_clock, write_end, write_events,
+    write_hook, write_loss, write_name, write_start, write_time,
 };
 use unicode_width::UnicodeWidthStr as _;
 

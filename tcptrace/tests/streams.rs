@@ -17,23 +17,10 @@ use std::{
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
-use tcptrace::{
-    clock::{ClockReading, WallClock},
-    driver::replay::{Replay, sources},
-    feed::{
-        decode::decode,
-        file::format::{
-            Block, events, push_event, write_end, write_events, write_loss, write_start, write_time,
-        },
-        file::reader::{FormatError, Reader},
-    },
-    host::Host,
-    output::{
-        record::Recorder,
-        render::Renderer,
-        view::{Shown, View, filter::Filter},
-    },
-    tracker::{Consumer, EventKind, Item, LossPlace, Tracker, TrackerConfig, Update},
+use tcptrace::testing::{
+    Block, ClockReading, Consumer, EventKind, Filter, FormatError, Host, Item, LossPlace, Reader,
+    Recorder, Renderer, Replay, Shown, Tracker, TrackerConfig, Update, View, WallClock, decode,
+    events, push_event, sources, write_end, write_events, write_loss, write_start, write_time,
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";

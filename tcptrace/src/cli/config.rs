@@ -68,10 +68,6 @@ pub struct ExplainConfig {
 
 impl ExplainConfig {
     /// Validates the arguments.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such topic.
     pub fn new(args: &ExplainArgs) -> Result<Self, ConfigError> {
         let name = args.topic.join(" ");
         let topic = if name.is_empty() {
@@ -218,10 +214,6 @@ fn view_config(args: ViewArgs) -> ViewConfig {
 
 impl TailConfig {
     /// Validates the arguments.
-    ///
-    /// # Errors
-    ///
-    /// When an argument is invalid.
     pub fn new(args: TailArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
@@ -235,10 +227,6 @@ impl TailConfig {
 
 impl CaptureConfig {
     /// Validates the arguments.
-    ///
-    /// # Errors
-    ///
-    /// When an argument is invalid.
     pub fn new(args: CaptureArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
@@ -251,7 +239,6 @@ impl CaptureConfig {
 
 impl ReplayConfig {
     /// Validates the arguments.
-    #[must_use]
     pub fn new(args: ReplayArgs) -> Self {
         Self {
             file: unless_dash(args.file),
@@ -268,10 +255,6 @@ fn unless_dash(file: PathBuf) -> Option<PathBuf> {
 
 impl DaemonConfig {
     /// Validates the arguments.
-    ///
-    /// # Errors
-    ///
-    /// When an argument is invalid.
     pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
         let cgroup_label = cgroup_label(&args)?;
         let path = args.telemetry_path;

@@ -51,7 +51,6 @@ pub enum Command {
 
 impl Command {
     /// As typed.
-    #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Tail(_) => "tail",
@@ -301,7 +300,6 @@ pub struct ViewArgs {
     pub count: Option<u64>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
     pub filter: FilterArgs,
 }
 
@@ -321,11 +319,9 @@ pub struct TailArgs {
     pub duration: Option<Duration>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
     pub view: ViewArgs,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
     pub probe: ProbeArgs,
 }
 
@@ -345,7 +341,6 @@ pub enum Show {
 
 /// What is shown of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum TimeChoice {
     Local,
     Utc,
@@ -364,7 +359,6 @@ pub enum WidthChoice {
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum ColorChoice {
     Auto,
     Always,
@@ -458,7 +452,6 @@ pub struct DaemonArgs {
     pub cgroup_patterns: Vec<Regex>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
     pub probe: ProbeArgs,
 }
 
@@ -484,7 +477,6 @@ pub struct CaptureArgs {
     pub duration: Option<Duration>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
     pub probe: ProbeArgs,
 }
 
@@ -499,7 +491,6 @@ pub struct ReplayArgs {
     pub file: PathBuf,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a flattened group")]
     pub view: ViewArgs,
 
     /// The most connections to track; past that the one unchanged for longest is given up.

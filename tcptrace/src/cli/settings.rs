@@ -30,10 +30,6 @@ pub struct Settings {
 
 impl Settings {
     /// Reads all of them.
-    ///
-    /// # Errors
-    ///
-    /// When an argument, a variable or the file is not valid; and what is asked for by `--help`.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Self, Cli), clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let command = Cli::command().mut_subcommand(DAEMON, with_environment);
@@ -80,7 +76,6 @@ impl Settings {
     }
 
     /// The names of the settings that are others here.
-    #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let raw = |settings: &Self, id: &str| -> Vec<OsString> {
             let daemon = settings.matches.subcommand_matches(DAEMON);
@@ -97,7 +92,6 @@ impl Settings {
 }
 
 /// The error of a command line in one line, without the usage.
-#[must_use]
 pub fn brief(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().take_while(|line| !line.trim().is_empty());

@@ -15,7 +15,7 @@ use crate::{
     host::{self, Host},
     output::sink::{Patience, Writer, WriterState},
     probe::Probe,
-    say,
+    stdio,
     stop::Stop,
 };
 
@@ -23,10 +23,6 @@ use crate::{
 const WAITING: usize = 128;
 
 /// Captures until it is interrupted or its time is over.
-///
-/// # Errors
-///
-/// When nothing can be traced, or the file cannot be written.
 pub fn run(config: &CaptureConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let destination = Destination::find(config.file.as_deref(), config.force)?;
@@ -54,7 +50,7 @@ pub fn run(config: &CaptureConfig, stop: &Stop) -> anyhow::Result<()> {
         (WriterState::Failed(error), _) => Err(error)
             .with_context(|| format!("writing {name}; what was written before can be replayed")),
         (WriterState::ReaderGone, _) => Ok(()),
-        (WriterState::Done | WriterState::Open, summary) => say::line(summary),
+        (WriterState::Done | WriterState::Open, summary) => stdio::eprint_line(summary),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         AttachMode, HookStatus, KERNEL_BTF, Probe, ProbeConfig, ProbeError, Source, kernel_types,
         tracefs_mounted,
     },
-    say,
+    stdio,
 };
 
 /// What was found.
@@ -51,12 +51,10 @@ impl Verdict {
 /// Checks and prints. The status is 0 when tracing works, and with `strict` only when every hook
 /// can be had.
 ///
-/// # Errors
-///
-/// When the report cannot be written; a closed pipe is no error.
+/// Fails when the report cannot be written; a closed pipe is no error.
 pub fn run(strict: bool) -> anyhow::Result<ExitCode> {
     let report = Report::make();
-    say::output(&report)?;
+    stdio::print(&report)?;
     Ok(if report.passes(strict) {
         ExitCode::SUCCESS
     } else {

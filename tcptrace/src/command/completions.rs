@@ -3,15 +3,11 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{cli::Cli, say};
+use crate::{cli::Cli, stdio};
 
 /// Prints the script for a shell.
-///
-/// # Errors
-///
-/// When it cannot be written.
 pub fn run(shell: Shell) -> anyhow::Result<()> {
-    say::output(String::from_utf8_lossy(&script(shell)))
+    stdio::print(String::from_utf8_lossy(&script(shell)))
 }
 
 fn script(shell: Shell) -> Vec<u8> {

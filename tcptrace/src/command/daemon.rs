@@ -27,10 +27,6 @@ use crate::{
 };
 
 /// Reads the files that the settings name: whether there is TLS, and whether strangers are kept out.
-///
-/// # Errors
-///
-/// When one cannot be read or is not valid.
 pub fn check_files(config: &DaemonConfig) -> Result<(bool, bool), ConfigError> {
     exporter::check_file(config.web_config.as_deref())
         .map_err(|error| ConfigError::WebConfig(format!("{error:#}")))
@@ -38,10 +34,6 @@ pub fn check_files(config: &DaemonConfig) -> Result<(bool, bool), ConfigError> {
 
 /// Runs the daemon until it is told to stop. `reload` reads the settings again, and answers with the
 /// names of those that are not as they were and take a restart.
-///
-/// # Errors
-///
-/// When nothing can be traced, or an address cannot be listened on.
 pub fn run(
     config: DaemonConfig,
     stop: &Stop,

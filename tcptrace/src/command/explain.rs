@@ -2,17 +2,13 @@
 
 use crate::{
     explain::{self, Topic},
-    say,
+    stdio,
 };
 
 /// Prints the explanation of a topic, or what can be explained, in lines of `width` characters.
-///
-/// # Errors
-///
-/// When it cannot be written.
 pub fn run(topic: Option<Topic>, width: usize, ascii: bool) -> anyhow::Result<()> {
     match topic {
-        Some(topic) => say::output(topic.text(width, ascii)),
-        None => say::output(explain::list(width)),
+        Some(topic) => stdio::print(topic.text(width, ascii)),
+        None => stdio::print(explain::list(width)),
     }
 }

@@ -17,15 +17,13 @@ use crate::{
         sink::{Patience, WriterState},
         tail::Tail,
     },
-    say,
+    stdio,
     tracker::{Tracker, TrackerConfig},
 };
 
 /// Replays a file and shows it.
 ///
-/// # Errors
-///
-/// When the file cannot be read or is damaged; what comes before the damage is shown.
+/// Fails when the file cannot be read or is damaged; what comes before the damage is shown.
 pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
     let (name, input): (String, Box<dyn Read>) = match &config.file {
         Some(path) => {
@@ -37,7 +35,7 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
     };
     let (mut replay, header) = Replay::open(input).with_context(|| name.clone())?;
     let began = WallClock::new(replay.clock()).wall(replay.clock().monotonic_ns);
-    say::line(format_args!(
+    stdio::eprint_line(format_args!(
         "tcptrace: replaying what {} captured from {began:.0} on (Linux {}, tcptrace {})",
         header.host.as_deref().unwrap_or("a host"),
         header.kernel_release,
@@ -69,7 +67,7 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         (WriterState::Failed(error), _) => Err(error).context("writing to standard output"),
         (WriterState::ReaderGone, _) => Ok(()),
         (WriterState::Done | WriterState::Open, outcome) => {
-            say::line(tail.counts())?;
+            stdio::eprint_line(tail.counts())?;
             outcome.with_context(|| name.clone())
         }
     }

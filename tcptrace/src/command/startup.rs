@@ -3,11 +3,10 @@
 use crate::{
     host::{kernel_release, notices},
     probe::{Hook, HookStatus, MissingGroup, Probe, Source},
-    say,
+    stdio,
 };
 
 /// One line for each hook that is missing or weaker than it could be, with what follows.
-#[must_use]
 pub(crate) fn missing(
     hooks: &[HookStatus],
     btf: Result<(), &str>,
@@ -50,7 +49,7 @@ pub(crate) fn say_what_is_traced(probe: &Probe, filtered: bool) -> anyhow::Resul
     } else {
         "every TCP connection of this host"
     };
-    say::line(format_args!(
+    stdio::eprint_line(format_args!(
         "tcptrace: tracing {which} (Linux {}, {} of {} hooks); Ctrl-C ends it",
         kernel_release(),
         attached.count(),
@@ -60,7 +59,7 @@ pub(crate) fn say_what_is_traced(probe: &Probe, filtered: bool) -> anyhow::Resul
         .into_iter()
         .chain(notices::notices())
     {
-        say::line(format_args!("tcptrace: {line}"))?;
+        stdio::eprint_line(format_args!("tcptrace: {line}"))?;
     }
     Ok(())
 }

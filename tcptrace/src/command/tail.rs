@@ -20,7 +20,7 @@ use crate::{
         tail::Tail,
     },
     probe::Probe,
-    say,
+    stdio,
     stop::Stop,
     tracker::TrackerConfig,
 };
@@ -55,9 +55,7 @@ impl Reader {
 
 /// Runs a tail until it is told to stop, has shown enough, or nobody reads it any more.
 ///
-/// # Errors
-///
-/// When nothing can be traced, or the output cannot be written. A closed pipe is no error.
+/// Fails when nothing can be traced, or the output cannot be written. A closed pipe is no error.
 pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let probe = Probe::load(&config.probe)?;
@@ -98,6 +96,6 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
         WriterState::Failed(error) => Err(error).context("writing to standard output"),
         // `tail | head` wants no last words.
         WriterState::ReaderGone => Ok(()),
-        WriterState::Done | WriterState::Open => say::line(tracer.consumer.counts()),
+        WriterState::Done | WriterState::Open => stdio::eprint_line(tracer.consumer.counts()),
     }
 }

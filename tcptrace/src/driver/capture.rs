@@ -42,7 +42,6 @@ pub struct Capture {
 
 impl Capture {
     /// A capture that goes on where `writer` is, past the beginning of the file that says `first`.
-    #[must_use]
     pub fn new(probe: Probe, first: ClockReading, writer: Writer<Vec<u8>>) -> Self {
         Self {
             probe,

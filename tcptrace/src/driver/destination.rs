@@ -31,9 +31,7 @@ pub enum Destination {
 impl Destination {
     /// Looks at what is there. Waits for the reader of a FIFO.
     ///
-    /// # Errors
-    ///
-    /// When a file is there that is not to be replaced, or nothing can be written there.
+    /// Fails when a file is there that is not to be replaced, or nothing can be written there.
     pub fn find(path: Option<&Path>, force: bool) -> anyhow::Result<Self> {
         let Some(path) = path else {
             if io::stdout().is_terminal() {
@@ -66,7 +64,6 @@ impl Destination {
     }
 
     /// For messages.
-    #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::Stdout => "standard output".to_owned(),
@@ -77,9 +74,7 @@ impl Destination {
     /// Gives a file its name, with the beginning in it. Returns where to go on, and what is still
     /// to be written there first.
     ///
-    /// # Errors
-    ///
-    /// When the file cannot be made, or one appeared in its place.
+    /// Fails when the file cannot be made, or one appeared in its place.
     pub fn begin(self, start: Vec<u8>) -> anyhow::Result<(Box<dyn Write + Send>, Vec<u8>)> {
         let name = self.name();
         match self {

@@ -33,7 +33,6 @@ const ANOMALIES_NS: u64 = 60_000_000_000;
 pub const COMPLAINTS: u64 = 10;
 
 /// What the tracker can rely on, by how each hook is attached.
-#[must_use]
 pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
     Sources {
         resets: ResetHooks {
@@ -136,7 +135,6 @@ impl<C: Consumer> Tracer<C> {
     }
 
     /// Events lost so far.
-    #[must_use]
     pub const fn losses(&self) -> &Losses {
         &self.lost
     }

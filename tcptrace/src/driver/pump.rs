@@ -58,10 +58,6 @@ pub trait Drain {
 /// rest, works through the at most one ring's worth of events that wait, and finishes.
 ///
 /// `next` waits for the next request and must be cancel safe; `None` says there will be none.
-///
-/// # Errors
-///
-/// When the ring's descriptor cannot be waited for.
 pub async fn pump<D: Drain, R>(
     drain: &mut D,
     mut stop: watch::Receiver<bool>,
@@ -131,10 +127,6 @@ fn empty<D: Drain>(drain: &mut D) -> ControlFlow<()> {
 }
 
 /// A runtime of one thread.
-///
-/// # Errors
-///
-/// When it cannot be started.
 pub fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -17,7 +17,6 @@ use crate::{
 };
 
 /// What the capture could have seen.
-#[must_use]
 pub fn sources(header: &Header) -> Sources {
     super::live::sources(|hook| {
         let entry = header
@@ -44,9 +43,7 @@ pub struct Replay<R> {
 impl<R: Read> Replay<R> {
     /// Opens a file.
     ///
-    /// # Errors
-    ///
-    /// When it is no capture, or does not get as far as its header.
+    /// Fails when it is no capture, or does not get as far as its header.
     pub fn open(input: R) -> Result<(Self, Header), FormatError> {
         let (mut reader, header) = Reader::open(input)?;
         // A file that ends or breaks here has nothing to show, and says so when played.
@@ -72,16 +69,13 @@ impl<R: Read> Replay<R> {
     }
 
     /// The clocks at the beginning.
-    #[must_use]
     pub const fn clock(&self) -> ClockReading {
         self.clock
     }
 
     /// Plays it to the end, or until the consumer has enough.
     ///
-    /// # Errors
-    ///
-    /// Where the file is cut short or damaged; what comes before it was played.
+    /// Fails where the file is cut short or damaged; what comes before it was played.
     pub fn play(
         &mut self,
         tracker: &mut Tracker,

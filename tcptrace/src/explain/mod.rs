@@ -63,7 +63,6 @@ impl Topic {
     }
 
     /// As asked for.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -81,7 +80,6 @@ impl Topic {
     }
 
     /// The explanation as text, in lines of at most `width` characters where its words allow it.
-    #[must_use]
     pub fn text(self, width: usize, ascii: bool) -> String {
         let Explanation {
             meaning,
@@ -114,39 +112,6 @@ impl Topic {
         }
         text
     }
-
-    fn markdown(self, out: &mut String) {
-        const WIDTH: usize = 110;
-        let Explanation {
-            meaning,
-            scenes,
-            evidence,
-            causes,
-            advice,
-        } = self.explanation();
-        writeln!(out, "## {}\n", self.name()).unwrap_or_default();
-        wrap(meaning, "", "", WIDTH, out);
-        for scene in scenes {
-            if let Some(title) = scene.title() {
-                writeln!(out, "\nOn the wire, {title}:").unwrap_or_default();
-            }
-            let picture = picture(&example::record(*scene), WIDTH, false);
-            writeln!(out, "\n```\n{}\n```", picture.trim_end()).unwrap_or_default();
-        }
-        out.push_str("\n**How tcptrace knows.** ");
-        let mut text = String::new();
-        wrap(evidence, "", "", WIDTH, &mut text);
-        out.push_str(&text);
-        for (heading, items) in [("Usual causes", causes), ("What to do", advice)] {
-            if !items.is_empty() {
-                write!(out, "\n**{heading}**\n\n").unwrap_or_default();
-            }
-            for item in items {
-                wrap(item, "- ", "  ", WIDTH, out);
-            }
-        }
-        out.push('\n');
-    }
 }
 
 impl FromStr for Topic {
@@ -165,7 +130,6 @@ impl FromStr for Topic {
 }
 
 /// One line for each topic.
-#[must_use]
 pub fn list(width: usize) -> String {
     let mut text = String::new();
     for topic in Topic::all() {
@@ -179,25 +143,6 @@ pub fn list(width: usize) -> String {
             &mut text,
         );
     }
-    text
-}
-
-/// All of it, as a page of the documentation.
-#[must_use]
-pub fn page() -> String {
-    let mut text = "# Verdicts\n\n\
-        Each connection that ends gets one verdict. This page says what each looks like on the wire, how \
-        tcptrace knows it,\nwhat usually causes it and what to do; `tcptrace explain VERDICT` prints the same. In \
-        the diagrams this host is on the\nleft and the peer on the right; a line that ends in `×` was never \
-        answered, a dotted one was not seen.\n\n\
-        First the two things that every connection does, as the textbook has them, and where each phase is \
-        measured.\n\n"
-        .to_owned();
-    for topic in Topic::all() {
-        topic.markdown(&mut text);
-    }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
     text
 }
 
@@ -223,56 +168,4 @@ fn wrap(text: &str, first: &str, next: &str, width: usize, out: &mut String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verdicts.md");
-
-    /// `TCPTRACE_BLESS=1` writes it anew.
-    #[test]
-    fn the_documentation_has_the_same_text() {
-        if std::env::var_os("TCPTRACE_BLESS").is_some() {
-            std::fs::write(PAGE, page()).unwrap();
-        }
-        assert!(
-            std::fs::read_to_string(PAGE).unwrap() == page(),
-            "docs/verdicts.md is another text than tcptrace explain: TCPTRACE_BLESS=1 writes it"
-        );
-    }
-
-    #[test]
-    fn each_topic_is_found_by_its_name_and_as_the_table_has_it() {
-        for topic in Topic::all() {
-            assert_eq!(topic.name().parse(), Ok(topic));
-            assert_eq!(topic.name().replace('_', " ").parse(), Ok(topic));
-        }
-        assert!("rset".parse::<Topic>().unwrap_err().contains("reset_by_us"));
-    }
-
-    #[test]
-    fn each_text_is_no_wider_than_asked_for_and_ascii_where_that_is_asked_for() {
-        for topic in Topic::all() {
-            for width in [40, 80] {
-                let text = topic.text(width, true);
-                assert!(text.is_ascii(), "{text}");
-                for line in text.lines().chain(topic.text(width, false).lines()) {
-                    let is_one_word = line.split_whitespace().count() <= 2;
-                    assert!(line.width() <= width || is_one_word, "{line:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn each_verdict_is_drawn_and_says_how_it_is_known() {
-        for topic in Topic::all() {
-            let Explanation {
-                scenes, evidence, ..
-            } = topic.explanation();
-            assert!(!scenes.is_empty() && !evidence.is_empty());
-            for scene in scenes {
-                assert!(!picture(&example::record(*scene), 80, false).is_empty());
-            }
-        }
-    }
-}
+mod tests;

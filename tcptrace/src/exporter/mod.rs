@@ -1,7 +1,7 @@
 //! The web server: `/metrics` and the few pages beside it.
 //!
 //! It runs on a thread of its own, so that neither a slow reader nor the spelling out of a scrape
-//! holds up the tracer. What it needs of the tracer it asks for by a message ([`ScrapeHandle`]); it
+//! holds up the tracer. What it needs of the tracer it asks for by a message (`ScrapeHandle`); it
 //! shares no state with it. Everything a client can make it wait for or keep is bounded
 //! ([`Limits`]): who serves strangers must not be filled up by them.
 
@@ -28,26 +28,18 @@ use anyhow::{Context, ensure};
 use listenfd::ListenFd;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
-pub use self::config::{Limits, Readiness, ScrapeSource, WebConfig};
-pub use self::scraper::{ScrapeHandle, ScrapeRequest, ScrapeRequests, scrape_channel};
+pub use self::config::{Limits, ScrapeSource, WebConfig};
+pub use self::scraper::{ScrapeRequest, scrape_channel};
 use self::{config::SAY_EVERY, places::Places, routes::Site};
 
 /// How long accept() rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Listens on every address.
-///
-/// # Errors
-///
-/// The first address that cannot be listened on, and why.
 pub fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
     addresses.iter().map(|&address| bind_one(address)).collect()
 }
 
 /// The sockets that systemd hands over (sd_listen_fds(3)).
-///
-/// # Errors
-///
-/// When there is none, or one is no TCP socket that listens.
 pub fn inherit() -> anyhow::Result<Vec<StdListener>> {
     let mut handed = ListenFd::from_env();
     let all: Vec<StdListener> = (0..handed.len())
@@ -91,10 +83,6 @@ fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
 }
 
 /// What [`WebConfig::file`] asks for: TLS, and whether strangers are kept out by it or a password.
-///
-/// # Errors
-///
-/// When the file, or one that it names, cannot be read or is not valid.
 pub fn check_file(path: Option<&Path>) -> anyhow::Result<(bool, bool)> {
     let rules = access::Access::open(path, WebConfig::default().check_password)?.rules();
     Ok((rules.tls.is_some(), rules.protects()))
@@ -102,10 +90,6 @@ pub fn check_file(path: Option<&Path>) -> anyhow::Result<(bool, bool)> {
 
 /// Starts the web server on a thread of its own. It ends when `shutdown` becomes true or its
 /// sender is gone, and what was under way is done or [`Limits::drain`] is over.
-///
-/// # Errors
-///
-/// When the thread or its runtime cannot be had.
 pub fn spawn(
     config: WebConfig,
     listeners: Vec<StdListener>,
@@ -129,10 +113,6 @@ pub fn spawn(
 }
 
 /// Serves until `shutdown` becomes true or its sender is gone; then stops as [`spawn`] says.
-///
-/// # Errors
-///
-/// When a listener cannot be used.
 pub async fn run(
     config: WebConfig,
     listeners: Vec<StdListener>,

@@ -10,7 +10,6 @@ use crate::metrics::Scrape;
 const WAITING: usize = 8;
 
 /// Makes both ends: one for the web server, one for the task that owns the tracker.
-#[must_use]
 pub fn scrape_channel() -> (ScrapeHandle, ScrapeRequests) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (ScrapeHandle { sender }, ScrapeRequests { receiver })
@@ -70,7 +69,6 @@ pub struct ScrapeRequest {
 
 impl ScrapeRequest {
     /// Whoever asked still waits.
-    #[must_use]
     pub fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
     }

@@ -29,14 +29,12 @@ use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival};
 
 /// When an event happened, without a look at the rest of it: CLOCK_MONOTONIC, nanoseconds. `None`
 /// when it is too short to say.
-#[must_use]
 pub fn time_of(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|first| u64::from_ne_bytes(*first))
 }
 
 /// The cgroup that an event tells the making of, and its path if that had room: all that such an event
 /// tells. `None` of any other event.
-#[must_use]
 pub fn cgroup_in(bytes: &[u8]) -> Option<(u64, Option<&[u8]>)> {
     if bytes.get(offset_of!(EventHeader, kind)) != Some(&KIND_CGROUP) {
         return None;
@@ -115,9 +113,7 @@ fn whole<T: FromBytes>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeErro
 
 /// Decodes one event.
 ///
-/// # Errors
-///
-/// When the length is not the kind's, or a field is out of range; the error names it.
+/// Fails when the length is not the kind's, or a field is out of range; the error names it.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let prefix = bytes.get(..size_of::<EventHeader>()).unwrap_or(bytes);
     let raw: EventHeader = whole("header", prefix)?;

@@ -80,7 +80,6 @@ pub enum Body {
 
 impl Body {
     /// Both ends, where they came along.
-    #[must_use]
     pub const fn endpoints(&self) -> Option<&Endpoints> {
         match self {
             Self::Transition(transition) => transition.details.endpoints(),
@@ -97,7 +96,6 @@ impl Body {
     }
 
     /// Returns the numbers in it that have names.
-    #[must_use]
     pub fn numbers(&self) -> Numbers {
         let (endpoints, cgroup) = match self {
             Self::Transition(transition) => match &transition.details {
@@ -240,7 +238,6 @@ pub enum Details {
 
 impl Details {
     /// Both ends, where they came along.
-    #[must_use]
     pub const fn endpoints(&self) -> Option<&Endpoints> {
         match self {
             Self::Open { endpoints, .. }
@@ -290,7 +287,6 @@ pub struct NetnsId {
 
 impl NetnsId {
     /// One that is known by its inode number alone.
-    #[must_use]
     pub const fn without_cookie(inode: u32) -> Self {
         Self {
             inode,
@@ -299,7 +295,6 @@ impl NetnsId {
     }
 
     /// They are the same, or nothing that is known tells them apart.
-    #[must_use]
     pub fn may_be(self, other: Self) -> bool {
         let cookies = self.cookie.zip(other.cookie);
         self.inode == other.inode && cookies.is_none_or(|(one, other)| one == other)
@@ -433,7 +428,6 @@ pub struct CloseFields {
 
 impl CloseFields {
     /// All that was written has left, and our FIN if there was one.
-    #[must_use]
     pub const fn all_left(&self) -> bool {
         self.in_flight == self.unacknowledged
     }

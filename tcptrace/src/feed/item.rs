@@ -100,7 +100,6 @@ impl EventKind {
     ];
 
     /// As a label.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Transition => "transition",
@@ -135,7 +134,6 @@ impl LossPlace {
     pub const ALL: [Self; 4] = [Self::Ring, Self::Kernel, Self::Decode, Self::Capture];
 
     /// As printed.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ring => "ring",

@@ -38,7 +38,6 @@ pub enum Name {
 
 impl Name {
     /// The name of an interface.
-    #[must_use]
     pub const fn interface(netns: NetnsId, index: u32, name: String) -> Self {
         Self::Interface {
             netns: netns.inode,

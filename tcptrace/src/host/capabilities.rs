@@ -37,14 +37,12 @@ pub const OPTIONAL: [(&str, Capability, &str); 4] = [
 ];
 
 /// This process holds it.
-#[must_use]
 pub fn holds(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
 /// The names of those that tracing takes and this process lacks. CAP_SYS_ADMIN stands for both, as before
 /// they were split off.
-#[must_use]
 pub fn lacking() -> Vec<&'static str> {
     if holds(Capability::CAP_SYS_ADMIN) {
         return Vec::new();

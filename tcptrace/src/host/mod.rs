@@ -28,7 +28,6 @@ pub struct Host {
 
 impl Host {
     /// This host, for a run that begins at `start_ns` of the events' clock.
-    #[must_use]
     pub fn this(start_ns: u64) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .ok()
@@ -51,7 +50,6 @@ impl Host {
 }
 
 /// `uname -r`.
-#[must_use]
 pub fn kernel_release() -> String {
     nix::sys::utsname::uname().map_or_else(
         |_| "unknown".to_owned(),

@@ -170,7 +170,6 @@ impl Links {
 }
 
 /// The interfaces of the thread's network namespace, which is this one.
-#[must_use]
 pub fn interfaces_here(netns: NetnsId) -> Vec<Name> {
     let Ok(interfaces) = if_nameindex() else {
         return Vec::new();

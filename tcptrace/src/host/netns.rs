@@ -44,9 +44,7 @@ pub struct Namespace {
 /// Answers how many processes and mounts there were whose namespace could not be looked at or
 /// opened, mostly for lack of rights (CAP_SYS_PTRACE). They may be in a namespace that was visited.
 ///
-/// # Errors
-///
-/// When not even the own namespace can be opened, or /proc cannot be read.
+/// Fails when not even the own namespace can be opened, or /proc cannot be read.
 pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     let own = Namespace::own()?;
     let mut search = Search {
@@ -126,18 +124,14 @@ impl Search<'_> {
 impl Namespace {
     /// The calling thread's.
     ///
-    /// # Errors
-    ///
-    /// When /proc is not mounted.
+    /// Fails when /proc is not mounted.
     pub fn own() -> io::Result<Self> {
         Ok(Self::open(Path::new(OWN))?.1)
     }
 
     /// The one that a path leads to, as /proc/1234/ns/net.
     ///
-    /// # Errors
-    ///
-    /// When it cannot be opened; [`ErrorKind::InvalidData`] when it is no network namespace's.
+    /// Fails when it cannot be opened; [`ErrorKind::InvalidData`] when it is no network namespace's.
     pub fn at(path: &Path) -> io::Result<Self> {
         let own = Self::own()?;
         let (device, namespace) = Self::open(path)?;
@@ -164,10 +158,7 @@ impl Namespace {
     /// Runs `work` in the namespace, on a thread that ends with it: the calling thread stays where
     /// it is. What `work` opens belongs to the namespace for good.
     ///
-    /// # Errors
-    ///
-    /// When the thread cannot be made, or not be moved (it takes CAP_SYS_ADMIN, but not where the
-    /// namespace is the calling thread's).
+    /// Fails when the thread cannot be made, or not be moved (it takes CAP_SYS_ADMIN, but not where the namespace is the calling thread's).
     ///
     /// # Panics
     ///
@@ -193,7 +184,6 @@ impl Namespace {
 
 /// The cookie of the thread's own network namespace (SO_NETNS_COOKIE, from Linux 5.14); `None` where
 /// the kernel does not tell it, or it has more than 32 bits.
-#[must_use]
 pub fn cookie_here() -> Option<NonZeroU32> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,

@@ -3,7 +3,6 @@
 use crate::namespaces::NamespaceKind;
 
 /// What is missing because this process is not in the host's namespaces, a sentence each, with the remedy.
-#[must_use]
 pub fn notices() -> Vec<String> {
     let mut notices = Vec::new();
     let mut say = |is_initial: Option<bool>, what: &str, remedy: &str| {

@@ -46,10 +46,6 @@ impl fmt::Debug for Resolver {
 
 impl Resolver {
     /// Asks the host's resolver (getnameinfo(3)).
-    ///
-    /// # Errors
-    ///
-    /// When a thread cannot be started.
     pub fn of_this_host() -> io::Result<Self> {
         Self::start(|address| {
             let name = dns_lookup::lookup_addr(&address).ok()?;
@@ -81,7 +77,6 @@ impl Resolver {
     }
 
     /// An address's name, if it is known by now. If not it is asked for. Never waits for an answer.
-    #[must_use]
     pub fn name(&self, address: IpAddr) -> Option<Arc<str>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         match answers.get(&address) {

@@ -21,14 +21,14 @@ use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 /// How the metrics are set up.
 #[derive(Clone, Debug)]
 pub struct MetricsConfig {
-    /// How many ports can have a label of their own; at most [`MAX_PORTS`](super::MAX_PORTS).
+    /// How many ports can have a label of their own; at most `MAX_PORTS`.
     pub max_ports: usize,
-    /// When not empty, these ports (the first [`MAX_PORTS`](super::MAX_PORTS) of them) have labels from the start
+    /// When not empty, these ports (the first `MAX_PORTS` of them) have labels from the start
     /// and no other ever gets one.
     pub fixed_ports: Vec<u16>,
     /// The first port of the ephemeral range (`net.ipv4.ip_local_port_range`).
     pub ephemeral_from: u16,
-    /// How many cgroups can have a label of their own; at most [`MAX_CGROUPS`](super::MAX_CGROUPS), and none unless
+    /// How many cgroups can have a label of their own; at most `MAX_CGROUPS`, and none unless
     /// that is asked for.
     pub max_cgroups: usize,
     /// What the label of a cgroup is.
@@ -57,7 +57,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// Nothing counted yet. All memory that updates need is taken here.
-    #[must_use]
     pub fn new(config: &MetricsConfig) -> Self {
         let ports = Ports::new(config.max_ports, &config.fixed_ports, config.ephemeral_from);
         let mut cells = Cells::new(ports.limit());
@@ -74,7 +73,6 @@ impl Metrics {
 
     /// Copies what was counted, with what the rest of the tracer knows. Attempts shown by it stay
     /// with the label they are shown under.
-    #[must_use]
     pub fn scrape(&mut self, context: ScrapeContext) -> Scrape {
         self.ports.settle_attempts();
         self.cgroups.settle_attempts();

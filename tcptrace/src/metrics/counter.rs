@@ -24,7 +24,6 @@ pub struct Counter {
 
 impl Counter {
     /// Nothing said yet.
-    #[must_use]
     pub const fn new(metrics: Metrics) -> Self {
         Self {
             metrics,

@@ -36,11 +36,10 @@ mod scrape;
 mod syns;
 
 pub use self::{
-    cgroups::{CgroupLabel, MAX_CGROUPS},
+    cgroups::CgroupLabel,
     count::{Metrics, MetricsConfig},
     counter::Counter,
     families::{as_open_metrics, encode},
-    ports::MAX_PORTS,
     scrape::{Scrape, ScrapeContext},
 };
 

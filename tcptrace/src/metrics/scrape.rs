@@ -64,14 +64,12 @@ pub(super) struct WebConnections {
 impl Scrape {
     /// Adds how many connections the web server has turned away, and how many idle ones it has
     /// closed to make room.
-    #[must_use]
     pub const fn with_web_connections(mut self, rejected: u64, evicted: u64) -> Self {
         self.web_connections = Some(WebConnections { rejected, evicted });
         self
     }
 
     /// Adds whether the file of `--web.config.file` says what holds.
-    #[must_use]
     pub const fn with_web_config(mut self, is_valid: bool) -> Self {
         self.context.reload_failed |= !is_valid;
         self

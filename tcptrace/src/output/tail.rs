@@ -110,10 +110,6 @@ impl StatusLine {
 
 impl Tail {
     /// A tail that shows what `config` says, on standard output.
-    ///
-    /// # Errors
-    ///
-    /// When the writer's thread cannot be started.
     pub fn start(
         recorder: Recorder,
         config: ViewConfig,
@@ -167,13 +163,11 @@ impl Tail {
     }
 
     /// Every transition is shown.
-    #[must_use]
     pub const fn shows_transitions(&self) -> bool {
         self.view.shows_transitions()
     }
 
     /// What it counted.
-    #[must_use]
     pub const fn counts(&self) -> &Counts {
         &self.view.counts
     }

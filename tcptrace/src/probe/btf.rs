@@ -62,10 +62,6 @@ struct Field {
 
 impl Btf {
     /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read or is not valid BTF.
     pub fn read(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
         let data = std::fs::read(path).map_err(|error| BtfError::Read {
             path: path.display().to_string(),
@@ -75,10 +71,6 @@ impl Btf {
     }
 
     /// As [`Btf::read`], from memory.
-    ///
-    /// # Errors
-    ///
-    /// When it is not valid BTF.
     pub fn parse(data: Vec<u8>, wanted: &[&str]) -> Result<Self, BtfError> {
         let invalid = |at, what| BtfError::Invalid { at, what };
         if read_u16(&data, 0)? != MAGIC {
@@ -138,37 +130,24 @@ impl Btf {
         Ok(())
     }
 
-    /// How many types there are, void included.
-    #[must_use]
+    #[cfg(test)]
     pub fn type_count(&self) -> usize {
         self.types.len()
     }
 
     /// The number of the typedef `name`, which must have been wanted.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
     pub fn typedef_id(&self, name: &str) -> Result<u32, BtfError> {
         self.named_id(KIND_TYPEDEF, name)
             .ok_or_else(|| BtfError::NoType(format!("typedef {name}")))
     }
 
     /// The number of the function `name`, which must have been wanted.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
     pub fn function_id(&self, name: &str) -> Result<u32, BtfError> {
         self.named_id(KIND_FUNC, name)
             .ok_or_else(|| BtfError::NoFunction(name.to_owned()))
     }
 
     /// How many parameters the function `name` has, which must have been wanted.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such function.
     pub fn function_parameters(&self, name: &str) -> Result<u32, BtfError> {
         let function = self.type_of(self.function_id(name)?)?;
         self.prototype_parameters(function.size_or_type)
@@ -176,10 +155,6 @@ impl Btf {
 
     /// How many arguments the tracepoint of the typedef `name` passes to a program:
     /// `typedef void (*btf_trace_x)(void *__data, …)`, `__data` not counted.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such typedef, or it is of something else.
     pub fn tracepoint_arguments(&self, name: &str) -> Result<u32, BtfError> {
         let pointer = self.resolve(self.typedef_id(name)?)?;
         Ok(self
@@ -188,10 +163,6 @@ impl Btf {
     }
 
     /// The names of the enum `name` by number; empty when there is none.
-    ///
-    /// # Errors
-    ///
-    /// When it is cut short.
     pub fn enum_names(&self, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
         let Some(id) = self.named_id(KIND_ENUM, name) else {
             return Ok(Vec::new());
@@ -207,10 +178,6 @@ impl Btf {
     }
 
     /// The value of that name in an enum without a name, which must have been wanted.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
     pub fn enum_value(&self, name: &str) -> Result<u32, BtfError> {
         self.enum_names(name)?
             .into_iter()
@@ -239,9 +206,7 @@ impl Btf {
     /// The byte offset of a field, given as a path of names (`ns.inum`) from the struct `name`,
     /// which must have been wanted. Anonymous structs and unions need not be named.
     ///
-    /// # Errors
-    ///
-    /// When there is no such field, it is a bitfield, or not `size` bytes wide.
+    /// Fails when there is no such field, it is a bitfield, or not `size` bytes wide.
     pub fn offset(&self, name: &str, path: &str, size: u32) -> Result<u32, BtfError> {
         let field = self.field(name, path)?;
         let actual = match field.bitfield {
@@ -266,10 +231,6 @@ impl Btf {
 
     /// As [`Btf::offset`], of a bitfield of one bit: the byte that it is in, and its bit in that
     /// byte. BTF counts a bit's place from the lowest on machines that are little-endian.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such field, or it is none of one bit.
     pub fn bit(&self, name: &str, path: &str) -> Result<(u32, u32), BtfError> {
         let field = self.field(name, path)?;
         if field.bitfield == 1 {

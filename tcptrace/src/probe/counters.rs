@@ -61,26 +61,8 @@ pub const LOST_EVENTS: [(usize, EventKind); 9] = [
     (LOST_CGROUP, EventKind::Cgroup),
 ];
 
-impl KernelCounts {
-    /// All transitions.
-    #[must_use]
-    pub fn total_transitions(&self) -> u64 {
-        self.transitions.iter().map(|(_, _, count)| count).sum()
-    }
-
-    /// All events lost.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost_events.iter().sum()
-    }
-}
-
 impl Counters {
     /// Maps the array behind `map`, one entry a CPU.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to map it.
     pub fn map(map: BorrowedFd<'_>, cpus: usize) -> std::io::Result<Self> {
         let memory = MmapOptions::new()
             .len(cpus * size_of::<CpuCounters>())
@@ -93,10 +75,6 @@ impl Counters {
     }
 
     /// Maps the array behind `map`, SYNs by local port.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to map it.
     pub fn map_syns(&mut self, map: BorrowedFd<'_>) -> std::io::Result<()> {
         let memory = MmapOptions::new()
             .len(PORTS * size_of::<u64>())
@@ -106,7 +84,6 @@ impl Counters {
     }
 
     /// What is seen of SYNs; `None` where they are not.
-    #[must_use]
     pub fn syns(&self) -> Option<SynCounts> {
         let memory = self.syns.as_ref()?;
         let by_port = (0..=u16::MAX)
@@ -128,14 +105,12 @@ impl Counters {
     }
 
     /// Runs of programs that were skipped and that their second copies made up for, by `RECOVERED_*`.
-    #[must_use]
     pub fn recovered(&self) -> [u64; RECOVERED_KINDS] {
         let first = std::mem::offset_of!(CpuCounters, recovered);
         std::array::from_fn(|kind| self.sum(first + kind * size_of::<u64>()))
     }
 
     /// Everything. Each count is exact; counts of one moment they are only once it is quiet.
-    #[must_use]
     pub fn read(&self) -> KernelCounts {
         let mut transitions = Vec::new();
         for index in 0..STATE_SLOTS * STATE_SLOTS {
@@ -166,10 +141,6 @@ pub(super) struct ListenerProcesses(MmapRaw);
 
 impl ListenerProcesses {
     /// Maps the array behind `map`.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to map it.
     pub(super) fn map(map: BorrowedFd<'_>) -> std::io::Result<Self> {
         let memory = MmapOptions::new()
             .len(LISTENER_SLOTS)
@@ -196,7 +167,6 @@ fn word(memory: &MmapRaw, at: usize) -> u64 {
 }
 
 /// A state's name, or its number where it has none here.
-#[must_use]
 pub fn state_name(raw: u8) -> String {
     TcpState::from_raw(raw).map_or_else(|| raw.to_string(), |state| state.name().to_owned())
 }

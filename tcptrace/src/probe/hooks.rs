@@ -49,7 +49,6 @@ impl Hook {
     ];
 
     /// The kernel's name of it.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::SetState => "inet_sock_set_state",
@@ -68,7 +67,6 @@ impl Hook {
     }
 
     /// What it is for.
-    #[must_use]
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::SetState => "every state transition",
@@ -87,7 +85,6 @@ impl Hook {
     }
 
     /// What is missing or weaker without it.
-    #[must_use]
     pub const fn consequence(self) -> &'static str {
         match self {
             Self::SetState => "nothing can be traced",
@@ -126,7 +123,6 @@ impl Hook {
     }
 
     /// What is weaker when it is had from this source; `None` when nothing is.
-    #[must_use]
     pub const fn weakness(self, source: Source) -> Option<&'static str> {
         match (self, source) {
             (Self::CreateChild, Source::SockOps) => Some(
@@ -181,7 +177,6 @@ impl Source {
     ];
 
     /// As printed and as a label.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::TpBtf => "tp_btf",
@@ -232,7 +227,6 @@ impl Exclusion {
     }
 
     /// As given on the command line.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hook(hook) => hook.name(),

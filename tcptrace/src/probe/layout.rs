@@ -101,10 +101,7 @@ pub struct KernelTypes {
 impl KernelTypes {
     /// Reads `path` once and keeps what the programs need, for `tracepoints` and `functions` too.
     ///
-    /// # Errors
-    ///
-    /// When there is no BTF, or a socket's own kind, ends or state are not where they can be read;
-    /// the error names the field. Of everything else a group of fields may be missing.
+    /// Fails when there is no BTF, or a socket's own kind, ends or state are not where they can be read; the error names the field. Of everything else a group of fields may be missing.
     pub fn read(path: &Path, tracepoints: &[&str], functions: &[&str]) -> Result<Self, BtfError> {
         let typedefs: Vec<String> = tracepoints.iter().map(|name| typedef(name)).collect();
         let mut wanted: Vec<&str> = TYPES.to_vec();
@@ -158,8 +155,7 @@ impl KernelTypes {
         })
     }
 
-    /// This kernel has the tracepoint.
-    #[must_use]
+    #[cfg(test)]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         let name = typedef(name);
         self.named
@@ -168,37 +164,26 @@ impl KernelTypes {
     }
 
     /// BTF with these tracepoints and functions, and nothing else.
-    #[must_use]
     pub fn named_only(&self) -> Vec<u8> {
         only_named(&self.named)
     }
 
     /// The kernel's names of the reasons for which it sends a RST, by number.
-    #[must_use]
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
     }
 
     /// The groups of fields that cannot be read.
-    #[must_use]
     pub fn missing(&self) -> &[MissingGroup] {
         &self.missing
     }
 
     /// What a request knows can be read.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot.
     pub fn request(&self) -> Result<(), String> {
         self.request.clone()
     }
 
     /// A timewait socket's state can be read, and what the kernel does to it.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot.
     pub fn timewait(&self) -> Result<(), String> {
         self.timewait.clone()?;
         match self.layout.function.timewait_parameters {
@@ -210,10 +195,6 @@ impl KernelTypes {
     }
 
     /// The value that accept() returns inside the kernel can be read.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot.
     pub fn accept(&self) -> Result<(), String> {
         match self.layout.function.accept_parameters {
             2 | 4 => Ok(()),
@@ -224,10 +205,6 @@ impl KernelTypes {
     }
 
     /// Whether a process is over can be told, and its name.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot.
     pub fn process(&self) -> Result<(), String> {
         if self.layout.groups & LAYOUT_TASK == 0 {
             return Err("a task's process cannot be read".to_owned());
@@ -237,20 +214,12 @@ impl KernelTypes {
 
     /// The arguments of a connect() that is over can be read, and whether its socket had got further
     /// before.
-    ///
-    /// # Errors
-    ///
-    /// Why they cannot.
     pub fn call(&self) -> Result<(), String> {
         self.file.clone()?;
         self.call.clone()
     }
 
     /// A cgroup's id can be read, and of which hierarchy it is.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot.
     pub fn cgroup(&self) -> Result<(), String> {
         if self.layout.groups & LAYOUT_CGROUP == 0 {
             return Err("a cgroup's id cannot be read".to_owned());
@@ -259,10 +228,6 @@ impl KernelTypes {
     }
 
     /// The socket behind a descriptor can be found.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot.
     pub fn file(&self) -> Result<(), String> {
         self.file.clone()
     }

@@ -50,7 +50,7 @@ pub use self::{
     hooks::{Exclusion, Hook, HookStatus, Source},
     layout::{KERNEL_BTF, KernelTypes, MissingGroup},
     program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
-    tracefs::{FormatError, mounted as tracefs_mounted},
+    tracefs::mounted as tracefs_mounted,
 };
 use crate::{
     feed::item::{EventKind, LossPlace},
@@ -83,10 +83,7 @@ pub struct Probe {
 impl Probe {
     /// Loads and attaches.
     ///
-    /// # Errors
-    ///
-    /// When the transitions cannot be had; every other hook is optional, and
-    /// [`Probe::hooks`] tells what became of it.
+    /// Fails when the transitions cannot be had; every other hook is optional, and [`Probe::hooks`] tells what became of it.
     pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
         require_kernel()?;
         raise_memlock();
@@ -192,32 +189,26 @@ impl Probe {
     }
 
     /// Transitions are traced.
-    #[must_use]
     pub const fn traces(&self) -> bool {
         self.traces
     }
 
     /// How many events the ring can hold at most.
-    #[must_use]
     pub const fn most_waiting(&self) -> usize {
         self.ring_bytes as usize / SMALLEST_RECORD
     }
 
     /// How many sockets of a walk half the ring has room for.
-    #[must_use]
     pub const fn piece(&self) -> usize {
         self.ring_bytes as usize / 2 / (size_of::<SeedEvent>() + RECORD_HEADER)
     }
 
     /// What became of each hook, the needed one first.
-    #[must_use]
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
     }
 
     /// Whether socket fields can be read; `Err` says why not.
-    ///
-    /// # Errors
     ///
     /// Why BTF cannot be had.
     pub fn btf(&self) -> Result<(), &str> {
@@ -228,20 +219,17 @@ impl Probe {
     }
 
     /// Fields that this kernel does not have where they could be read, by what they tell.
-    #[must_use]
     pub fn missing_fields(&self) -> &[MissingGroup] {
         &self.missing_fields
     }
 
     /// What a closing socket tells of itself cannot be read.
-    #[must_use]
     pub fn lacks_tcp_fields(&self) -> bool {
         let bit = tcptrace_common::LAYOUT_TCP;
         self.missing_fields.iter().any(|group| group.bit == bit)
     }
 
     /// A hook is attached.
-    #[must_use]
     pub fn is_attached(&self, hook: Hook) -> bool {
         self.hooks
             .iter()
@@ -249,7 +237,6 @@ impl Probe {
     }
 
     /// How a hook is attached.
-    #[must_use]
     pub fn source(&self, hook: Hook) -> Option<Source> {
         let status = self.hooks.iter().find(|status| status.hook == hook)?;
         status.attached.as_ref().ok().copied()
@@ -257,7 +244,6 @@ impl Probe {
 
     /// The kernel's names of the reasons for which it sends a RST, by number; empty before
     /// Linux 6.10.
-    #[must_use]
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
     }
@@ -265,9 +251,7 @@ impl Probe {
     /// A walk over the sockets of one network namespace, to be run where that namespace is the
     /// thread's own.
     ///
-    /// # Errors
-    ///
-    /// When the iterator was not loaded, or the kernel refuses to attach it.
+    /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk(&mut self) -> Result<SocketWalk, String> {
         self.iterate(PROGRAM_SEED)
     }
@@ -283,9 +267,7 @@ impl Probe {
     /// A walk over the open files of all processes: the sockets among them that are in other network
     /// namespaces than their processes.
     ///
-    /// # Errors
-    ///
-    /// When the iterator was not loaded, or the kernel refuses to attach it.
+    /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk_files(&mut self) -> Result<SocketWalk, String> {
         self.iterate(PROGRAM_HELD)
     }
@@ -315,7 +297,6 @@ impl Probe {
     }
 
     /// The exact counters.
-    #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -333,27 +314,23 @@ impl Probe {
     }
 
     /// Transitions for which the ring had no room.
-    #[must_use]
     pub fn lost_transitions(&self) -> u64 {
         self.counters.lost_of(LOST_TRANSITION)
     }
 
     /// Sockets of walks for which the ring had no room.
-    #[must_use]
     pub fn lost_sockets(&self) -> u64 {
         self.counters.lost_of(LOST_SEED)
     }
 
     /// Runs that the kernel itself skipped, by program; empty where it does not count them
     /// (before 5.12).
-    #[must_use]
     pub fn program_misses(&self) -> Vec<ProgramMisses> {
         self.programs.misses(&self.counters)
     }
 
     /// What each program has done; empty unless the kernel has counted that ([`count_runs`], or the
     /// sysctl `kernel.bpf_stats_enabled`).
-    #[must_use]
     pub fn program_runs(&self) -> Vec<ProgramRuns> {
         self.programs.runs()
     }
@@ -362,9 +339,7 @@ impl Probe {
 /// Has the kernel count the runs of all eBPF programs and their time, until what this returns is
 /// dropped (`BPF_ENABLE_STATS`, from Linux 5.8).
 ///
-/// # Errors
-///
-/// When the kernel cannot, or without CAP_SYS_ADMIN.
+/// Fails when the kernel cannot, or without CAP_SYS_ADMIN.
 pub fn count_runs() -> io::Result<OwnedFd> {
     enable_stats(Stats::RunTime).map_err(|error| error.io_error)
 }
@@ -380,7 +355,6 @@ pub struct Losses {
 
 impl Losses {
     /// All of them.
-    #[must_use]
     pub fn total(&self) -> u64 {
         self.ring.iter().chain(&self.skipped).sum()
     }
@@ -412,9 +386,7 @@ impl SocketWalk {
     /// Walks over the sockets of the thread's network namespace, at most `piece` at a time; calls `rest` after
     /// each piece.
     ///
-    /// # Errors
-    ///
-    /// When the kernel refuses, the walk does not come to its end, or `rest` fails.
+    /// Fails when the kernel refuses, the walk does not come to its end, or `rest` fails.
     pub fn run(
         self,
         piece: usize,
@@ -437,9 +409,7 @@ impl SocketWalk {
 
 /// What BTF tells of the running kernel, for every hook.
 ///
-/// # Errors
-///
-/// When there is no BTF, or a field that every kernel has is not where it can be read.
+/// Fails when there is no BTF, or a field that every kernel has is not where it can be read.
 pub fn kernel_types() -> Result<KernelTypes, btf::BtfError> {
     KernelTypes::read(Path::new(KERNEL_BTF), &TRACEPOINTS, &FUNCTIONS)
 }

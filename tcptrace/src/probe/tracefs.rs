@@ -52,10 +52,6 @@ pub enum FormatError {
 }
 
 /// Where tracefs is mounted.
-///
-/// # Errors
-///
-/// When it is not, or may not be looked at.
 pub fn mounted() -> Result<PathBuf, FormatError> {
     let mut refused = None;
     for place in PLACES {
@@ -71,10 +67,6 @@ pub fn mounted() -> Result<PathBuf, FormatError> {
 }
 
 /// Reads the layout of `sock:inet_sock_set_state`.
-///
-/// # Errors
-///
-/// When tracefs is not there, or the record lacks a field.
 pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
     let path = mounted()?.join("events/sock/inet_sock_set_state/format");
     let text = read(&path)?;
@@ -83,10 +75,6 @@ pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
 
 /// Reads where `syscalls:sys_exit_accept` has the call's return value; that of accept4 has it there
 /// too, for all system calls share one layout.
-///
-/// # Errors
-///
-/// When tracefs is not there, or the kernel does not trace system calls.
 pub(super) fn read_exit_ret() -> Result<u32, FormatError> {
     let path = mounted()?.join("events/syscalls/sys_exit_accept/format");
     parse_exit_ret(&read(&path)?)
@@ -112,10 +100,6 @@ fn read(path: &Path) -> Result<String, FormatError> {
 }
 
 /// Parses the text of a `format` file.
-///
-/// # Errors
-///
-/// When a field is missing or has a size that cannot be read.
 pub(super) fn parse(text: &str) -> Result<RecordLayout, FormatError> {
     let field = |name, expected, sizes: &[u32]| {
         find(text, name)

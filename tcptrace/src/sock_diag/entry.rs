@@ -68,7 +68,6 @@ pub struct Tuple {
 
 impl Tuple {
     /// Both say the same connection, as far as addresses and ports tell.
-    #[must_use]
     pub fn same_ends(&self, other: &Self) -> bool {
         let same_interface = Self {
             interface: self.interface,
@@ -132,7 +131,6 @@ pub struct DiagSocket {
 impl DiagSocket {
     /// What is left after close(): a TIME_WAIT minisocket, of state TIME_WAIT or, while the peer's
     /// FIN has not come, of state FIN_WAIT2. The full socket is gone.
-    #[must_use]
     pub const fn is_minisocket(&self) -> bool {
         self.timer == TIMER_TIME_WAIT
             && self.inode == 0

@@ -8,7 +8,7 @@ mod message;
 mod socket;
 
 pub use self::{
-    entry::{DiagSocket, Family, Malformed, Tuple},
-    socket::{Diag, DiagError, DumpOutcome},
+    entry::{DiagSocket, Family, Tuple},
+    socket::Diag,
 };
 pub use crate::host::netns::Namespace;

@@ -80,7 +80,6 @@ pub struct DumpOutcome {
 impl DumpOutcome {
     /// The kernel knows of nothing that is missing. It does not notice everything: what moves in
     /// its table between two parts of a long list can be missed or come twice.
-    #[must_use]
     pub const fn is_complete(&self) -> bool {
         !self.interrupted && !self.overrun && self.malformed == 0
     }
@@ -97,9 +96,7 @@ pub struct Diag {
 impl Diag {
     /// For the namespace. The calling thread stays where it is.
     ///
-    /// # Errors
-    ///
-    /// When the namespace cannot be entered, or as [`Diag::here`].
+    /// Fails when the namespace cannot be entered, or as [`Diag::here`].
     pub fn open(namespace: &Namespace) -> Result<Self, DiagError> {
         // A socket stays in the namespace it was made in.
         namespace
@@ -112,9 +109,7 @@ impl Diag {
 
     /// For the calling thread's namespace.
     ///
-    /// # Errors
-    ///
-    /// When the kernel cannot list TCP sockets or forbids it.
+    /// Fails when the kernel cannot list TCP sockets or forbids it.
     pub fn here() -> Result<Self, DiagError> {
         let mut diag = Self {
             socket: connected().map_err(DiagError::Open)?,
@@ -130,9 +125,7 @@ impl Diag {
     /// Gives each socket of the family whose state is in `states` (`1 << state`; request sockets
     /// are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`Family::V6`].
     ///
-    /// # Errors
-    ///
-    /// When the kernel gives no end of the list. What was taken until then is true.
+    /// Fails when the kernel gives no end of the list. What was taken until then is true.
     pub fn dump(
         &mut self,
         family: Family,
@@ -182,9 +175,7 @@ impl Diag {
     /// A socket bound to an interface is found only when the tuple names that interface; `None`
     /// proves nothing for a tuple that does not.
     ///
-    /// # Errors
-    ///
-    /// When the kernel gives no answer that could be understood.
+    /// Fails when the kernel gives no answer that could be understood.
     pub fn lookup(
         &mut self,
         tuple: &Tuple,

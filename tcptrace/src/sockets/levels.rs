@@ -75,7 +75,6 @@ pub struct Queue {
 
 impl Queue {
     /// It is fuller than the other one.
-    #[must_use]
     pub fn is_fuller(&self, other: &Self) -> bool {
         let full = |one: &Self, other: &Self| u64::from(one.length) * u64::from(other.limit.max(1));
         (full(self, other), self.length) > (full(other, self), other.length)
@@ -90,10 +89,6 @@ pub struct Poll {
 
 impl Poll {
     /// Polls now and then once in an interval.
-    ///
-    /// # Errors
-    ///
-    /// When the thread cannot be started.
     pub fn start(interval: Duration) -> io::Result<Self> {
         let last = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel::<()>();
@@ -121,7 +116,6 @@ impl Poll {
     }
 
     /// What the last poll found; `None` before the first one.
-    #[must_use]
     pub fn last(&self) -> Option<Arc<Levels>> {
         self.last
             .lock()

@@ -160,7 +160,6 @@ pub struct Survey {
 
 impl Survey {
     /// The first walk is due at once.
-    #[must_use]
     pub fn new(probe: &Probe, interval: Option<Duration>) -> Self {
         let due = if probe.is_attached(Hook::Sockets) {
             0
@@ -189,13 +188,11 @@ impl Survey {
     }
 
     /// A walk is under way.
-    #[must_use]
     pub const fn is_walking(&self) -> bool {
         !matches!(self.state, State::Waiting(_))
     }
 
     /// When the next walk is due.
-    #[must_use]
     pub const fn due_ns(&self) -> Option<u64> {
         match self.state {
             State::Waiting(due) => Some(due),

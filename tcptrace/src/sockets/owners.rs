@@ -42,7 +42,6 @@ impl Search {
     }
 
     /// One is under way.
-    #[must_use]
     pub const fn is_under_way(&self) -> bool {
         self.answer.is_some()
     }

@@ -136,14 +136,12 @@ impl Connection {
 
     /// How long it waited for accept(), nanoseconds: from ESTABLISHED on, and 0 when accept()
     /// came first. `None` while either was not seen.
-    #[must_use]
     pub fn accept_wait_ns(&self) -> Option<u64> {
         let (established, accepted) = (self.established_at?, self.accepted_at?);
         Some(accepted.get().saturating_sub(established.get()))
     }
 
     /// Its handshake is known to have been a SYN cookie's: the kernel kept no request.
-    #[must_use]
     pub fn is_syn_cookie(&self) -> bool {
         self.request
             .seen
@@ -151,26 +149,22 @@ impl Connection {
     }
 
     /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, so that it has no time.
-    #[must_use]
     pub const fn deferred(&self) -> Option<bool> {
         self.request.deferred
     }
 
     /// Both ends are known well enough to choose by: every address and port is there.
-    #[must_use]
     pub fn is_identified(&self) -> bool {
         self.endpoints
             .is_some_and(|ends| ends.local_port != 0 && ends.remote_port != 0)
     }
 
     /// The port that the service is known by: ours for a passive open, the peer's for an active.
-    #[must_use]
     pub fn service_port(&self) -> Option<u16> {
         self.role.service_port(self.endpoints.as_ref())
     }
 
     /// Both ends are on this host's loopback.
-    #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.endpoints.is_some_and(|ends| {
             ends.local_address.is_loopback() && ends.remote_address.is_loopback()

@@ -77,7 +77,6 @@ impl Ended {
     }
 
     /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
-    #[must_use]
     pub fn closed_by(&self) -> Option<ClosedBy> {
         self.connection.first_fin_by.or(match self.verdict {
             Verdict::ResetReceived => Some(ClosedBy::Remote),
@@ -105,7 +104,6 @@ impl Ended {
 
     /// The errno of what ended it: the socket's error or connect()'s. An error that was there before and is not the
     /// cause is none.
-    #[must_use]
     pub fn errno(&self) -> Option<u16> {
         let error = self.fields.map(|fields| fields.error);
         let of_socket = match self.verdict {
@@ -136,7 +134,6 @@ impl Ended {
     /// Payload that left at least once, each byte counted once however often it was sent or tried: what
     /// was acknowledged and what is in flight, without SYN and FIN. `None` when the socket cannot
     /// say, or whether a SYN is among it.
-    #[must_use]
     pub fn bytes_sent(&self) -> Option<u64> {
         let fields = self.fields?;
         let connection = &self.connection;
@@ -160,7 +157,6 @@ impl Ended {
 
     /// How long one direction was closed and the other open, nanoseconds; `None` when one end of
     /// it was not seen.
-    #[must_use]
     pub fn half_closed_ns(&self) -> Option<u64> {
         let first = self.connection.first_fin?.get();
         let end = match (
@@ -196,7 +192,6 @@ impl Ended {
     }
 
     /// How long FIN_WAIT2 lasted, on whichever socket, nanoseconds: until the peer's FIN.
-    #[must_use]
     pub fn fin_wait2_ns(&self) -> Option<u64> {
         let since = self.connection.fin_acked?;
         let end = match self.late_fin {
@@ -213,7 +208,6 @@ impl Ended {
     }
 
     /// How long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
-    #[must_use]
     pub fn last_ack_ns(&self) -> Option<u64> {
         let since = self.connection.second_fin?;
         (self.connection.state == TcpState::LastAck && self.end_seen)
@@ -221,7 +215,6 @@ impl Ended {
     }
 
     /// The peer's FIN was received; `None` when the socket cannot say.
-    #[must_use]
     pub fn peer_fin(&self) -> Option<bool> {
         match self.fields {
             Some(_) if self.late_fin.is_some() => Some(true),

@@ -58,7 +58,6 @@ pub enum Step {
 
 impl Step {
     /// What the transition `old` → `new` means.
-    #[must_use]
     pub const fn of(old: TcpState, new: TcpState) -> Self {
         match old {
             Close => match new {
@@ -138,7 +137,6 @@ impl Step {
 }
 
 /// The handshake is over in this state: both SYNs were acknowledged (RFC 9293 §3.3.2).
-#[must_use]
 pub const fn is_synchronized(state: TcpState) -> bool {
     match state {
         Established | FinWait1 | FinWait2 | TimeWait | CloseWait | LastAck | Closing => true,
@@ -148,7 +146,6 @@ pub const fn is_synchronized(state: TcpState) -> bool {
 
 /// What was in `earlier` can be in `later` by now, whatever was not seen in between: the states of
 /// one connection only go forward. If not, `later` is another connection's.
-#[must_use]
 pub(super) fn can_lead_to(earlier: TcpState, later: TcpState) -> bool {
     let is_among = |states: &[TcpState]| earlier == later || states.contains(&later);
     match earlier {

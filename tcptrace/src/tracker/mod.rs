@@ -37,7 +37,6 @@ pub use self::{
     consumer::Consumer,
     ended::Ended,
     listeners::Listener,
-    names::Named,
     stats::{Snapshot, TrackerStats},
     update::Update,
     verdict::{Evidence, ResetHooks, Verdict, errno, verdict},
@@ -46,16 +45,18 @@ use self::{
     connects::Connects, ended::EndedQueue, evidence::Silences, listeners::Listeners, names::Names,
     store::Store,
 };
+#[cfg(test)]
+pub use self::{reconcile::Drift, time_wait::release::TimeWaitSource, vocabulary::ProcessSource};
 pub use crate::feed::item::{EventKind, Item, LossPlace, Witness};
 use crate::tracker::reconcile::Resync;
 pub use crate::tracker::time_wait::{
-    release::{Outcome, Release, TimeWaitSource, Whose},
+    release::{Release, Whose},
     waiting::{Looked, Lookup},
 };
 use crate::tracker::time_wait::{residents::TimeWaits, waiting::Releases};
 pub use crate::tracker::{
-    reconcile::{Drift, Listed, Owners, WalkEnd},
-    vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
+    reconcile::{Listed, Owners, WalkEnd},
+    vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, Role},
 };
 
 /// How long a connection that is over waits for what may still be said of it, nanoseconds of
@@ -79,7 +80,6 @@ pub struct Sources {
 
 impl Sources {
     /// A hook is among them.
-    #[must_use]
     pub const fn has(self, witness: Witness) -> bool {
         match witness {
             Witness::ResetReceived => self.resets.received,
@@ -165,7 +165,6 @@ pub struct Tracker {
 
 impl Tracker {
     /// An empty tracker.
-    #[must_use]
     pub fn new(config: TrackerConfig) -> Self {
         Self {
             store: Store::new(config.max_connections),
@@ -228,7 +227,6 @@ impl Tracker {
     }
 
     /// When the next record is due, on the events' clock.
-    #[must_use]
     pub fn next_due_ns(&self) -> Option<u64> {
         self.ended.next_due_ns()
     }
@@ -239,25 +237,21 @@ impl Tracker {
     }
 
     /// Connections held, those that wait for their record included.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.store.len() + self.ended.len()
     }
 
     /// Nothing is held.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The last transition that no kernel path makes, of [`TrackerStats::anomalies`].
-    #[must_use]
+    /// The last transition that no kernel path makes, of `TrackerStats::anomalies`.
     pub const fn last_anomaly(&self) -> Option<&Anomaly> {
         self.anomaly.as_ref()
     }
 
     /// What is counted.
-    #[must_use]
     pub const fn stats(&self) -> &TrackerStats {
         &self.stats
     }

@@ -197,7 +197,6 @@ impl Tracker {
     }
 
     /// The last walk could not compare some connections.
-    #[must_use]
     pub fn has_uncompared(&self) -> bool {
         let last = self.resync.last.as_ref();
         last.is_some_and(|drift| drift.uncompared > 0)
@@ -391,7 +390,6 @@ impl Tracker {
     }
 
     /// There are sockets that nobody is known to have opened, and somebody may hold.
-    #[must_use]
     pub fn has_unowned(&self) -> bool {
         !self.resync.unowned.is_empty()
     }

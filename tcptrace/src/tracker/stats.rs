@@ -72,7 +72,6 @@ pub struct Snapshot {
 
 impl Tracker {
     /// What is held now.
-    #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut cells = [[0_u64; TcpState::ALL.len()]; Role::ALL.len()];
         let mut live = 0;

@@ -37,7 +37,6 @@ pub mod errno {
     pub const ICMP: [u16; 8] = [13, 71, 64, 92, 95, 101, 112, 113];
 
     /// Returns the name of an errno, as `ECONNRESET`, and `UnknownErrno` where it has none.
-    #[must_use]
     pub fn name(errno: u16) -> String {
         format!("{:?}", nix::errno::Errno::from_raw(errno.into()))
     }
@@ -114,7 +113,6 @@ impl Verdict {
     ];
 
     /// As printed and as a label.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Graceful => "graceful",
@@ -166,7 +164,6 @@ pub struct Evidence<'a> {
 }
 
 /// Draws the verdict.
-#[must_use]
 pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
     if let (TcpState::Close, Some(failure)) = (evidence.connection.state, evidence.connect) {
         return of_connect(&failure);

@@ -50,7 +50,6 @@ impl Role {
     }
 
     /// As printed and as a label.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -74,7 +73,6 @@ pub enum ClosedBy {
 
 impl ClosedBy {
     /// As printed and as a label.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -100,7 +98,6 @@ pub enum Completeness {
 
 impl Completeness {
     /// As printed.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -132,7 +129,6 @@ pub enum ProcessSource {
 
 impl ProcessSource {
     /// As printed.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -175,13 +171,11 @@ impl Process {
     }
 
     /// The name, with what is not UTF-8 replaced.
-    #[must_use]
     pub fn name(&self) -> String {
         String::from_utf8_lossy(self.name_bytes()).into_owned()
     }
 
     /// The name as the kernel has it.
-    #[must_use]
     pub fn name_bytes(&self) -> &[u8] {
         let end = self.comm.iter().position(|&byte| byte == 0);
         &self.comm[..end.unwrap_or(self.comm.len())]
@@ -206,7 +200,6 @@ impl HandshakeSource {
     pub const ALL: [Self; 4] = [Self::SynSent, Self::Synack, Self::SockOps, Self::Srtt];
 
     /// As printed and as a label.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::SynSent => "syn_sent",

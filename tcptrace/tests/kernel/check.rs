@@ -249,7 +249,7 @@ fn each_capability_is_named_with_what_is_missing_without_it() -> Check {
         }
         if let Some(hook) = hook
             && functions_can_be_traced().is_err()
-            && tcptrace::host::cgroup::hierarchy().is_some()
+            && tcptrace::testing::cgroup::hierarchy().is_some()
         {
             none.must_say(hook, "missing", "sock_ops")?;
             with.must_say(hook, "weaker", "as sock_ops")?;

@@ -20,7 +20,7 @@ use nix::{
 };
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
-use tcptrace::{clock::monotonic_ns, host::cgroup};
+use tcptrace::testing::{cgroup, monotonic_ns};
 
 use crate::{
     peer::Peer,

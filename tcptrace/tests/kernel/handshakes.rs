@@ -6,7 +6,7 @@ use std::{net::TcpListener, os::fd::OwnedFd, path::PathBuf, time::Duration};
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tcptrace::host::cgroup;
+use tcptrace::testing::cgroup;
 
 use crate::{
     peer::{Flow, Peer},

@@ -17,10 +17,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use socket2::SockRef;
-use tcptrace::{
-    host::netns::find,
-    sock_diag::{Diag, DiagSocket, Family, Namespace, Tuple},
-};
+use tcptrace::testing::{Diag, DiagSocket, Family, Namespace, Tuple, find};
 use tcptrace_common::TcpState;
 
 use crate::support::{

@@ -18,7 +18,7 @@ use io_uring::{IoUring, opcode, types};
 use nix::{errno::Errno, sys::signal::Signal};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
-use tcptrace::{clock::monotonic_ns, host::cgroup};
+use tcptrace::testing::{cgroup, monotonic_ns};
 use tcptrace_common::CGROUP_PATH;
 use tempfile::tempdir;
 

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::probe::ProgramMisses;
 use crate::{
-    exporter::{Limits, Readiness, ScrapeSource, WebConfig, bind, scrape_channel, spawn},
+    exporter::{Limits, ScrapeSource, WebConfig, bind, config::Readiness, scrape_channel, spawn},
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
 };
 

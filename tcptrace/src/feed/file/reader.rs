@@ -67,9 +67,7 @@ pub struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// Opens a file and reads its header.
     ///
-    /// # Errors
-    ///
-    /// When it is no capture, a newer one, or does not get as far as its header.
+    /// Fails when it is no capture, a newer one, or does not get as far as its header.
     pub fn open(input: R) -> Result<(Self, Header), FormatError> {
         let mut reader = Self { input, at: 0 };
         let mut start = [0; 12];
@@ -119,16 +117,13 @@ impl<R: Read> Reader<R> {
     }
 
     /// How far it has read, in bytes.
-    #[must_use]
     pub const fn at(&self) -> u64 {
         self.at
     }
 
     /// The next block; `None` at the end of the file.
     ///
-    /// # Errors
-    ///
-    /// When the file ends within a block, or the block is not what was written.
+    /// Fails when the file ends within a block, or the block is not what was written.
     #[expect(
         clippy::should_implement_trait,
         reason = "an error ends it, and it is asked once"

@@ -24,7 +24,6 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Reads a path.
-    #[must_use]
     pub fn new(path: &str) -> Self {
         let names = || path.rsplit('/').filter(|name| !name.is_empty());
         Self {
@@ -36,7 +35,6 @@ impl Cgroup {
     }
 
     /// It is the cgroup of that path, or lies below it; or one of its names is that one.
-    #[must_use]
     pub fn is_within(&self, term: &str) -> bool {
         if term.starts_with('/') {
             let wanted = term.trim_end_matches('/');

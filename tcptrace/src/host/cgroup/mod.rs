@@ -18,7 +18,6 @@ pub use self::container::Cgroup;
 
 /// Where the cgroup v2 hierarchy is mounted, the mount that shows most of it; `None` when it is
 /// not mounted.
-#[must_use]
 pub fn hierarchy() -> Option<PathBuf> {
     let text = fs::read("/proc/self/mountinfo").ok()?;
     let mount = mountinfo::cgroup2_mounts(&text).into_iter().next()?;
@@ -27,7 +26,6 @@ pub fn hierarchy() -> Option<PathBuf> {
 
 /// The directory is the hierarchy's root, as the host has it: a cgroup namespace shows a part of it as the
 /// whole. The root's node is the first one (`kernfs_create_root`).
-#[must_use]
 pub fn is_whole(point: &Path) -> bool {
     fs::metadata(point).is_ok_and(|root| root.ino() == 1)
 }
@@ -52,7 +50,6 @@ const FILEID_KERNFS: libc::c_int = 0xfe;
 
 impl Hierarchy {
     /// Opens the one that is mounted, if it can be and is the host's whole.
-    #[must_use]
     pub fn open() -> Option<Self> {
         let point = hierarchy().filter(|point| is_whole(point))?;
         let root = File::open(&point).ok()?;
@@ -61,9 +58,7 @@ impl Hierarchy {
 
     /// The path of the cgroup of an id, from the hierarchy's root; `None` when it is gone.
     ///
-    /// # Errors
-    ///
-    /// When this process may not ask (it takes CAP_DAC_READ_SEARCH).
+    /// Fails when this process may not ask (it takes CAP_DAC_READ_SEARCH).
     pub fn path(&self, id: u64) -> Result<Option<String>, Errno> {
         let mut handle = Handle {
             bytes: 8,

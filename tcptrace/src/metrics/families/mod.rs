@@ -19,10 +19,6 @@ use self::family::Family;
 use super::scrape::Scrape;
 
 /// The text of a scrape, with the process's own metrics as they are now.
-///
-/// # Errors
-///
-/// When the encoder finds a family without a name or without series, which none is.
 pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
     let mut families = of_scrape(scrape);
     families.push(build::info());
@@ -32,7 +28,6 @@ pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
 
 /// The same in OpenMetrics 1.0: a counter's `_total` is not of its family's name, quotation marks in
 /// helps are escaped, and there is an end.
-#[must_use]
 pub fn as_open_metrics(text: &str) -> String {
     let mut open = String::with_capacity(text.len() + 1024);
     for line in text.lines() {

@@ -9,7 +9,7 @@ mod shapes;
 pub use self::{
     recorder::Recorder,
     shapes::{
-        Address, ConnectionRecord, HandshakeRecord, Id, Identity, LossRecord, Record, RecordBody,
-        ReleaseRecord, SCHEMA, SummaryRecord, TransitionRecord,
+        Address, ConnectionRecord, HandshakeRecord, Identity, LossRecord, Record, RecordBody,
+        ReleaseRecord, SummaryRecord,
     },
 };

@@ -29,7 +29,6 @@ pub struct Recorder {
 
 impl Recorder {
     /// For a host, with its clock and its kernel's names of reset reasons.
-    #[must_use]
     pub fn new(host: &Host, clock: WallClock, reset_reasons: BTreeMap<u32, String>) -> Self {
         Self {
             host: HostFields {
@@ -62,7 +61,6 @@ impl Recorder {
     }
 
     /// A connection's transition.
-    #[must_use]
     pub fn transition(
         &self,
         connection: &Connection,
@@ -82,7 +80,6 @@ impl Recorder {
     }
 
     /// A listener's beginning or end.
-    #[must_use]
     pub fn listener(&self, listener: &Listener, began: bool, time: Moment) -> Record {
         let (from, to, held) = if began {
             (TcpState::Close, TcpState::Listen, None)
@@ -109,7 +106,6 @@ impl Recorder {
     }
 
     /// A connection's handshake is over.
-    #[must_use]
     pub fn handshake(&self, connection: &Connection) -> Record {
         let time = connection.established_at.or(connection.state_since);
         self.record(
@@ -131,7 +127,6 @@ impl Recorder {
     }
 
     /// A connection is over.
-    #[must_use]
     pub fn connection(&self, ended: &Ended) -> Record {
         let connection = &ended.connection;
         let closed = ended.closed_at.get();
@@ -194,7 +189,6 @@ impl Recorder {
     }
 
     /// More was learnt of a connection that is over.
-    #[must_use]
     pub fn release(&self, release: &Release) -> Record {
         self.record(
             release.time.get(),
@@ -224,31 +218,26 @@ impl Recorder {
     }
 
     /// Events were lost.
-    #[must_use]
     pub fn loss(&self, lost: u64, place: LossPlace, now_ns: u64) -> Record {
         self.loss_at(lost, place.name(), now_ns)
     }
 
     /// Rows of output were dropped.
-    #[must_use]
     pub fn output_loss(&self, lost: u64, now_ns: u64) -> Record {
         self.loss_at(lost, "output", now_ns)
     }
 
     /// Rows of output could not wait for the filter.
-    #[must_use]
     pub fn filter_loss(&self, lost: u64, now_ns: u64) -> Record {
         self.loss_at(lost, "filter", now_ns)
     }
 
     /// Sums at a moment.
-    #[must_use]
     pub fn summary(&self, summary: SummaryRecord, now_ns: u64) -> Record {
         self.record(now_ns, RecordBody::Summary(Box::new(summary)))
     }
 
     /// The wall's clock at a moment of the events'.
-    #[must_use]
     pub fn time(&self, now_ns: u64) -> Timestamp {
         self.clock.wall(now_ns)
     }

@@ -48,7 +48,6 @@ pub enum RecordBody {
 
 impl RecordBody {
     /// Whose it is, if it is of one connection or listener.
-    #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Transition(body) => Some(&body.identity),
@@ -110,13 +109,11 @@ impl Address {
     }
 
     /// Without its zone.
-    #[must_use]
     pub const fn ip(&self) -> IpAddr {
         self.address
     }
 
     /// With a port, as in `192.0.2.7:443` and `[fe80::2%eth0]:443`.
-    #[must_use]
     pub fn with_port(&self, port: impl fmt::Display) -> String {
         match self.address {
             IpAddr::V4(_) => format!("{self}:{port}"),
@@ -392,7 +389,6 @@ pub struct ConnectionRecord {
 
 impl ConnectionRecord {
     /// Who opened it.
-    #[must_use]
     pub fn role(&self) -> Role {
         self.identity.role.unwrap_or(Role::Unknown)
     }
@@ -468,7 +464,6 @@ pub struct SummaryRecord {
 }
 
 /// As in records.
-#[must_use]
 pub(super) const fn family(address: IpAddr) -> &'static str {
     match address {
         IpAddr::V4(_) => "ipv4",

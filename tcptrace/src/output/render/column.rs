@@ -3,7 +3,6 @@
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it, and are the records' own")]
 pub enum Column {
     Time,
     Process,

@@ -107,7 +107,6 @@ const ASCII: Pen = Pen {
 
 impl Diagram {
     /// For a look.
-    #[must_use]
     pub const fn new(look: Look) -> Self {
         Self { look, begun: false }
     }
@@ -275,7 +274,6 @@ impl Diagram {
 }
 
 /// A connection as it is drawn, in lines of at most `width` characters, without whose it is and when.
-#[must_use]
 pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
     let diagram = Diagram::new(Look {
         ascii,

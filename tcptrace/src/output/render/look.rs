@@ -67,7 +67,6 @@ pub enum Width {
 
 impl Width {
     /// Characters that a line may have now.
-    #[must_use]
     pub fn now(self) -> Option<usize> {
         match self {
             Self::Unlimited => None,

@@ -20,11 +20,9 @@ mod words;
 
 pub use self::{
     column::Column,
-    diagram::{Diagram, picture},
+    diagram::picture,
     look::{Columns, Look, Time, Width},
     renderer::{Format, Renderer},
     screen::{Screen, Shown},
     status::Status,
-    table::Table,
-    units::{bytes, duration},
 };

@@ -33,7 +33,6 @@ pub enum Renderer {
 
 impl Renderer {
     /// For a format; all but whether it is a terminal of `look` is for people's.
-    #[must_use]
     pub fn new(format: Format, look: Look) -> Self {
         match format {
             Format::Table => Self::Table(Table::new(look)),

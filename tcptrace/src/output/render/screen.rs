@@ -2,7 +2,7 @@
 //! erased before anything else is written.
 
 use super::{renderer::Renderer, status::Status};
-use crate::{output::record::Record, say};
+use crate::{output::record::Record, stdio};
 
 /// What is to be shown.
 #[derive(Debug)]
@@ -21,8 +21,8 @@ pub struct Screen(pub Renderer);
 impl Screen {
     /// Appends the bytes that show it.
     pub fn show(&mut self, shown: &Shown, out: &mut Vec<u8>) {
-        if say::take_status() {
-            out.extend_from_slice(say::ERASE);
+        if stdio::take_status() {
+            out.extend_from_slice(stdio::ERASE);
         }
         match shown {
             Shown::Row(record) => self.0.record(record, out),
@@ -39,7 +39,7 @@ impl Screen {
                     Renderer::Json | Renderer::Csv { .. } => false,
                 };
                 if is_shown {
-                    say::status_is_shown();
+                    stdio::status_is_shown();
                 }
             }
             Shown::Nothing => {}

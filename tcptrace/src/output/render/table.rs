@@ -35,7 +35,6 @@ pub struct Table {
 
 impl Table {
     /// An empty table.
-    #[must_use]
     pub fn new(look: Look) -> Self {
         let columns = match &look.columns {
             Columns::Usual => &Column::DEFAULT[..],

@@ -1,7 +1,6 @@
 //! Durations and sizes as a person reads them.
 
 /// Three digits that matter, in the unit that leaves at least one before the point.
-#[must_use]
 pub fn duration(micros: u64, ascii: bool) -> String {
     let seconds = micros / 1_000_000;
     match micros {
@@ -17,7 +16,6 @@ pub fn duration(micros: u64, ascii: bool) -> String {
 }
 
 /// Bytes in powers of 1000.
-#[must_use]
 pub fn bytes(bytes: u64) -> String {
     let units: [(u64, &str); 6] = [
         (1_000_000_000_000_000_000, "EB"),

@@ -54,10 +54,6 @@ pub struct Writer<T> {
 impl<T: Send + 'static> Writer<T> {
     /// Starts the thread, which writes `head` to `output` and then renders each thing. When the
     /// reader is slow, `most` things pile up.
-    ///
-    /// # Errors
-    ///
-    /// When the thread cannot be started.
     pub fn start(
         mut output: impl Write + Send + 'static,
         head: Vec<u8>,
@@ -98,7 +94,6 @@ impl<T: Send + 'static> Writer<T> {
 
     /// There is room for one more. With endless patience there always is:
     /// [`pass_on`](Self::pass_on) makes it.
-    #[must_use]
     pub fn has_room(&self) -> bool {
         self.patience == Patience::Endless || self.pending.len() < self.most
     }

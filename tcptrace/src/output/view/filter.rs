@@ -117,13 +117,11 @@ impl<'a> Subject<'a> {
 
 impl Filter {
     /// Judges a connection; `over` when it has ended, and what is not known now never will be.
-    #[must_use]
     pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
         self.judge(&Subject::of(connection, over, connection.into()))
     }
 
     /// Judges a connection that has ended.
-    #[must_use]
     pub fn ended(&self, ended: &Ended) -> Decision {
         let connection = &ended.connection;
         let life = Life {
@@ -138,7 +136,6 @@ impl Filter {
     }
 
     /// A row tells of a state that is asked for.
-    #[must_use]
     pub fn shows(&self, state: TcpState) -> bool {
         self.state
             .as_ref()
@@ -146,13 +143,11 @@ impl Filter {
     }
 
     /// Every connection passes.
-    #[must_use]
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
     /// A connection's end is asked for: what is learnt after it cannot be judged alone.
-    #[must_use]
     pub const fn asks_for_the_end(&self) -> bool {
         self.verdict.is_some()
             || self.failed
@@ -162,7 +157,6 @@ impl Filter {
     }
 
     /// Judges a listener.
-    #[must_use]
     pub fn listener(&self, listener: &Listener) -> Decision {
         self.judge(&Subject {
             ends: Some(&listener.endpoints),
@@ -175,7 +169,6 @@ impl Filter {
     }
 
     /// Judges what was learnt of a connection after its record.
-    #[must_use]
     pub fn release(&self, release: &Release) -> Decision {
         self.judge(&Subject {
             ends: release.endpoints.as_ref(),

@@ -89,7 +89,6 @@ pub struct View {
 
 impl View {
     /// Of the connections that pass `filter`, the records that are `shown`.
-    #[must_use]
     pub fn new(filter: Filter, shown: Shown) -> Self {
         Self {
             filter,
@@ -105,7 +104,6 @@ impl View {
     }
 
     /// Every transition is shown.
-    #[must_use]
     pub const fn shows_transitions(&self) -> bool {
         self.shown.transitions
     }
@@ -117,7 +115,6 @@ impl View {
     }
 
     /// When the next row is to be shown.
-    #[must_use]
     pub fn due_ns(&self) -> Option<u64> {
         self.rows.due_ns()
     }
@@ -306,7 +303,6 @@ impl View {
     }
 
     /// Established connections that are there now and pass the filter, as far as it can tell by now.
-    #[must_use]
     pub fn open_now(&self, tracker: &Tracker) -> u64 {
         let open = tracker.connections().filter(|connection| {
             is_synchronized(connection.state)

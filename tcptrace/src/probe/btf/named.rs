@@ -18,7 +18,6 @@ pub type Named = (u32, NamedKind, String);
 
 /// BTF with just the given types at the given numbers and nothing else, in the bytes that the
 /// loader's own parser takes: it asks for a type's number and for no more.
-#[must_use]
 pub fn only_named(named: &[Named]) -> Vec<u8> {
     let mut strings = vec![0_u8];
     let mut entries = HashMap::new();

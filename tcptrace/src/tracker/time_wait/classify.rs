@@ -2,7 +2,7 @@
 //!
 //! A timewait socket begins in TIME_WAIT when the peer's FIN came to the full socket, and in
 //! FIN_WAIT2 when we closed first and the peer has not yet: the usual case. That FIN then comes
-//! with no transition. What is learnt of it after the connection's record is a [`Release`].
+//! with no transition. What is learnt of it after the connection's record is a `Release`.
 
 use tcptrace_common::TcpState;
 

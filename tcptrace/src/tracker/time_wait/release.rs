@@ -17,7 +17,6 @@ pub enum TimeWaitSource {
 
 impl TimeWaitSource {
     /// As printed.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::TwskAlloc => "twsk_alloc",
@@ -55,7 +54,6 @@ pub enum Outcome {
 
 impl Outcome {
     /// As printed.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::TimeWait => "time_wait",
@@ -126,7 +124,6 @@ pub struct Release {
 
 impl Release {
     /// The port that the service is known by, as a connection has it.
-    #[must_use]
     pub fn service_port(&self) -> Option<u16> {
         self.role.service_port(self.endpoints.as_ref())
     }

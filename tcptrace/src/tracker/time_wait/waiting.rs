@@ -237,7 +237,7 @@ impl Releases {
         None
     }
 
-    /// The next one to be looked up by now. Its answer comes by [`Self::looked`].
+    /// The next one to be looked up by now. Its answer comes by `Releases::looked`.
     pub(in crate::tracker) fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
         for round in 0..self.looks.len() {
             while let Some(&(due, id)) = self.looks[round].front() {

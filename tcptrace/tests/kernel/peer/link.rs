@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::VecDeque, ops::Deref, time::Duration};
 
-use tcptrace::clock::monotonic_ns;
+use tcptrace::testing::monotonic_ns;
 
 use super::{device::Device, segment::Segment};
 use crate::support::{Deadline, ignored};

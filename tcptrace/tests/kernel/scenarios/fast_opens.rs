@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use tcptrace::clock::monotonic_ns;
+use tcptrace::testing::monotonic_ns;
 
 use super::{
     stage::{HOME, SERVICE, Stage, accept},

@@ -40,5 +40,5 @@ impl Kernel {
 
 /// `uname -r`.
 pub(crate) fn release() -> String {
-    tcptrace::host::kernel_release()
+    tcptrace::testing::kernel_release()
 }

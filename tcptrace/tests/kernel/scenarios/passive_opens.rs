@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use tcptrace::{clock::monotonic_ns, tracker::GRACE_NS};
+use tcptrace::testing::{GRACE_NS, monotonic_ns};
 
 use super::{
     kernel::Kernel,

@@ -4,7 +4,7 @@ use std::{io::Write, net::Shutdown, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
-use tcptrace::clock::monotonic_ns;
+use tcptrace::testing::monotonic_ns;
 
 use super::{stage::Stage, suite::scenarios, timeouts::stuck};
 use crate::{

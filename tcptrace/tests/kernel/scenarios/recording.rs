@@ -18,14 +18,9 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use tcptrace::{
-    clock::{ClockReading, monotonic_ns},
-    feed::decode::decode,
-    feed::event::{Body, Details, Endpoints, Event},
-    feed::file::format::{
-        Block, Header, events, push_event, write_clock, write_end, write_events, write_start,
-    },
-    feed::file::reader::Reader,
+use tcptrace::testing::{
+    Block, Body, ClockReading, Details, Endpoints, Event, Header, Reader, decode, events,
+    monotonic_ns, push_event, write_clock, write_end, write_events, write_start,
 };
 use tcptrace_common::{AcceptEvent, EstablishedEvent, PassiveOpenEvent, TcpState, TimewaitEvent};
 

@@ -32,7 +32,7 @@ use std::{
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
-use tcptrace::clock::monotonic_ns;
+use tcptrace::testing::monotonic_ns;
 
 /// What a test answers.
 pub(crate) type Check = anyhow::Result<()>;

@@ -17,7 +17,7 @@ use nix::{
 
 use socket2::{Domain, Socket, Type};
 
-use tcptrace::host::netns::cookie_here;
+use tcptrace::testing::cookie_here;
 
 use super::{ignored, sentinel::Sentinel};
 

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use tcptrace::probe::Hook;
+use tcptrace::testing::Hook;
 
 use super::{PATIENCE, wait_for};
 

@@ -47,20 +47,16 @@ impl Write for Stderr {
 
 /// Writes a line on standard error.
 ///
-/// # Errors
-///
-/// When it cannot be written; a closed pipe is no error.
-pub fn line(line: impl Display) -> anyhow::Result<()> {
+/// Fails when it cannot be written; a closed pipe is no error.
+pub fn eprint_line(line: impl Display) -> anyhow::Result<()> {
     let line = format!("{line}\n");
     tolerate(Stderr.write_all(line.as_bytes())).context("writing to standard error")
 }
 
 /// Writes text on standard output.
 ///
-/// # Errors
-///
-/// When it cannot be written; a closed pipe is no error.
-pub fn output(text: impl Display) -> anyhow::Result<()> {
+/// Fails when it cannot be written; a closed pipe is no error.
+pub fn print(text: impl Display) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = write!(stdout, "{text}").and_then(|()| stdout.flush());
     tolerate(written).context("writing to standard output")
