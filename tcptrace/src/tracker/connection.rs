@@ -11,10 +11,18 @@ use super::{
     names::{Named, Names},
 };
 use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Task, Transition};
-use crate::tracker::time_wait::release::Allocation;
 use crate::tracker::vocabulary::{
     At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role,
 };
+
+/// A timewait socket was to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allocation {
+    /// Its address; `None` when there was no room for it.
+    pub(super) timewait: Option<u64>,
+    /// It begins in FIN_WAIT2.
+    pub(super) awaits_fin: bool,
+}
 
 /// What is known of a connection while it lives.
 #[derive(Clone, Debug)]

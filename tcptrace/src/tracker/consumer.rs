@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Tracker, Update};
+use super::{engine::Tracker, update::Update};
 use crate::clock::ClockReading;
 
 /// Takes what the tracker says, batch by batch.

@@ -6,13 +6,13 @@ use hashbrown::HashMap;
 use tcptrace_common::TcpState;
 
 use super::{
-    GRACE_NS,
+    config::GRACE_NS,
     connection::Connection,
+    time_wait::release::{Release, TimeWaitSource},
     verdict::{Verdict, errno},
+    vocabulary::{ClosedBy, Moment, Role},
 };
 use crate::feed::event::{CloseFields, ConnectFailure};
-use crate::tracker::time_wait::release::{Release, TimeWaitSource};
-use crate::tracker::vocabulary::{ClosedBy, Moment, Role};
 
 /// A connection that is over.
 #[derive(Clone, Debug)]
@@ -249,6 +249,7 @@ pub(super) struct EndedQueue {
 }
 
 impl EndedQueue {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -285,6 +286,23 @@ impl EndedQueue {
         let index = usize::try_from(number - self.front).ok()?;
         let ended = self.queue.get(index)?;
         (time.get() < ended.due_ns()).then_some(ended)
+    }
+
+    /// Attaches a release to its connection, to be told after the connection's record. Returns it
+    /// if that record is written already.
+    pub(super) fn attach(
+        &mut self,
+        socket: u64,
+        time: Moment,
+        release: Release,
+    ) -> Option<Release> {
+        match self.get_mut(socket, time) {
+            Some(ended) if ended.connection.id == release.id => {
+                ended.after = Some(Box::new(release));
+                None
+            }
+            Some(_) | None => Some(release),
+        }
     }
 
     /// When the first one is due.

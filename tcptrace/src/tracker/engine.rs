@@ -1,457 +1,379 @@
-//! What each event does to what is held.
+//! The tracker: takes items in order, and settles records when all that concerns them is known.
+
+use std::{collections::BTreeMap, vec::Drain};
 
 use tcptrace_common::TcpState;
 
 use super::{
-    Anomaly, Tracker, Update, Witness,
-    connection::Connection,
+    config::{ResetHooks, TrackerConfig},
+    connection::{Allocation, Connection},
+    connections::Connections,
     ended::Ended,
-    handshake,
-    lifecycle::{Step, can_lead_to, is_synchronized},
-    store::Place,
+    lifecycle::Step,
+    listeners::Listener,
+    reconcile::Reconciler,
+    stats::{Anomaly, Snapshot, TrackerStats},
+    time_wait::{
+        classify,
+        waiting::{Looked, Lookup},
+    },
+    update::Update,
+    verdict::{Evidence, verdict},
+    vocabulary::{At, Completeness, Moment, Role},
+    walk::{Owners, WalkEnd},
 };
-use crate::feed::event::{
-    Body, CloseFields, Details, Endpoints, Event, HandshakeFields, Task, Transition,
+use crate::feed::{
+    event::{Body, Event},
+    item::{EventKind, Item, LossPlace, Witness},
 };
-use crate::tracker::time_wait::release::Allocation;
-use crate::tracker::vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role};
+
+/// The tracker.
+pub struct Tracker {
+    pub(super) sockets: Connections,
+    reconciler: Reconciler,
+    /// Everything before this moment of the events' clock, nanoseconds, has been reported.
+    known_ns: u64,
+}
 
 impl Tracker {
-    pub(super) fn on_event(&mut self, event: &Event) {
+    /// An empty tracker.
+    pub fn new(config: TrackerConfig) -> Self {
+        Self {
+            sockets: Connections::new(config),
+            reconciler: Reconciler::default(),
+            known_ns: 0,
+        }
+    }
+
+    /// Takes an item and returns what follows from it.
+    pub fn take(&mut self, item: &Item) -> Drain<'_, Update> {
+        match item {
+            Item::Event(event) => self.on_event(event),
+            Item::Name(name) => self.sockets.names.insert(name),
+            &Item::Loss {
+                events,
+                place,
+                kind,
+            } => self.on_loss(events, place, kind),
+            &Item::Hook {
+                witness,
+                attached,
+                time_ns,
+            } => self.sockets.silences.set(witness, attached, time_ns),
+            &Item::Time(now_ns) => self.settle(now_ns),
+        }
+        self.sockets.journal.updates.drain(..)
+    }
+
+    /// Settles the records that are due.
+    fn settle(&mut self, now_ns: u64) {
+        self.known_ns = self.known_ns.max(now_ns);
+        self.settle_records(now_ns);
+        let sockets = &mut self.sockets;
+        while let Some(release) = sockets.time_waits.pop_expired(now_ns, &sockets.silences) {
+            sockets.journal.push(Update::Released(release));
+        }
+        sockets.journal.settled += 1;
+    }
+
+    fn settle_records(&mut self, now_ns: u64) {
+        while let Some(ended) = self.sockets.ended.pop_due(now_ns) {
+            self.settle_record(ended);
+        }
+    }
+
+    /// Settles every record that waits, at shutdown. Hooks that would have told more of them were
+    /// not waited for, so that their silence is no evidence.
+    pub fn finish(&mut self) -> Drain<'_, Update> {
+        self.settle_records(u64::MAX);
+        self.sockets.journal.updates.drain(..)
+    }
+
+    /// When the next record is due, on the events' clock.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        self.sockets.ended.next_due_ns()
+    }
+
+    /// Returns the connections held, without those that wait for their record.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.sockets.store.iter()
+    }
+
+    /// Returns the listening sockets held, in no order.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.sockets.listeners.iter()
+    }
+
+    /// Returns the last impossible transition, counted in `TrackerStats::anomalies`.
+    pub const fn last_anomaly(&self) -> Option<&Anomaly> {
+        self.sockets.journal.anomaly.as_ref()
+    }
+
+    /// Returns the counts.
+    pub const fn stats(&self) -> &TrackerStats {
+        &self.sockets.journal.stats
+    }
+
+    /// What is held now.
+    pub fn snapshot(&self) -> Snapshot {
+        let sockets = &self.sockets;
+        let mut cells = [[0_u64; TcpState::ALL.len()]; Role::ALL.len()];
+        let mut live = 0;
+        let mut pending = 0;
+        let mut count = |connection: &Connection, state: TcpState| {
+            cells[connection.role.index()][usize::from(state.raw()) - 1] += 1;
+            if connection.established {
+                live += 1;
+            } else {
+                pending += 1;
+            }
+        };
+        let mut close_wait = BTreeMap::new();
+        for connection in sockets.store.iter() {
+            count(connection, connection.state);
+            if connection.state == TcpState::CloseWait {
+                *close_wait.entry(connection.service_port()).or_default() += 1;
+            }
+        }
+        for ended in sockets.ended.iter() {
+            count(&ended.connection, TcpState::Close);
+        }
+        let mut connections = Vec::new();
+        for role in Role::ALL {
+            for state in TcpState::ALL {
+                let n = cells[role.index()][usize::from(state.raw()) - 1];
+                if n > 0 {
+                    connections.push((role, state, n));
+                }
+            }
+        }
+        Snapshot {
+            stats: TrackerStats {
+                releases_refused: sockets.time_waits.waiting.refused,
+                time_wait_unknown: sockets.journal.stats.time_wait_unknown
+                    + sockets.time_waits.waiting.unknown,
+                time_waits_evicted: sockets.time_waits.residents.evicted,
+                ..sockets.journal.stats
+            },
+            connections,
+            close_wait,
+            live,
+            pending,
+            listeners: sockets.listeners.len() as u64,
+            limit: sockets.store.limit() as u64,
+            releases: sockets.time_waits.waiting.len() as u64,
+            drift: self.reconciler.drift(),
+        }
+    }
+
+    fn on_loss(&mut self, events: u64, place: LossPlace, kind: Option<EventKind>) {
+        if events == 0 {
+            return;
+        }
+        let sockets = &mut self.sockets;
+        // A capture can claim anything.
+        sockets.journal.stats.lost = sockets.journal.stats.lost.saturating_add(events);
+        sockets.silences.lose(kind, events);
+        match kind {
+            None | Some(EventKind::Transition | EventKind::Seed) => {
+                sockets.journal.mark_broken();
+                sockets.listeners.forget_known();
+            }
+            Some(EventKind::Process) => sockets.listeners.forget_known(),
+            Some(
+                EventKind::Reset
+                | EventKind::Accept
+                | EventKind::Timewait
+                | EventKind::SynackRetransmit
+                | EventKind::Connect
+                | EventKind::Cgroup
+                | EventKind::Handshake,
+            ) => {}
+        }
+        sockets.journal.push(Update::Lost { events, place });
+    }
+
+    fn on_event(&mut self, event: &Event) {
         let at = At {
             socket: event.socket,
             cookie: event.cookie,
             time: Moment::new(event.time_ns).unwrap_or(Moment::MIN),
         };
         if let Body::Transition(transition) = event.body {
-            self.stats.transitions += 1;
+            self.sockets.journal.stats.transitions += 1;
             // Up to Linux 6.14 a child has its listener's cookie at first.
             let step = Step::of(transition.old, transition.new);
             if step != Step::PassiveOpen {
-                self.recognize(at, step == Step::StopListening);
+                self.reconciler
+                    .recognize(&mut self.sockets, at, step == Step::StopListening);
             }
             if transition.new == TcpState::Close {
-                self.note_closed(at);
+                self.reconciler.note_closed(at);
             }
         } else {
-            self.recognize(at, false);
+            self.reconciler.recognize(&mut self.sockets, at, false);
         }
-        if event.recovered && self.repeats(at, &event.body) {
+        if event.recovered && self.sockets.repeats(at, &event.body) {
             if matches!(event.body, Body::Transition(_)) {
-                self.stats.repeated_transitions += 1;
+                self.sockets.journal.stats.repeated_transitions += 1;
             } else {
-                self.stats.repeated_resets += 1;
+                self.sockets.journal.stats.repeated_resets += 1;
             }
             return;
         }
         match &event.body {
             Body::Transition(transition) => {
-                self.on_transition(at, transition);
+                self.sockets.on_transition(at, transition);
             }
-            Body::ResetReceived(endpoints) => {
-                if let Some(connection) = self.store.get_mut(at.socket)
-                    && !connection.has_another_peer_than(endpoints)
-                {
-                    connection.reset_received = true;
-                }
-                self.updates.push(Update::Reset {
-                    sent: false,
-                    reason: None,
-                });
+            Body::ResetReceived(endpoints) => self.sockets.on_reset_received(at, endpoints),
+            Body::ResetSent { endpoints, reason } => {
+                self.sockets.on_reset_sent(at, endpoints, *reason);
             }
-            Body::ResetSent { endpoints, reason } => self.on_reset_sent(at, endpoints, *reason),
             Body::Accept {
                 endpoints,
                 task,
                 listener,
                 ..
-            } => self.on_accept(at, endpoints, task, *listener),
+            } => self.sockets.on_accept(at, endpoints, task, *listener),
             &Body::Timewait {
                 timewait,
                 awaits_fin,
-            } => {
-                if let Some(connection) = self.store.get_mut(at.socket) {
-                    connection.timewait = Some(Allocation {
-                        timewait,
-                        awaits_fin,
-                    });
-                }
+            } => self.sockets.on_timewait_allocated(
+                at,
+                Allocation {
+                    timewait,
+                    awaits_fin,
+                },
+            ),
+            &Body::TimewaitStep { arrived, .. } => {
+                let sockets = &mut self.sockets;
+                let release = sockets
+                    .time_waits
+                    .on_arrival(at, arrived, &mut sockets.ended);
+                sockets.journal.push_release(release);
             }
-            &Body::TimewaitStep { arrived, .. } => self.on_timewait(at, arrived),
             Body::SynackRetransmit(listener) => {
-                self.updates.push(Update::SynackRetransmit(*listener));
+                self.sockets
+                    .journal
+                    .push(Update::SynackRetransmit(*listener));
             }
-            Body::Seed(seed) => self.on_seed(at, seed),
-            Body::ConnectFailed(failure) => self.on_connect_failed(at, failure),
-            Body::Held(endpoints) => self.on_held(at, endpoints),
-            Body::Rename(task) => self.listeners.name_process(task),
-            Body::Exit(task) => self.listeners.exit(task.pid),
+            Body::Seed(seed) => self.reconciler.on_seed(&mut self.sockets, at, seed),
+            Body::ConnectFailed(failure) => self.sockets.on_connect_failed(at, failure),
+            Body::Held(endpoints) => self.reconciler.on_held(&mut self.sockets, at, endpoints),
+            Body::Rename(task) => self.sockets.listeners.name_process(task),
+            Body::Exit(task) => self.sockets.listeners.exit(task.pid),
         }
     }
 
-    /// An event of a program's second copy was told by the first already: it comes directly after
-    /// that, before anything else of its socket.
-    fn repeats(&self, at: At, body: &Body) -> bool {
-        let held = self.store.get(at.socket);
-        let ended = self.ended.get(at.socket, at.time);
-        match body {
-            Body::Transition(Transition { old, new, .. }) => match (*old, *new) {
-                (_, TcpState::Listen) => self.listeners.contains(at.socket),
-                (TcpState::Listen, TcpState::Close) => self.listeners.has_just_ceased(at.socket),
-                (old, TcpState::Close) => {
-                    ended.is_some_and(|ended| ended.end_seen && ended.connection.state == old)
-                }
-                transition => held.is_some_and(|held| (held.before, held.state) == transition),
-            },
-            Body::ResetReceived(_) => held.is_some_and(|held| held.reset_received),
-            Body::ResetSent { .. } => {
-                held.is_some_and(|held| held.reset_sent)
-                    || ended.is_some_and(|ended| ended.reset_after)
-            }
-            Body::Accept { .. }
-            | Body::Timewait { .. }
-            | Body::TimewaitStep { .. }
-            | Body::SynackRetransmit(_)
-            | Body::Seed(_)
-            | Body::ConnectFailed(_)
-            | Body::Held(_)
-            | Body::Rename(_)
-            | Body::Exit(_) => false,
-        }
-    }
-
-    fn on_reset_sent(&mut self, at: At, endpoints: &Endpoints, reason: Option<u32>) {
-        let connection = if let Some(connection) = self.store.get_mut(at.socket) {
-            connection.reset_sent |= !connection.has_another_peer_than(endpoints);
-            Some(connection)
-        } else if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
-            ended.reset_after |= !ended.connection.has_another_peer_than(endpoints);
-            Some(&mut ended.connection)
-        } else {
-            None
+    fn settle_record(&mut self, mut ended: Ended) {
+        let sockets = &mut self.sockets;
+        let (closed_ns, due_ns) = (ended.closed_at.get(), ended.due_ns());
+        let connection = &mut ended.connection;
+        // A reset that was not seen may be among what was lost, or not be told yet.
+        let heard = connection.heard;
+        let silent = |witness, until_ns| {
+            until_ns <= self.known_ns && sockets.silences.speak_of(witness, heard, until_ns)
         };
-        if let Some(connection) = connection
-            && !connection.has_another_peer_than(endpoints)
-        {
-            connection.reset_reason = connection.reset_reason.or(reason);
-        }
-        self.updates.push(Update::Reset { sent: true, reason });
-    }
-
-    fn on_transition(&mut self, at: At, transition: &Transition) {
-        match Step::of(transition.old, transition.new) {
-            Step::ActiveOpen => self.begin(at, Role::Active, transition),
-            Step::PassiveOpen => self.begin(at, Role::Passive, transition),
-            Step::Listen => self.listen(at, &transition.details),
-            Step::StopListening => self.stop_listening(at, &transition.details),
-            Step::Impossible => {
-                self.stats.anomalies += 1;
-                self.anomaly = Some(Anomaly {
-                    time: at.time,
-                    socket: at.socket,
-                    from: transition.old,
-                    to: transition.new,
-                    held: self.store.get(at.socket).map(|held| held.state),
-                });
-                // The kernel is right about where it is; what is held of it is not.
-                match self.store.find(at.socket) {
-                    Some(place) => {
-                        if let Some(connection) = self.store.at(place) {
-                            self.stats.gaps += connection.mark_gap();
-                        }
-                        self.advance(at, place, Step::Impossible, transition);
-                    }
-                    None => self.stray(at, transition),
-                }
-            }
-            step @ (Step::SynsCrossed
-            | Step::Established
-            | Step::LocalFin
-            | Step::RemoteFin
-            | Step::FinAcknowledged
-            | Step::FinsCrossed
-            | Step::SecondFin
-            | Step::Close
-            | Step::Again) => {
-                let place = self.hold(at, transition);
-                self.advance(at, place, step, transition);
+        let hooks = ResetHooks {
+            received: silent(Witness::ResetReceived, closed_ns),
+            sent: silent(Witness::ResetSent, due_ns),
+        };
+        let alloc_seen = silent(Witness::Timewait, closed_ns);
+        let older = sockets
+            .journal
+            .broken_in
+            .is_none_or(|broken_in| connection.met_in < broken_in);
+        if connection.completeness == Completeness::Seeded && connection.met {
+            let netns = connection.endpoints.and_then(|ends| ends.netns);
+            let forgotten =
+                sockets.journal.stats.evicted + sockets.journal.stats.evicted_pending > 0;
+            if self.reconciler.had_walked(netns, connection.met_in) && !forgotten {
+                sockets.journal.mark_gap(connection);
+            } else if !older {
+                connection.completeness = Completeness::Partial;
             }
         }
-    }
-
-    fn stray(&mut self, at: At, transition: &Transition) {
-        let id = self.take_id();
-        let mut connection = Connection::new(id, at.socket, Role::Unknown, transition.new);
-        connection.completeness = Completeness::Gap;
-        connection.learn(at, &transition.details, &self.listeners);
-        connection.learn_names(&self.names);
-        self.updates.push(Update::Stray {
-            connection,
-            from: transition.old,
-            to: transition.new,
-            time: at.time,
+        if let (TcpState::SynSent, Some(fields)) = (connection.state, ended.fields) {
+            // All that a socket in SYN_SENT can have sent again is its SYN.
+            connection.syn_retransmits = Some(fields.retransmits);
+        }
+        ended.verdict = verdict(&Evidence {
+            connection: &ended.connection,
+            fields: ended.fields,
+            connect: ended.connect,
+            reset_after: ended.reset_after,
+            hooks,
         });
-    }
-
-    fn begin(&mut self, at: At, role: Role, transition: &Transition) {
-        self.give_up_previous(at);
-        let mut connection = Connection::new(self.take_id(), at.socket, role, transition.new);
-        connection.before = transition.old;
-        connection.opened = Some(at.time);
-        connection.state_since = Some(at.time);
-        connection.touched = at.time;
-        connection.heard = Some(self.silences.heard(at.time));
-        connection.learn(at, &transition.details, &self.listeners);
-        let place = self.enter(connection);
-        self.report(place, transition, at.time, None);
-    }
-
-    /// A socket that begins anew cannot still hold what it held: the end of that was lost.
-    pub(super) fn give_up_previous(&mut self, at: At) {
-        self.ended.supersede(at.socket);
-        if let Some(place) = self.store.find(at.socket) {
-            self.give_up(place, at.time);
-        }
-    }
-
-    /// The end of a connection was lost.
-    pub(super) fn give_up(&mut self, place: Place, time: Moment) {
-        if let Some(mut connection) = self.store.remove(place) {
-            self.stats.gaps += connection.mark_gap();
-            let socket = connection.socket;
-            let mut ended = Ended::new(connection, time, None);
-            ended.end_seen = false;
-            self.ended.push(ended);
-            // What comes now is not about it.
-            self.ended.supersede(socket);
-        }
-    }
-
-    /// Sees to it that what is held of a socket is the connection that the event speaks of.
-    fn hold(&mut self, at: At, transition: &Transition) -> Place {
-        let Some(place) = self.store.find(at.socket) else {
-            return self.meet(at, transition, false);
-        };
-        let follows = self.store.at(place).is_some_and(|held| {
-            let is_another = transition
-                .details
-                .endpoints()
-                .is_some_and(|ends| held.has_another_peer_than(ends));
-            !is_another && can_lead_to(held.state, transition.old)
-        });
-        if follows {
-            return place;
-        }
-        // Both the end of the one and the beginning of the other were lost.
-        self.give_up(place, at.time);
-        self.meet(at, transition, true)
-    }
-
-    /// A connection is met in mid-life: its beginning was lost for certain, or nobody knows.
-    fn meet(&mut self, at: At, transition: &Transition, lost: bool) -> Place {
-        self.ended.supersede(at.socket);
-        let role = if transition.old == TcpState::SynSent {
-            // Only connect() leads there.
-            Role::Active
+        ended.time_wait = classify::at_close(&ended, alloc_seen);
+        if ended.connection.established {
+            sockets.journal.stats.closed += 1;
         } else {
-            Role::Unknown
-        };
-        let mut connection = Connection::new(self.take_id(), at.socket, role, transition.old);
-        if lost {
-            self.stats.gaps += connection.mark_gap();
-        } else {
-            connection.completeness = Completeness::Seeded;
-            connection.met = true;
-            connection.met_in = self.settled;
+            sockets.journal.stats.failed += 1;
         }
-        connection.heard = None;
-        connection.established = is_synchronized(transition.old);
-        connection.learn_closer(transition.old, None);
-        connection.learn(at, &transition.details, &self.listeners);
-        self.enter(connection)
+        let followed =
+            ended.after.is_some() || sockets.time_waits.waiting.contains(ended.connection.id);
+        if ended.connection.established && ended.time_wait.is_none() && !followed {
+            sockets.journal.stats.time_wait_unknown += 1;
+        }
+        let after = ended.after.take();
+        sockets.journal.push(Update::Ended(ended));
+        sockets.journal.push_release(after.map(|release| *release));
     }
 
-    pub(super) fn enter(&mut self, connection: Connection) -> Place {
-        // If it listened, LISTEN→CLOSE was lost.
-        self.listeners.remove(connection.socket);
-        if connection.established {
-            self.stats.seeded += 1;
-        } else {
-            self.stats.attempts += 1;
-        }
-        let mut connection = connection;
-        connection.learn_names(&self.names);
-        if connection.walk == 0 {
-            connection.walk = self.resync.walk;
-        }
-        self.updates.push(Update::Entered(connection.clone()));
-        let (place, evicted) = self.store.insert(connection);
-        if let Some(evicted) = evicted {
-            self.broken_in.get_or_insert(self.settled);
-            if evicted.established {
-                self.stats.evicted += 1;
-            } else {
-                self.stats.evicted_pending += 1;
-            }
-            self.updates.push(Update::Evicted(evicted));
-        }
-        place
+    /// Returns the processes that a search found to hold listeners. They are to be watched: they
+    /// may change their names, or exit.
+    pub fn take_named(&mut self) -> Vec<u32> {
+        self.sockets.listeners.take_named()
     }
 
-    /// A connection that is held moves on.
-    fn advance(&mut self, at: At, place: Place, step: Step, transition: &Transition) {
-        let Some(connection) = self.store.touch(place) else {
-            return;
-        };
-        let time = at.time;
-        connection.touched = time;
-        let (old, new) = (transition.old, transition.new);
-        if connection.state != old {
-            self.stats.gaps += connection.mark_gap();
-            connection.state_since = None;
-            connection.heard = None;
-            connection.learn_closer(old, None);
-            if old == TcpState::SynRecv && connection.role == Role::Active {
-                // Either the SYNs crossed, or it is the child of a listener and another one.
-                connection.role = Role::Unknown;
-            }
-        }
-        let in_state_ns = connection
-            .state_since
-            .map(|since| time.get().saturating_sub(since.get()));
-        connection.learn(at, &transition.details, &self.listeners);
-        connection.learn_names(&self.names);
-        connection.learn_step(step, time, transition.fin_left);
-        if step == Step::Established {
-            let fields = handshake_fields(&transition.details);
-            let now_ns = time.get();
-            let syns_seen = self.silences.is_attached(Witness::Syn, now_ns, now_ns);
-            connection.handshake = handshake::measure(connection, time, fields, syns_seen);
-        }
-        connection.learn_closer(new, transition.fin_left);
-        if let (TcpState::FinWait1, Some(fields)) = (old, close_fields(&transition.details)) {
-            connection.learn_closer(old, Some(fields.all_left()));
-        }
-        let served = old == TcpState::SynRecv
-            && new != TcpState::Established
-            && connection.was_served_in_syn_recv(transition);
-        if served {
-            connection.fast_open = Some(true);
-        }
-        let synchronized = is_synchronized(old) || is_synchronized(new);
-        let established = (synchronized || served) && !connection.established;
-        connection.established |= established;
-        self.stats.established += u64::from(established);
-        if new == TcpState::Close {
-            // The record's phases are cut by the state that was left.
-            connection.state = old;
-            if established {
-                self.updates.push(Update::Established(connection.clone()));
-            }
-            self.report(place, transition, time, in_state_ns);
-            self.end(at, place, &transition.details);
-            return;
-        }
-        (connection.before, connection.state) = (old, new);
-        if new != old {
-            connection.state_since = Some(time);
-        }
-        connection.heard = Some(self.silences.heard(time));
-        let opened = established.then(|| connection.clone());
-        self.report(place, transition, time, in_state_ns);
-        if let Some(opened) = opened {
-            self.take_place(opened.endpoints.as_ref(), time);
-            // accept() came first.
-            let accepted = opened.accept_wait_ns().map(|_| opened.clone());
-            self.updates.push(Update::Established(opened));
-            self.updates.extend(accepted.map(Update::Accepted));
-        }
+    /// A walk over the kernel's sockets begins.
+    pub fn begin_walk(&mut self, now_ns: u64, listing: bool) {
+        self.reconciler
+            .begin_walk(&mut self.sockets, now_ns, listing);
     }
 
-    fn report(
-        &mut self,
-        place: Place,
-        transition: &Transition,
-        time: Moment,
-        in_state_ns: Option<u64>,
-    ) {
-        if self.config.transitions
-            && let Some(connection) = self.store.at(place)
-        {
-            self.updates.push(Update::Transition {
-                connection: connection.clone(),
-                from: transition.old,
-                to: transition.new,
-                time,
-                in_state_ns,
-            });
-        }
+    /// A walk has ended, and all its sockets were taken. Returns what follows from it.
+    pub fn end_walk(&mut self, now_ns: u64, end: &WalkEnd) -> Drain<'_, Update> {
+        self.reconciler.end_walk(&mut self.sockets, now_ns, end);
+        self.sockets.journal.updates.drain(..)
     }
 
-    fn end(&mut self, at: At, place: Place, details: &Details) {
-        let Some(connection) = self.store.remove(place) else {
-            return;
-        };
-        let ended = Ended::new(connection, at.time, close_fields(details));
-        if ended.failed_in_call() && self.config.sources.connects {
-            self.connects.await_result(at, ended.connection.endpoints);
-        }
-        self.follow(&ended, at);
-        self.ended.push(ended);
+    /// Whether the last walk could not compare some connections.
+    pub fn has_uncompared(&self) -> bool {
+        self.reconciler.has_uncompared()
     }
 
-    fn on_accept(&mut self, at: At, endpoints: &Endpoints, task: &Task, listener: Option<u64>) {
-        let connection = match self.store.get_mut(at.socket) {
-            Some(connection) => connection,
-            None => match self.ended.get_mut(at.socket, at.time) {
-                Some(ended) => &mut ended.connection,
-                None => return,
-            },
-        };
-        if connection.has_another_peer_than(endpoints) || connection.accepted_at.is_some() {
-            return;
-        }
-        connection.accepted_at = Some(at.time);
-        connection.request.listener = connection.request.listener.or(listener);
-        if connection.role == Role::Unknown {
-            // Nothing else comes out of accept().
-            connection.role = Role::Passive;
-        }
-        if let Some(process) = Process::new(task, ProcessSource::Accept) {
-            connection.process = Some(process);
-        }
-        if connection.accept_wait_ns().is_some() {
-            self.updates.push(Update::Accepted(connection.clone()));
-        }
+    /// Whether there are sockets whose process is not known and may be found in /proc.
+    pub fn has_unowned(&self) -> bool {
+        self.reconciler.has_unowned()
+    }
+
+    /// Takes the result of a search for the processes that hold sockets.
+    pub fn learn_owners(&mut self, owners: Owners) {
+        self.reconciler.learn_owners(&mut self.sockets, owners);
+    }
+
+    /// Returns the next connection to look up in the kernel's table by now: its timewait socket
+    /// sends no events. The answer goes to [`Self::on_lookup`].
+    pub fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
+        self.sockets.time_waits.next_lookup(now_ns)
+    }
+
+    /// Takes what the kernel's table says of a connection. Returns what follows from it.
+    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked) -> Option<Update> {
+        let release = self.sockets.time_waits.on_lookup(id, now_ns, looked);
+        release.map(Update::Released)
     }
 }
 
-/// What a finished handshake left, where the transition is one.
-const fn handshake_fields(details: &Details) -> Option<&HandshakeFields> {
-    match details {
-        Details::Established {
-            handshake: Some(fields),
-            ..
-        } => Some(fields),
-        Details::Established {
-            handshake: None, ..
-        }
-        | Details::Open { .. }
-        | Details::PassiveOpen { .. }
-        | Details::Step
-        | Details::Release { .. }
-        | Details::Close { .. } => None,
+#[cfg(test)]
+impl Tracker {
+    /// Connections held, with those that wait for their record.
+    pub(super) fn len(&self) -> usize {
+        self.sockets.store.len() + self.sockets.ended.len()
     }
-}
 
-/// The socket's last word, where the transition is to CLOSE.
-const fn close_fields(details: &Details) -> Option<CloseFields> {
-    match details {
-        Details::Close { fields, .. } => *fields,
-        Details::Open { .. }
-        | Details::PassiveOpen { .. }
-        | Details::Established { .. }
-        | Details::Step
-        | Details::Release { .. } => None,
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }

@@ -1,7 +1,7 @@
 //! When the silence of a hook is evidence: while it was attached, and while nothing was lost of
 //! what it tells. Outside of that, that it told nothing means nothing.
 
-use super::Sources;
+use super::config::Sources;
 use crate::feed::item::{EventKind, Witness};
 use crate::tracker::vocabulary::Moment;
 

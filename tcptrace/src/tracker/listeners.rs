@@ -14,13 +14,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{Tracker, Update, names::Named};
-use crate::feed::event::{Bind, Details, Endpoints, NetnsId, SocketOwner, Task};
-use crate::tracker::vocabulary::{At, Moment, Process, ProcessSource};
+use super::{
+    names::Named,
+    vocabulary::{Moment, Process, ProcessSource},
+};
+use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner, Task};
 
 /// Where sockets listen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Place {
+struct ListenKey {
     netns: Option<NetnsId>,
     port: u16,
     address: IpAddr,
@@ -54,9 +56,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    fn place(&self) -> Place {
+    fn key(&self) -> ListenKey {
         let ends = &self.endpoints;
-        Place {
+        ListenKey {
             netns: ends.netns,
             port: ends.local_port,
             address: ends.local_address,
@@ -77,80 +79,8 @@ impl Listener {
     }
 }
 
-impl Tracker {
-    /// Every listening socket that is known, in no order.
-    pub fn listeners(&self) -> impl Iterator<Item = &Listener> {
-        self.listeners
-            .sockets
-            .values()
-            .map(|(listener, _)| listener)
-    }
-
-    /// CLOSE→LISTEN.
-    pub(super) fn listen(&mut self, at: At, details: &Details) {
-        self.give_up_previous(at);
-        let Details::Open {
-            endpoints,
-            owner,
-            task,
-            bind,
-        } = details
-        else {
-            return;
-        };
-        let listener = Listener {
-            id: self.take_id(),
-            socket: at.socket,
-            endpoints: *endpoints,
-            bind: *bind,
-            owner: *owner,
-            named: self.names.of(owner, endpoints),
-            cookie: at.cookie,
-            process: Process::new(task, ProcessSource::Listen),
-            since: Some(at.time),
-            walk: 0,
-        };
-        self.updates.push(Update::Listener {
-            listener: listener.clone(),
-            began: true,
-            time: at.time,
-        });
-        if !self.listeners.insert(listener) {
-            self.stats.listeners_refused += 1;
-        }
-    }
-
-    /// LISTEN→CLOSE.
-    pub(super) fn stop_listening(&mut self, at: At, details: &Details) {
-        self.give_up_previous(at);
-        self.listeners.ceased = Some(at.socket);
-        let listener = match (self.listeners.remove(at.socket), details.endpoints()) {
-            (Some(listener), _) => listener,
-            // It listened before we looked.
-            (None, Some(endpoints)) => Listener {
-                id: self.take_id(),
-                socket: at.socket,
-                endpoints: *endpoints,
-                bind: None,
-                owner: SocketOwner::default(),
-                named: self.names.of(&SocketOwner::default(), endpoints),
-                cookie: at.cookie,
-                process: None,
-                since: None,
-                walk: 0,
-            },
-            (None, None) => return,
-        };
-        self.updates.push(Update::Listener {
-            listener,
-            began: false,
-            time: at.time,
-        });
-    }
-}
-
 /// A process that listens, once for each that had its number.
-struct Owner {
+struct ListeningProcess {
     process: Process,
     sockets: usize,
 }
@@ -174,8 +104,8 @@ pub(super) struct Listeners {
     /// With the number of the owner.
     sockets: HashMap<u64, (Listener, Option<u64>)>,
     by_cookie: HashMap<u64, u64>,
-    groups: HashMap<Place, Group>,
-    owners: HashMap<u64, Owner>,
+    groups: HashMap<ListenKey, Group>,
+    owners: HashMap<u64, ListeningProcess>,
     /// The owners that are not over, by process id.
     by_pid: HashMap<u32, u64>,
     next_owner: u64,
@@ -222,11 +152,11 @@ impl Listeners {
         let owner = listener.process.map(|process| self.owner(process));
         self.remove(listener.socket);
         if self.sockets.len() >= self.limit {
-            self.let_go(owner);
+            self.release_process(owner);
             self.forget_known();
             return false;
         }
-        self.place(listener, owner);
+        self.add(listener, owner);
         true
     }
 
@@ -244,7 +174,7 @@ impl Listeners {
         self.by_pid.insert(process.pid, number);
         self.owners.insert(
             number,
-            Owner {
+            ListeningProcess {
                 process,
                 sockets: 1,
             },
@@ -253,7 +183,7 @@ impl Listeners {
     }
 
     /// An owner has one socket less.
-    fn let_go(&mut self, owner: Option<u64>) {
+    fn release_process(&mut self, owner: Option<u64>) {
         let Some((number, owner)) =
             owner.and_then(|number| Some((number, self.owners.get_mut(&number)?)))
         else {
@@ -269,11 +199,11 @@ impl Listeners {
         }
     }
 
-    fn place(&mut self, listener: Listener, owner: Option<u64>) {
+    fn add(&mut self, listener: Listener, owner: Option<u64>) {
         if let Some(cookie) = listener.cookie {
             self.by_cookie.insert(cookie, listener.socket);
         }
-        let group = self.groups.entry(listener.place()).or_default();
+        let group = self.groups.entry(listener.key()).or_default();
         *group.owners.entry(owner).or_default() += 1;
         group.found += usize::from(listener.is_found());
         group.sharing += usize::from(listener.shares());
@@ -283,13 +213,13 @@ impl Listeners {
     }
 
     /// Takes a listener out, and leaves its owner as it is.
-    fn displace(&mut self, socket: u64) -> Option<(Listener, Option<u64>)> {
+    fn take_out(&mut self, socket: u64) -> Option<(Listener, Option<u64>)> {
         let (listener, owner) = self.sockets.remove(&socket)?;
         if let Some(cookie) = listener.cookie {
             self.by_cookie.remove(&cookie);
         }
-        let place = listener.place();
-        if let Some(group) = self.groups.get_mut(&place) {
+        let key = listener.key();
+        if let Some(group) = self.groups.get_mut(&key) {
             if let Some(count) = group.owners.get_mut(&owner) {
                 *count -= 1;
                 if *count == 0 {
@@ -301,7 +231,7 @@ impl Listeners {
             group.transparent -= usize::from(is_transparent(listener.bind));
             group.sockets -= 1;
             if group.sockets == 0 {
-                self.groups.remove(&place);
+                self.groups.remove(&key);
             }
         }
         Some((listener, owner))
@@ -309,13 +239,19 @@ impl Listeners {
 
     /// Takes a listener out.
     pub(super) fn remove(&mut self, socket: u64) -> Option<Listener> {
-        let (listener, owner) = self.displace(socket)?;
+        let (listener, owner) = self.take_out(socket)?;
         let process = self.process(&listener, owner);
-        self.let_go(owner);
+        self.release_process(owner);
         Some(Listener {
             process,
             ..listener
         })
+    }
+
+    /// Takes a listener out that ceased to listen.
+    pub(super) fn stop(&mut self, socket: u64) -> Option<Listener> {
+        self.ceased = Some(socket);
+        self.remove(socket)
     }
 
     /// A listener's process as it is now.
@@ -344,15 +280,15 @@ impl Listeners {
     }
 
     /// A listener is there still, says a walk; `false` when it is not known.
-    pub(super) fn found(&mut self, socket: u64, walk: u64) -> bool {
+    pub(super) fn mark_found(&mut self, socket: u64, walk: u64) -> bool {
         let held = self.sockets.get_mut(&socket);
         held.map(|(held, _)| held.walk = walk).is_some()
     }
 
     /// Those that listen at these places are there still, says a walk.
-    pub(super) fn found_at(&mut self, places: &HashSet<Endpoints>, walk: u64) {
+    pub(super) fn mark_found_at(&mut self, endpoints: &HashSet<Endpoints>, walk: u64) {
         for (held, _) in self.sockets.values_mut() {
-            if places.contains(&held.endpoints) {
+            if endpoints.contains(&held.endpoints) {
                 held.walk = walk;
             }
         }
@@ -360,8 +296,8 @@ impl Listeners {
 
     /// A listener is known by another number from now on.
     pub(super) fn rename(&mut self, from: u64, to: u64) {
-        if let Some((listener, owner)) = self.displace(from) {
-            self.place(
+        if let Some((listener, owner)) = self.take_out(from) {
+            self.add(
                 Listener {
                     socket: to,
                     ..listener
@@ -372,7 +308,7 @@ impl Listeners {
     }
 
     /// A listener is this one still.
-    pub(super) fn is(&self, socket: u64, id: u64) -> bool {
+    pub(super) fn has(&self, socket: u64, id: u64) -> bool {
         self.sockets
             .get(&socket)
             .is_some_and(|(held, _)| held.id == id)
@@ -384,11 +320,11 @@ impl Listeners {
     }
 
     /// Names the process of a listener that has none.
-    pub(super) fn name(&mut self, socket: u64, process: Process) {
-        if let Some((listener, None)) = self.displace(socket) {
+    pub(super) fn set_process(&mut self, socket: u64, process: Process) {
+        if let Some((listener, None)) = self.take_out(socket) {
             let owner = self.owner(process);
             self.named.push(process.pid);
-            self.place(
+            self.add(
                 Listener {
                     process: Some(process),
                     ..listener
@@ -404,7 +340,7 @@ impl Listeners {
     }
 
     /// Every listener of these namespaces is known, until something is lost.
-    pub(super) fn know(&mut self, namespaces: &HashSet<NetnsId>) {
+    pub(super) fn mark_known(&mut self, namespaces: &HashSet<NetnsId>) {
         if self.sockets.len() < self.limit {
             self.known_in.clone_from(namespaces);
         }
@@ -497,7 +433,7 @@ impl Listeners {
                     if v6_only && local.is_ipv4() {
                         return None;
                     }
-                    self.groups.get(&Place {
+                    self.groups.get(&ListenKey {
                         netns: ends.netns,
                         port: ends.local_port,
                         address,

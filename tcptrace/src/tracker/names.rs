@@ -36,7 +36,7 @@ impl Default for Names {
 }
 
 impl Names {
-    pub(super) fn learn(&mut self, name: &Name) {
+    pub(super) fn insert(&mut self, name: &Name) {
         match name {
             Name::Cgroup { id, path } => self.cgroups.insert(*id, Arc::new(Cgroup::new(path))),
             Name::Interface {

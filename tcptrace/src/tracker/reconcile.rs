@@ -2,19 +2,22 @@
 //! there before, later to find what either side lost.
 //!
 //! A walk's sockets come as events through the same ring as all others, so that each is in order
-//! with its socket's transitions. It begins with [`Tracker::begin_walk`], and once all its events
-//! are taken in, [`Tracker::end_walk`] judges.
-
-use std::{collections::BTreeMap, vec::Drain};
+//! with its socket's transitions. It begins with [`Reconciler::begin_walk`], and once all its events
+//! are taken in, [`Reconciler::end_walk`] judges.
 
 use hashbrown::{HashMap, HashSet};
 use tcptrace_common::TcpState;
 
 use super::{
-    Tracker, Update, connection::Connection, lifecycle::is_synchronized, listeners::Listener,
+    connection::Connection,
+    connections::Connections,
+    lifecycle::is_synchronized,
+    listeners::Listener,
+    owners::{Unowned, UnownedSockets},
+    vocabulary::{At, Completeness, Moment, Process, Role},
+    walk::{Drift, Listed, Owners, WalkEnd},
 };
 use crate::feed::event::{Endpoints, NetnsId, Seed, SocketOwner};
-use crate::tracker::vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role};
 
 /// How long the kernel goes on with an orphan at most, by its default settings: `tcp_retries2` and
 /// `tcp_orphan_retries`. Until then it keeps its network namespace.
@@ -42,67 +45,9 @@ const fn outlives_namespace_ns(state: TcpState) -> u64 {
 /// may not be listed yet, and before Linux 6.1 the walk does not wait for a transition under way.
 const SETTLED_NS: u64 = 1_000_000_000;
 
-/// What a walk found, by state: connections that the tracker held and the kernel did not, less
-/// those that the kernel had and the tracker did not. All of them were mended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drift {
-    /// By the state held, or the state found.
-    pub by_state: BTreeMap<TcpState, i64>,
-    /// Connections that the tracker held and the kernel did not.
-    pub vanished: u64,
-    /// Connections that the kernel had and the tracker did not.
-    pub unknown: u64,
-    /// Connections held in another state than the kernel's.
-    pub moved: u64,
-    /// Connections that could not be compared: their namespace was not walked through, and is not known
-    /// to be gone.
-    pub uncompared: u64,
-}
-
-/// What a walk covered.
-#[derive(Clone, Debug, Default)]
-pub struct WalkEnd {
-    /// The network namespaces that were walked through to the end.
-    pub namespaces: HashSet<NetnsId>,
-    /// The sockets that processes hold elsewhere were told of too ([`Body::Held`](crate::feed::event::Body)).
-    pub held: bool,
-    /// Every socket found came through: nothing was lost meanwhile.
-    pub complete: bool,
-    /// The sockets themselves, where they did not come through the ring.
-    pub listed: Option<Vec<Listed>>,
-}
-
-/// A socket as sock_diag lists it: it has a cookie, and no address that we could know it by.
-#[derive(Clone, Copy, Debug)]
-pub struct Listed {
-    /// `skc_cookie`, which its events tell from now on.
-    pub cookie: u64,
-    /// What it was.
-    pub seed: Seed,
-}
-
-/// Who holds which sockets, as a search found it.
-#[derive(Clone, Debug, Default)]
-pub struct Owners {
-    /// When the search began.
-    pub began_ns: u64,
-    /// Process id and name, by the inode of the socket's file.
-    pub by_inode: HashMap<u64, (u32, [u8; 16])>,
-}
-
-/// A socket that nobody is known to have opened.
-#[derive(Debug)]
-struct Unowned {
-    id: u64,
-    socket: u64,
-    found: Moment,
-}
-
 /// Where the comparison stands.
 #[derive(Debug, Default)]
-pub(super) struct Resync {
-    /// The number of the walk under way, or of the last one.
-    pub(super) walk: u64,
+pub(super) struct Reconciler {
     /// When the walk under way began.
     began: Option<Moment>,
     /// How much had been lost by then.
@@ -121,13 +66,10 @@ pub(super) struct Resync {
     walked: HashMap<NetnsId, u64>,
     /// The namespaces of which a process elsewhere was found to hold a socket, by the walk under way.
     held: HashSet<NetnsId>,
-    /// By the inode of its file.
-    unowned: HashMap<u64, Unowned>,
-    /// What the last search found, until the end of a walk.
-    owners: Owners,
+    unowned: UnownedSockets,
 }
 
-impl Resync {
+impl Reconciler {
     /// What is met there then, in mid-life, was there when the namespace was walked through.
     pub(super) fn had_walked(&self, netns: Option<NetnsId>, met_in: u64) -> bool {
         let walked = netns.and_then(|netns| self.walked.get(&netns));
@@ -138,162 +80,153 @@ impl Resync {
         self.last.clone()
     }
 
-    fn found(&mut self, state: TcpState, difference: i64) {
+    fn count(&mut self, state: TcpState, difference: i64) {
         *self.current.by_state.entry(state).or_default() += difference;
     }
-}
 
-impl Tracker {
     /// A walk over the kernel's sockets begins.
-    pub fn begin_walk(&mut self, now_ns: u64, listing: bool) {
-        self.resync.closed = listing.then(HashSet::new);
-        self.resync.walk += 1;
-        self.resync.began = Moment::new(now_ns);
-        self.resync.lost = self.stats.lost;
-        self.resync.current = Drift::default();
-        self.resync.held.clear();
+    pub(super) fn begin_walk(&mut self, sockets: &mut Connections, now_ns: u64, listing: bool) {
+        sockets.walk += 1;
+        self.closed = listing.then(HashSet::new);
+        self.began = Moment::new(now_ns);
+        self.lost = sockets.journal.stats.lost;
+        self.current = Drift::default();
+        self.held.clear();
     }
 
-    /// A walk is over, and all its sockets were taken in. What is held in the namespaces that it
-    /// covered, was not found, and has not been spoken of since it began, is gone: its end was
-    /// lost. So it is in a namespace that is gone itself. Returns what is to be said of that.
-    pub fn end_walk(&mut self, now_ns: u64, end: &WalkEnd) -> Drain<'_, Update> {
-        if let Some(began) = self.resync.began.take() {
+    /// A walk has ended, and all its sockets were taken. A socket held in a namespace that it
+    /// covered, which it did not find and no event has mentioned since it began, is gone: its end
+    /// was lost. The same holds in a namespace that is gone itself.
+    pub(super) fn end_walk(&mut self, sockets: &mut Connections, now_ns: u64, end: &WalkEnd) {
+        if let Some(began) = self.began.take() {
             if let Some(listed) = &end.listed {
-                self.take_listed(began, listed);
+                self.take_listed(sockets, began, listed);
             }
-            self.judge(began, now_ns, end);
+            if end.complete {
+                self.give_up_missing(sockets, began, now_ns, end);
+            }
+            self.finish(sockets, end);
         }
-        self.resync.closed = None;
-        self.updates.drain(..)
+        self.closed = None;
     }
 
-    /// Nothing is held of a namespace that the walk did not come through.
-    fn sees_all(&self, end: &WalkEnd) -> bool {
-        let of_connections = self.store.iter().filter_map(|held| held.endpoints?.netns);
-        let of_listeners = self
-            .listeners
-            .iter()
-            .filter_map(|held| held.endpoints.netns);
-        of_connections
-            .chain(of_listeners)
-            .all(|netns| end.namespaces.contains(&netns))
-    }
-
-    /// A namespace is gone: a walk found none such, and no process that holds a socket of it.
+    /// A namespace is gone: the walk did not find it, and no process holds a socket of it.
     fn is_gone(&self, netns: NetnsId, end: &WalkEnd) -> bool {
         let is_it = |other: &NetnsId| other.may_be(netns);
-        end.held && !end.namespaces.iter().any(is_it) && !self.resync.held.iter().any(is_it)
+        end.held && !end.namespaces.iter().any(is_it) && !self.held.iter().any(is_it)
     }
 
     /// A process elsewhere holds a socket.
-    pub(super) fn on_held(&mut self, at: At, endpoints: &Endpoints) {
-        let walk = self.resync.walk;
-        self.resync.held.extend(endpoints.netns);
-        if let Some(held) = self.store.get_mut(at.socket) {
-            held.walk = walk;
+    pub(super) fn on_held(&mut self, sockets: &mut Connections, at: At, endpoints: &Endpoints) {
+        self.held.extend(endpoints.netns);
+        if let Some(held) = sockets.store.get_mut(at.socket) {
+            held.walk = sockets.walk;
         }
-        self.listeners.found(at.socket, walk);
+        sockets.listeners.mark_found(at.socket, sockets.walk);
     }
 
-    /// The last walk could not compare some connections.
-    pub fn has_uncompared(&self) -> bool {
-        let last = self.resync.last.as_ref();
+    /// Whether the last walk could not compare some connections.
+    pub(super) fn has_uncompared(&self) -> bool {
+        let last = self.last.as_ref();
         last.is_some_and(|drift| drift.uncompared > 0)
     }
 
-    fn judge(&mut self, began: Moment, now_ns: u64, end: &WalkEnd) {
+    /// Gives up the connections and listeners that a complete walk did not find.
+    fn give_up_missing(
+        &mut self,
+        sockets: &mut Connections,
+        began: Moment,
+        now_ns: u64,
+        end: &WalkEnd,
+    ) {
         let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
-        if end.complete {
-            // A list may pass over one whose neighbours come and go.
-            let walk = self.resync.walk - u64::from(end.listed.is_some());
-            // Of whom no more than a step was seen, nobody knows where it was.
-            let sees_all = self.sees_all(end);
-            let mut gone = Vec::new();
-            for held in self.store.iter() {
-                let quiet_ns = began.get().saturating_sub(held.touched.get());
-                if held.walk >= walk || quiet_ns <= SETTLED_NS {
-                    continue;
-                }
-                let netns = held.endpoints.and_then(|ends| ends.netns);
-                let is_gone = netns.map_or(sees_all, |netns| {
-                    end.namespaces.contains(&netns)
-                        || (self.is_gone(netns, end)
-                            && outlives_namespace_ns(held.state) < quiet_ns)
-                });
-                if is_gone {
-                    gone.push((held.socket, held.state));
-                } else {
-                    self.resync.current.uncompared += 1;
-                }
+        // A list may pass over a socket whose neighbours come and go.
+        let walk = sockets.walk - u64::from(end.listed.is_some());
+        // A connection seen only by a STEP event has no known namespace.
+        let covers_all = covers_all(sockets, end);
+        let mut gone = Vec::new();
+        for held in sockets.store.iter() {
+            let quiet_ns = began.get().saturating_sub(held.touched.get());
+            if held.walk >= walk || quiet_ns <= SETTLED_NS {
+                continue;
             }
-            let listeners: Vec<u64> = self
-                .listeners
-                .iter()
-                .filter(|held| {
-                    let settled = held
-                        .since
-                        .is_none_or(|since| since.get().saturating_add(SETTLED_NS) < began.get());
-                    let netns = held.endpoints.netns;
-                    held.walk < walk
-                        && settled
-                        && netns.is_some_and(|netns| {
-                            end.namespaces.contains(&netns) || self.is_gone(netns, end)
-                        })
-                })
-                .map(|held| held.socket)
-                .collect();
-            for socket in listeners {
-                self.listeners.remove(socket);
-            }
-            for (socket, state) in gone {
-                self.resync.current.vanished += 1;
-                self.resync.found(state, 1);
-                if let Some(place) = self.store.find(socket) {
-                    self.give_up(place, time);
-                }
+            let netns = held.endpoints.and_then(|ends| ends.netns);
+            let is_gone = netns.map_or(covers_all, |netns| {
+                end.namespaces.contains(&netns)
+                    || (self.is_gone(netns, end) && outlives_namespace_ns(held.state) < quiet_ns)
+            });
+            if is_gone {
+                gone.push((held.socket, held.state));
+            } else {
+                self.current.uncompared += 1;
             }
         }
-        self.resync.owners = Owners::default();
-        let found = std::mem::take(&mut self.resync.current);
-        if end.complete {
-            self.resync.last = Some(found);
-            if self.resync.lost == self.stats.lost {
-                self.listeners.know(&end.namespaces);
-            }
-            let walked = &mut self.resync.walked;
-            walked.retain(|netns, _| end.namespaces.contains(netns));
-            for &netns in &end.namespaces {
-                walked.entry(netns).or_insert(self.settled);
+        let listeners: Vec<u64> = sockets
+            .listeners
+            .iter()
+            .filter(|held| {
+                let settled = held
+                    .since
+                    .is_none_or(|since| since.get().saturating_add(SETTLED_NS) < began.get());
+                let netns = held.endpoints.netns;
+                held.walk < walk
+                    && settled
+                    && netns.is_some_and(|netns| {
+                        end.namespaces.contains(&netns) || self.is_gone(netns, end)
+                    })
+            })
+            .map(|held| held.socket)
+            .collect();
+        for socket in listeners {
+            sockets.listeners.remove(socket);
+        }
+        for (socket, state) in gone {
+            self.current.vanished += 1;
+            self.count(state, 1);
+            if let Some(key) = sockets.store.find(socket) {
+                sockets.give_up(key, time);
             }
         }
     }
 
-    /// Takes in a list of sockets, once all events before its end are.
-    fn take_listed(&mut self, began: Moment, listed: &[Listed]) {
-        let held: HashMap<Endpoints, u64> = self
+    /// Publishes what a walk found, and remembers what it covered.
+    fn finish(&mut self, sockets: &mut Connections, end: &WalkEnd) {
+        self.unowned.forget_search();
+        let found = std::mem::take(&mut self.current);
+        if !end.complete {
+            return;
+        }
+        self.last = Some(found);
+        if self.lost == sockets.journal.stats.lost {
+            sockets.listeners.mark_known(&end.namespaces);
+        }
+        self.walked
+            .retain(|netns, _| end.namespaces.contains(netns));
+        for &netns in &end.namespaces {
+            self.walked.entry(netns).or_insert(sockets.journal.settled);
+        }
+    }
+
+    /// Takes a list of sockets, once all events before its end were taken.
+    fn take_listed(&mut self, sockets: &mut Connections, began: Moment, listed: &[Listed]) {
+        let held: HashMap<Endpoints, u64> = sockets
             .store
             .iter()
             .filter_map(|held| Some((held.endpoints?, held.socket)))
             .collect();
-        let listening: HashSet<Endpoints> = self
+        let listening: HashSet<Endpoints> = sockets
             .listeners
             .iter()
             .map(|listener| listener.endpoints)
             .collect();
-        let places = listed
+        let (listeners, connections): (Vec<&Listed>, Vec<&Listed>) = listed
             .iter()
-            .filter(|one| one.seed.state == TcpState::Listen)
-            .map(|one| one.seed.endpoints)
-            .collect();
-        self.listeners.found_at(&places, self.resync.walk);
-        let closed = self.resync.closed.take().unwrap_or_default();
-        // Listeners first: they tell who is passive.
-        let listeners = |wanted: bool| {
-            let is_one = move |one: &&Listed| (one.seed.state == TcpState::Listen) == wanted;
-            listed.iter().filter(is_one)
-        };
-        for one in listeners(true).chain(listeners(false)) {
+            .partition(|one| one.seed.state == TcpState::Listen);
+        let found = listeners.iter().map(|one| one.seed.endpoints).collect();
+        sockets.listeners.mark_found_at(&found, sockets.walk);
+        let closed = self.closed.take().unwrap_or_default();
+        // Listeners first: they tell which connections are passive.
+        for one in listeners.into_iter().chain(connections) {
             let known = match one.seed.state {
                 TcpState::Listen if listening.contains(&one.seed.endpoints) => continue,
                 // Requests, and connects whose port is not known yet: both are soon over.
@@ -312,46 +245,39 @@ impl Tracker {
             if known.is_none() && closed.contains(&one.cookie) {
                 continue;
             }
-            self.resync.has_listed |= known.is_none();
+            self.has_listed |= known.is_none();
             let at = At {
                 socket: known.unwrap_or(one.cookie),
                 cookie: Some(one.cookie),
                 time: began,
             };
-            self.on_seed(at, &one.seed);
+            self.on_seed(sockets, at, &one.seed);
         }
     }
 
-    /// An event speaks of a socket that is known by its cookie only: from now on it has its address.
-    pub(super) fn recognize(&mut self, at: At, stops_listening: bool) {
-        let Some(cookie) = at.cookie.filter(|_| self.resync.has_listed) else {
+    /// An event of a socket that was known by its cookie only: from now on it has its address.
+    pub(super) fn recognize(&self, sockets: &mut Connections, at: At, stops_listening: bool) {
+        let Some(cookie) = at.cookie.filter(|_| self.has_listed) else {
             return;
         };
         if stops_listening {
-            self.listeners.rename(cookie, at.socket);
-        } else if self.store.get(at.socket).is_none() {
-            self.store.rename(cookie, at.socket);
+            sockets.listeners.rename(cookie, at.socket);
+        } else if sockets.store.get(at.socket).is_none() {
+            sockets.store.rename(cookie, at.socket);
         }
     }
 
     /// A socket went to CLOSE.
     pub(super) fn note_closed(&mut self, at: At) {
-        if let (Some(closed), Some(cookie)) = (&mut self.resync.closed, at.cookie) {
+        if let (Some(closed), Some(cookie)) = (&mut self.closed, at.cookie) {
             closed.insert(cookie);
         }
     }
 
-    /// A socket that is there.
-    pub(super) fn on_seed(&mut self, at: At, seed: &Seed) {
-        let &Seed {
-            state,
-            ref endpoints,
-            ref owner,
-            inode,
-            ..
-        } = seed;
-        let id = match state {
-            TcpState::Listen => self.seed_listener(at, seed),
+    /// A socket that a walk found.
+    pub(super) fn on_seed(&mut self, sockets: &mut Connections, at: At, seed: &Seed) {
+        let id = match seed.state {
+            TcpState::Listen => seed_listener(sockets, at, seed),
             TcpState::Established
             | TcpState::SynSent
             | TcpState::SynRecv
@@ -359,122 +285,71 @@ impl Tracker {
             | TcpState::FinWait2
             | TcpState::CloseWait
             | TcpState::LastAck
-            | TcpState::Closing => self.seed_connection(at, state, endpoints, owner),
+            | TcpState::Closing => self.seed_connection(sockets, at, seed),
             // Not connections of a full socket: the walk passes over them.
             TcpState::TimeWait | TcpState::Close | TcpState::NewSynRecv => None,
         };
-        if let (Some(id), Some(inode)) = (id, inode) {
-            if let Some(&(pid, comm)) = self.resync.owners.by_inode.get(&inode) {
-                self.name(at.socket, id, proc(pid, comm));
-                return;
-            }
-            let unowned = Unowned {
+        if let (Some(id), Some(inode)) = (id, seed.inode) {
+            let socket = Unowned {
                 id,
                 socket: at.socket,
                 found: at.time,
             };
-            self.resync.unowned.insert(inode, unowned);
+            if let Some(process) = self.unowned.find(inode, socket) {
+                name_process(sockets, at.socket, id, process);
+            }
         }
     }
 
-    /// Names the process of a socket that is still the same.
-    fn name(&mut self, socket: u64, id: u64, process: Process) {
-        if let Some(held) = self.store.get_mut(socket)
-            && held.id == id
-        {
-            held.process.get_or_insert(process);
-        }
-        if self.listeners.is(socket, id) {
-            self.listeners.name(socket, process);
+    /// Whether there are sockets whose process is not known and may be found in /proc.
+    pub(super) fn has_unowned(&self) -> bool {
+        !self.unowned.is_empty()
+    }
+
+    /// Takes the result of a search for the processes that hold sockets.
+    pub(super) fn learn_owners(&mut self, sockets: &mut Connections, owners: Owners) {
+        for (socket, process) in self.unowned.resolve(owners) {
+            name_process(sockets, socket.socket, socket.id, process);
         }
     }
 
-    /// There are sockets that nobody is known to have opened, and somebody may hold.
-    pub fn has_unowned(&self) -> bool {
-        !self.resync.unowned.is_empty()
-    }
-
-    /// Takes in who holds the sockets that nobody is known to have opened. Those that were found before the
-    /// search began, and that it did not find, nobody holds.
-    pub fn learn_owners(&mut self, owners: Owners) {
-        let unowned = std::mem::take(&mut self.resync.unowned);
-        for (inode, socket) in unowned {
-            let Some(&(pid, comm)) = owners.by_inode.get(&inode) else {
-                if socket.found.get() >= owners.began_ns {
-                    self.resync.unowned.insert(inode, socket);
-                }
-                continue;
-            };
-            let process = proc(pid, comm);
-            self.name(socket.socket, socket.id, process);
-        }
-        self.resync.owners = owners;
-    }
-
-    /// Answers the id of a listener that was not known.
-    fn seed_listener(&mut self, at: At, seed: &Seed) -> Option<u64> {
-        if self.listeners.found(at.socket, self.resync.walk) {
-            return None;
-        }
-        let listener = Listener {
-            id: self.take_id(),
-            socket: at.socket,
-            endpoints: seed.endpoints,
-            owner: seed.owner,
-            named: self.names.of(&seed.owner, &seed.endpoints),
-            cookie: at.cookie,
-            bind: seed.bind,
-            // Who called listen() was not seen.
-            process: None,
-            since: None,
-            walk: self.resync.walk,
-        };
-        let id = listener.id;
-        if !self.listeners.insert(listener) {
-            self.stats.listeners_refused += 1;
-            return None;
-        }
-        Some(id)
-    }
-
-    /// Answers the id of a connection that was not known.
-    fn seed_connection(
-        &mut self,
-        at: At,
-        state: TcpState,
-        endpoints: &Endpoints,
-        owner: &SocketOwner,
-    ) -> Option<u64> {
-        let walk = self.resync.walk;
-        if let Some(held) = self.store.get_mut(at.socket) {
+    /// Returns the id of a connection that was not held.
+    fn seed_connection(&mut self, sockets: &mut Connections, at: At, seed: &Seed) -> Option<u64> {
+        let &Seed {
+            state,
+            ref endpoints,
+            ref owner,
+            ..
+        } = seed;
+        if let Some(held) = sockets.store.get_mut(at.socket) {
             if !held.has_another_peer_than(endpoints) {
-                held.walk = walk;
+                held.walk = sockets.walk;
                 held.learn_endpoints(endpoints);
                 if held.owner == SocketOwner::default() {
                     held.owner = *owner;
                 }
-                held.learn_names(&self.names);
+                held.learn_names(&sockets.names);
                 let settled = at.time.get().saturating_sub(held.touched.get()) > SETTLED_NS;
                 if held.state != state && settled {
                     let was = held.state;
-                    self.stats.gaps += held.mark_gap();
+                    sockets.journal.mark_gap(held);
                     held.state = state;
                     held.state_since = None;
                     held.learn_closer(state, None);
-                    self.resync.current.moved += 1;
-                    self.resync.found(was, 1);
-                    self.resync.found(state, -1);
+                    self.current.moved += 1;
+                    self.count(was, 1);
+                    self.count(state, -1);
                 }
                 return None;
             }
             // Both the end of the one and the beginning of the other were lost.
-            self.give_up_previous(at);
+            sockets.give_up_previous(at);
         }
-        self.ended.supersede(at.socket);
+        sockets.ended.supersede(at.socket);
         let role = match state {
             // Only connect() leads there.
             TcpState::SynSent => Role::Active,
-            // Whoever connects from a port is not listening there, but for some who share it.
+            // A process that connects from a port rarely listens on it as well.
             TcpState::Established
             | TcpState::SynRecv
             | TcpState::FinWait1
@@ -486,43 +361,83 @@ impl Tracker {
             | TcpState::Listen
             | TcpState::Closing
             | TcpState::NewSynRecv => {
-                if self.listeners.is_at(endpoints) {
+                if sockets.listeners.is_at(endpoints) {
                     Role::Passive
                 } else {
                     Role::Unknown
                 }
             }
         };
-        let mut connection = Connection::new(self.take_id(), at.socket, role, state);
+        let journal = &mut sockets.journal;
+        let mut connection = Connection::new(journal.take_id(), at.socket, role, state);
         connection.completeness = Completeness::Seeded;
-        connection.met_in = self.settled;
+        connection.met_in = journal.settled;
         connection.established = is_synchronized(state);
         connection.learn_closer(state, None);
         connection.endpoints = Some(*endpoints);
         connection.owner = *owner;
         connection.touched = at.time;
-        connection.walk = walk;
-        connection.heard = Some(self.silences.heard(at.time));
+        connection.walk = sockets.walk;
+        connection.heard = Some(sockets.silences.heard(at.time));
         let walked = endpoints
             .netns
-            .is_some_and(|netns| self.resync.walked.contains_key(&netns));
+            .is_some_and(|netns| self.walked.contains_key(&netns));
         if walked {
-            self.stats.gaps += connection.mark_gap();
-            self.resync.current.unknown += 1;
-            self.resync.found(state, -1);
+            journal.mark_gap(&mut connection);
+            self.current.unknown += 1;
+            self.count(state, -1);
         }
         let id = connection.id;
-        self.enter(connection);
+        sockets.enter(connection);
         Some(id)
     }
 }
 
-/// Who holds a socket.
-const fn proc(pid: u32, comm: [u8; 16]) -> Process {
-    Process {
-        pid,
-        comm,
-        source: ProcessSource::Proc,
-        gone: false,
+/// Whether everything held is in a namespace that the walk covered.
+fn covers_all(sockets: &Connections, end: &WalkEnd) -> bool {
+    let connections = sockets.store.iter();
+    let of_connections = connections.filter_map(|held| held.endpoints?.netns);
+    let listeners = sockets.listeners.iter();
+    let of_listeners = listeners.filter_map(|held| held.endpoints.netns);
+    of_connections
+        .chain(of_listeners)
+        .all(|netns| end.namespaces.contains(&netns))
+}
+
+/// Names the process of a socket, if it is still the same socket.
+fn name_process(sockets: &mut Connections, socket: u64, id: u64, process: Process) {
+    if let Some(held) = sockets.store.get_mut(socket)
+        && held.id == id
+    {
+        held.process.get_or_insert(process);
     }
+    if sockets.listeners.has(socket, id) {
+        sockets.listeners.set_process(socket, process);
+    }
+}
+
+/// Returns the id of a listener that was not held.
+fn seed_listener(sockets: &mut Connections, at: At, seed: &Seed) -> Option<u64> {
+    if sockets.listeners.mark_found(at.socket, sockets.walk) {
+        return None;
+    }
+    let listener = Listener {
+        id: sockets.journal.take_id(),
+        socket: at.socket,
+        endpoints: seed.endpoints,
+        owner: seed.owner,
+        named: sockets.names.of(&seed.owner, &seed.endpoints),
+        cookie: at.cookie,
+        bind: seed.bind,
+        // The call to listen() was not seen.
+        process: None,
+        since: None,
+        walk: sockets.walk,
+    };
+    let id = listener.id;
+    if !sockets.listeners.insert(listener) {
+        sockets.journal.stats.listeners_refused += 1;
+        return None;
+    }
+    Some(id)
 }

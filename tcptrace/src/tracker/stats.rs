@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use tcptrace_common::TcpState;
 
-use super::{Tracker, connection::Connection};
-use crate::tracker::{reconcile::Drift, vocabulary::Role};
+use super::{
+    vocabulary::{Moment, Role},
+    walk::Drift,
+};
 
 /// Counts since the tracker began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,54 +72,17 @@ pub struct Snapshot {
     pub drift: Option<Drift>,
 }
 
-impl Tracker {
-    /// What is held now.
-    pub fn snapshot(&self) -> Snapshot {
-        let mut cells = [[0_u64; TcpState::ALL.len()]; Role::ALL.len()];
-        let mut live = 0;
-        let mut pending = 0;
-        let mut count = |connection: &Connection, state: TcpState| {
-            cells[connection.role.index()][usize::from(state.raw()) - 1] += 1;
-            if connection.established {
-                live += 1;
-            } else {
-                pending += 1;
-            }
-        };
-        let mut close_wait = BTreeMap::new();
-        for connection in self.store.iter() {
-            count(connection, connection.state);
-            if connection.state == TcpState::CloseWait {
-                *close_wait.entry(connection.service_port()).or_default() += 1;
-            }
-        }
-        for ended in self.ended.iter() {
-            count(&ended.connection, TcpState::Close);
-        }
-        let mut connections = Vec::new();
-        for role in Role::ALL {
-            for state in TcpState::ALL {
-                let n = cells[role.index()][usize::from(state.raw()) - 1];
-                if n > 0 {
-                    connections.push((role, state, n));
-                }
-            }
-        }
-        Snapshot {
-            stats: TrackerStats {
-                releases_refused: self.releases.refused,
-                time_wait_unknown: self.stats.time_wait_unknown + self.releases.unknown,
-                time_waits_evicted: self.time_waits.evicted,
-                ..self.stats
-            },
-            connections,
-            close_wait,
-            live,
-            pending,
-            listeners: self.listeners.len() as u64,
-            limit: self.store.limit() as u64,
-            releases: self.releases.len() as u64,
-            drift: self.resync.drift(),
-        }
-    }
+/// A transition that no kernel path makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anomaly {
+    /// When.
+    pub time: Moment,
+    /// The kernel's address of the socket.
+    pub socket: u64,
+    /// The state left.
+    pub from: TcpState,
+    /// The state entered.
+    pub to: TcpState,
+    /// The state that was held of it.
+    pub held: Option<TcpState>,
 }

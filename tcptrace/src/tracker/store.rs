@@ -21,7 +21,7 @@ struct Slot {
 
 /// Where a connection is, until the store is changed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(u32);
+pub(super) struct StoreKey(u32);
 
 /// The live connections.
 pub(super) struct Store {
@@ -60,8 +60,8 @@ impl Store {
     }
 
     /// Where the connection of a socket is.
-    pub(super) fn find(&self, socket: u64) -> Option<Place> {
-        self.by_socket.get(&socket).map(|&index| Place(index))
+    pub(super) fn find(&self, socket: u64) -> Option<StoreKey> {
+        self.by_socket.get(&socket).map(|&index| StoreKey(index))
     }
 
     /// A socket is known by another number from now on.
@@ -76,18 +76,18 @@ impl Store {
 
     /// The connection of a socket.
     pub(super) fn get(&self, socket: u64) -> Option<&Connection> {
-        let Place(index) = self.find(socket)?;
+        let StoreKey(index) = self.find(socket)?;
         self.slots[index as usize].connection.as_ref()
     }
 
     /// The connection at a place, left where it is in the order.
-    pub(super) fn at(&mut self, place: Place) -> Option<&mut Connection> {
+    pub(super) fn at(&mut self, place: StoreKey) -> Option<&mut Connection> {
         self.slots[place.0 as usize].connection.as_mut()
     }
 
     /// The connection at a place, which thereby becomes the most recently changed.
-    pub(super) fn touch(&mut self, place: Place) -> Option<&mut Connection> {
-        let Place(index) = place;
+    pub(super) fn touch(&mut self, place: StoreKey) -> Option<&mut Connection> {
+        let StoreKey(index) = place;
         if self.newest != index {
             self.unlink(index);
             self.link_newest(index);
@@ -105,10 +105,10 @@ impl Store {
     ///
     /// Returns where it is, and the one that had to go: the longest unchanged, if the store was
     /// full. The caller has removed what the socket's address held before.
-    pub(super) fn insert(&mut self, connection: Connection) -> (Place, Option<Connection>) {
+    pub(super) fn insert(&mut self, connection: Connection) -> (StoreKey, Option<Connection>) {
         debug_assert!(!self.by_socket.contains_key(&connection.socket));
         let evicted = if self.len() >= self.limit {
-            self.remove(Place(self.oldest))
+            self.remove(StoreKey(self.oldest))
         } else {
             None
         };
@@ -129,12 +129,12 @@ impl Store {
         };
         self.link_newest(index);
         self.by_socket.insert(socket, index);
-        (Place(index), evicted)
+        (StoreKey(index), evicted)
     }
 
     /// Takes the connection at a place out.
-    pub(super) fn remove(&mut self, place: Place) -> Option<Connection> {
-        let Place(index) = place;
+    pub(super) fn remove(&mut self, place: StoreKey) -> Option<Connection> {
+        let StoreKey(index) = place;
         self.unlink(index);
         let slot = &mut self.slots[index as usize];
         let connection = slot.connection.take()?;

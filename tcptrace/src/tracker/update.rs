@@ -2,10 +2,11 @@
 
 use tcptrace_common::TcpState;
 
-use super::{connection::Connection, ended::Ended, listeners::Listener};
+use super::{
+    connection::Connection, ended::Ended, listeners::Listener, time_wait::release::Release,
+    vocabulary::Moment,
+};
 use crate::feed::{event::Endpoints, item::LossPlace};
-use crate::tracker::time_wait::release::Release;
-use crate::tracker::vocabulary::Moment;
 
 /// What the tracker has to say of an item that it took.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use tcptrace_common::TcpState;
 
-use super::connection::Connection;
+use super::{config::ResetHooks, connection::Connection};
 use crate::feed::event::{CloseFields, ConnectFailure};
 
 /// Linux errno values that →CLOSE shows.
@@ -137,15 +137,6 @@ impl Verdict {
             Self::Unknown => "unknown",
         }
     }
-}
-
-/// Which resets could have been seen: whether their absence says anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResetHooks {
-    /// `tcp_receive_reset` is attached.
-    pub received: bool,
-    /// `tcp_send_reset` is attached.
-    pub sent: bool,
 }
 
 /// What the verdict is drawn from.

@@ -44,7 +44,7 @@ fn an_end_that_was_lost_is_not_dated_by_the_next_beginning() {
     assert!(!ended[0].end_seen && ended[1].end_seen);
     assert_eq!(ended[0].verdict, Verdict::Unknown);
     assert_eq!(ended[0].connection.completeness, Completeness::Gap);
-    assert_eq!(tracker.stats.gaps, 1);
+    assert_eq!(tracker.stats().gaps, 1);
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn an_event_from_before_what_is_held_is_another_connections() {
             Role::Unknown
         };
         assert_eq!(snapshot.connections, [(role, new, 1)], "{context}");
-        let met = tracker.store.iter().next().unwrap();
+        let met = tracker.sockets.store.iter().next().unwrap();
         assert_eq!(
             met.completeness,
             Completeness::Gap,
             "{context}: it was not there before"
         );
         assert_eq!((met.opened, met.handshake), (None, None), "{context}");
-        assert_eq!(tracker.stats.gaps, 2, "{context}");
+        assert_eq!(tracker.stats().gaps, 2, "{context}");
     }
 }

@@ -55,8 +55,8 @@ fn each_open_begins_a_connection_of_its_own() {
             .iter()
             .all(|ended| ended.connection.completeness == Completeness::Full)
     );
-    assert_eq!((tracker.stats.gaps, tracker.stats.anomalies), (0, 0));
-    assert_eq!((tracker.stats.attempts, tracker.stats.failed), (4, 1));
+    assert_eq!((tracker.stats().gaps, tracker.stats().anomalies), (0, 0));
+    assert_eq!((tracker.stats().attempts, tracker.stats().failed), (4, 1));
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn a_hundred_generations_make_a_hundred_records() {
         .map(|ended| ended.connection.id)
         .collect();
     assert_eq!(ids, (1..=100).collect::<Vec<_>>());
-    assert_eq!(tracker.stats.closed, 100);
-    assert!(tracker.is_empty() && tracker.ended.next_due_ns().is_none());
+    assert_eq!(tracker.stats().closed, 100);
+    assert!(tracker.is_empty() && tracker.sockets.ended.next_due_ns().is_none());
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn a_socket_may_listen_after_it_was_connected_and_connect_after_it_listened() {
         .through(&closed_by_us());
     let (tracker, recording) = play(&story.events());
     assert_eq!(recording.ended().len(), 2);
-    assert_eq!((tracker.stats.gaps, tracker.stats.anomalies), (0, 0));
-    assert_eq!(tracker.listeners.len(), 0);
+    assert_eq!((tracker.stats().gaps, tracker.stats().anomalies), (0, 0));
+    assert_eq!(tracker.sockets.listeners.len(), 0);
 }
 
 #[test]
@@ -125,9 +125,12 @@ fn a_connection_that_was_there_before_is_seeded_and_has_no_age() {
             "ended 1 graceful"
         ]
     );
-    assert_eq!((tracker.stats.seeded, tracker.stats.established), (1, 0));
-    assert_eq!((tracker.stats.attempts, tracker.stats.closed), (0, 1));
-    assert_eq!(tracker.stats.gaps, 0);
+    assert_eq!(
+        (tracker.stats().seeded, tracker.stats().established),
+        (1, 0)
+    );
+    assert_eq!((tracker.stats().attempts, tracker.stats().closed), (0, 1));
+    assert_eq!(tracker.stats().gaps, 0);
     let ended = recording.ended()[0];
     let connection = &ended.connection;
     assert_eq!(connection.completeness, Completeness::Seeded);
@@ -171,7 +174,10 @@ fn a_seeded_attempt_has_no_handshake_time() {
             panic!("not established");
         };
         assert_eq!((connection.handshake, connection.opened), (None, None));
-        assert_eq!((tracker.stats.attempts, tracker.stats.established), (1, 1));
+        assert_eq!(
+            (tracker.stats().attempts, tracker.stats().established),
+            (1, 1)
+        );
     }
 }
 
@@ -207,7 +213,7 @@ fn a_tracker_that_is_full_gives_up_the_longest_unchanged() {
         .collect();
     assert_eq!(evicted, ["evicted 2", "evicted 1"]);
     assert_eq!(
-        (tracker.stats.evicted_pending, tracker.stats.evicted),
+        (tracker.stats().evicted_pending, tracker.stats().evicted),
         (1, 1)
     );
     assert_eq!((tracker.len(), tracker.snapshot().limit), (2, 2));
@@ -243,7 +249,7 @@ fn who_was_given_up_comes_back_as_partial_and_as_nothing_else() {
         }
     }
     assert_eq!(
-        (tracker.stats.evicted, tracker.stats.evicted_pending),
+        (tracker.stats().evicted, tracker.stats().evicted_pending),
         (1, 0)
     );
     let met = all[0].clone().already(Established).wait(MS).goes(CloseWait);
@@ -254,7 +260,7 @@ fn who_was_given_up_comes_back_as_partial_and_as_nothing_else() {
     let ended = recording.ended();
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].connection.completeness, Completeness::Partial);
-    assert_eq!(tracker.stats.gaps, 0);
+    assert_eq!(tracker.stats().gaps, 0);
 }
 
 #[test]

@@ -24,13 +24,13 @@ fn a_record_waits_for_its_grace_and_is_written_once() {
     let (mut tracker, mut recording) = after(life());
     assert_eq!(recording.ended().len(), 0);
     assert_eq!(tracker.next_due_ns(), Some(CLOSED + GRACE_NS));
-    assert_eq!((tracker.len(), tracker.stats.closed), (1, 0));
+    assert_eq!((tracker.len(), tracker.stats().closed), (1, 0));
     recording.time(&mut tracker, CLOSED + GRACE_NS - 1);
     assert_eq!(recording.ended().len(), 0);
     recording.time(&mut tracker, CLOSED + GRACE_NS);
     assert_eq!(recording.ended().len(), 1);
     assert_eq!(tracker.next_due_ns(), None);
-    assert_eq!((tracker.len(), tracker.stats.closed), (0, 1));
+    assert_eq!((tracker.len(), tracker.stats().closed), (0, 1));
     recording.time(&mut tracker, u64::MAX);
     recording.finish(&mut tracker);
     assert_eq!(recording.ended().len(), 1);
@@ -199,7 +199,7 @@ fn a_reset_of_nobody_is_said_and_changes_nothing() {
     let (tracker, recording) = play(&Story::client().receives_reset().sends_reset().events());
     assert_eq!(recording.lines(), ["reset received", "reset sent"]);
     assert!(tracker.is_empty());
-    assert_eq!(tracker.stats, TrackerStats::default());
+    assert_eq!(*tracker.stats(), TrackerStats::default());
 }
 
 #[test]
@@ -210,5 +210,5 @@ fn lost_events_are_counted_and_said_once() {
     recording.loss(&mut tracker, 3, LossPlace::Ring);
     recording.loss(&mut tracker, 1, LossPlace::Decode);
     assert_eq!(recording.lines(), ["lost 3 ring", "lost 1 decode"]);
-    assert_eq!(tracker.stats.lost, 4);
+    assert_eq!(tracker.stats().lost, 4);
 }

@@ -157,7 +157,7 @@ fn a_reset_to_our_syn_is_a_refusal() {
             "ended 1 refused"
         ]
     );
-    assert_eq!((tracker.stats.attempts, tracker.stats.failed), (1, 1));
+    assert_eq!((tracker.stats().attempts, tracker.stats().failed), (1, 1));
     let ended = assert_failed(story, Verdict::Refused);
     assert_eq!(ended.connection.role, Role::Active);
     assert_eq!(ended.closed_by(), None);

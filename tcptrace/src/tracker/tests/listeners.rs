@@ -95,7 +95,10 @@ fn listening_begins_and_ceases() {
     let (tracker, recording) = play(&Story::listener().goes(Listen).wait(MS).goes(Close).events());
     assert_eq!(recording.lines(), ["listener 1 began", "listener 1 ceased"]);
     assert_eq!(tracker.snapshot().listeners, 0);
-    assert_eq!((tracker.stats.attempts, tracker.stats.anomalies), (0, 0));
+    assert_eq!(
+        (tracker.stats().attempts, tracker.stats().anomalies),
+        (0, 0)
+    );
     let (tracker, recording) = play(&Story::listener().goes(Listen).events());
     let [Update::Listener { listener, .. }] = &recording.heard[..] else {
         panic!("no listener");
@@ -113,7 +116,7 @@ fn listening_begins_and_ceases() {
 fn a_listener_that_was_there_before_is_seen_to_cease() {
     let (tracker, recording) = play(&Story::listener().already(Listen).goes(Close).events());
     assert_eq!(recording.lines(), ["listener 1 ceased"]);
-    assert_eq!(tracker.stats.anomalies, 0);
+    assert_eq!(tracker.stats().anomalies, 0);
 }
 
 #[test]
@@ -474,7 +477,7 @@ fn listeners_are_bounded_and_what_finds_no_room_is_counted() {
         recording.event(&mut tracker, &listens(n, WILDCARD, SERVER)[0]);
     }
     assert_eq!(tracker.snapshot().listeners, 2);
-    assert_eq!(tracker.stats.listeners_refused, 1);
+    assert_eq!(tracker.stats().listeners_refused, 1);
 }
 
 #[test]

@@ -146,9 +146,9 @@ fn any_one_event_lost_leaves_a_gap_and_invents_nothing() {
                         (true, false) => Completeness::Seeded,
                     };
                     assert_eq!(completeness, expected, "{context}");
-                    assert_eq!(tracker.stats.gaps, u64::from(!begins), "{context}");
+                    assert_eq!(tracker.stats().gaps, u64::from(!begins), "{context}");
                 }
-                assert_eq!(tracker.stats.anomalies, 0, "{context}");
+                assert_eq!(tracker.stats().anomalies, 0, "{context}");
             }
         }
     }
@@ -162,5 +162,5 @@ fn a_handshake_with_an_impossible_event_in_it_is_not_timed() {
     assert_eq!(connection.completeness, Completeness::Gap);
     assert_eq!(connection.handshake, None);
     assert_eq!(connection.role, Role::Active);
-    assert_eq!((tracker.stats.anomalies, tracker.stats.gaps), (1, 1));
+    assert_eq!((tracker.stats().anomalies, tracker.stats().gaps), (1, 1));
 }

@@ -270,18 +270,18 @@ proptest! {
             }
             let mut live = 0;
             for socket in &model.sockets {
-                let held = tracker.store.get_mut(socket.address);
+                let held = tracker.sockets.store.get_mut(socket.address);
                 let held = held.map(|held| (held.id, held.role, held.state));
                 let life = socket.life.as_ref();
                 prop_assert_eq!(held, life.map(|life| (socket.id, life.role, socket.state)));
                 live += usize::from(life.is_some());
             }
-            prop_assert_eq!(tracker.store.len(), live);
+            prop_assert_eq!(tracker.sockets.store.len(), live);
             let listening = model.sockets.iter().filter(|socket| socket.state == Listen);
-            prop_assert_eq!(tracker.listeners.len(), listening.count());
+            prop_assert_eq!(tracker.sockets.listeners.len(), listening.count());
         }
         recording.finish(&mut tracker);
-        prop_assert_eq!((tracker.stats.gaps, tracker.stats.anomalies), (0, 0));
+        prop_assert_eq!((tracker.stats().gaps, tracker.stats().anomalies), (0, 0));
         let mut told: Vec<(u64, Life)> = Vec::new();
         for ended in recording.ended() {
             prop_assert_eq!(ended.connection.completeness, Completeness::Full);

@@ -235,17 +235,23 @@ impl Run {
             stats.attempts,
             stats.established + stats.failed + snapshot.pending + stats.evicted_pending
         );
-        let waiting = self.tracker.ended.iter().count();
-        prop_assert_eq!(waiting, self.tracker.ended.len());
-        prop_assert!(self.tracker.len() - waiting <= self.tracker.store.limit());
-        prop_assert!(self.tracker.listeners.len() <= 2);
+        let waiting = self.tracker.sockets.ended.iter().count();
+        prop_assert_eq!(waiting, self.tracker.sockets.ended.len());
+        prop_assert!(self.tracker.len() - waiting <= self.tracker.sockets.store.limit());
+        prop_assert!(self.tracker.sockets.listeners.len() <= 2);
         let cells: u64 = snapshot.connections.iter().map(|&(_, _, n)| n).sum();
         prop_assert_eq!(cells, self.tracker.len() as u64);
         prop_assert_eq!(cells, snapshot.live + snapshot.pending);
         prop_assert_eq!(self.tracker.next_due_ns().is_some(), waiting > 0);
 
-        let store = self.tracker.store.iter();
-        let held = store.chain(self.tracker.ended.iter().map(|ended| &ended.connection));
+        let store = self.tracker.sockets.store.iter();
+        let held = store.chain(
+            self.tracker
+                .sockets
+                .ended
+                .iter()
+                .map(|ended| &ended.connection),
+        );
         let mut held: Vec<u64> = held.map(|connection| connection.id).collect();
         held.sort_unstable();
         let mut unfinished = Vec::new();
@@ -283,7 +289,7 @@ proptest! {
         }
         run.recording.finish(&mut run.tracker);
         run.check()?;
-        prop_assert_eq!(run.tracker.ended.len(), 0);
+        prop_assert_eq!(run.tracker.sockets.ended.len(), 0);
         prop_assert_eq!(run.tracker.next_due_ns(), None);
     }
 
@@ -299,6 +305,6 @@ proptest! {
         }
         run.recording.finish(&mut run.tracker);
         run.check()?;
-        prop_assert_eq!(run.tracker.ended.len(), 0);
+        prop_assert_eq!(run.tracker.sockets.ended.len(), 0);
     }
 }

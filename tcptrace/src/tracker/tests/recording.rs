@@ -141,7 +141,7 @@ pub(super) fn record_of(story: Story) -> Ended {
     let ended = recording.ended();
     assert_eq!(ended.len(), 1, "{:#?}", recording.lines());
     assert_eq!(ended[0].connection.completeness, Completeness::Full);
-    assert_eq!((tracker.stats.gaps, tracker.stats.anomalies), (0, 0));
+    assert_eq!((tracker.stats().gaps, tracker.stats().anomalies), (0, 0));
     assert!(tracker.is_empty());
     ended[0].clone()
 }

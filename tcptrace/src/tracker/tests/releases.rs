@@ -45,7 +45,10 @@ fn an_active_close_that_sees_the_peers_fin() {
             "ended 1 graceful"
         ]
     );
-    assert_eq!((tracker.stats.established, tracker.stats.closed), (1, 1));
+    assert_eq!(
+        (tracker.stats().established, tracker.stats().closed),
+        (1, 1)
+    );
     let ended = record_of(story);
     assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
     assert_eq!(ended.connection.first_fin, nth(2));

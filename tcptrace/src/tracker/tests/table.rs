@@ -62,17 +62,28 @@ fn event(old: TcpState, new: TcpState) -> Event {
 /// A tracker that holds one connection, in `state`, of which nothing was said yet.
 fn holding(state: TcpState) -> Tracker {
     let mut tracker = tracker();
-    let mut connection = Connection::new(tracker.take_id(), SOCKET, Role::Active, state);
+    let mut connection = Connection::new(
+        tracker.sockets.journal.take_id(),
+        SOCKET,
+        Role::Active,
+        state,
+    );
     connection.established = is_synchronized(state);
-    tracker.enter(connection);
+    tracker.sockets.enter(connection);
     tracker
 }
 
 /// The state held of the socket, and how many connections wait for their record.
 fn held(tracker: &mut Tracker) -> (Option<TcpState>, usize) {
-    let waiting = tracker.ended.iter().filter(|ended| ended.end_seen).count();
+    let waiting = tracker
+        .sockets
+        .ended
+        .iter()
+        .filter(|ended| ended.end_seen)
+        .count();
     (
         tracker
+            .sockets
             .store
             .get_mut(SOCKET)
             .map(|connection| connection.state),
@@ -96,8 +107,12 @@ fn an_empty_tracker_takes_each_pair_of_states() {
         let context = format!("{old:?} to {new:?}: {:?}", recording.lines());
 
         let impossible = step == Step::Impossible;
-        assert_eq!(tracker.stats.anomalies, u64::from(impossible), "{context}");
-        assert_eq!(tracker.stats.transitions, 1);
+        assert_eq!(
+            tracker.stats().anomalies,
+            u64::from(impossible),
+            "{context}"
+        );
+        assert_eq!(tracker.stats().transitions, 1);
         let expected = match step {
             // Nothing is known of a connection that an impossible event speaks of.
             Step::Impossible | Step::Listen | Step::StopListening => (None, 0),
@@ -115,11 +130,11 @@ fn an_empty_tracker_takes_each_pair_of_states() {
         };
         assert_eq!(held(&mut tracker), expected, "{context}");
         assert_eq!(
-            tracker.listeners.len(),
+            tracker.sockets.listeners.len(),
             usize::from(step == Step::Listen),
             "{context}"
         );
-        if let Some(connection) = tracker.store.get_mut(SOCKET) {
+        if let Some(connection) = tracker.sockets.store.get_mut(SOCKET) {
             let begins = matches!(step, Step::ActiveOpen | Step::PassiveOpen);
             let expected = if begins {
                 Completeness::Full
@@ -129,7 +144,7 @@ fn an_empty_tracker_takes_each_pair_of_states() {
             assert_eq!(connection.completeness, expected, "{context}");
             assert_eq!(connection.opened.is_some(), begins, "{context}");
         }
-        assert_eq!(tracker.stats.gaps, 0, "{context}");
+        assert_eq!(tracker.stats().gaps, 0, "{context}");
         // Every transition is told, whatever it means.
         let told = recording.heard.iter().any(|update| {
             matches!(
@@ -150,7 +165,11 @@ fn a_connection_that_is_held_takes_each_pair_of_states() {
         let context = format!("{old:?} to {new:?}: {:?}", recording.lines());
 
         let impossible = step == Step::Impossible;
-        assert_eq!(tracker.stats.anomalies, u64::from(impossible), "{context}");
+        assert_eq!(
+            tracker.stats().anomalies,
+            u64::from(impossible),
+            "{context}"
+        );
         let expected = match step {
             // What was held under the address is over, whatever it was.
             Step::Listen | Step::StopListening => (None, 0),
@@ -172,7 +191,7 @@ fn a_connection_that_is_held_takes_each_pair_of_states() {
 
         // A connection in CLOSE or LISTEN there is none of: whatever follows is a gap.
         let gap = impossible || matches!(old, Close | Listen);
-        assert_eq!(tracker.stats.gaps, u64::from(gap), "{context}");
+        assert_eq!(tracker.stats().gaps, u64::from(gap), "{context}");
         recording.finish(&mut tracker);
         for ended in recording.ended() {
             let is_gap = ended.connection.completeness == Completeness::Gap;
@@ -201,8 +220,8 @@ fn a_connection_in_another_state_is_carried_on_from_what_the_event_says() {
                 (Some(new).filter(|_| !gone), usize::from(gone)),
                 "{context}"
             );
-            assert!(tracker.stats.gaps >= 1, "{context}");
-            assert_eq!(tracker.stats.anomalies, 0, "{context}");
+            assert!(tracker.stats().gaps >= 1, "{context}");
+            assert_eq!(tracker.stats().anomalies, 0, "{context}");
             if let Some(Update::Transition { in_state_ns, .. }) = recording
                 .heard
                 .iter()

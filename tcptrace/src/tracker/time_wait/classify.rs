@@ -6,9 +6,9 @@
 
 use tcptrace_common::TcpState;
 
-use super::release::{Allocation, TimeWaitSource};
+use super::release::TimeWaitSource;
 use crate::feed::event::CloseFields;
-use crate::tracker::{ended::Ended, verdict::errno};
+use crate::tracker::{connection::Allocation, ended::Ended, verdict::errno};
 
 /// What became of TIME_WAIT, as far as the full socket's end tells; `alloc_seen` says that an
 /// allocation would have been seen.

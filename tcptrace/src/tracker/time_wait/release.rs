@@ -26,15 +26,6 @@ impl TimeWaitSource {
     }
 }
 
-/// A timewait socket was to take over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tracker) struct Allocation {
-    /// Its address; `None` when there was no room for it.
-    pub(in crate::tracker) timewait: Option<u64>,
-    /// It begins in FIN_WAIT2.
-    pub(in crate::tracker) awaits_fin: bool,
-}
-
 /// How FIN_WAIT2 on a timewait socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

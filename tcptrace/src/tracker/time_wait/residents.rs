@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::release::{Outcome, Release, Whose};
-use crate::feed::event::Endpoints;
-use crate::tracker::vocabulary::{At, Moment, Role};
-use crate::tracker::{Tracker, Update, ended::Ended};
+use crate::{
+    feed::event::Endpoints,
+    tracker::vocabulary::{Moment, Role},
+};
 
 /// TCP_TIMEWAIT_LEN: it lasts no shorter.
 const TIME_WAIT_NS: u64 = 60_000_000_000;
@@ -26,7 +27,7 @@ pub(in crate::tracker) struct Resident {
 }
 
 /// Who is in TIME_WAIT. Bounded: who finds no room drives the oldest out, and that is counted.
-pub(in crate::tracker) struct TimeWaits {
+pub(in crate::tracker) struct Residents {
     by_place: HashMap<Endpoints, Resident>,
     by_timewait: HashMap<u64, Endpoints>,
     /// In the order of their entry; those that left early stay until their turn.
@@ -36,7 +37,7 @@ pub(in crate::tracker) struct TimeWaits {
     pub(in crate::tracker) evicted: u64,
 }
 
-impl TimeWaits {
+impl Residents {
     pub(in crate::tracker) fn new(limit: usize) -> Self {
         Self {
             by_place: HashMap::new(),
@@ -47,8 +48,11 @@ impl TimeWaits {
         }
     }
 
-    /// One enters.
-    fn enter(&mut self, resident: Resident, place: Endpoints, now: Moment) {
+    /// A connection enters TIME_WAIT. Without endpoints it cannot be followed.
+    pub(super) fn enter(&mut self, resident: Resident, place: Option<Endpoints>, now: Moment) {
+        let Some(place) = place.filter(|place| place.local_port != 0) else {
+            return;
+        };
         self.expire(now.get());
         while self.expiring.len() >= self.limit {
             self.evicted += u64::from(self.pop_oldest());
@@ -64,7 +68,7 @@ impl TimeWaits {
     }
 
     /// Those whose time is over leave.
-    fn expire(&mut self, now_ns: u64) {
+    pub(super) fn expire(&mut self, now_ns: u64) {
         while self
             .expiring
             .front()
@@ -80,18 +84,18 @@ impl TimeWaits {
             return false;
         };
         let stays = self.by_place.get(&place).is_some_and(|held| held.id == id);
-        stays && self.take_place(&place).is_some()
+        stays && self.take(&place).is_some()
     }
 
     /// Who is at a place; it leaves.
-    fn take_place(&mut self, place: &Endpoints) -> Option<Resident> {
+    pub(super) fn take(&mut self, place: &Endpoints) -> Option<Resident> {
         let resident = self.by_place.remove(place)?;
         self.forget(resident.timewait, *place);
         Some(resident)
     }
 
     /// Who has a timewait socket; it leaves.
-    fn take_timewait(&mut self, timewait: u64) -> Option<(Resident, Endpoints)> {
+    pub(super) fn take_timewait(&mut self, timewait: u64) -> Option<(Resident, Endpoints)> {
         let place = self.by_timewait.remove(&timewait)?;
         let resident = self.by_place.remove(&place)?;
         Some((resident, place))
@@ -113,7 +117,7 @@ impl TimeWaits {
 }
 
 impl Resident {
-    fn left(self, place: Endpoints, time: Moment, outcome: Outcome) -> Release {
+    pub(super) fn left(self, place: Endpoints, time: Moment, outcome: Outcome) -> Release {
         Release {
             id: self.id,
             role: self.role,
@@ -126,74 +130,6 @@ impl Resident {
             // The record, or an earlier release, told of it.
             time_wait: None,
             outcome,
-        }
-    }
-}
-
-impl Tracker {
-    /// Somebody enters TIME_WAIT.
-    pub(in crate::tracker) fn enter_time_wait(
-        &mut self,
-        resident: Resident,
-        place: Option<Endpoints>,
-        now: Moment,
-    ) {
-        if let Some(place) = place.filter(|place| place.local_port != 0) {
-            self.time_waits.enter(resident, place, now);
-        }
-    }
-
-    /// A connection ends in TIME_WAIT.
-    pub(in crate::tracker) fn enter_time_wait_at_close(&mut self, ended: &Ended, at: At) {
-        let connection = &ended.connection;
-        let timewait = connection
-            .timewait
-            .and_then(|allocation| allocation.timewait);
-        self.give_address_away(timewait);
-        let resident = Resident {
-            id: connection.id,
-            socket: connection.socket,
-            role: connection.role,
-            whose: connection.into(),
-            timewait,
-        };
-        self.enter_time_wait(resident, connection.endpoints, at.time);
-    }
-
-    /// A RST came to a timewait socket in TIME_WAIT, and it is gone.
-    pub(in crate::tracker) fn reset_time_wait(&mut self, at: At) {
-        if let Some((resident, place)) = self.time_waits.take_timewait(at.socket) {
-            let socket = resident.socket;
-            let release = resident.left(place, at.time, Outcome::Reset);
-            self.say_after_record(socket, at.time, release);
-        }
-    }
-
-    /// A new connection is established. If its place was in TIME_WAIT, it is no more.
-    pub(in crate::tracker) fn take_place(&mut self, place: Option<&Endpoints>, now: Moment) {
-        self.time_waits.expire(now.get());
-        let Some((place, resident)) =
-            place.and_then(|place| Some((place, self.time_waits.take_place(place)?)))
-        else {
-            return;
-        };
-        let socket = resident.socket;
-        let release = resident.left(*place, now, Outcome::Reused);
-        self.say_after_record(socket, now, release);
-    }
-
-    /// Says what was learnt of a connection, after its record.
-    pub(in crate::tracker) fn say_after_record(
-        &mut self,
-        socket: u64,
-        time: Moment,
-        release: Release,
-    ) {
-        match self.ended.get_mut(socket, time) {
-            Some(ended) if ended.connection.id == release.id => {
-                ended.after = Some(Box::new(release));
-            }
-            Some(_) | None => self.updates.push(Update::Released(release)),
         }
     }
 }

@@ -7,39 +7,41 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use super::release::{Allocation, Outcome, Release, TimeWaitSource, Whose};
-use crate::feed::event::{Endpoints, TimewaitArrival};
-use crate::tracker::vocabulary::{At, Moment, Role};
-use crate::tracker::{
-    Tracker, Update, Witness,
-    connection::Connection,
-    ended::Ended,
-    evidence::Heard,
-    time_wait::{classify, residents::Resident},
+use super::{
+    release::{Outcome, Release, TimeWaitSource, Whose},
+    residents::Resident,
+};
+use crate::{
+    feed::event::Endpoints,
+    tracker::{
+        connection::Connection,
+        evidence::Heard,
+        vocabulary::{Moment, Role},
+    },
 };
 
 /// A connection whose record is written or about to be, and which still waits for the peer's FIN.
 #[derive(Clone, Debug)]
-pub(in crate::tracker) struct Waiting {
+pub(in crate::tracker) struct FinWait {
     /// The full socket it had.
     pub(in crate::tracker) socket: u64,
     pub(in crate::tracker) id: u64,
     role: Role,
-    endpoints: Option<Endpoints>,
+    pub(super) endpoints: Option<Endpoints>,
     whose: Whose,
     first_fin: Option<Moment>,
     fin_acked: Option<Moment>,
-    closed_at: Moment,
+    pub(super) closed_at: Moment,
     cookie: Option<u64>,
     /// The timewait socket's address, where its allocation was seen.
     timewait: Option<u64>,
     /// What had been lost when it began to wait.
-    heard: Heard,
+    pub(super) heard: Heard,
     /// Looked up so often.
     looked: usize,
 }
 
-impl Waiting {
+impl FinWait {
     pub(in crate::tracker) fn new(
         connection: &Connection,
         closed_at: Moment,
@@ -64,7 +66,7 @@ impl Waiting {
     }
 
     /// The same, in TIME_WAIT.
-    fn resident(&self, timewait: Option<u64>) -> Resident {
+    pub(super) fn resident(&self, timewait: Option<u64>) -> Resident {
         Resident {
             id: self.id,
             socket: self.socket,
@@ -72,10 +74,6 @@ impl Waiting {
             whose: self.whose.clone(),
             timewait,
         }
-    }
-
-    pub(in crate::tracker) const fn closed_at(&self) -> Moment {
-        self.closed_at
     }
 
     /// What became of it.
@@ -150,8 +148,8 @@ pub enum Looked {
 
 /// The connections that wait for the peer's FIN on a timewait socket. Bounded: what finds no room
 /// is counted, and never told of.
-pub(in crate::tracker) struct Releases {
-    by_id: HashMap<u64, Waiting>,
+pub(in crate::tracker) struct FinWaits {
+    by_id: HashMap<u64, FinWait>,
     by_timewait: HashMap<u64, u64>,
     /// In the order of →CLOSE, for those whose FIN would be seen.
     expiring: VecDeque<(u64, u64)>,
@@ -164,7 +162,7 @@ pub(in crate::tracker) struct Releases {
     pub(in crate::tracker) unknown: u64,
 }
 
-impl Releases {
+impl FinWaits {
     pub(in crate::tracker) fn new(limit: usize) -> Self {
         Self {
             by_id: HashMap::new(),
@@ -187,7 +185,7 @@ impl Releases {
     }
 
     /// Takes one in. Without a timewait socket's address it is to be looked up.
-    pub(in crate::tracker) fn insert(&mut self, waiting: Waiting) {
+    pub(in crate::tracker) fn insert(&mut self, waiting: FinWait) {
         if self.by_id.len() >= self.limit {
             self.refused += 1;
             return;
@@ -209,13 +207,13 @@ impl Releases {
     }
 
     /// Who waits under a timewait socket's address; it waits no longer.
-    pub(in crate::tracker) fn take_timewait(&mut self, timewait: u64) -> Option<Waiting> {
+    pub(in crate::tracker) fn take_timewait(&mut self, timewait: u64) -> Option<FinWait> {
         let id = self.by_timewait.remove(&timewait)?;
         self.by_id.remove(&id)
     }
 
     /// Who waits under a connection's number; it waits no longer.
-    pub(in crate::tracker) fn take(&mut self, id: u64) -> Option<Waiting> {
+    pub(in crate::tracker) fn take(&mut self, id: u64) -> Option<FinWait> {
         let waiting = self.by_id.remove(&id)?;
         if let Some(timewait) = waiting.timewait
             && self.by_timewait.get(&timewait) == Some(&id)
@@ -227,7 +225,7 @@ impl Releases {
 
     /// The next one whose FIN would have been seen by now, had it come, and which waits no
     /// longer.
-    pub(in crate::tracker) fn pop_expired(&mut self, now_ns: u64) -> Option<Waiting> {
+    pub(in crate::tracker) fn pop_expired(&mut self, now_ns: u64) -> Option<FinWait> {
         while self.expiring.front().is_some_and(|(due, _)| *due <= now_ns) {
             let (_, id) = self.expiring.pop_front()?;
             if let Some(waiting) = self.take(id) {
@@ -237,7 +235,7 @@ impl Releases {
         None
     }
 
-    /// The next one to be looked up by now. Its answer comes by `Releases::looked`.
+    /// The next one to be looked up by now. Its answer comes by `FinWaits::looked`.
     pub(in crate::tracker) fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
         for round in 0..self.looks.len() {
             while let Some(&(due, id)) = self.looks[round].front() {
@@ -280,127 +278,5 @@ impl Releases {
                 self.unknown += 1;
             }
         }
-    }
-}
-
-impl Tracker {
-    /// A connection that waits for the peer's FIN on a timewait socket is followed there.
-    pub(in crate::tracker) fn follow(&mut self, ended: &Ended, at: At) {
-        let connection = &ended.connection;
-        let closed_ns = ended.closed_at.get();
-        let alloc_seen = self
-            .silences
-            .speak_of(Witness::Timewait, connection.heard, closed_ns);
-        let heard = self.silences.heard(ended.closed_at);
-        let steps_seen = self
-            .silences
-            .speak_of(Witness::TimewaitStep, Some(heard), closed_ns);
-        if let Some((true, _)) = classify::at_close(ended, alloc_seen) {
-            self.enter_time_wait_at_close(ended, at);
-            return;
-        }
-        let timewait = match connection.timewait {
-            Some(Allocation {
-                timewait: Some(timewait),
-                awaits_fin: true,
-            }) => steps_seen.then_some(timewait),
-            Some(_) => return,
-            None if alloc_seen => return,
-            None if ended
-                .fields
-                .is_some_and(|fields| !fields.peer_fin && ended.may_be_swapped(&fields)) =>
-            {
-                None
-            }
-            None => return,
-        };
-        self.give_address_away(timewait);
-        self.releases.insert(Waiting::new(
-            connection, at.time, at.cookie, timewait, heard,
-        ));
-    }
-
-    /// A timewait socket's address is another connection's now. Whoever had it is gone, and the
-    /// kernel did not tell how.
-    pub(in crate::tracker) fn give_address_away(&mut self, timewait: Option<u64>) {
-        if let Some(timewait) = timewait {
-            let forgotten = self.releases.take_timewait(timewait);
-            self.releases.unknown += u64::from(forgotten.is_some());
-            self.time_waits.forget_timewait(timewait);
-        }
-    }
-
-    /// Something came to a timewait socket.
-    pub(in crate::tracker) fn on_timewait(&mut self, at: At, arrived: TimewaitArrival) {
-        let Some(waiting) = self.releases.take_timewait(at.socket) else {
-            if arrived == TimewaitArrival::Reset {
-                self.reset_time_wait(at);
-            }
-            return;
-        };
-        let (outcome, peer_fin) = match arrived {
-            TimewaitArrival::Fin => {
-                let resident = waiting.resident(Some(at.socket));
-                self.enter_time_wait(resident, waiting.endpoints, at.time);
-                (Outcome::TimeWait, Some(at.time))
-            }
-            TimewaitArrival::Refused => (Outcome::Refused, None),
-            TimewaitArrival::Reset => (Outcome::Reset, None),
-        };
-        let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
-        match self.ended.get_mut(waiting.socket, at.time) {
-            // Its record is not written yet, and can say it itself.
-            Some(ended) if ended.connection.id == waiting.id && arrived == TimewaitArrival::Fin => {
-                ended.late_fin = Some(at.time);
-            }
-            Some(_) | None => self.say_after_record(waiting.socket, at.time, release),
-        }
-    }
-
-    /// What would have been seen by now, had it come, has not.
-    pub(in crate::tracker) fn expire_releases(&mut self, now_ns: u64) {
-        while let Some(waiting) = self.releases.pop_expired(now_ns) {
-            let heard = Some(waiting.heard);
-            if self.silences.speak_of(Witness::TimewaitStep, heard, now_ns) {
-                let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
-                let source = TimeWaitSource::TwskAlloc;
-                let release = waiting.released(time, Outcome::NoFin, None, source);
-                self.updates.push(Update::Released(release));
-            } else {
-                self.releases.unknown += 1;
-            }
-        }
-    }
-
-    /// The next connection to be looked up in the kernel's table by now, for its timewait socket
-    /// tells nothing of itself; the answer goes to [`Self::on_lookup`].
-    pub fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
-        self.releases.next_lookup(now_ns)
-    }
-
-    /// What the kernel's table says of a connection. Returns what is to be said of it.
-    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked) -> Option<Update> {
-        let (outcome, since_ns) = match looked {
-            Looked::FinWait2 | Looked::Unknown => {
-                self.releases.look_again(id);
-                return None;
-            }
-            Looked::TimeWait { since_ns } => (Outcome::TimeWait, since_ns),
-            Looked::Gone => (Outcome::Gone, None),
-        };
-        let waiting = self.releases.take(id)?;
-        let peer_fin = since_ns
-            .and_then(|since| Moment::new(now_ns.saturating_sub(since)))
-            // The kernel tells it in jiffies.
-            .map(|fin| fin.max(waiting.closed_at()));
-        let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
-        if outcome == Outcome::TimeWait {
-            let since = peer_fin.unwrap_or(waiting.closed_at);
-            self.enter_time_wait(waiting.resident(None), waiting.endpoints, since);
-        } else {
-            self.releases.unknown += 1;
-        }
-        let release = waiting.released(time, outcome, peer_fin, TimeWaitSource::SockDiag);
-        Some(Update::Released(release))
     }
 }

@@ -1,0 +1,553 @@
+//! The sockets held, and what each event of one does to it.
+
+use tcptrace_common::TcpState;
+
+use super::{
+    config::TrackerConfig,
+    connection::{Allocation, Connection},
+    connects::Connects,
+    ended::{Ended, EndedQueue},
+    evidence::Silences,
+    handshake,
+    journal::Journal,
+    lifecycle::{Step, can_lead_to, is_synchronized},
+    listeners::{Listener, Listeners},
+    names::Names,
+    stats::Anomaly,
+    store::{Store, StoreKey},
+    time_wait::follow::TimeWaits,
+    update::Update,
+    vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role},
+};
+use crate::feed::{
+    event::{
+        Body, CloseFields, ConnectFailure, Details, Endpoints, HandshakeFields, SocketOwner, Task,
+        Transition,
+    },
+    item::Witness,
+};
+
+/// The connections and listeners held, and the connections that wait for their record.
+///
+/// A socket's address is in at most one of `store` and `listeners`: whatever begins at an address
+/// first gives up what was held there. `ended` may hold earlier connections of the same address.
+pub(super) struct Connections {
+    /// The live connections.
+    pub(super) store: Store,
+    /// The connections that wait for their record.
+    pub(super) ended: EndedQueue,
+    /// The listening sockets.
+    pub(super) listeners: Listeners,
+    /// The connections that have a timewait socket.
+    pub(super) time_waits: TimeWaits,
+    /// The names of cgroups and interfaces.
+    pub(super) names: Names,
+    /// When the absence of a hook's event is evidence.
+    pub(super) silences: Silences,
+    /// What is reported.
+    pub(super) journal: Journal,
+    /// The number of the current walk over the kernel's sockets, or of the last one.
+    pub(super) walk: u64,
+    connects: Connects,
+    config: TrackerConfig,
+}
+
+impl Connections {
+    pub(super) fn new(config: TrackerConfig) -> Self {
+        Self {
+            store: Store::new(config.max_connections),
+            ended: EndedQueue::default(),
+            listeners: Listeners::new(config.max_listeners),
+            time_waits: TimeWaits::new(config.max_releases, config.max_time_waits),
+            names: Names::default(),
+            silences: Silences::new(config.sources),
+            journal: Journal::new(),
+            walk: 0,
+            connects: Connects::default(),
+            config,
+        }
+    }
+
+    /// An event of a program's second copy was told by the first already: it comes directly after
+    /// that, before anything else of its socket.
+    pub(super) fn repeats(&self, at: At, body: &Body) -> bool {
+        let held = self.store.get(at.socket);
+        let ended = self.ended.get(at.socket, at.time);
+        match body {
+            Body::Transition(Transition { old, new, .. }) => match (*old, *new) {
+                (_, TcpState::Listen) => self.listeners.contains(at.socket),
+                (TcpState::Listen, TcpState::Close) => self.listeners.has_just_ceased(at.socket),
+                (old, TcpState::Close) => {
+                    ended.is_some_and(|ended| ended.end_seen && ended.connection.state == old)
+                }
+                transition => held.is_some_and(|held| (held.before, held.state) == transition),
+            },
+            Body::ResetReceived(_) => held.is_some_and(|held| held.reset_received),
+            Body::ResetSent { .. } => {
+                held.is_some_and(|held| held.reset_sent)
+                    || ended.is_some_and(|ended| ended.reset_after)
+            }
+            Body::Accept { .. }
+            | Body::Timewait { .. }
+            | Body::TimewaitStep { .. }
+            | Body::SynackRetransmit(_)
+            | Body::Seed(_)
+            | Body::ConnectFailed(_)
+            | Body::Held(_)
+            | Body::Rename(_)
+            | Body::Exit(_) => false,
+        }
+    }
+
+    pub(super) fn on_reset_sent(&mut self, at: At, endpoints: &Endpoints, reason: Option<u32>) {
+        let connection = if let Some(connection) = self.store.get_mut(at.socket) {
+            connection.reset_sent |= !connection.has_another_peer_than(endpoints);
+            Some(connection)
+        } else if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
+            ended.reset_after |= !ended.connection.has_another_peer_than(endpoints);
+            Some(&mut ended.connection)
+        } else {
+            None
+        };
+        if let Some(connection) = connection
+            && !connection.has_another_peer_than(endpoints)
+        {
+            connection.reset_reason = connection.reset_reason.or(reason);
+        }
+        self.journal.push(Update::Reset { sent: true, reason });
+    }
+
+    pub(super) fn on_transition(&mut self, at: At, transition: &Transition) {
+        match Step::of(transition.old, transition.new) {
+            Step::ActiveOpen => self.begin(at, Role::Active, transition),
+            Step::PassiveOpen => self.begin(at, Role::Passive, transition),
+            Step::Listen => self.listen(at, &transition.details),
+            Step::StopListening => self.stop_listening(at, &transition.details),
+            Step::Impossible => {
+                self.journal.stats.anomalies += 1;
+                self.journal.anomaly = Some(Anomaly {
+                    time: at.time,
+                    socket: at.socket,
+                    from: transition.old,
+                    to: transition.new,
+                    held: self.store.get(at.socket).map(|held| held.state),
+                });
+                // The kernel is right about where it is; what is held of it is not.
+                match self.store.find(at.socket) {
+                    Some(place) => {
+                        if let Some(connection) = self.store.at(place) {
+                            self.journal.mark_gap(connection);
+                        }
+                        self.advance(at, place, Step::Impossible, transition);
+                    }
+                    None => self.stray(at, transition),
+                }
+            }
+            step @ (Step::SynsCrossed
+            | Step::Established
+            | Step::LocalFin
+            | Step::RemoteFin
+            | Step::FinAcknowledged
+            | Step::FinsCrossed
+            | Step::SecondFin
+            | Step::Close
+            | Step::Again) => {
+                let place = self.hold(at, transition);
+                self.advance(at, place, step, transition);
+            }
+        }
+    }
+
+    fn stray(&mut self, at: At, transition: &Transition) {
+        let id = self.journal.take_id();
+        let mut connection = Connection::new(id, at.socket, Role::Unknown, transition.new);
+        connection.completeness = Completeness::Gap;
+        connection.learn(at, &transition.details, &self.listeners);
+        connection.learn_names(&self.names);
+        self.journal.push(Update::Stray {
+            connection,
+            from: transition.old,
+            to: transition.new,
+            time: at.time,
+        });
+    }
+
+    fn begin(&mut self, at: At, role: Role, transition: &Transition) {
+        self.give_up_previous(at);
+        let mut connection =
+            Connection::new(self.journal.take_id(), at.socket, role, transition.new);
+        connection.before = transition.old;
+        connection.opened = Some(at.time);
+        connection.state_since = Some(at.time);
+        connection.touched = at.time;
+        connection.heard = Some(self.silences.heard(at.time));
+        connection.learn(at, &transition.details, &self.listeners);
+        let place = self.enter(connection);
+        self.report(place, transition, at.time, None);
+    }
+
+    /// A socket that begins anew cannot still hold what it held: the end of that was lost.
+    pub(super) fn give_up_previous(&mut self, at: At) {
+        self.ended.supersede(at.socket);
+        if let Some(place) = self.store.find(at.socket) {
+            self.give_up(place, at.time);
+        }
+    }
+
+    /// The end of a connection was lost.
+    pub(super) fn give_up(&mut self, place: StoreKey, time: Moment) {
+        if let Some(mut connection) = self.store.remove(place) {
+            self.journal.mark_gap(&mut connection);
+            let socket = connection.socket;
+            let mut ended = Ended::new(connection, time, None);
+            ended.end_seen = false;
+            self.ended.push(ended);
+            // What comes now is not about it.
+            self.ended.supersede(socket);
+        }
+    }
+
+    /// Sees to it that what is held of a socket is the connection that the event speaks of.
+    fn hold(&mut self, at: At, transition: &Transition) -> StoreKey {
+        let Some(place) = self.store.find(at.socket) else {
+            return self.meet(at, transition, false);
+        };
+        let follows = self.store.at(place).is_some_and(|held| {
+            let is_another = transition
+                .details
+                .endpoints()
+                .is_some_and(|ends| held.has_another_peer_than(ends));
+            !is_another && can_lead_to(held.state, transition.old)
+        });
+        if follows {
+            return place;
+        }
+        // Both the end of the one and the beginning of the other were lost.
+        self.give_up(place, at.time);
+        self.meet(at, transition, true)
+    }
+
+    /// A connection is met in mid-life: its beginning was lost for certain, or nobody knows.
+    fn meet(&mut self, at: At, transition: &Transition, lost: bool) -> StoreKey {
+        self.ended.supersede(at.socket);
+        let role = if transition.old == TcpState::SynSent {
+            // Only connect() leads there.
+            Role::Active
+        } else {
+            Role::Unknown
+        };
+        let mut connection =
+            Connection::new(self.journal.take_id(), at.socket, role, transition.old);
+        if lost {
+            self.journal.mark_gap(&mut connection);
+        } else {
+            connection.completeness = Completeness::Seeded;
+            connection.met = true;
+            connection.met_in = self.journal.settled;
+        }
+        connection.heard = None;
+        connection.established = is_synchronized(transition.old);
+        connection.learn_closer(transition.old, None);
+        connection.learn(at, &transition.details, &self.listeners);
+        self.enter(connection)
+    }
+
+    pub(super) fn enter(&mut self, connection: Connection) -> StoreKey {
+        // If it listened, LISTEN→CLOSE was lost.
+        self.listeners.remove(connection.socket);
+        if connection.established {
+            self.journal.stats.seeded += 1;
+        } else {
+            self.journal.stats.attempts += 1;
+        }
+        let mut connection = connection;
+        connection.learn_names(&self.names);
+        if connection.walk == 0 {
+            connection.walk = self.walk;
+        }
+        self.journal.push(Update::Entered(connection.clone()));
+        let (place, evicted) = self.store.insert(connection);
+        if let Some(evicted) = evicted {
+            self.journal.mark_broken();
+            if evicted.established {
+                self.journal.stats.evicted += 1;
+            } else {
+                self.journal.stats.evicted_pending += 1;
+            }
+            self.journal.push(Update::Evicted(evicted));
+        }
+        place
+    }
+
+    /// A connection that is held moves on.
+    fn advance(&mut self, at: At, place: StoreKey, step: Step, transition: &Transition) {
+        let Some(connection) = self.store.touch(place) else {
+            return;
+        };
+        let time = at.time;
+        connection.touched = time;
+        let (old, new) = (transition.old, transition.new);
+        if connection.state != old {
+            self.journal.mark_gap(connection);
+            connection.state_since = None;
+            connection.heard = None;
+            connection.learn_closer(old, None);
+            if old == TcpState::SynRecv && connection.role == Role::Active {
+                // Either the SYNs crossed, or it is the child of a listener and another one.
+                connection.role = Role::Unknown;
+            }
+        }
+        let in_state_ns = connection
+            .state_since
+            .map(|since| time.get().saturating_sub(since.get()));
+        connection.learn(at, &transition.details, &self.listeners);
+        connection.learn_names(&self.names);
+        connection.learn_step(step, time, transition.fin_left);
+        if step == Step::Established {
+            let fields = handshake_fields(&transition.details);
+            let now_ns = time.get();
+            let syns_seen = self.silences.is_attached(Witness::Syn, now_ns, now_ns);
+            connection.handshake = handshake::measure(connection, time, fields, syns_seen);
+        }
+        connection.learn_closer(new, transition.fin_left);
+        if let (TcpState::FinWait1, Some(fields)) = (old, close_fields(&transition.details)) {
+            connection.learn_closer(old, Some(fields.all_left()));
+        }
+        let served = old == TcpState::SynRecv
+            && new != TcpState::Established
+            && connection.was_served_in_syn_recv(transition);
+        if served {
+            connection.fast_open = Some(true);
+        }
+        let synchronized = is_synchronized(old) || is_synchronized(new);
+        let established = (synchronized || served) && !connection.established;
+        connection.established |= established;
+        self.journal.stats.established += u64::from(established);
+        if new == TcpState::Close {
+            // The record's phases are cut by the state that was left.
+            connection.state = old;
+            if established {
+                self.journal.push(Update::Established(connection.clone()));
+            }
+            self.report(place, transition, time, in_state_ns);
+            self.end(at, place, &transition.details);
+            return;
+        }
+        (connection.before, connection.state) = (old, new);
+        if new != old {
+            connection.state_since = Some(time);
+        }
+        connection.heard = Some(self.silences.heard(time));
+        let opened = established.then(|| connection.clone());
+        self.report(place, transition, time, in_state_ns);
+        if let Some(opened) = opened {
+            let release =
+                self.time_waits
+                    .reuse_endpoints(opened.endpoints.as_ref(), time, &mut self.ended);
+            self.journal.push_release(release);
+            // accept() came first.
+            let accepted = opened.accept_wait_ns().map(|_| opened.clone());
+            self.journal.push(Update::Established(opened));
+            self.journal.updates.extend(accepted.map(Update::Accepted));
+        }
+    }
+
+    fn report(
+        &mut self,
+        place: StoreKey,
+        transition: &Transition,
+        time: Moment,
+        in_state_ns: Option<u64>,
+    ) {
+        if self.config.transitions
+            && let Some(connection) = self.store.at(place)
+        {
+            self.journal.push(Update::Transition {
+                connection: connection.clone(),
+                from: transition.old,
+                to: transition.new,
+                time,
+                in_state_ns,
+            });
+        }
+    }
+
+    fn end(&mut self, at: At, place: StoreKey, details: &Details) {
+        let Some(connection) = self.store.remove(place) else {
+            return;
+        };
+        let ended = Ended::new(connection, at.time, close_fields(details));
+        if ended.failed_in_call() && self.config.sources.connects {
+            self.connects.await_result(at, ended.connection.endpoints);
+        }
+        self.time_waits.follow(&ended, at, &self.silences);
+        self.ended.push(ended);
+    }
+
+    pub(super) fn on_accept(
+        &mut self,
+        at: At,
+        endpoints: &Endpoints,
+        task: &Task,
+        listener: Option<u64>,
+    ) {
+        let connection = match self.store.get_mut(at.socket) {
+            Some(connection) => connection,
+            None => match self.ended.get_mut(at.socket, at.time) {
+                Some(ended) => &mut ended.connection,
+                None => return,
+            },
+        };
+        if connection.has_another_peer_than(endpoints) || connection.accepted_at.is_some() {
+            return;
+        }
+        connection.accepted_at = Some(at.time);
+        connection.request.listener = connection.request.listener.or(listener);
+        if connection.role == Role::Unknown {
+            // Nothing else comes out of accept().
+            connection.role = Role::Passive;
+        }
+        if let Some(process) = Process::new(task, ProcessSource::Accept) {
+            connection.process = Some(process);
+        }
+        if connection.accept_wait_ns().is_some() {
+            self.journal.push(Update::Accepted(connection.clone()));
+        }
+    }
+
+    /// CLOSE→LISTEN.
+    pub(super) fn listen(&mut self, at: At, details: &Details) {
+        self.give_up_previous(at);
+        let Details::Open {
+            endpoints,
+            owner,
+            task,
+            bind,
+        } = details
+        else {
+            return;
+        };
+        let listener = Listener {
+            id: self.journal.take_id(),
+            socket: at.socket,
+            endpoints: *endpoints,
+            bind: *bind,
+            owner: *owner,
+            named: self.names.of(owner, endpoints),
+            cookie: at.cookie,
+            process: Process::new(task, ProcessSource::Listen),
+            since: Some(at.time),
+            walk: 0,
+        };
+        self.journal.push(Update::Listener {
+            listener: listener.clone(),
+            began: true,
+            time: at.time,
+        });
+        if !self.listeners.insert(listener) {
+            self.journal.stats.listeners_refused += 1;
+        }
+    }
+
+    /// LISTEN→CLOSE.
+    pub(super) fn stop_listening(&mut self, at: At, details: &Details) {
+        self.give_up_previous(at);
+        let listener = match (self.listeners.stop(at.socket), details.endpoints()) {
+            (Some(listener), _) => listener,
+            // It listened before we looked.
+            (None, Some(endpoints)) => Listener {
+                id: self.journal.take_id(),
+                socket: at.socket,
+                endpoints: *endpoints,
+                bind: None,
+                owner: SocketOwner::default(),
+                named: self.names.of(&SocketOwner::default(), endpoints),
+                cookie: at.cookie,
+                process: None,
+                since: None,
+                walk: 0,
+            },
+            (None, None) => return,
+        };
+        self.journal.push(Update::Listener {
+            listener,
+            began: false,
+            time: at.time,
+        });
+    }
+
+    /// connect() failed inside the call.
+    pub(super) fn on_connect_failed(&mut self, at: At, failure: &ConnectFailure) {
+        if self.connects.is_awaited(at, failure) {
+            if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
+                ended.connect = Some(*failure);
+            }
+            return;
+        }
+        // The socket is in CLOSE: the end of what it may still be held to have was lost.
+        self.give_up_previous(at);
+        let id = self.journal.take_id();
+        let mut connection = Connection::new(id, at.socket, Role::Active, TcpState::Close);
+        // When the call began is not known.
+        connection.touched = at.time;
+        connection.endpoints = Some(failure.endpoints);
+        connection.owner = failure.owner;
+        connection.process = Process::new(&failure.task, ProcessSource::Connect);
+        connection.learn_names(&self.names);
+        self.journal.stats.attempts += 1;
+        self.journal.push(Update::Entered(connection.clone()));
+        let mut ended = Ended::new(connection, at.time, None);
+        ended.connect = Some(*failure);
+        self.ended.push(ended);
+    }
+
+    /// The peer's RST was acted on (`tcp_receive_reset`).
+    pub(super) fn on_reset_received(&mut self, at: At, endpoints: &Endpoints) {
+        if let Some(connection) = self.store.get_mut(at.socket)
+            && !connection.has_another_peer_than(endpoints)
+        {
+            connection.reset_received = true;
+        }
+        self.journal.push(Update::Reset {
+            sent: false,
+            reason: None,
+        });
+    }
+
+    /// A timewait socket was allocated, or could not be (`inet_twsk_alloc`).
+    pub(super) fn on_timewait_allocated(&mut self, at: At, allocation: Allocation) {
+        if let Some(connection) = self.store.get_mut(at.socket) {
+            connection.timewait = Some(allocation);
+        }
+    }
+}
+
+/// What a finished handshake left, where the transition is one.
+const fn handshake_fields(details: &Details) -> Option<&HandshakeFields> {
+    match details {
+        Details::Established {
+            handshake: Some(fields),
+            ..
+        } => Some(fields),
+        Details::Established {
+            handshake: None, ..
+        }
+        | Details::Open { .. }
+        | Details::PassiveOpen { .. }
+        | Details::Step
+        | Details::Release { .. }
+        | Details::Close { .. } => None,
+    }
+}
+
+/// The socket's last word, where the transition is to CLOSE.
+const fn close_fields(details: &Details) -> Option<CloseFields> {
+    match details {
+        Details::Close { fields, .. } => *fields,
+        Details::Open { .. }
+        | Details::PassiveOpen { .. }
+        | Details::Established { .. }
+        | Details::Step
+        | Details::Release { .. } => None,
+    }
+}
