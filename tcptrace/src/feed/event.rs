@@ -237,6 +237,36 @@ pub enum Details {
 }
 
 impl Details {
+    /// Returns the fields of a finished handshake.
+    pub const fn handshake(&self) -> Option<&HandshakeFields> {
+        match self {
+            Self::Established {
+                handshake: Some(fields),
+                ..
+            } => Some(fields),
+            Self::Established {
+                handshake: None, ..
+            }
+            | Self::Open { .. }
+            | Self::PassiveOpen { .. }
+            | Self::Step
+            | Self::Release { .. }
+            | Self::Close { .. } => None,
+        }
+    }
+
+    /// Returns the socket's fields at →CLOSE.
+    pub const fn close(&self) -> Option<CloseFields> {
+        match self {
+            Self::Close { fields, .. } => *fields,
+            Self::Open { .. }
+            | Self::PassiveOpen { .. }
+            | Self::Established { .. }
+            | Self::Step
+            | Self::Release { .. } => None,
+        }
+    }
+
     /// Both ends, where they came along.
     pub const fn endpoints(&self) -> Option<&Endpoints> {
         match self {

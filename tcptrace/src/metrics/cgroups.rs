@@ -186,7 +186,7 @@ impl Cgroups {
             return;
         };
         if let (Slot::OTHER, Some(label)) = (slot, label) {
-            let time_ns = connection.established_at.map_or(0, Moment::get);
+            let time_ns = connection.handshake.established_at.map_or(0, Moment::get);
             if self.earns(&label, time_ns) {
                 slot = self.give(&label, time_ns).unwrap_or(slot);
             } else {
@@ -208,7 +208,7 @@ impl Cgroups {
     /// Where what becomes of an established connection is counted.
     pub(super) fn of_established(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
         let (slot, _) = self.find(connection)?;
-        let established_ns = connection.established_at.map(Moment::get);
+        let established_ns = connection.handshake.established_at.map(Moment::get);
         let slot = self.labels.since(slot, established_ns);
         Some(self.cells[slot.index()].at(connection.role))
     }

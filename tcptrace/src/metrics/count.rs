@@ -113,7 +113,7 @@ impl Metrics {
 
     fn established(&mut self, connection: &Connection) {
         let port = connection.service_port();
-        let time_ns = connection.established_at.map_or(0, Moment::get);
+        let time_ns = connection.handshake.established_at.map_or(0, Moment::get);
         if let Some(port) = port {
             self.label(port, time_ns);
         }
@@ -122,11 +122,11 @@ impl Metrics {
         self.cgroups.established(connection);
         let cells = self.cells.at(slot, role);
         cells.established += 1;
-        cells.syn_retransmits += u64::from(connection.syn_retransmits.unwrap_or(0));
+        cells.syn_retransmits += u64::from(connection.handshake.syn_retransmits.unwrap_or(0));
 
-        let source = connection.handshake.map(|(_, source)| source);
+        let source = connection.handshake.took.map(|(_, source)| source);
         self.cells.measured[role_index(role)][source_index(source)] += 1;
-        if let Some((ns, _)) = connection.handshake {
+        if let Some((ns, _)) = connection.handshake.took {
             let scope = scope_index(connection);
             self.cells
                 .at_wide(slot, role, WideCell::Handshake(scope))
@@ -167,7 +167,7 @@ impl Metrics {
 
     /// Where what becomes of an established connection is counted.
     fn slot_of(&self, connection: &Connection) -> Slot {
-        let established_ns = connection.established_at.map(Moment::get);
+        let established_ns = connection.handshake.established_at.map(Moment::get);
         self.ports
             .slot_since(connection.service_port(), established_ns)
     }
@@ -187,7 +187,7 @@ impl Metrics {
         if let Some(cell) = self.cgroups.end_attempt(connection) {
             cell.failures[verdict] += 1;
         }
-        let retransmits = connection.syn_retransmits.unwrap_or(0);
+        let retransmits = connection.handshake.syn_retransmits.unwrap_or(0);
         self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
         if let Some(failure) = ended.connect
             && connection.state == TcpState::Close
@@ -220,7 +220,7 @@ impl Metrics {
         if let Some(cell) = self.cgroups.of_established(connection) {
             cell.closed[verdict] += 1;
         }
-        if let Some(opened) = connection.opened
+        if let Some(opened) = connection.handshake.opened
             && ended.end_seen
         {
             let lived = ended.closed_at.get().saturating_sub(opened.get());
@@ -229,9 +229,10 @@ impl Metrics {
         if matches!(ended.time_wait, Some((true, _))) {
             self.time_wait(role, connection.service_port());
         }
-        if let (Some(side), Some(ns)) =
-            (side_index(connection.first_fin_by), ended.half_closed_ns())
-        {
+        if let (Some(side), Some(ns)) = (
+            side_index(connection.closing.first_fin_by),
+            ended.half_closed_ns(),
+        ) {
             self.cells.half_closed[side].observe(ns);
         }
         let Some(fields) = ended.fields else {

@@ -6,7 +6,7 @@ use tcptrace_common::TcpState;
 
 use super::{
     evidence::Heard,
-    lifecycle::Step,
+    lifecycle::{Step, is_synchronized},
     listeners::Listeners,
     names::{Named, Names},
 };
@@ -15,13 +15,80 @@ use crate::tracker::vocabulary::{
     At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role,
 };
 
-/// A timewait socket was to take over.
+/// The allocation of a timewait socket (`inet_twsk_alloc`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allocation {
-    /// Its address; `None` when there was no room for it.
+    /// The timewait socket's address; `None` when there was no room for it.
     pub(super) timewait: Option<u64>,
     /// It begins in FIN_WAIT2.
     pub(super) awaits_fin: bool,
+}
+
+/// How a connection was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// The first transition.
+    pub opened: Option<Moment>,
+    /// →ESTABLISHED.
+    pub established_at: Option<Moment>,
+    /// How long the handshake took, nanoseconds, and where the value comes from.
+    pub took: Option<(u64, HandshakeSource)>,
+    /// Retransmits of the SYN or SYN-ACK, once established.
+    pub syn_retransmits: Option<u32>,
+    /// How a passive handshake began, as far as it is known.
+    pub request: Request,
+    /// Whether the SYN carried data that was accepted (TCP Fast Open, RFC 7413); `None` if unknown.
+    pub fast_open: Option<bool>,
+    /// accept() returned the connection.
+    pub accepted_at: Option<Moment>,
+    /// The smoothed round-trip time at ESTABLISHED, microseconds.
+    pub srtt_us: Option<u32>,
+    /// TCP_REPAIR restored the connection: it never sent a SYN.
+    pub(super) repaired: bool,
+}
+
+/// How a connection is closed, as far as its full socket tells.
+#[derive(Clone, Debug, Default)]
+pub struct Closing {
+    /// The first FIN, ours or the peer's.
+    pub first_fin: Option<Moment>,
+    /// The second FIN, if it was seen.
+    pub second_fin: Option<Moment>,
+    /// Whose FIN came first.
+    pub first_fin_by: Option<ClosedBy>,
+    /// The peer acknowledged our FIN: FIN_WAIT2 began.
+    pub fin_acked: Option<Moment>,
+    /// The timewait socket that was to take over.
+    pub(super) timewait: Option<Allocation>,
+}
+
+/// The resets of a connection while it lived.
+#[derive(Clone, Debug, Default)]
+pub struct Resets {
+    /// The kernel acted on a RST from the peer.
+    pub received: bool,
+    /// The kernel sent a RST.
+    pub sent: bool,
+    /// Why it sent the first RST: `enum sk_rst_reason` of the running kernel.
+    pub reason: Option<u32>,
+}
+
+/// How the tracker follows a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Followed {
+    /// The state before the current one; the current one if the transition was not seen.
+    pub(super) before: TcpState,
+    /// The connection's last event.
+    pub(super) touched: Moment,
+    /// The last walk over the kernel's sockets that found it.
+    pub(super) walk: u64,
+    /// The connection was first seen after its handshake, by an event of its own.
+    pub(super) met: bool,
+    /// How many times the tracker had settled when the connection was first seen, after its handshake.
+    pub(super) met_in: u64,
+    /// How many events were lost when its state last changed. If no more events of a hook have been
+    /// lost since, the hook's silence is evidence. `None` when what came before its end was not seen.
+    pub(super) heard: Option<Heard>,
 }
 
 /// What is known of a connection while it lives.
@@ -31,74 +98,32 @@ pub struct Connection {
     pub id: u64,
     /// The kernel's address of its socket.
     pub socket: u64,
-    /// Who opened it.
+    /// Which side opened it.
     pub role: Role,
     /// The state held.
     pub state: TcpState,
+    /// When the state was entered; `None` if that was not seen. Entering it again does not count.
+    pub state_since: Option<Moment>,
     /// How much of it was seen.
     pub completeness: Completeness,
     /// It reached a synchronized state.
     pub established: bool,
     /// Both ends, as far as they are known.
     pub endpoints: Option<Endpoints>,
-    /// Whose socket it is.
+    /// Its user and its cgroup.
     pub owner: SocketOwner,
-    /// What of it is known by name.
+    /// The names of its cgroup and interface.
     pub named: Named,
-    /// Which process it belongs to.
+    /// The process it belongs to.
     pub process: Option<Process>,
-    /// Its first transition.
-    pub opened: Option<Moment>,
-    /// →ESTABLISHED.
-    pub established_at: Option<Moment>,
-    /// When the state was entered; `None` while that was not seen. Entering it again is no
-    /// beginning.
-    pub state_since: Option<Moment>,
-    /// The first FIN, ours or the peer's.
-    pub first_fin: Option<Moment>,
-    /// The second FIN, when it was seen.
-    pub second_fin: Option<Moment>,
-    /// Whose FIN came first.
-    pub first_fin_by: Option<ClosedBy>,
-    /// How long the handshake took, nanoseconds, and how we know.
-    pub handshake: Option<(u64, HandshakeSource)>,
-    /// SYN or SYN-ACK retransmits, once established.
-    pub syn_retransmits: Option<u32>,
-    /// What is known of how a passive handshake began.
-    pub request: Request,
-    /// TCP Fast Open (RFC 7413): the SYN carried data that was taken. `None` while it cannot be
-    /// told.
-    pub fast_open: Option<bool>,
-    /// TCP_REPAIR restored it: it never sent a SYN.
-    pub(super) repaired: bool,
-    /// accept() returned it.
-    pub accepted_at: Option<Moment>,
-    /// Smoothed round trip at ESTABLISHED, microseconds.
-    pub handshake_srtt_us: Option<u32>,
-    /// The kernel acted on a RST from the peer.
-    pub reset_received: bool,
-    /// The kernel sent a RST while the connection lived.
-    pub reset_sent: bool,
-    /// Why it sent the first RST: `enum sk_rst_reason` of that kernel.
-    pub reset_reason: Option<u32>,
-    /// The peer acknowledged our FIN: FIN_WAIT2 began.
-    pub fin_acked: Option<Moment>,
-    /// A timewait socket was to take over.
-    pub(super) timewait: Option<Allocation>,
-    /// The state before the one held; the same where it was not seen.
-    pub(super) before: TcpState,
-    /// The event that spoke of it last.
-    pub(super) touched: Moment,
-    /// The walk over the kernel's sockets that found it last.
-    pub(super) walk: u64,
-    /// It was met in mid-life by an event of its own.
-    pub(super) met: bool,
-    /// How often the tracker had settled when it was met in mid-life.
-    pub(super) met_in: u64,
-    /// What had been lost when it last changed its state: if no more of what a hook tells has been
-    /// since, that the hook told nothing means that there was nothing. `None` when what came before
-    /// its end was not seen.
-    pub(super) heard: Option<Heard>,
+    /// How it was opened.
+    pub handshake: Handshake,
+    /// How it is closed.
+    pub closing: Closing,
+    /// The resets while it lived.
+    pub resets: Resets,
+    /// How the tracker follows it.
+    pub(super) followed: Followed,
 }
 
 impl Connection {
@@ -109,56 +134,45 @@ impl Connection {
             socket,
             role,
             state,
+            state_since: None,
             completeness: Completeness::Full,
             established: false,
             endpoints: None,
             owner: SocketOwner::default(),
             named: Named::default(),
             process: None,
-            opened: None,
-            established_at: None,
-            state_since: None,
-            first_fin: None,
-            second_fin: None,
-            first_fin_by: None,
-            handshake: None,
-            syn_retransmits: None,
-            request: Request::default(),
-            fast_open: None,
-            repaired: false,
-            accepted_at: None,
-            handshake_srtt_us: None,
-            reset_received: false,
-            reset_sent: false,
-            reset_reason: None,
-            fin_acked: None,
-            timewait: None,
-            before: state,
-            touched: Moment::MIN,
-            walk: 0,
-            met: false,
-            met_in: 0,
-            heard: None,
+            handshake: Handshake::default(),
+            closing: Closing::default(),
+            resets: Resets::default(),
+            followed: Followed {
+                before: state,
+                touched: Moment::MIN,
+                walk: 0,
+                met: false,
+                met_in: 0,
+                heard: None,
+            },
         }
     }
 
     /// How long it waited for accept(), nanoseconds: from ESTABLISHED on, and 0 when accept()
     /// came first. `None` while either was not seen.
     pub fn accept_wait_ns(&self) -> Option<u64> {
-        let (established, accepted) = (self.established_at?, self.accepted_at?);
+        let (established, accepted) = (self.handshake.established_at?, self.handshake.accepted_at?);
         Some(accepted.get().saturating_sub(established.get()))
     }
 
     /// Its handshake is known to have been a SYN cookie's: the kernel kept no request.
     pub fn is_syn_cookie(&self) -> bool {
-        self.request
+        self.handshake
+            .request
             .seen
             .is_some_and(|seen| seen.synack_us.is_none() && !seen.fast_open)
     }
 
     /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, so that it has no time.
     pub const fn deferred(&self) -> Option<bool> {
-        self.request.deferred
+        self.handshake.request.deferred
     }
 
     /// Both ends are known well enough to choose by: every address and port is there.
@@ -231,16 +245,16 @@ impl Connection {
             // close() comes long before the FIN where data waits to be sent.
             TcpState::FinWait1 if fin_left != Some(true) => {}
             TcpState::FinWait1 | TcpState::FinWait2 => {
-                self.first_fin_by.get_or_insert(ClosedBy::Local);
+                self.closing.first_fin_by.get_or_insert(ClosedBy::Local);
             }
             TcpState::CloseWait | TcpState::LastAck => {
-                self.first_fin_by.get_or_insert(ClosedBy::Remote);
+                self.closing.first_fin_by.get_or_insert(ClosedBy::Remote);
             }
             // The peer's came: before ours left, or before the peer had heard of ours.
-            TcpState::Closing => match (fin_left, self.first_fin_by) {
-                (Some(false), _) => self.first_fin_by = Some(ClosedBy::Remote),
+            TcpState::Closing => match (fin_left, self.closing.first_fin_by) {
+                (Some(false), _) => self.closing.first_fin_by = Some(ClosedBy::Remote),
                 (Some(true), _) | (None, Some(ClosedBy::Local)) => {
-                    self.first_fin_by = Some(ClosedBy::Simultaneous);
+                    self.closing.first_fin_by = Some(ClosedBy::Simultaneous);
                 }
                 (None, _) => {}
             },
@@ -266,14 +280,14 @@ impl Connection {
         let left = fin_left == Some(true);
         match step {
             Step::SynsCrossed => self.role = Role::Simultaneous,
-            Step::Established => self.established_at = Some(time),
-            Step::FinAcknowledged => self.fin_acked = Some(time),
-            Step::RemoteFin => self.first_fin = Some(time),
+            Step::Established => self.handshake.established_at = Some(time),
+            Step::FinAcknowledged => self.closing.fin_acked = Some(time),
+            Step::RemoteFin => self.closing.first_fin = Some(time),
             // Where it waits, when it leaves is not known.
-            Step::LocalFin => self.first_fin = left.then_some(time),
-            Step::SecondFin => self.second_fin = left.then_some(time),
-            Step::FinsCrossed if left => self.second_fin = Some(time),
-            Step::FinsCrossed => self.first_fin = fin_left.map(|_| time),
+            Step::LocalFin => self.closing.first_fin = left.then_some(time),
+            Step::SecondFin => self.closing.second_fin = left.then_some(time),
+            Step::FinsCrossed if left => self.closing.second_fin = Some(time),
+            Step::FinsCrossed => self.closing.first_fin = fin_left.map(|_| time),
             Step::ActiveOpen
             | Step::PassiveOpen
             | Step::Listen
@@ -284,10 +298,44 @@ impl Connection {
         }
     }
 
+    /// Events were lost: the next one finds the connection in `state`.
+    pub(super) fn resume_in(&mut self, state: TcpState) {
+        self.state_since = None;
+        self.followed.heard = None;
+        self.learn_closer(state, None);
+        if state == TcpState::SynRecv && self.role == Role::Active {
+            // Either the SYNs crossed, or it is another connection, a listener's child.
+            self.role = Role::Unknown;
+        }
+    }
+
+    /// Learns from a transition whose FIN came first.
+    pub(super) fn learn_closers(&mut self, transition: &Transition) {
+        self.learn_closer(transition.new, transition.fin_left);
+        if let (TcpState::FinWait1, Some(fields)) = (transition.old, transition.details.close()) {
+            self.learn_closer(transition.old, Some(fields.all_left()));
+        }
+    }
+
+    /// Returns whether a transition shows for the first time that the connection was established.
+    pub(super) fn learn_established(&mut self, transition: &Transition) -> bool {
+        let (old, new) = (transition.old, transition.new);
+        let served = old == TcpState::SynRecv
+            && new != TcpState::Established
+            && self.was_served_in_syn_recv(transition);
+        if served {
+            self.handshake.fast_open = Some(true);
+        }
+        let established = served || is_synchronized(old) || is_synchronized(new);
+        let is_new = established && !self.established;
+        self.established |= established;
+        is_new
+    }
+
     /// It is a child of Fast Open (RFC 7413), which opens in SYN_RECV, though its last ACK never comes:
     /// known from its SYN, or because no other is accepted, closed or has data there
     /// (`tcp_fastopen_add_skb`).
-    pub(super) fn was_served_in_syn_recv(&self, transition: &Transition) -> bool {
+    fn was_served_in_syn_recv(&self, transition: &Transition) -> bool {
         let data = match &transition.details {
             Details::Close { fields, .. } => fields.is_some_and(|fields| fields.bytes_received > 0),
             Details::Release { .. } => true,
@@ -297,12 +345,16 @@ impl Connection {
             | Details::Step => false,
         };
         self.role == Role::Passive
-            && (self.fast_open == Some(true) || self.accepted_at.is_some() || data)
+            && (self.handshake.fast_open == Some(true)
+                || self.handshake.accepted_at.is_some()
+                || data)
     }
 
     /// Until it is accepted it is its listener's.
     fn learn_listener(&mut self, listeners: &Listeners) {
-        if let (None, Some(listener)) = (self.accepted_at, self.request.listener) {
+        if let (None, Some(listener)) =
+            (self.handshake.accepted_at, self.handshake.request.listener)
+        {
             self.process = listeners.process_of(listener).or(self.process);
         }
     }
@@ -338,14 +390,14 @@ impl Connection {
             } => {
                 self.endpoints = Some(*endpoints);
                 self.owner = *owner;
-                self.request = *request;
-                self.fast_open = request.seen.map(|seen| seen.fast_open);
-                let request = &mut self.request;
+                self.handshake.request = *request;
+                self.handshake.fast_open = request.seen.map(|seen| seen.fast_open);
+                let request = &mut self.handshake.request;
                 request.listener = request
                     .listener
                     .or_else(|| at.cookie.and_then(|cookie| listeners.with_cookie(cookie)));
                 self.learn_listener(listeners);
-                if self.request.listener.is_none() {
+                if self.handshake.request.listener.is_none() {
                     self.process = listeners.process_at(endpoints, bind.as_ref());
                 }
             }
@@ -354,9 +406,9 @@ impl Connection {
                 handshake,
             } => {
                 self.learn_endpoints(endpoints);
-                self.syn_retransmits = handshake.map(|fields| fields.retransmits);
-                self.repaired = handshake.is_some_and(|fields| fields.repair);
-                self.handshake_srtt_us = handshake
+                self.handshake.syn_retransmits = handshake.map(|fields| fields.retransmits);
+                self.handshake.repaired = handshake.is_some_and(|fields| fields.repair);
+                self.handshake.srtt_us = handshake
                     .map(|fields| fields.srtt_us)
                     .filter(|&srtt| srtt != 0);
                 match self.role {
@@ -364,13 +416,13 @@ impl Connection {
                         // A child without data in its SYN is none of Fast Open, but for listeners
                         // that take those too.
                         if handshake.is_some_and(|fields| fields.syn_data) {
-                            self.fast_open = Some(true);
+                            self.handshake.fast_open = Some(true);
                         }
                         // A walk may have found it meanwhile.
                         self.learn_listener(listeners);
                     }
                     Role::Active | Role::Simultaneous => {
-                        self.fast_open = handshake.map(|fields| fields.syn_data);
+                        self.handshake.fast_open = handshake.map(|fields| fields.syn_data);
                     }
                     Role::Unknown => {}
                 }

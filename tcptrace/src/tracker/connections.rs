@@ -4,14 +4,15 @@ use tcptrace_common::TcpState;
 
 use super::{
     config::TrackerConfig,
-    connection::{Allocation, Connection},
+    connection::Connection,
     connects::Connects,
     ended::{Ended, EndedQueue},
     evidence::Silences,
     handshake,
     journal::Journal,
     lifecycle::{Step, can_lead_to, is_synchronized},
-    listeners::{Listener, Listeners},
+    listener::Listener,
+    listeners::Listeners,
     names::Names,
     stats::Anomaly,
     store::{Store, StoreKey},
@@ -20,10 +21,7 @@ use super::{
     vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role},
 };
 use crate::feed::{
-    event::{
-        Body, CloseFields, ConnectFailure, Details, Endpoints, HandshakeFields, SocketOwner, Task,
-        Transition,
-    },
+    event::{ConnectFailure, Details, Endpoints, SocketOwner, Task, Transition},
     item::Witness,
 };
 
@@ -68,40 +66,9 @@ impl Connections {
         }
     }
 
-    /// An event of a program's second copy was told by the first already: it comes directly after
-    /// that, before anything else of its socket.
-    pub(super) fn repeats(&self, at: At, body: &Body) -> bool {
-        let held = self.store.get(at.socket);
-        let ended = self.ended.get(at.socket, at.time);
-        match body {
-            Body::Transition(Transition { old, new, .. }) => match (*old, *new) {
-                (_, TcpState::Listen) => self.listeners.contains(at.socket),
-                (TcpState::Listen, TcpState::Close) => self.listeners.has_just_ceased(at.socket),
-                (old, TcpState::Close) => {
-                    ended.is_some_and(|ended| ended.end_seen && ended.connection.state == old)
-                }
-                transition => held.is_some_and(|held| (held.before, held.state) == transition),
-            },
-            Body::ResetReceived(_) => held.is_some_and(|held| held.reset_received),
-            Body::ResetSent { .. } => {
-                held.is_some_and(|held| held.reset_sent)
-                    || ended.is_some_and(|ended| ended.reset_after)
-            }
-            Body::Accept { .. }
-            | Body::Timewait { .. }
-            | Body::TimewaitStep { .. }
-            | Body::SynackRetransmit(_)
-            | Body::Seed(_)
-            | Body::ConnectFailed(_)
-            | Body::Held(_)
-            | Body::Rename(_)
-            | Body::Exit(_) => false,
-        }
-    }
-
     pub(super) fn on_reset_sent(&mut self, at: At, endpoints: &Endpoints, reason: Option<u32>) {
         let connection = if let Some(connection) = self.store.get_mut(at.socket) {
-            connection.reset_sent |= !connection.has_another_peer_than(endpoints);
+            connection.resets.sent |= !connection.has_another_peer_than(endpoints);
             Some(connection)
         } else if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
             ended.reset_after |= !ended.connection.has_another_peer_than(endpoints);
@@ -112,7 +79,7 @@ impl Connections {
         if let Some(connection) = connection
             && !connection.has_another_peer_than(endpoints)
         {
-            connection.reset_reason = connection.reset_reason.or(reason);
+            connection.resets.reason = connection.resets.reason.or(reason);
         }
         self.journal.push(Update::Reset { sent: true, reason });
     }
@@ -176,11 +143,11 @@ impl Connections {
         self.give_up_previous(at);
         let mut connection =
             Connection::new(self.journal.take_id(), at.socket, role, transition.new);
-        connection.before = transition.old;
-        connection.opened = Some(at.time);
+        connection.followed.before = transition.old;
+        connection.handshake.opened = Some(at.time);
         connection.state_since = Some(at.time);
-        connection.touched = at.time;
-        connection.heard = Some(self.silences.heard(at.time));
+        connection.followed.touched = at.time;
+        connection.followed.heard = Some(self.silences.heard(at.time));
         connection.learn(at, &transition.details, &self.listeners);
         let place = self.enter(connection);
         self.report(place, transition, at.time, None);
@@ -242,17 +209,16 @@ impl Connections {
             self.journal.mark_gap(&mut connection);
         } else {
             connection.completeness = Completeness::Seeded;
-            connection.met = true;
-            connection.met_in = self.journal.settled;
+            connection.followed.met = true;
+            connection.followed.met_in = self.journal.settled;
         }
-        connection.heard = None;
         connection.established = is_synchronized(transition.old);
         connection.learn_closer(transition.old, None);
         connection.learn(at, &transition.details, &self.listeners);
         self.enter(connection)
     }
 
-    pub(super) fn enter(&mut self, connection: Connection) -> StoreKey {
+    pub(super) fn enter(&mut self, mut connection: Connection) -> StoreKey {
         // If it listened, LISTEN→CLOSE was lost.
         self.listeners.remove(connection.socket);
         if connection.established {
@@ -260,10 +226,9 @@ impl Connections {
         } else {
             self.journal.stats.attempts += 1;
         }
-        let mut connection = connection;
         connection.learn_names(&self.names);
-        if connection.walk == 0 {
-            connection.walk = self.walk;
+        if connection.followed.walk == 0 {
+            connection.followed.walk = self.walk;
         }
         self.journal.push(Update::Entered(connection.clone()));
         let (place, evicted) = self.store.insert(connection);
@@ -285,17 +250,11 @@ impl Connections {
             return;
         };
         let time = at.time;
-        connection.touched = time;
+        connection.followed.touched = time;
         let (old, new) = (transition.old, transition.new);
         if connection.state != old {
             self.journal.mark_gap(connection);
-            connection.state_since = None;
-            connection.heard = None;
-            connection.learn_closer(old, None);
-            if old == TcpState::SynRecv && connection.role == Role::Active {
-                // Either the SYNs crossed, or it is the child of a listener and another one.
-                connection.role = Role::Unknown;
-            }
+            connection.resume_in(old);
         }
         let in_state_ns = connection
             .state_since
@@ -304,24 +263,13 @@ impl Connections {
         connection.learn_names(&self.names);
         connection.learn_step(step, time, transition.fin_left);
         if step == Step::Established {
-            let fields = handshake_fields(&transition.details);
+            let fields = transition.details.handshake();
             let now_ns = time.get();
             let syns_seen = self.silences.is_attached(Witness::Syn, now_ns, now_ns);
-            connection.handshake = handshake::measure(connection, time, fields, syns_seen);
+            connection.handshake.took = handshake::measure(connection, time, fields, syns_seen);
         }
-        connection.learn_closer(new, transition.fin_left);
-        if let (TcpState::FinWait1, Some(fields)) = (old, close_fields(&transition.details)) {
-            connection.learn_closer(old, Some(fields.all_left()));
-        }
-        let served = old == TcpState::SynRecv
-            && new != TcpState::Established
-            && connection.was_served_in_syn_recv(transition);
-        if served {
-            connection.fast_open = Some(true);
-        }
-        let synchronized = is_synchronized(old) || is_synchronized(new);
-        let established = (synchronized || served) && !connection.established;
-        connection.established |= established;
+        connection.learn_closers(transition);
+        let established = connection.learn_established(transition);
         self.journal.stats.established += u64::from(established);
         if new == TcpState::Close {
             // The record's phases are cut by the state that was left.
@@ -333,11 +281,11 @@ impl Connections {
             self.end(at, place, &transition.details);
             return;
         }
-        (connection.before, connection.state) = (old, new);
+        (connection.followed.before, connection.state) = (old, new);
         if new != old {
             connection.state_since = Some(time);
         }
-        connection.heard = Some(self.silences.heard(time));
+        connection.followed.heard = Some(self.silences.heard(time));
         let opened = established.then(|| connection.clone());
         self.report(place, transition, time, in_state_ns);
         if let Some(opened) = opened {
@@ -376,7 +324,7 @@ impl Connections {
         let Some(connection) = self.store.remove(place) else {
             return;
         };
-        let ended = Ended::new(connection, at.time, close_fields(details));
+        let ended = Ended::new(connection, at.time, details.close());
         if ended.failed_in_call() && self.config.sources.connects {
             self.connects.await_result(at, ended.connection.endpoints);
         }
@@ -398,11 +346,12 @@ impl Connections {
                 None => return,
             },
         };
-        if connection.has_another_peer_than(endpoints) || connection.accepted_at.is_some() {
+        if connection.has_another_peer_than(endpoints) || connection.handshake.accepted_at.is_some()
+        {
             return;
         }
-        connection.accepted_at = Some(at.time);
-        connection.request.listener = connection.request.listener.or(listener);
+        connection.handshake.accepted_at = Some(at.time);
+        connection.handshake.request.listener = connection.handshake.request.listener.or(listener);
         if connection.role == Role::Unknown {
             // Nothing else comes out of accept().
             connection.role = Role::Passive;
@@ -427,17 +376,12 @@ impl Connections {
         else {
             return;
         };
+        let id = self.journal.take_id();
         let listener = Listener {
-            id: self.journal.take_id(),
-            socket: at.socket,
-            endpoints: *endpoints,
             bind: *bind,
-            owner: *owner,
-            named: self.names.of(owner, endpoints),
-            cookie: at.cookie,
             process: Process::new(task, ProcessSource::Listen),
             since: Some(at.time),
-            walk: 0,
+            ..Listener::new(id, at, endpoints, *owner, &self.names)
         };
         self.journal.push(Update::Listener {
             listener: listener.clone(),
@@ -455,18 +399,10 @@ impl Connections {
         let listener = match (self.listeners.stop(at.socket), details.endpoints()) {
             (Some(listener), _) => listener,
             // It listened before we looked.
-            (None, Some(endpoints)) => Listener {
-                id: self.journal.take_id(),
-                socket: at.socket,
-                endpoints: *endpoints,
-                bind: None,
-                owner: SocketOwner::default(),
-                named: self.names.of(&SocketOwner::default(), endpoints),
-                cookie: at.cookie,
-                process: None,
-                since: None,
-                walk: 0,
-            },
+            (None, Some(endpoints)) => {
+                let id = self.journal.take_id();
+                Listener::new(id, at, endpoints, SocketOwner::default(), &self.names)
+            }
             (None, None) => return,
         };
         self.journal.push(Update::Listener {
@@ -489,7 +425,7 @@ impl Connections {
         let id = self.journal.take_id();
         let mut connection = Connection::new(id, at.socket, Role::Active, TcpState::Close);
         // When the call began is not known.
-        connection.touched = at.time;
+        connection.followed.touched = at.time;
         connection.endpoints = Some(failure.endpoints);
         connection.owner = failure.owner;
         connection.process = Process::new(&failure.task, ProcessSource::Connect);
@@ -503,51 +439,12 @@ impl Connections {
 
     /// The peer's RST was acted on (`tcp_receive_reset`).
     pub(super) fn on_reset_received(&mut self, at: At, endpoints: &Endpoints) {
-        if let Some(connection) = self.store.get_mut(at.socket)
-            && !connection.has_another_peer_than(endpoints)
-        {
-            connection.reset_received = true;
+        if let Some(connection) = self.store.get_mut(at.socket) {
+            connection.resets.received |= !connection.has_another_peer_than(endpoints);
         }
         self.journal.push(Update::Reset {
             sent: false,
             reason: None,
         });
-    }
-
-    /// A timewait socket was allocated, or could not be (`inet_twsk_alloc`).
-    pub(super) fn on_timewait_allocated(&mut self, at: At, allocation: Allocation) {
-        if let Some(connection) = self.store.get_mut(at.socket) {
-            connection.timewait = Some(allocation);
-        }
-    }
-}
-
-/// What a finished handshake left, where the transition is one.
-const fn handshake_fields(details: &Details) -> Option<&HandshakeFields> {
-    match details {
-        Details::Established {
-            handshake: Some(fields),
-            ..
-        } => Some(fields),
-        Details::Established {
-            handshake: None, ..
-        }
-        | Details::Open { .. }
-        | Details::PassiveOpen { .. }
-        | Details::Step
-        | Details::Release { .. }
-        | Details::Close { .. } => None,
-    }
-}
-
-/// The socket's last word, where the transition is to CLOSE.
-const fn close_fields(details: &Details) -> Option<CloseFields> {
-    match details {
-        Details::Close { fields, .. } => *fields,
-        Details::Open { .. }
-        | Details::PassiveOpen { .. }
-        | Details::Established { .. }
-        | Details::Step
-        | Details::Release { .. } => None,
     }
 }

@@ -78,7 +78,7 @@ impl Ended {
 
     /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
     pub fn closed_by(&self) -> Option<ClosedBy> {
-        self.connection.first_fin_by.or(match self.verdict {
+        self.connection.closing.first_fin_by.or(match self.verdict {
             Verdict::ResetReceived => Some(ClosedBy::Remote),
             Verdict::ResetByUs
             | Verdict::UnreadData
@@ -146,7 +146,7 @@ impl Ended {
         let sent = sent.saturating_sub(fin.into());
         match connection.role {
             Role::Passive => Some(sent),
-            Role::Active | Role::Simultaneous if connection.repaired => Some(sent),
+            Role::Active | Role::Simultaneous if connection.handshake.repaired => Some(sent),
             Role::Active | Role::Simultaneous => Some(sent.saturating_sub(1)),
             // The socket's own count can only be more, by what was not taken.
             Role::Unknown => [sent, sent.saturating_sub(1)]
@@ -158,9 +158,9 @@ impl Ended {
     /// How long one direction was closed and the other open, nanoseconds; `None` when one end of
     /// it was not seen.
     pub fn half_closed_ns(&self) -> Option<u64> {
-        let first = self.connection.first_fin?.get();
+        let first = self.connection.closing.first_fin?.get();
         let end = match (
-            self.connection.second_fin.or(self.late_fin),
+            self.connection.closing.second_fin.or(self.late_fin),
             self.connection.state,
         ) {
             (Some(second), _) => second.get(),
@@ -193,7 +193,7 @@ impl Ended {
 
     /// How long FIN_WAIT2 lasted, on whichever socket, nanoseconds: until the peer's FIN.
     pub fn fin_wait2_ns(&self) -> Option<u64> {
-        let since = self.connection.fin_acked?;
+        let since = self.connection.closing.fin_acked?;
         let end = match self.late_fin {
             Some(late) => late,
             None if self.connection.state == TcpState::FinWait2
@@ -209,7 +209,7 @@ impl Ended {
 
     /// How long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
     pub fn last_ack_ns(&self) -> Option<u64> {
-        let since = self.connection.second_fin?;
+        let since = self.connection.closing.second_fin?;
         (self.connection.state == TcpState::LastAck && self.end_seen)
             .then(|| self.closed_at.get().saturating_sub(since.get()))
     }
@@ -229,7 +229,7 @@ impl Ended {
     /// An orphan left FIN_WAIT2, and neither a reset nor the error of one says that it died of something.
     /// An error may be an older one (IP_RECVERR).
     pub(super) fn may_be_swapped(&self, fields: &CloseFields) -> bool {
-        let reset = self.connection.reset_sent || self.reset_after;
+        let reset = self.connection.resets.sent || self.reset_after;
         self.connection.state == TcpState::FinWait2
             && fields.dead
             && fields.error != errno::ECONNRESET

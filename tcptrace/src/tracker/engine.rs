@@ -8,9 +8,10 @@ use super::{
     config::{ResetHooks, TrackerConfig},
     connection::{Allocation, Connection},
     connections::Connections,
+    copies,
     ended::Ended,
     lifecycle::Step,
-    listeners::Listener,
+    listener::Listener,
     reconcile::Reconciler,
     stats::{Anomaly, Snapshot, TrackerStats},
     time_wait::{
@@ -213,7 +214,7 @@ impl Tracker {
         } else {
             self.reconciler.recognize(&mut self.sockets, at, false);
         }
-        if event.recovered && self.sockets.repeats(at, &event.body) {
+        if event.recovered && copies::repeats(&self.sockets, at, &event.body) {
             if matches!(event.body, Body::Transition(_)) {
                 self.sockets.journal.stats.repeated_transitions += 1;
             } else {
@@ -238,13 +239,14 @@ impl Tracker {
             &Body::Timewait {
                 timewait,
                 awaits_fin,
-            } => self.sockets.on_timewait_allocated(
-                at,
-                Allocation {
-                    timewait,
-                    awaits_fin,
-                },
-            ),
+            } => {
+                if let Some(connection) = self.sockets.store.get_mut(at.socket) {
+                    connection.closing.timewait = Some(Allocation {
+                        timewait,
+                        awaits_fin,
+                    });
+                }
+            }
             &Body::TimewaitStep { arrived, .. } => {
                 let sockets = &mut self.sockets;
                 let release = sockets
@@ -270,7 +272,7 @@ impl Tracker {
         let (closed_ns, due_ns) = (ended.closed_at.get(), ended.due_ns());
         let connection = &mut ended.connection;
         // A reset that was not seen may be among what was lost, or not be told yet.
-        let heard = connection.heard;
+        let heard = connection.followed.heard;
         let silent = |witness, until_ns| {
             until_ns <= self.known_ns && sockets.silences.speak_of(witness, heard, until_ns)
         };
@@ -282,12 +284,16 @@ impl Tracker {
         let older = sockets
             .journal
             .broken_in
-            .is_none_or(|broken_in| connection.met_in < broken_in);
-        if connection.completeness == Completeness::Seeded && connection.met {
+            .is_none_or(|broken_in| connection.followed.met_in < broken_in);
+        if connection.completeness == Completeness::Seeded && connection.followed.met {
             let netns = connection.endpoints.and_then(|ends| ends.netns);
             let forgotten =
                 sockets.journal.stats.evicted + sockets.journal.stats.evicted_pending > 0;
-            if self.reconciler.had_walked(netns, connection.met_in) && !forgotten {
+            if self
+                .reconciler
+                .had_walked(netns, connection.followed.met_in)
+                && !forgotten
+            {
                 sockets.journal.mark_gap(connection);
             } else if !older {
                 connection.completeness = Completeness::Partial;
@@ -295,7 +301,7 @@ impl Tracker {
         }
         if let (TcpState::SynSent, Some(fields)) = (connection.state, ended.fields) {
             // All that a socket in SYN_SENT can have sent again is its SYN.
-            connection.syn_retransmits = Some(fields.retransmits);
+            connection.handshake.syn_retransmits = Some(fields.retransmits);
         }
         ended.verdict = verdict(&Evidence {
             connection: &ended.connection,

@@ -18,7 +18,7 @@ pub(super) fn measure(
         return None;
     }
     let since_opened = || {
-        let opened = connection.opened?;
+        let opened = connection.handshake.opened?;
         time.get().checked_sub(opened.get())
     };
     if fields.is_some_and(|fields| fields.repair) {
@@ -33,7 +33,7 @@ pub(super) fn measure(
             since_opened().map(|took| (took, HandshakeSource::SynSent))
         }
         // A Fast Open child is made when its SYN-ACK is sent.
-        Role::Passive if connection.fast_open == Some(true) => {
+        Role::Passive if connection.handshake.fast_open == Some(true) => {
             since_opened().map(|took| (took, HandshakeSource::Synack))
         }
         Role::Passive => passive(connection, time, fields, syns_seen),
@@ -49,7 +49,7 @@ fn passive(
     fields: Option<&HandshakeFields>,
     syns_seen: bool,
 ) -> Option<(u64, HandshakeSource)> {
-    let request = &connection.request;
+    let request = &connection.handshake.request;
     if request.deferred == Some(true) {
         return None;
     }

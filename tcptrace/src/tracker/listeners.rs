@@ -15,69 +15,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    names::Named,
-    vocabulary::{Moment, Process, ProcessSource},
+    listener::{ListenKey, Listener},
+    vocabulary::{Process, ProcessSource},
 };
-use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner, Task};
-
-/// Where sockets listen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct ListenKey {
-    netns: Option<NetnsId>,
-    port: u16,
-    address: IpAddr,
-    interface: Option<u32>,
-    v6_only: bool,
-}
-
-/// A listening socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Unique within a run of the tracker, among connections too.
-    pub id: u64,
-    /// The kernel's address of the socket.
-    pub socket: u64,
-    /// Where it listens; the port is 0 when listen() was called on an unbound socket.
-    pub endpoints: Endpoints,
-    /// Who else may listen there; `None` when that is not known.
-    pub bind: Option<Bind>,
-    /// `skc_cookie`, where it has one.
-    pub cookie: Option<u64>,
-    /// Whose socket it is.
-    pub owner: SocketOwner,
-    /// What of it is known by name.
-    pub named: Named,
-    /// Who called listen().
-    pub process: Option<Process>,
-    /// CLOSE→LISTEN; `None` for one that was there before.
-    pub since: Option<Moment>,
-    /// The last walk that found it.
-    pub(super) walk: u64,
-}
-
-impl Listener {
-    fn key(&self) -> ListenKey {
-        let ends = &self.endpoints;
-        ListenKey {
-            netns: ends.netns,
-            port: ends.local_port,
-            address: ends.local_address,
-            interface: ends.interface,
-            v6_only: self.bind.is_some_and(|bind| bind.v6_only),
-        }
-    }
-
-    /// Its process was found in /proc.
-    fn is_found(&self) -> bool {
-        self.process
-            .is_some_and(|process| process.source == ProcessSource::Proc)
-    }
-
-    /// Others may listen at the same place.
-    fn shares(&self) -> bool {
-        self.bind.is_none_or(|bind| bind.reuse_port)
-    }
-}
+use crate::feed::event::{Bind, Endpoints, NetnsId, Task};
 
 /// A process that listens, once for each that had its number.
 struct ListeningProcess {

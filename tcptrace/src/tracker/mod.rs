@@ -14,12 +14,14 @@ mod connection;
 mod connections;
 mod connects;
 mod consumer;
+mod copies;
 mod ended;
 mod engine;
 mod evidence;
 mod handshake;
 mod journal;
 mod lifecycle;
+mod listener;
 mod listeners;
 mod names;
 mod owners;
@@ -39,7 +41,7 @@ pub use self::{
     ended::Ended,
     engine::Tracker,
     lifecycle::{Step, is_synchronized},
-    listeners::Listener,
+    listener::Listener,
     stats::Snapshot,
     time_wait::{
         release::{Release, Whose},

@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     connections::Connections,
     lifecycle::is_synchronized,
-    listeners::Listener,
+    listener::Listener,
     owners::{Unowned, UnownedSockets},
     vocabulary::{At, Completeness, Moment, Process, Role},
     walk::{Drift, Listed, Owners, WalkEnd},
@@ -120,7 +120,7 @@ impl Reconciler {
     pub(super) fn on_held(&mut self, sockets: &mut Connections, at: At, endpoints: &Endpoints) {
         self.held.extend(endpoints.netns);
         if let Some(held) = sockets.store.get_mut(at.socket) {
-            held.walk = sockets.walk;
+            held.followed.walk = sockets.walk;
         }
         sockets.listeners.mark_found(at.socket, sockets.walk);
     }
@@ -146,8 +146,8 @@ impl Reconciler {
         let covers_all = covers_all(sockets, end);
         let mut gone = Vec::new();
         for held in sockets.store.iter() {
-            let quiet_ns = began.get().saturating_sub(held.touched.get());
-            if held.walk >= walk || quiet_ns <= SETTLED_NS {
+            let quiet_ns = began.get().saturating_sub(held.followed.touched.get());
+            if held.followed.walk >= walk || quiet_ns <= SETTLED_NS {
                 continue;
             }
             let netns = held.endpoints.and_then(|ends| ends.netns);
@@ -323,13 +323,14 @@ impl Reconciler {
         } = seed;
         if let Some(held) = sockets.store.get_mut(at.socket) {
             if !held.has_another_peer_than(endpoints) {
-                held.walk = sockets.walk;
+                held.followed.walk = sockets.walk;
                 held.learn_endpoints(endpoints);
                 if held.owner == SocketOwner::default() {
                     held.owner = *owner;
                 }
                 held.learn_names(&sockets.names);
-                let settled = at.time.get().saturating_sub(held.touched.get()) > SETTLED_NS;
+                let settled =
+                    at.time.get().saturating_sub(held.followed.touched.get()) > SETTLED_NS;
                 if held.state != state && settled {
                     let was = held.state;
                     sockets.journal.mark_gap(held);
@@ -371,14 +372,14 @@ impl Reconciler {
         let journal = &mut sockets.journal;
         let mut connection = Connection::new(journal.take_id(), at.socket, role, state);
         connection.completeness = Completeness::Seeded;
-        connection.met_in = journal.settled;
+        connection.followed.met_in = journal.settled;
         connection.established = is_synchronized(state);
         connection.learn_closer(state, None);
         connection.endpoints = Some(*endpoints);
         connection.owner = *owner;
-        connection.touched = at.time;
-        connection.walk = sockets.walk;
-        connection.heard = Some(sockets.silences.heard(at.time));
+        connection.followed.touched = at.time;
+        connection.followed.walk = sockets.walk;
+        connection.followed.heard = Some(sockets.silences.heard(at.time));
         let walked = endpoints
             .netns
             .is_some_and(|netns| self.walked.contains_key(&netns));
@@ -421,20 +422,12 @@ fn seed_listener(sockets: &mut Connections, at: At, seed: &Seed) -> Option<u64> 
     if sockets.listeners.mark_found(at.socket, sockets.walk) {
         return None;
     }
+    let id = sockets.journal.take_id();
     let listener = Listener {
-        id: sockets.journal.take_id(),
-        socket: at.socket,
-        endpoints: seed.endpoints,
-        owner: seed.owner,
-        named: sockets.names.of(&seed.owner, &seed.endpoints),
-        cookie: at.cookie,
         bind: seed.bind,
-        // The call to listen() was not seen.
-        process: None,
-        since: None,
         walk: sockets.walk,
+        ..Listener::new(id, at, &seed.endpoints, seed.owner, &sockets.names)
     };
-    let id = listener.id;
     if !sockets.listeners.insert(listener) {
         sockets.journal.stats.listeners_refused += 1;
         return None;

@@ -3,7 +3,7 @@
 use tcptrace_common::TcpState;
 
 use super::{
-    connection::Connection, ended::Ended, listeners::Listener, time_wait::release::Release,
+    connection::Connection, ended::Ended, listener::Listener, time_wait::release::Release,
     vocabulary::Moment,
 };
 use crate::feed::{event::Endpoints, item::LossPlace};

@@ -209,7 +209,7 @@ fn of_syn_sent(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     match fields.error {
         // __tcp_close sets both shutdown bits before the state.
         _ if fields.receive_shut && fields.send_shut => Verdict::Cancelled,
-        errno::ECONNREFUSED if evidence.connection.reset_received => Verdict::Refused,
+        errno::ECONNREFUSED if evidence.connection.resets.received => Verdict::Refused,
         // An ICMP port unreachable gives the same error without a RST: only an attached hook's
         // silence can tell.
         errno::ECONNREFUSED if evidence.hooks.received => Verdict::Unreachable,
@@ -234,7 +234,7 @@ fn of_syn_sent(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
 /// sockmap leave an error on a connection that lives on, and what ends it then need not set one.
 fn of_established(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
     // tcp_reset leaves this error, and nothing else does.
-    let reset_received = evidence.connection.reset_received || fields.error == errno::ECONNRESET;
+    let reset_received = evidence.connection.resets.received || fields.error == errno::ECONNRESET;
     let in_close = fields.receive_shut && fields.send_shut;
     match evidence.connection.state {
         // Whoever shuts down sending leaves these states, so that both are shut only within close().
@@ -286,7 +286,7 @@ fn of_error(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
         // a port unreachable is ECONNREFUSED.
         error if error == errno::ECONNREFUSED || errno::ICMP.contains(&error) => {
             // Short of memory an orphan sends a RST and ends at once (tcp_out_of_resources).
-            let gave_up = evidence.connection.reset_sent && fields.unacknowledged > 0;
+            let gave_up = evidence.connection.resets.sent && fields.unacknowledged > 0;
             // tcp_disconnect would have sent one after it.
             if evidence.hooks.sent && !gave_up {
                 of_timeout(fields)
@@ -374,7 +374,7 @@ fn of_abort(fields: &CloseFields) -> Verdict {
 
 /// An orphan leaves FIN_WAIT2 without the peer's FIN.
 fn of_orphan(evidence: &Evidence<'_>, fields: &CloseFields) -> Verdict {
-    if evidence.connection.reset_sent {
+    if evidence.connection.resets.sent {
         // tcp_keepalive_timer sends before it closes.
         Verdict::FinWaitTimeout
     } else if evidence.reset_after {

@@ -107,21 +107,24 @@ impl Recorder {
 
     /// A connection's handshake is over.
     pub fn handshake(&self, connection: &Connection) -> Record {
-        let time = connection.established_at.or(connection.state_since);
+        let time = connection
+            .handshake
+            .established_at
+            .or(connection.state_since);
         self.record(
             time.unwrap_or(Moment::MIN).get(),
             RecordBody::Handshake(HandshakeRecord {
                 identity: self.identity_of(connection),
-                handshake_us: connection.handshake.map(|(took, _)| micros(took)),
-                handshake_source: connection.handshake.map(|(_, source)| source.name()),
-                syn_retransmits: connection.syn_retransmits,
+                handshake_us: connection.handshake.took.map(|(took, _)| micros(took)),
+                handshake_source: connection.handshake.took.map(|(_, source)| source.name()),
+                syn_retransmits: connection.handshake.syn_retransmits,
                 deferred: connection.deferred(),
-                fast_open: connection.fast_open,
+                fast_open: connection.handshake.fast_open,
                 // With SYN cookies a server's first sample is garbage; then the handshake has no
                 // time either.
-                srtt_us: connection
-                    .handshake_srtt_us
-                    .filter(|_| connection.role != Role::Passive || connection.handshake.is_some()),
+                srtt_us: connection.handshake.srtt_us.filter(|_| {
+                    connection.role != Role::Passive || connection.handshake.took.is_some()
+                }),
             }),
         )
     }
@@ -133,23 +136,27 @@ impl Recorder {
         let since = |moment: Moment, end: u64| micros(end.saturating_sub(moment.get()));
         let fields = ended.fields.as_ref();
         let error = ended.errno();
-        let established_end = connection.first_fin.map_or(closed, Moment::get);
+        let established_end = connection.closing.first_fin.map_or(closed, Moment::get);
         // Without the first FIN of a connection that had one, the end of that phase is not known.
-        let phase_end_seen = connection.first_fin.is_some()
+        let phase_end_seen = connection.closing.first_fin.is_some()
             || (connection.state == TcpState::Established && ended.end_seen);
         let record = ConnectionRecord {
             identity: self.identity_of(connection),
-            opened_at: connection.opened.map(|moment| self.wall(moment)),
-            established_at: connection.established_at.map(|moment| self.wall(moment)),
+            opened_at: connection.handshake.opened.map(|moment| self.wall(moment)),
+            established_at: connection
+                .handshake
+                .established_at
+                .map(|moment| self.wall(moment)),
             closed_at: ended.end_seen.then(|| self.wall(ended.closed_at)),
             end_seen: ended.end_seen,
-            handshake_us: connection.handshake.map(|(took, _)| micros(took)),
-            handshake_source: connection.handshake.map(|(_, source)| source.name()),
-            syn_retransmits: connection.syn_retransmits,
+            handshake_us: connection.handshake.took.map(|(took, _)| micros(took)),
+            handshake_source: connection.handshake.took.map(|(_, source)| source.name()),
+            syn_retransmits: connection.handshake.syn_retransmits,
             deferred: connection.deferred(),
-            fast_open: connection.fast_open,
+            fast_open: connection.handshake.fast_open,
             accept_wait_us: connection.accept_wait_ns().map(micros),
             established_us: connection
+                .handshake
                 .established_at
                 .filter(|_| phase_end_seen)
                 .map(|moment| since(moment, established_end)),
@@ -157,6 +164,7 @@ impl Recorder {
             fin_wait2_us: ended.fin_wait2_ns().map(micros),
             last_ack_us: ended.last_ack_ns().map(micros),
             duration_us: connection
+                .handshake
                 .opened
                 .filter(|_| ended.end_seen)
                 .map(|moment| since(moment, closed)),
@@ -167,7 +175,8 @@ impl Recorder {
             errno: error.map(errno::name),
             errno_number: error,
             reset_reason: connection
-                .reset_reason
+                .resets
+                .reason
                 .map(|reason| self.reset_reason(reason)),
             time_wait: ended.time_wait.map(|(entered, _)| entered),
             time_wait_source: ended.time_wait.map(|(_, source)| source.name()),

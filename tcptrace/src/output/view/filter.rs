@@ -93,9 +93,10 @@ impl From<&Connection> for Life {
     fn from(connection: &Connection) -> Self {
         Self {
             established: connection.established,
-            handshake_ns: connection.handshake.map(|(took, _)| took),
+            handshake_ns: connection.handshake.took.map(|(took, _)| took),
             accept_wait_ns: connection.accept_wait_ns(),
-            may_be_accepted: connection.role != Role::Active && connection.accepted_at.is_none(),
+            may_be_accepted: connection.role != Role::Active
+                && connection.handshake.accepted_at.is_none(),
             verdict: None,
             duration_ns: None,
         }
@@ -127,6 +128,7 @@ impl Filter {
         let life = Life {
             verdict: Some(ended.verdict),
             duration_ns: connection
+                .handshake
                 .opened
                 .filter(|_| ended.end_seen)
                 .map(|opened| ended.closed_at.get().saturating_sub(opened.get())),

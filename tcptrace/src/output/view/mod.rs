@@ -157,7 +157,7 @@ impl View {
             Update::Established(connection) => {
                 let decision = self.filter.connection(connection, false);
                 let wanted = self.shown.handshakes && self.filter.shows(TcpState::Established);
-                let handshake_us = connection.handshake.map(|(took, _)| took / 1_000);
+                let handshake_us = connection.handshake.took.map(|(took, _)| took / 1_000);
                 match decision {
                     Decision::Show => self.open(handshake_us),
                     Decision::Later if self.waiting.len() < WAITING => {

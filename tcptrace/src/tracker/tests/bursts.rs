@@ -18,7 +18,7 @@ fn the_next_connection_of_the_address_is_full_again_whatever_was_lost() {
                 let last = recording.ended().pop().unwrap();
                 let mut connection = last.connection.clone();
                 assert_eq!(connection.completeness, Completeness::Full, "{context}");
-                (connection.id, connection.heard) = (1, fresh.connection.heard);
+                (connection.id, connection.followed.heard) = (1, fresh.connection.followed.heard);
                 assert_eq!(
                     format!("{connection:?}"),
                     format!("{:?}", fresh.connection),
@@ -65,8 +65,8 @@ fn two_connections_are_never_made_one_where_an_event_tells_them_apart() {
         let (one, other) = (&ended.connection, &truth.connection);
         let ends = |connection: &Connection| connection.endpoints.map(|ends| ends.remote_port);
         (one.role == Role::Unknown || one.role == other.role)
-            && (one.opened.is_none() || one.opened == other.opened)
-            && (one.handshake.is_none() || one.handshake == other.handshake)
+            && (one.handshake.opened.is_none() || one.handshake.opened == other.handshake.opened)
+            && (one.handshake.took.is_none() || one.handshake.took == other.handshake.took)
             && (ends(one).is_none() || ends(one) == ends(other))
     };
     for lost in 0..events.len() {
@@ -116,7 +116,11 @@ fn an_event_from_before_what_is_held_is_another_connections() {
             Completeness::Gap,
             "{context}: it was not there before"
         );
-        assert_eq!((met.opened, met.handshake), (None, None), "{context}");
+        assert_eq!(
+            (met.handshake.opened, met.handshake.took),
+            (None, None),
+            "{context}"
+        );
         assert_eq!(tracker.stats().gaps, 2, "{context}");
     }
 }

@@ -68,7 +68,7 @@ fn one_that_never_gets_to_syn_sent_has_a_record_of_its_own() {
             Some(CLIENT.pid)
         );
         // How long the call took is not known.
-        assert_eq!(connection.opened, None);
+        assert_eq!(connection.handshake.opened, None);
         assert!(!connection.established);
     }
     let stats = tracker.stats();

@@ -135,10 +135,16 @@ fn a_connection_that_was_there_before_is_seeded_and_has_no_age() {
     let connection = &ended.connection;
     assert_eq!(connection.completeness, Completeness::Seeded);
     assert_eq!(connection.role, Role::Unknown);
-    assert_eq!((connection.opened, connection.established_at), (None, None));
-    assert_eq!(connection.handshake, None);
+    assert_eq!(
+        (
+            connection.handshake.opened,
+            connection.handshake.established_at
+        ),
+        (None, None)
+    );
+    assert_eq!(connection.handshake.took, None);
     // Who closes is seen, and is the best that can be had of whose it is.
-    assert_eq!(connection.first_fin_by, Some(ClosedBy::Local));
+    assert_eq!(connection.closing.first_fin_by, Some(ClosedBy::Local));
     assert_eq!(connection.process.unwrap().source, ProcessSource::Close);
     assert_eq!(connection.endpoints, Some(ends(40_000, 443)));
 }
@@ -156,7 +162,7 @@ fn a_seeded_connection_knows_no_more_than_its_first_transition_tells() {
     ] {
         let (_, recording) = play(&Story::client().already(old).through(path).events());
         let ended = recording.ended()[0];
-        assert_eq!(ended.connection.first_fin_by, closed_by, "{old:?}");
+        assert_eq!(ended.connection.closing.first_fin_by, closed_by, "{old:?}");
         assert_eq!(ended.connection.completeness, Completeness::Seeded);
         assert_eq!(
             ended.half_closed_ns(),
@@ -173,7 +179,10 @@ fn a_seeded_attempt_has_no_handshake_time() {
         let Some(Update::Established(connection)) = recording.heard.last() else {
             panic!("not established");
         };
-        assert_eq!((connection.handshake, connection.opened), (None, None));
+        assert_eq!(
+            (connection.handshake.took, connection.handshake.opened),
+            (None, None)
+        );
         assert_eq!(
             (tracker.stats().attempts, tracker.stats().established),
             (1, 1)

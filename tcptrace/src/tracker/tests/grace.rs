@@ -69,9 +69,9 @@ fn what_comes_after_the_addresss_next_generation_began_is_not_about_the_one_befo
     let ended = recording.ended()[0];
     assert_eq!(ended.connection.id, 1);
     assert_eq!(ended.connection.completeness, Completeness::Full);
-    assert!(!ended.reset_after && !ended.connection.reset_sent);
+    assert!(!ended.reset_after && !ended.connection.resets.sent);
     let next = tracker.connections().next().expect("the next generation");
-    assert!(next.reset_sent);
+    assert!(next.resets.sent);
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn a_reset_of_the_next_generation_is_not_the_last_ones() {
         .map(|ended| {
             let connection = &ended.connection;
             (
-                connection.reset_received,
-                connection.reset_sent,
+                connection.resets.received,
+                connection.resets.sent,
                 ended.reset_after,
             )
         })

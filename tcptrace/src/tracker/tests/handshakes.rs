@@ -24,11 +24,17 @@ pub(super) fn assert_failed(story: Story, verdict: Verdict) -> Ended {
     assert_eq!(ended.verdict, verdict);
     assert!(!connection.established);
     assert_eq!(
-        (connection.handshake, connection.established_at),
+        (
+            connection.handshake.took,
+            connection.handshake.established_at
+        ),
         (None, None)
     );
-    assert_eq!((connection.first_fin, ended.half_closed_ns()), (None, None));
-    assert!(connection.opened.is_some());
+    assert_eq!(
+        (connection.closing.first_fin, ended.half_closed_ns()),
+        (None, None)
+    );
+    assert!(connection.handshake.opened.is_some());
     ended
 }
 
@@ -55,13 +61,16 @@ fn an_active_open_is_timed_from_syn_sent_to_established() {
         panic!("not established");
     };
     assert_eq!(
-        connection.handshake,
+        connection.handshake.took,
         Some((31 * MS, HandshakeSource::SynSent))
     );
-    assert_eq!(connection.opened, Moment::new(START));
-    assert_eq!(connection.established_at, Moment::new(START + 31 * MS));
-    assert_eq!(connection.syn_retransmits, Some(1));
-    assert_eq!(connection.handshake_srtt_us, Some(250));
+    assert_eq!(connection.handshake.opened, Moment::new(START));
+    assert_eq!(
+        connection.handshake.established_at,
+        Moment::new(START + 31 * MS)
+    );
+    assert_eq!(connection.handshake.syn_retransmits, Some(1));
+    assert_eq!(connection.handshake.srtt_us, Some(250));
 }
 
 #[test]
@@ -121,7 +130,7 @@ fn a_handshake_without_a_sample_has_no_round_trip_and_without_btf_nothing() {
                     handshake.as_mut().unwrap().srtt_us = srtt_us;
                 }
             });
-        record_of(story.goes(Close)).connection.handshake_srtt_us
+        record_of(story.goes(Close)).connection.handshake.srtt_us
     };
     assert_eq!((told(0), told(7)), (None, Some(7)));
 
@@ -135,10 +144,16 @@ fn a_handshake_without_a_sample_has_no_round_trip_and_without_btf_nothing() {
         });
     let connection = record_of(story.goes(Close)).connection;
     assert_eq!(
-        (connection.syn_retransmits, connection.handshake_srtt_us),
+        (
+            connection.handshake.syn_retransmits,
+            connection.handshake.srtt_us
+        ),
         (None, None)
     );
-    assert_eq!(connection.handshake, Some((MS, HandshakeSource::SynSent)));
+    assert_eq!(
+        connection.handshake.took,
+        Some((MS, HandshakeSource::SynSent))
+    );
 }
 
 #[test]
@@ -224,7 +239,7 @@ fn a_restored_socket_shook_no_hands_here() {
     });
     let connection = record_of(story.goes(Close)).connection;
     assert!(connection.established);
-    assert_eq!(connection.handshake, None);
+    assert_eq!(connection.handshake.took, None);
 }
 
 #[test]
@@ -257,7 +272,7 @@ fn crossed_syns_are_a_simultaneous_open_timed_from_connect() {
     );
     let connection = record_of(story.goes(Close)).connection;
     assert_eq!(
-        connection.handshake,
+        connection.handshake.took,
         Some((11 * MS, HandshakeSource::SynSent))
     );
     assert_eq!(connection.process.unwrap().source, ProcessSource::Connect);
@@ -273,6 +288,9 @@ fn a_socket_connected_to_itself_is_a_simultaneous_open() {
     let story = story.through(&[SynSent, SynRecv, Established, FinWait1, Closing, Close]);
     let ended = record_of(story);
     assert_eq!(ended.connection.role, Role::Simultaneous);
-    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Simultaneous));
+    assert_eq!(
+        ended.connection.closing.first_fin_by,
+        Some(ClosedBy::Simultaneous)
+    );
     assert_eq!(ended.verdict, Verdict::Graceful);
 }

@@ -20,16 +20,36 @@ fn assert_nothing_invented(told: &Ended, truth: &Ended, context: &str) {
         assert!(fits, "{context}: {name} {told:?}, but {truth:?}");
     }
     let (one, other) = (&told.connection, &truth.connection);
-    same("opened", one.opened, other.opened, context);
     same(
-        "established_at",
-        one.established_at,
-        other.established_at,
+        "opened",
+        one.handshake.opened,
+        other.handshake.opened,
         context,
     );
-    same("handshake", one.handshake, other.handshake, context);
-    same("first_fin", one.first_fin, other.first_fin, context);
-    same("second_fin", one.second_fin, other.second_fin, context);
+    same(
+        "established_at",
+        one.handshake.established_at,
+        other.handshake.established_at,
+        context,
+    );
+    same(
+        "handshake",
+        one.handshake.took,
+        other.handshake.took,
+        context,
+    );
+    same(
+        "first_fin",
+        one.closing.first_fin,
+        other.closing.first_fin,
+        context,
+    );
+    same(
+        "second_fin",
+        one.closing.second_fin,
+        other.closing.second_fin,
+        context,
+    );
     same("closed_by", told.closed_by(), truth.closed_by(), context);
     same(
         "half_closed",
@@ -39,14 +59,14 @@ fn assert_nothing_invented(told: &Ended, truth: &Ended, context: &str) {
     );
     same(
         "syn_retransmits",
-        one.syn_retransmits,
-        other.syn_retransmits,
+        one.handshake.syn_retransmits,
+        other.handshake.syn_retransmits,
         context,
     );
     same(
         "srtt",
-        one.handshake_srtt_us,
-        other.handshake_srtt_us,
+        one.handshake.srtt_us,
+        other.handshake.srtt_us,
         context,
     );
     same("fields", told.fields, truth.fields, context);
@@ -64,11 +84,11 @@ fn assert_nothing_invented(told: &Ended, truth: &Ended, context: &str) {
     same("closed_at", closed_at, Some(truth.closed_at), context);
     assert_eq!(one.established, other.established, "{context}");
     assert!(
-        !one.reset_received || other.reset_received,
+        !one.resets.received || other.resets.received,
         "{context}: reset received"
     );
     // Whose →CLOSE was lost may have sent it after.
-    let sent = |ended: &Ended| ended.connection.reset_sent || ended.reset_after;
+    let sent = |ended: &Ended| ended.connection.resets.sent || ended.reset_after;
     assert!(!sent(told) || sent(truth), "{context}: reset sent");
 }
 
@@ -160,7 +180,7 @@ fn a_handshake_with_an_impossible_event_in_it_is_not_timed() {
     let (tracker, recording) = play(&story.events());
     let connection = &recording.ended()[0].connection;
     assert_eq!(connection.completeness, Completeness::Gap);
-    assert_eq!(connection.handshake, None);
+    assert_eq!(connection.handshake.took, None);
     assert_eq!(connection.role, Role::Active);
     assert_eq!((tracker.stats().anomalies, tracker.stats().gaps), (1, 1));
 }

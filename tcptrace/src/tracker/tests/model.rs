@@ -25,11 +25,14 @@ impl Life {
         let ns = |moment: Option<Moment>| moment.map(Moment::get);
         Self {
             role: connection.role,
-            opened: ns(connection.opened).unwrap(),
-            established: ns(connection.established_at),
-            handshake: connection.handshake.map(|(ns, _)| ns),
-            fins: (ns(connection.first_fin), ns(connection.second_fin)),
-            closed_by: connection.first_fin_by,
+            opened: ns(connection.handshake.opened).unwrap(),
+            established: ns(connection.handshake.established_at),
+            handshake: connection.handshake.took.map(|(ns, _)| ns),
+            fins: (
+                ns(connection.closing.first_fin),
+                ns(connection.closing.second_fin),
+            ),
+            closed_by: connection.closing.first_fin_by,
             process: connection
                 .process
                 .map(|process| (process.pid, process.source)),

@@ -29,11 +29,11 @@ fn a_passive_open_has_no_handshake_time_on_any_kernel() {
         let ended = record_of(story.through(&[Established, CloseWait, LastAck, Close]));
         let connection = &ended.connection;
         assert_eq!(connection.role, Role::Passive);
-        assert_eq!(connection.handshake, None);
-        assert_eq!(connection.handshake_srtt_us, Some(250));
-        assert_eq!(connection.syn_retransmits, Some(1));
-        assert_eq!(connection.opened, Moment::new(START));
-        assert_eq!(connection.established_at, Moment::new(START + MS));
+        assert_eq!(connection.handshake.took, None);
+        assert_eq!(connection.handshake.srtt_us, Some(250));
+        assert_eq!(connection.handshake.syn_retransmits, Some(1));
+        assert_eq!(connection.handshake.opened, Moment::new(START));
+        assert_eq!(connection.handshake.established_at, Moment::new(START + MS));
         assert_eq!(connection.endpoints, Some(ends(443, 50_000)));
         assert_eq!(connection.service_port(), Some(443));
     }
@@ -50,7 +50,7 @@ fn handshake_of_child(request: Request, fields: HandshakeFields) -> Option<(u64,
             }
         })
         .goes(Close);
-    record_of(story).connection.handshake
+    record_of(story).connection.handshake.took
 }
 
 #[test]
@@ -118,7 +118,10 @@ fn an_old_kernels_child_is_not_identified_before_established() {
 fn a_fin_on_the_final_ack_closes_at_once() {
     let ended =
         record_of(Story::child().through(&[SynRecv, Established, CloseWait, LastAck, Close]));
-    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Remote));
+    assert_eq!(
+        ended.connection.closing.first_fin_by,
+        Some(ClosedBy::Remote)
+    );
     assert_eq!(ended.half_closed_ns(), Some(MS));
 }
 
@@ -137,8 +140,8 @@ fn a_fast_open_child_may_be_closed_before_it_is_established() {
     );
     let ended = record_of(story.through(&[FinWait2, Close]));
     assert!(ended.connection.established);
-    assert_eq!(ended.connection.established_at, None);
-    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
+    assert_eq!(ended.connection.handshake.established_at, None);
+    assert_eq!(ended.connection.closing.first_fin_by, Some(ClosedBy::Local));
     let process = ended.connection.process.unwrap();
     assert_eq!((process.pid, process.source), (200, ProcessSource::Close));
 }
@@ -148,9 +151,9 @@ fn a_child_with_data_before_it_is_established_is_one_of_fast_open() {
     let child = Story::child().goes(SynRecv);
     let ended = record_of(child.goes_with(Close, closing()));
     assert!(ended.connection.established);
-    assert_eq!(ended.connection.established_at, None);
-    assert_eq!(ended.connection.fast_open, Some(true));
-    assert_eq!(ended.connection.handshake, None);
+    assert_eq!(ended.connection.handshake.established_at, None);
+    assert_eq!(ended.connection.handshake.fast_open, Some(true));
+    assert_eq!(ended.connection.handshake.took, None);
 }
 
 #[test]

@@ -50,8 +50,8 @@ fn an_active_close_that_sees_the_peers_fin() {
         (1, 1)
     );
     let ended = record_of(story);
-    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
-    assert_eq!(ended.connection.first_fin, nth(2));
+    assert_eq!(ended.connection.closing.first_fin_by, Some(ClosedBy::Local));
+    assert_eq!(ended.connection.closing.first_fin, nth(2));
     assert_eq!(ended.closed_at, nth(24).unwrap());
     assert_eq!(ended.half_closed_ns(), Some(22 * MS));
     assert_eq!(ended.peer_fin(), Some(true));
@@ -74,12 +74,12 @@ fn a_fin_that_waits_behind_data_has_no_time_and_its_acknowledgement_says_whose_w
     assert!(
         tracker
             .connections()
-            .all(|held| held.first_fin_by.is_none())
+            .all(|held| held.closing.first_fin_by.is_none())
     );
     let ended = record_of(story.fin_leaves().goes(FinWait2).closes(released()));
-    assert_eq!(ended.connection.first_fin_by, Some(ClosedBy::Local));
+    assert_eq!(ended.connection.closing.first_fin_by, Some(ClosedBy::Local));
     assert_eq!(
-        (ended.connection.first_fin, ended.half_closed_ns()),
+        (ended.connection.closing.first_fin, ended.half_closed_ns()),
         (None, None)
     );
     assert_eq!(ended.fin_wait2_ns(), Some(MS));
@@ -89,14 +89,14 @@ fn a_fin_that_waits_behind_data_has_no_time_and_its_acknowledgement_says_whose_w
 fn a_fin_that_comes_while_ours_waits_is_the_first() {
     let ended = record_of(client().fin_waits().through(&[FinWait1, Closing, Close]));
     assert_eq!(ended.closed_by(), Some(ClosedBy::Remote));
-    assert_eq!(ended.connection.first_fin, nth(3));
+    assert_eq!(ended.connection.closing.first_fin, nth(3));
     assert_eq!(ended.half_closed_ns(), None);
     // It left in the meantime, and the peer had not heard of it.
     let story = client().fin_waits().goes(FinWait1).fin_leaves();
     let ended = record_of(story.through(&[Closing, Close]));
     assert_eq!(ended.closed_by(), Some(ClosedBy::Simultaneous));
     assert_eq!(
-        (ended.connection.first_fin, ended.half_closed_ns()),
+        (ended.connection.closing.first_fin, ended.half_closed_ns()),
         (None, None)
     );
 }
@@ -168,7 +168,10 @@ fn a_passive_close_is_half_closed_until_we_close_too() {
     assert_eq!(ended.verdict, Verdict::Graceful);
     assert_eq!(ended.closed_by(), Some(ClosedBy::Remote));
     assert_eq!(
-        (ended.connection.first_fin, ended.connection.second_fin),
+        (
+            ended.connection.closing.first_fin,
+            ended.connection.closing.second_fin
+        ),
         (nth(2), nth(73))
     );
     assert_eq!(ended.half_closed_ns(), Some(71 * MS));
@@ -205,10 +208,10 @@ fn close_after_shutdown_enters_the_same_state_and_changes_nothing() {
         assert_eq!(with.verdict, Verdict::Graceful);
         let phases = |ended: &Ended| {
             let connection = &ended.connection;
-            let fins = (connection.first_fin, connection.second_fin);
+            let fins = (connection.closing.first_fin, connection.closing.second_fin);
             (
                 fins,
-                connection.first_fin_by,
+                connection.closing.first_fin_by,
                 ended.half_closed_ns(),
                 ended.closed_at,
             )
@@ -282,7 +285,7 @@ fn a_reset_from_the_peer_is_one_in_every_state() {
             .closes(with_error(error));
         let ended = record_of(story);
         assert_eq!(ended.verdict, Verdict::ResetReceived, "{path:?}");
-        assert!(ended.connection.reset_received);
+        assert!(ended.connection.resets.received);
         if path.is_empty() {
             assert_eq!(ended.closed_by(), Some(ClosedBy::Remote));
         }
@@ -298,7 +301,7 @@ fn a_peer_that_is_gone_is_told_by_what_was_outstanding() {
     };
     let ended = record_of(client().sends_reset().closes(keepalive));
     assert_eq!(ended.verdict, Verdict::KeepaliveTimeout);
-    assert!(ended.connection.reset_sent && !ended.reset_after);
+    assert!(ended.connection.resets.sent && !ended.reset_after);
 
     let retransmission = CloseFields {
         unacknowledged: 1000,
@@ -437,7 +440,7 @@ fn without_btf_the_phases_are_known_and_the_cause_is_not() {
     assert_eq!(ended.closed_by(), Some(ClosedBy::Local));
     assert_eq!((ended.peer_fin(), ended.fields), (None, None));
     assert_eq!(
-        ended.connection.handshake,
+        ended.connection.handshake.took,
         Some((MS, HandshakeSource::SynSent))
     );
 }

@@ -158,7 +158,7 @@ fn what_was_there_before_is_seeded_with_its_role_where_somebody_listens() {
     let ended = walker.finish();
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].connection.completeness, Completeness::Seeded);
-    assert_eq!(ended[0].connection.opened, None);
+    assert_eq!(ended[0].connection.handshake.opened, None);
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn an_empty_tracker_takes_each_pair_of_states() {
                 Completeness::Seeded
             };
             assert_eq!(connection.completeness, expected, "{context}");
-            assert_eq!(connection.opened.is_some(), begins, "{context}");
+            assert_eq!(connection.handshake.opened.is_some(), begins, "{context}");
         }
         assert_eq!(tracker.stats().gaps, 0, "{context}");
         // Every transition is told, whatever it means.

@@ -219,11 +219,11 @@ impl Case {
     }
 
     pub(super) fn reset_received(self) -> Self {
-        self.with(|case| case.connection.reset_received = true)
+        self.with(|case| case.connection.resets.received = true)
     }
 
     pub(super) fn reset_sent(self) -> Self {
-        self.with(|case| case.connection.reset_sent = true)
+        self.with(|case| case.connection.resets.sent = true)
     }
 
     pub(super) fn reset_after(self) -> Self {

@@ -19,7 +19,7 @@ pub(in crate::tracker) fn at_close(
     if ended.late_fin.is_some() {
         return Some((true, TimeWaitSource::TwskAlloc));
     }
-    match ended.connection.timewait {
+    match ended.connection.closing.timewait {
         Some(Allocation { timewait: None, .. }) => Some((false, TimeWaitSource::TwskAlloc)),
         Some(Allocation {
             awaits_fin: true, ..

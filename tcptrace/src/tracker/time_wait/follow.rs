@@ -43,11 +43,12 @@ impl TimeWaits {
     pub(in crate::tracker) fn follow(&mut self, ended: &Ended, at: At, silences: &Silences) {
         let connection = &ended.connection;
         let closed_ns = ended.closed_at.get();
-        let alloc_seen = silences.speak_of(Witness::Timewait, connection.heard, closed_ns);
+        let alloc_seen = silences.speak_of(Witness::Timewait, connection.followed.heard, closed_ns);
         let heard = silences.heard(ended.closed_at);
         let steps_seen = silences.speak_of(Witness::TimewaitStep, Some(heard), closed_ns);
         if let Some((true, _)) = classify::at_close(ended, alloc_seen) {
             let timewait = connection
+                .closing
                 .timewait
                 .and_then(|allocation| allocation.timewait);
             self.reuse_address(timewait);
@@ -62,7 +63,7 @@ impl TimeWaits {
                 .enter(resident, connection.endpoints, at.time);
             return;
         }
-        let timewait = match connection.timewait {
+        let timewait = match connection.closing.timewait {
             Some(Allocation {
                 timewait: Some(timewait),
                 awaits_fin: true,

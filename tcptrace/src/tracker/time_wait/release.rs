@@ -2,7 +2,7 @@
 
 use crate::feed::event::{Endpoints, SocketOwner};
 use crate::tracker::vocabulary::{Moment, Process, Role};
-use crate::tracker::{connection::Connection, listeners::Listener, names::Named};
+use crate::tracker::{connection::Connection, listener::Listener, names::Named};
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

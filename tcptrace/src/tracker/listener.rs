@@ -1,0 +1,90 @@
+//! A listening socket.
+
+use std::net::IpAddr;
+
+use super::{
+    names::{Named, Names},
+    vocabulary::{At, Moment, Process, ProcessSource},
+};
+use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner};
+
+/// Where sockets listen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ListenKey {
+    pub(super) netns: Option<NetnsId>,
+    pub(super) port: u16,
+    pub(super) address: IpAddr,
+    pub(super) interface: Option<u32>,
+    pub(super) v6_only: bool,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique within a run of the tracker, among connections too.
+    pub id: u64,
+    /// The kernel's address of the socket.
+    pub socket: u64,
+    /// Where it listens; the port is 0 when listen() was called on an unbound socket.
+    pub endpoints: Endpoints,
+    /// Who else may listen there; `None` when that is not known.
+    pub bind: Option<Bind>,
+    /// `skc_cookie`, where it has one.
+    pub cookie: Option<u64>,
+    /// Whose socket it is.
+    pub owner: SocketOwner,
+    /// What of it is known by name.
+    pub named: Named,
+    /// Who called listen().
+    pub process: Option<Process>,
+    /// CLOSE→LISTEN; `None` for one that was there before.
+    pub since: Option<Moment>,
+    /// The last walk that found it.
+    pub(super) walk: u64,
+}
+
+impl Listener {
+    /// A socket at the address, without anything known of its process.
+    pub(super) fn new(
+        id: u64,
+        at: At,
+        endpoints: &Endpoints,
+        owner: SocketOwner,
+        names: &Names,
+    ) -> Self {
+        Self {
+            id,
+            socket: at.socket,
+            endpoints: *endpoints,
+            bind: None,
+            cookie: at.cookie,
+            owner,
+            named: names.of(&owner, endpoints),
+            process: None,
+            since: None,
+            walk: 0,
+        }
+    }
+
+    pub(super) fn key(&self) -> ListenKey {
+        let ends = &self.endpoints;
+        ListenKey {
+            netns: ends.netns,
+            port: ends.local_port,
+            address: ends.local_address,
+            interface: ends.interface,
+            v6_only: self.bind.is_some_and(|bind| bind.v6_only),
+        }
+    }
+
+    /// Its process was found in /proc.
+    pub(super) fn is_found(&self) -> bool {
+        self.process
+            .is_some_and(|process| process.source == ProcessSource::Proc)
+    }
+
+    /// Others may listen at the same place.
+    pub(super) fn shares(&self) -> bool {
+        self.bind.is_none_or(|bind| bind.reuse_port)
+    }
+}
