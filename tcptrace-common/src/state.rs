@@ -4,7 +4,7 @@
 ///
 /// `TIME_WAIT` and `NEW_SYN_RECV` exist here because the kernel has them, though
 /// `inet_sock_set_state` never shows either: both live on sockets of their own kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum TcpState {
     /// Data can flow both ways.
@@ -20,6 +20,7 @@ pub enum TcpState {
     /// Both FINs were exchanged, we closed first. Never on a full socket.
     TimeWait = 6,
     /// No connection.
+    #[default]
     Close = 7,
     /// The peer closed first; we have not.
     CloseWait = 8,

@@ -291,7 +291,7 @@ proptest! {
                 events.iter().for_each(|bytes| push_event(bytes, &mut payload));
                 write_events(&payload, &mut file);
             }
-            let kind = EventKind::ALL.into_iter().nth(events % (EventKind::ALL.len() + 1));
+            let kind = EventKind::ALL.iter().copied().nth(events % (EventKind::ALL.len() + 1));
             said.extend(live.take(&Item::Loss { events: lost, place: LossPlace::Ring, kind }));
             write_loss(LossPlace::Ring, lost, kind, &mut file);
             said.extend(live.take(&Item::Time(now_ns)));

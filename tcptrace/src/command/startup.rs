@@ -78,7 +78,10 @@ mod tests {
 
     #[test]
     fn nothing_is_said_when_everything_is_there() {
-        let hooks = Hook::ALL.map(|hook| status(hook, Ok(Source::TpBtf)));
+        let hooks: Vec<_> = Hook::ALL
+            .iter()
+            .map(|&hook| status(hook, Ok(Source::TpBtf)))
+            .collect();
         assert!(missing(&hooks, Ok(()), &[]).is_empty());
     }
 

@@ -191,7 +191,7 @@ impl Drain for Capture {
         self.probe.detach();
         let now = clock::monotonic_ns();
         self.note(|file, _| {
-            for witness in Witness::ALL {
+            for &witness in Witness::ALL {
                 write_hook(witness, false, now, file);
             }
         });

@@ -323,7 +323,7 @@ impl<C: Consumer> Drain for Tracer<C> {
     fn detach(&mut self) {
         self.probe.detach();
         let time_ns = clock::monotonic_ns();
-        for witness in Witness::ALL {
+        for &witness in Witness::ALL {
             self.feed(&Item::Hook {
                 witness,
                 attached: false,

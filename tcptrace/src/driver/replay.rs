@@ -24,7 +24,10 @@ pub fn sources(header: &Header) -> Sources {
             .iter()
             .find(|entry| entry.hook == hook.name())?;
         let name = entry.source.as_deref()?;
-        Source::ALL.into_iter().find(|source| source.name() == name)
+        Source::ALL
+            .iter()
+            .copied()
+            .find(|source| source.name() == name)
     })
 }
 

@@ -4,8 +4,8 @@ use tcptrace_common::TcpState;
 
 use super::Scene;
 use crate::{
-    output::record::{ConnectionRecord, Identity},
-    tracker::{Completeness, Role, Verdict},
+    output::record::{ConnectionRecord, HandshakeFields, Identity},
+    tracker::{Role, Verdict},
 };
 
 /// A connection's record of a scene, without times.
@@ -50,38 +50,22 @@ pub(super) fn record(scene: Scene) -> ConnectionRecord {
     let finished = verdict == Verdict::Graceful && last_state != Established;
     let retried = scene == Scene::Of(Verdict::HandshakeTimeout);
     ConnectionRecord {
-        identity: Identity::nobodys(role),
-        opened_at: None,
-        established_at: None,
-        closed_at: None,
+        identity: Identity {
+            role: Some(role),
+            ..Identity::default()
+        },
         end_seen: true,
-        handshake_us: None,
-        handshake_source: None,
-        syn_retransmits: retried.then_some(6),
-        deferred: None,
-        fast_open: None,
-        accept_wait_us: None,
-        established_us: None,
-        half_closed_us: None,
-        fin_wait2_us: None,
-        last_ack_us: None,
-        duration_us: None,
-        closed_by: None,
+        handshake: HandshakeFields {
+            syn_retransmits: retried.then_some(6),
+            ..HandshakeFields::default()
+        },
         last_state,
         verdict,
         established: !matches!(last_state, Close | SynSent | SynRecv),
-        errno: None,
-        errno_number: None,
-        reset_reason: None,
         peer_fin: Some(finished),
         time_wait: Some(finished && last_state != LastAck),
-        time_wait_source: None,
         bytes_sent: Some(0),
         bytes_received: Some(received),
-        segments_sent: None,
-        segments_received: None,
-        retransmits: None,
-        srtt_us: None,
-        completeness: Completeness::Full,
+        ..ConnectionRecord::default()
     }
 }

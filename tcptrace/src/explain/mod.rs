@@ -58,12 +58,12 @@ struct Explanation {
 impl Topic {
     /// Every topic.
     pub fn all() -> impl Iterator<Item = Self> {
-        let verdicts = Verdict::ALL.into_iter().map(Self::Verdict);
+        let verdicts = Verdict::ALL.iter().copied().map(Self::Verdict);
         [Self::Handshake, Self::Release].into_iter().chain(verdicts)
     }
 
     /// As asked for.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
             Self::Release => "release",

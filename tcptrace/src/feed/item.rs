@@ -34,7 +34,7 @@ pub enum Item {
 
 /// A hook whose silence is evidence while it is attached: had the thing happened, it would have
 /// been told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 pub enum Witness {
     /// `tcp_receive_reset`.
     ResetReceived,
@@ -49,18 +49,16 @@ pub enum Witness {
 }
 
 impl Witness {
-    /// Every witness, in their order.
-    pub const ALL: [Self; 5] = [
-        Self::ResetReceived,
-        Self::ResetSent,
-        Self::Syn,
-        Self::Timewait,
-        Self::TimewaitStep,
-    ];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
 /// What a lost event would have told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A transition.
     Transition,
@@ -85,39 +83,21 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Every kind, in their order.
-    pub const ALL: [Self; 10] = [
-        Self::Transition,
-        Self::Reset,
-        Self::Accept,
-        Self::Timewait,
-        Self::SynackRetransmit,
-        Self::Seed,
-        Self::Process,
-        Self::Handshake,
-        Self::Connect,
-        Self::Cgroup,
-    ];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transition => "transition",
-            Self::Reset => "reset",
-            Self::Accept => "accept",
-            Self::Timewait => "timewait",
-            Self::SynackRetransmit => "synack_retransmit",
-            Self::Seed => "seed",
-            Self::Process => "process",
-            Self::Handshake => "handshake",
-            Self::Connect => "connect",
-            Self::Cgroup => "cgroup",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Where events are lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum LossPlace {
     /// The ring was full.
     Ring,
@@ -130,16 +110,11 @@ pub enum LossPlace {
 }
 
 impl LossPlace {
-    /// Every place, in their order.
-    pub const ALL: [Self; 4] = [Self::Ring, Self::Kernel, Self::Decode, Self::Capture];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As printed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ring => "ring",
-            Self::Kernel => "kernel",
-            Self::Decode => "decode",
-            Self::Capture => "capture",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }

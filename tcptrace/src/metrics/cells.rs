@@ -19,26 +19,26 @@ const WIDE_SERIES: usize = 30;
 pub(super) const ROLES: usize = Role::ALL.len();
 /// How many verdicts there are.
 pub(super) const VERDICTS: usize = Verdict::ALL.len();
-/// The label `closed_by`, as in the record; `none` where it cannot be told.
-pub(super) const CLOSERS: [&str; 4] = [
-    ClosedBy::Local.name(),
-    ClosedBy::Remote.name(),
-    ClosedBy::Simultaneous.name(),
-    "none",
+/// The values of the label `closed_by`, as in the record; `None` is "none": not known.
+pub(super) const CLOSERS: [Option<ClosedBy>; 4] = [
+    Some(ClosedBy::Local),
+    Some(ClosedBy::Remote),
+    Some(ClosedBy::Simultaneous),
+    None,
 ];
 /// The label `scope`.
 pub(super) const SCOPES: [&str; 2] = ["network", "loopback"];
 /// The label `side` of a half-closed phase: whose direction was closed.
-pub(super) const SIDES: [&str; 2] = [ClosedBy::Local.name(), ClosedBy::Remote.name()];
+pub(super) const SIDES: [ClosedBy; 2] = [ClosedBy::Local, ClosedBy::Remote];
 /// The label `direction`.
 pub(super) const DIRECTIONS: [&str; 2] = ["sent", "received"];
-/// The label `source` of a handshake's time.
-pub(super) const HANDSHAKE_SOURCES: [&str; 5] = [
-    "none",
-    HandshakeSource::SynSent.name(),
-    HandshakeSource::Synack.name(),
-    HandshakeSource::SockOps.name(),
-    HandshakeSource::Srtt.name(),
+/// The values of the label `source` of a handshake's time; `None` is "none": it has no time.
+pub(super) const HANDSHAKE_SOURCES: [Option<HandshakeSource>; 5] = [
+    None,
+    Some(HandshakeSource::SynSent),
+    Some(HandshakeSource::Synack),
+    Some(HandshakeSource::SockOps),
+    Some(HandshakeSource::Srtt),
 ];
 /// Reasons of RSTs that are counted apart: more than any kernel's `enum sk_rst_reason` has.
 pub(super) const RESET_REASONS: usize = 64;
@@ -50,14 +50,9 @@ pub(super) const SENT: usize = 0;
 /// Where [`DIRECTIONS`] has `received`.
 pub(super) const RECEIVED: usize = 1;
 
-/// Where [`ROLES`]-wide arrays have a role.
+/// Where [`ROLES`]-wide arrays have a role; it is declared in the order of `Role::ALL`.
 pub(super) const fn role_index(role: Role) -> usize {
-    match role {
-        Role::Active => 0,
-        Role::Passive => 1,
-        Role::Simultaneous => 2,
-        Role::Unknown => 3,
-    }
+    role as usize
 }
 
 /// Where [`VERDICTS`]-wide arrays have a verdict; it is declared in the order of `Verdict::ALL`.
@@ -66,13 +61,8 @@ pub(super) const fn verdict_index(verdict: Verdict) -> usize {
 }
 
 /// Where [`CLOSERS`] has it.
-pub(super) const fn closer_index(closed_by: Option<ClosedBy>) -> usize {
-    match closed_by {
-        Some(ClosedBy::Local) => 0,
-        Some(ClosedBy::Remote) => 1,
-        Some(ClosedBy::Simultaneous) => 2,
-        None => 3,
-    }
+pub(super) fn closer_index(closed_by: Option<ClosedBy>) -> usize {
+    closed_by.map_or(CLOSERS.len() - 1, |closer| closer as usize)
 }
 
 /// Where [`SIDES`] has it. FINs that crossed leave no side open alone.
@@ -90,14 +80,8 @@ pub(super) fn scope_index(connection: &Connection) -> usize {
 }
 
 /// Where [`HANDSHAKE_SOURCES`] has it.
-pub(super) const fn source_index(source: Option<HandshakeSource>) -> usize {
-    match source {
-        None => 0,
-        Some(HandshakeSource::SynSent) => 1,
-        Some(HandshakeSource::Synack) => 2,
-        Some(HandshakeSource::SockOps) => 3,
-        Some(HandshakeSource::Srtt) => 4,
-    }
+pub(super) fn source_index(source: Option<HandshakeSource>) -> usize {
+    source.map_or(0, |source| source as usize + 1)
 }
 
 /// What is counted of one role at one port label.
@@ -302,19 +286,19 @@ mod tests {
 
     #[test]
     fn indices_follow_the_names() {
-        for (at, role) in Role::ALL.into_iter().enumerate() {
+        for (at, role) in Role::ALL.iter().copied().enumerate() {
             assert_eq!(role_index(role), at);
         }
-        for (at, verdict) in Verdict::ALL.into_iter().enumerate() {
+        for (at, verdict) in Verdict::ALL.iter().copied().enumerate() {
             assert_eq!(verdict_index(verdict), at);
         }
         for closed_by in [ClosedBy::Local, ClosedBy::Remote, ClosedBy::Simultaneous] {
-            assert_eq!(CLOSERS[closer_index(Some(closed_by))], closed_by.name());
+            assert_eq!(CLOSERS[closer_index(Some(closed_by))], Some(closed_by));
         }
-        assert_eq!(CLOSERS[closer_index(None)], "none");
-        for source in HandshakeSource::ALL {
-            assert_eq!(HANDSHAKE_SOURCES[source_index(Some(source))], source.name());
+        assert_eq!(CLOSERS[closer_index(None)], None);
+        for &source in HandshakeSource::ALL {
+            assert_eq!(HANDSHAKE_SOURCES[source_index(Some(source))], Some(source));
         }
-        assert_eq!(HANDSHAKE_SOURCES[source_index(None)], "none");
+        assert_eq!(HANDSHAKE_SOURCES[source_index(None)], None);
     }
 }

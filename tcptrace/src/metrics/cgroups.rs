@@ -88,7 +88,8 @@ impl CgroupCells {
     /// The roles of which anything was counted.
     pub(super) fn seen(&self) -> impl Iterator<Item = (Role, &CgroupRole)> {
         let roles = Role::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .map(|role| (role, &self.roles[role_index(role)]));
         roles.filter(|(_, cell)| cell.seen)
     }

@@ -146,7 +146,7 @@ impl Metrics {
             return;
         };
         cells.add_slot();
-        for (role, attempts) in Role::ALL.into_iter().zip(moved) {
+        for (role, attempts) in Role::ALL.iter().copied().zip(moved) {
             if attempts > 0 {
                 cells.at(Slot::OTHER, role).attempts -= attempts;
                 cells.at(slot, role).attempts += attempts;

@@ -51,7 +51,7 @@ pub(super) fn attach_all(
         lacking: Vec::new(),
     };
     let mut optional = Vec::new();
-    for hook in Hook::ALL {
+    for &hook in Hook::ALL {
         if hook != Hook::SetState {
             optional.push(attacher.optional(hook));
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A place in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum Hook {
     /// Every transition. Nothing works without it.
     SetState,
@@ -32,21 +32,8 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Every hook, the needed one first.
-    pub const ALL: [Self; 12] = [
-        Self::SetState,
-        Self::CreateChild,
-        Self::RetransmitSynack,
-        Self::Accept,
-        Self::ReceiveReset,
-        Self::SendReset,
-        Self::Timewait,
-        Self::TimewaitProcess,
-        Self::Connect,
-        Self::Process,
-        Self::Cgroup,
-        Self::Sockets,
-    ];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The kernel's name of it.
     pub const fn name(self) -> &'static str {
@@ -143,7 +130,8 @@ impl Hook {
 }
 
 /// How a hook is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// A BTF-enabled raw tracepoint.
     TpBtf,
@@ -164,30 +152,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// Every source.
-    pub const ALL: [Self; 8] = [
-        Self::TpBtf,
-        Self::Tracepoint,
-        Self::TracepointOnly,
-        Self::Fentry,
-        Self::Fexit,
-        Self::SockOps,
-        Self::Iter,
-        Self::SockDiag,
-    ];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As printed and as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TpBtf => "tp_btf",
-            Self::Tracepoint => "tracepoint",
-            Self::TracepointOnly => "tracepoint_only",
-            Self::Fentry => "fentry",
-            Self::Fexit => "fexit",
-            Self::SockOps => "sock_ops",
-            Self::Iter => "iter",
-            Self::SockDiag => "sock_diag",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -216,18 +186,20 @@ impl Exclusion {
     /// Every one there is.
     pub fn all() -> impl Iterator<Item = Self> {
         let hooks = Hook::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|&hook| hook != Hook::SetState)
             .map(Self::Hook);
         let sources = Source::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|&source| source != Source::TracepointOnly)
             .map(Self::Source);
         hooks.chain(sources)
     }
 
     /// As given on the command line.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Hook(hook) => hook.name(),
             Self::Source(source) => source.name(),

@@ -122,7 +122,7 @@ impl Tracker {
         let mut live = 0;
         let mut pending = 0;
         let mut count = |connection: &Connection, state: TcpState| {
-            cells[connection.role.index()][usize::from(state.raw()) - 1] += 1;
+            cells[connection.role as usize][usize::from(state.raw()) - 1] += 1;
             if connection.established {
                 live += 1;
             } else {
@@ -140,9 +140,9 @@ impl Tracker {
             count(&ended.connection, TcpState::Close);
         }
         let mut connections = Vec::new();
-        for role in Role::ALL {
+        for &role in Role::ALL {
             for state in TcpState::ALL {
-                let n = cells[role.index()][usize::from(state.raw()) - 1];
+                let n = cells[role as usize][usize::from(state.raw()) - 1];
                 if n > 0 {
                     connections.push((role, state, n));
                 }

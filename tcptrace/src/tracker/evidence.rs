@@ -45,7 +45,7 @@ impl Silences {
             })
         };
         Self {
-            windows: Witness::ALL.map(window),
+            windows: std::array::from_fn(|index| window(Witness::ALL[index])),
             lost: Lost::default(),
         }
     }

@@ -44,20 +44,18 @@ pub use self::{
     listener::Listener,
     stats::Snapshot,
     time_wait::{
-        release::{Release, Whose},
+        release::{Outcome, Release, TimeWaitSource, Whose},
         waiting::{Looked, Lookup},
     },
     update::Update,
     verdict::{Verdict, errno},
-    vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, Role},
+    vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
     walk::{Listed, Owners, WalkEnd},
 };
 #[cfg(test)]
 pub use self::{
     stats::TrackerStats,
-    time_wait::release::TimeWaitSource,
     verdict::{Evidence, verdict},
-    vocabulary::ProcessSource,
     walk::Drift,
 };
 pub use crate::feed::item::{EventKind, Item, LossPlace, Witness};

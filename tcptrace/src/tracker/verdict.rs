@@ -43,7 +43,22 @@ pub mod errno {
 }
 
 /// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    serde::Serialize,
+    Default,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Closed by FINs; the full socket saw no reset.
     Graceful,
@@ -84,58 +99,17 @@ pub enum Verdict {
     /// Closed in TCP_REPAIR mode: nothing was sent, and the connection may go on elsewhere.
     Checkpointed,
     /// None of the above can be shown.
+    #[default]
     Unknown,
 }
 
 impl Verdict {
-    /// Every verdict.
-    pub const ALL: [Self; 20] = [
-        Self::Graceful,
-        Self::Refused,
-        Self::HandshakeTimeout,
-        Self::Unreachable,
-        Self::Cancelled,
-        Self::NoLocalPort,
-        Self::Forbidden,
-        Self::HandshakeFailed,
-        Self::ResetReceived,
-        Self::ResetByUs,
-        Self::UnreadData,
-        Self::DataAfterClose,
-        Self::NotAccepted,
-        Self::KeepaliveTimeout,
-        Self::RetransmissionTimeout,
-        Self::ZeroWindowTimeout,
-        Self::FinWaitTimeout,
-        Self::Killed,
-        Self::Checkpointed,
-        Self::Unknown,
-    ];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As printed and as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Graceful => "graceful",
-            Self::Refused => "refused",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Unreachable => "unreachable",
-            Self::Cancelled => "cancelled",
-            Self::NoLocalPort => "no_local_port",
-            Self::Forbidden => "forbidden",
-            Self::HandshakeFailed => "handshake_failed",
-            Self::ResetReceived => "reset_received",
-            Self::ResetByUs => "reset_by_us",
-            Self::UnreadData => "unread_data",
-            Self::DataAfterClose => "data_after_close",
-            Self::NotAccepted => "not_accepted",
-            Self::KeepaliveTimeout => "keepalive_timeout",
-            Self::RetransmissionTimeout => "retransmission_timeout",
-            Self::ZeroWindowTimeout => "zero_window_timeout",
-            Self::FinWaitTimeout => "fin_wait_timeout",
-            Self::Killed => "killed",
-            Self::Checkpointed => "checkpointed",
-            Self::Unknown => "unknown",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -8,7 +8,21 @@ use crate::feed::event::{Endpoints, Task};
 pub type Moment = NonZeroU64;
 
 /// Which side opened the connection, seen from this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    serde::Serialize,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// connect() here.
     Active,
@@ -21,22 +35,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
-    pub const ALL: [Self; 4] = [
-        Self::Active,
-        Self::Passive,
-        Self::Simultaneous,
-        Self::Unknown,
-    ];
-
-    pub(super) const fn index(self) -> usize {
-        match self {
-            Self::Active => 0,
-            Self::Passive => 1,
-            Self::Simultaneous => 2,
-            Self::Unknown => 3,
-        }
-    }
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The port that the service is known by: ours for a passive open, the peer's for an active.
     pub(super) fn service_port(self, ends: Option<&Endpoints>) -> Option<u16> {
@@ -50,18 +50,17 @@ impl Role {
     }
 
     /// As printed and as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Passive => "passive",
-            Self::Simultaneous => "simultaneous",
-            Self::Unknown => "unknown",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Whose FIN (or RST) came first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, serde::Serialize,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ClosedBy {
     /// This host's.
     Local,
@@ -73,19 +72,18 @@ pub enum ClosedBy {
 
 impl ClosedBy {
     /// As printed and as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Remote => "remote",
-            Self::Simultaneous => "simultaneous",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How much of the connection was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize, Default)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Completeness {
     /// From its first transition on, without a hole.
+    #[default]
     Full,
     /// It was there before we looked.
     Seeded,
@@ -98,18 +96,15 @@ pub enum Completeness {
 
 impl Completeness {
     /// As printed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Seeded => "seeded",
-            Self::Gap => "gap",
-            Self::Partial => "partial",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How we know whose connection it is, from the strongest to the weakest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ProcessSource {
     /// It called connect().
     Connect,
@@ -129,15 +124,8 @@ pub enum ProcessSource {
 
 impl ProcessSource {
     /// As printed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Accept => "accept",
-            Self::Listen => "listen",
-            Self::Close => "close",
-            Self::Address => "address",
-            Self::Proc => "proc",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -183,7 +171,11 @@ impl Process {
 }
 
 /// Where a handshake's time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum HandshakeSource {
     /// SYN_SENT→ESTABLISHED: connect() to the SYN-ACK.
     SynSent,
@@ -196,17 +188,12 @@ pub enum HandshakeSource {
 }
 
 impl HandshakeSource {
-    /// Every source.
-    pub const ALL: [Self; 4] = [Self::SynSent, Self::Synack, Self::SockOps, Self::Srtt];
+    /// Every value, in order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As printed and as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SynSent => "syn_sent",
-            Self::Synack => "synack",
-            Self::SockOps => "sock_ops",
-            Self::Srtt => "srtt",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
             let labels = [cgroup, role.name()];
             attempts.add_count(&labels, cell.attempts);
             established.add_count(&labels, cell.established);
-            for verdict in Verdict::ALL {
+            for &verdict in Verdict::ALL {
                 let labels = [cgroup, role.name(), verdict.name()];
                 let index = verdict_index(verdict);
                 if cell.failures[index] > 0 {

@@ -12,7 +12,7 @@ use crate::{
         scrape::Scrape,
     },
     probe::Hook,
-    tracker::{Role, Verdict, errno},
+    tracker::{ClosedBy, HandshakeSource, Role, Verdict, errno},
 };
 
 /// One role's cells at one port label, with the labels' values.
@@ -29,7 +29,7 @@ impl Scrape {
         let labels = self.labels.iter().map(ToString::to_string);
         let ports = unlabelled.into_iter().chain(labels);
         for (port, cells) in ports.zip(self.cells.ports()) {
-            for role in Role::ALL {
+            for &role in Role::ALL {
                 let cells = &cells[role_index(role)];
                 if cells.seen {
                     let port = &port;
@@ -85,11 +85,14 @@ fn opens(scrape: &Scrape) -> Vec<Family> {
             established.add_count(&[at.role.name(), at.port], at.cells.established);
         }
     });
-    for role in Role::ALL {
+    for &role in Role::ALL {
         let by_source = scrape.cells.measured[role_index(role)];
         for (source, count) in HANDSHAKE_SOURCES.into_iter().zip(by_source) {
-            if count > 0 || (source == HANDSHAKE_SOURCES[0] && role != Role::Unknown) {
-                measured.add_count(&[role.name(), source], count);
+            if count > 0 || (source.is_none() && role != Role::Unknown) {
+                measured.add_count(
+                    &[role.name(), source.map_or("none", HandshakeSource::name)],
+                    count,
+                );
             }
         }
     }
@@ -109,7 +112,7 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
         "Established connections that ended, by why and by who ended them: whose FIN came first, without a FIN whose RST or abort it was; closed_by=\"none\" when that cannot be told.",
     );
     scrape.for_each_port(|at| {
-        for verdict in Verdict::ALL {
+        for &verdict in Verdict::ALL {
             let index = verdict_index(verdict);
             let count = at.cells.failures[index];
             if count > 0 {
@@ -117,7 +120,8 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
             }
             for (closed_by, count) in CLOSERS.into_iter().zip(at.cells.closed[index]) {
                 if count > 0 {
-                    let labels = [at.role.name(), at.port, verdict.name(), closed_by];
+                    let closer = closed_by.map_or("none", ClosedBy::name);
+                    let labels = [at.role.name(), at.port, verdict.name(), closer];
                     closed.add_count(&labels, count);
                 }
             }

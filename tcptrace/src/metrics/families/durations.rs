@@ -60,7 +60,7 @@ fn lives(scrape: &Scrape) -> Family {
         &["role"],
         "How long established connections lived, from their first transition to CLOSE; those met in mid-life are missing.",
     );
-    for role in Role::ALL {
+    for &role in Role::ALL {
         let histogram = &scrape.cells.duration[role_index(role)];
         let always = match role {
             Role::Active | Role::Passive => true,
@@ -81,7 +81,7 @@ fn half_closed(scrape: &Scrape) -> Family {
          Phases whose end was not seen are missing.",
     );
     for (side, histogram) in SIDES.into_iter().zip(&scrape.cells.half_closed) {
-        half_closed.add_histogram(&[side], histogram);
+        half_closed.add_histogram(&[side.name()], histogram);
     }
     half_closed
 }

@@ -96,7 +96,7 @@ fn connections(scrape: &Scrape) -> Family {
         .iter()
         .map(|&(role, state, count)| ((role, state), count))
         .collect();
-    for role in Role::ALL {
+    for &role in Role::ALL {
         for state in TcpState::ALL {
             let count = held.get(&(role, state)).copied();
             if let Some(count) = count.or_else(|| is_of_connections(state).then_some(0)) {

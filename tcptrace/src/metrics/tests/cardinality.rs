@@ -221,7 +221,7 @@ fn a_host_with_65000_ports_and_every_verdict_stays_below_2000_series() {
     host.settle();
     let after: BTreeSet<String> = Exposition::series_of(&mut host).into_iter().collect();
 
-    for verdict in Verdict::ALL {
+    for &verdict in Verdict::ALL {
         let label = format!("verdict=\"{}\"", verdict.name());
         assert!(
             after.iter().any(|series| series.contains(&label)),

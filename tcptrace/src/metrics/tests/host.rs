@@ -268,8 +268,9 @@ impl Host {
         ScrapeContext {
             tracker: self.tracker.snapshot(),
             hooks: Hook::ALL
-                .map(|hook| source(hook, Ok(Source::TpBtf)))
-                .to_vec(),
+                .iter()
+                .map(|&hook| source(hook, Ok(Source::TpBtf)))
+                .collect(),
             ..ScrapeContext::default()
         }
     }

@@ -9,7 +9,7 @@ mod shapes;
 pub use self::{
     recorder::Recorder,
     shapes::{
-        Address, ConnectionRecord, HandshakeRecord, Identity, LossRecord, Record, RecordBody,
-        ReleaseRecord, SummaryRecord,
+        Address, ConnectionRecord, HandshakeFields, HandshakeRecord, Identity, LossRecord, LostAt,
+        Record, RecordBody, ReleaseRecord, RowLoss, SummaryRecord,
     },
 };

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use tcptrace_common::TcpState;
 
 use super::shapes::{
-    Address, ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, Record,
-    RecordBody, ReleaseRecord, SCHEMA, SummaryRecord, TransitionRecord, family,
+    Address, ConnectionRecord, HandshakeFields, HandshakeRecord, HostFields, Id, Identity,
+    LossRecord, LostAt, Record, RecordBody, ReleaseRecord, RowLoss, SCHEMA, SummaryRecord,
+    TransitionRecord,
 };
 use crate::{
     clock::{ClockReading, WallClock},
@@ -115,11 +116,7 @@ impl Recorder {
             time.unwrap_or(Moment::MIN).get(),
             RecordBody::Handshake(HandshakeRecord {
                 identity: self.identity_of(connection),
-                handshake_us: connection.handshake.took.map(|(took, _)| micros(took)),
-                handshake_source: connection.handshake.took.map(|(_, source)| source.name()),
-                syn_retransmits: connection.handshake.syn_retransmits,
-                deferred: connection.deferred(),
-                fast_open: connection.handshake.fast_open,
+                handshake: handshake_of(connection),
                 // With SYN cookies a server's first sample is garbage; then the handshake has no
                 // time either.
                 srtt_us: connection.handshake.srtt_us.filter(|_| {
@@ -149,11 +146,7 @@ impl Recorder {
                 .map(|moment| self.wall(moment)),
             closed_at: ended.end_seen.then(|| self.wall(ended.closed_at)),
             end_seen: ended.end_seen,
-            handshake_us: connection.handshake.took.map(|(took, _)| micros(took)),
-            handshake_source: connection.handshake.took.map(|(_, source)| source.name()),
-            syn_retransmits: connection.handshake.syn_retransmits,
-            deferred: connection.deferred(),
-            fast_open: connection.handshake.fast_open,
+            handshake: handshake_of(connection),
             accept_wait_us: connection.accept_wait_ns().map(micros),
             established_us: connection
                 .handshake
@@ -168,7 +161,7 @@ impl Recorder {
                 .opened
                 .filter(|_| ended.end_seen)
                 .map(|moment| since(moment, closed)),
-            closed_by: ended.closed_by().map(crate::tracker::ClosedBy::name),
+            closed_by: ended.closed_by(),
             last_state: connection.state,
             verdict: ended.verdict,
             established: connection.established || is_synchronized(connection.state),
@@ -179,7 +172,7 @@ impl Recorder {
                 .reason
                 .map(|reason| self.reset_reason(reason)),
             time_wait: ended.time_wait.map(|(entered, _)| entered),
-            time_wait_source: ended.time_wait.map(|(_, source)| source.name()),
+            time_wait_source: ended.time_wait.map(|(_, source)| source),
             peer_fin: ended.peer_fin().filter(|_| connection.established),
             bytes_sent: ended.bytes_sent(),
             bytes_received: fields.map(|fields| fields.bytes_received),
@@ -212,8 +205,8 @@ impl Recorder {
                 peer_fin_at: release.peer_fin.map(|moment| self.wall(moment)),
                 fin_wait2_us: release.fin_wait2_ns.map(micros),
                 time_wait: release.time_wait.map(|(entered, _)| entered),
-                time_wait_source: release.time_wait.map(|(_, source)| source.name()),
-                outcome: release.outcome.name(),
+                time_wait_source: release.time_wait.map(|(_, source)| source),
+                outcome: release.outcome,
             })),
         )
     }
@@ -228,17 +221,17 @@ impl Recorder {
 
     /// Events were lost.
     pub fn loss(&self, lost: u64, place: LossPlace, now_ns: u64) -> Record {
-        self.loss_at(lost, place.name(), now_ns)
+        self.loss_at(lost, LostAt::Events(place), now_ns)
     }
 
     /// Rows of output were dropped.
     pub fn output_loss(&self, lost: u64, now_ns: u64) -> Record {
-        self.loss_at(lost, "output", now_ns)
+        self.loss_at(lost, LostAt::Rows(RowLoss::Output), now_ns)
     }
 
     /// Rows of output could not wait for the filter.
     pub fn filter_loss(&self, lost: u64, now_ns: u64) -> Record {
-        self.loss_at(lost, "filter", now_ns)
+        self.loss_at(lost, LostAt::Rows(RowLoss::Filter), now_ns)
     }
 
     /// Sums at a moment.
@@ -251,7 +244,7 @@ impl Recorder {
         self.clock.wall(now_ns)
     }
 
-    fn loss_at(&self, lost: u64, place: &'static str, now_ns: u64) -> Record {
+    fn loss_at(&self, lost: u64, place: LostAt, now_ns: u64) -> Record {
         self.record(now_ns, RecordBody::Loss(LossRecord { lost, place }))
     }
 
@@ -292,7 +285,7 @@ impl Recorder {
                 number: id,
             },
             role,
-            family: ends.map(|ends| family(ends.local_address)),
+            family: ends.map(|ends| ends.local_address.into()),
             local_address: ends
                 .map(|ends| ends.local_address)
                 .filter(|&address| known(address))
@@ -314,9 +307,20 @@ impl Recorder {
             unit: cgroup.and_then(|cgroup| cgroup.unit.clone()),
             pid: process.map(|process| process.pid),
             comm: process.as_ref().map(Process::name),
-            pid_source: process.map(|process| process.source.name()),
+            pid_source: process.map(|process| process.source),
             pid_gone: process.is_some_and(|process| process.gone),
         }
+    }
+}
+
+fn handshake_of(connection: &Connection) -> HandshakeFields {
+    let handshake = &connection.handshake;
+    HandshakeFields {
+        handshake_us: handshake.took.map(|(took, _)| micros(took)),
+        handshake_source: handshake.took.map(|(_, source)| source),
+        syn_retransmits: handshake.syn_retransmits,
+        deferred: connection.deferred(),
+        fast_open: handshake.fast_open,
     }
 }
 

@@ -4,9 +4,13 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use serde_with::skip_serializing_none;
 use tcptrace_common::TcpState;
 
-use crate::tracker::{Completeness, Role, Verdict};
+use crate::tracker::{
+    ClosedBy, Completeness, HandshakeSource, LossPlace, Outcome, ProcessSource, Role,
+    TimeWaitSource, Verdict,
+};
 
 /// The version of the records' shape.
 pub const SCHEMA: &str = "tcptrace/1";
@@ -59,18 +63,17 @@ impl RecordBody {
     }
 }
 
+#[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct HostFields {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) boot_id: Option<Arc<str>>,
     /// This start of the program: what ended between two of them has no record.
     pub(super) run_id: Arc<str>,
 }
 
 /// A connection's id, unique across restarts of the program and of the host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Id {
     pub(super) run: Arc<str>,
     pub(super) number: u64,
@@ -85,6 +88,25 @@ impl fmt::Display for Id {
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// The family of both addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4, IPv4-mapped addresses included.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl From<IpAddr> for Family {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
     }
 }
 
@@ -138,102 +160,55 @@ impl Serialize for Address {
 }
 
 /// Where a connection runs between, and whose it is.
-#[derive(Clone, Debug, Serialize)]
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Identity {
     /// Which connection.
     pub id: Id,
     /// Who opened it; absent for a listener.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "role")]
     pub role: Option<Role>,
     /// `ipv4` or `ipv6`; an IPv4-mapped address is IPv4.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub family: Option<&'static str>,
+    pub family: Option<Family>,
     /// This side's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_address: Option<Address>,
     /// This side's port.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_port: Option<u16>,
     /// The other side's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_address: Option<Address>,
     /// The other side's port.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_port: Option<u16>,
     /// The network namespace's inode number.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
     /// Its cookie, which no other namespace of this boot has: the number is given out again.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub netns_cookie: Option<NonZeroU32>,
     /// The interface that the socket is bound to, as to a link-local address: its name, or its number
     /// where the name is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<Arc<str>>,
     /// The socket's user.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// The id of the socket's cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
     /// That cgroup's path in the v2 hierarchy.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Box<str>>,
     /// The container that the path tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<Box<str>>,
     /// The Kubernetes pod that it tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<Box<str>>,
     /// The systemd unit that it tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<Box<str>>,
     /// The process, in the initial pid namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub comm: Option<String>,
     /// How we know the process.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid_source: Option<&'static str>,
+    pub pid_source: Option<ProcessSource>,
     /// The process was over already, when the connection came in by its listener.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pid_gone: bool,
 }
 
-impl Identity {
-    /// Of a connection that is nobody's: an example.
-    pub(crate) fn nobodys(role: Role) -> Self {
-        Self {
-            id: Id {
-                run: "".into(),
-                number: 0,
-            },
-            role: Some(role),
-            family: None,
-            local_address: None,
-            local_port: None,
-            remote_address: None,
-            remote_port: None,
-            netns: None,
-            netns_cookie: None,
-            interface: None,
-            uid: None,
-            cgroup_id: None,
-            cgroup: None,
-            container_id: None,
-            pod_uid: None,
-            unit: None,
-            pid: None,
-            comm: None,
-            pid_source: None,
-            pid_gone: false,
-        }
-    }
-}
-
 /// A state transition.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct TransitionRecord {
     /// Whose.
@@ -246,144 +221,106 @@ pub struct TransitionRecord {
     #[serde(serialize_with = "state")]
     pub to: TcpState,
     /// How long the state left was held, where its beginning was seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_state_us: Option<u64>,
 }
 
+/// How a connection was opened.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct HandshakeFields {
+    /// How long the handshake took.
+    pub handshake_us: Option<u64>,
+    /// Where that value comes from.
+    pub handshake_source: Option<HandshakeSource>,
+    /// SYN (active) or SYN-ACK (passive) retransmits.
+    pub syn_retransmits: Option<u32>,
+    /// TCP_DEFER_ACCEPT: the handshake ends only when data arrives, and has no time.
+    pub deferred: Option<bool>,
+    /// TCP Fast Open: the SYN carried data that was accepted.
+    pub fast_open: Option<bool>,
+}
+
 /// A finished handshake.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct HandshakeRecord {
     /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
-    /// How long it took.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handshake_us: Option<u64>,
-    /// How we know.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handshake_source: Option<&'static str>,
-    /// SYN (active) or SYN-ACK (passive) retransmits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub syn_retransmits: Option<u32>,
-    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, and has no time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deferred: Option<bool>,
-    /// TCP Fast Open: the SYN carried data that was taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fast_open: Option<bool>,
+    /// How it was opened.
+    #[serde(flatten)]
+    pub handshake: HandshakeFields,
     /// Smoothed round trip; for a passive open only where it is known to be one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub srtt_us: Option<u32>,
 }
 
 /// A connection's whole life.
-#[derive(Clone, Debug, Serialize)]
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ConnectionRecord {
     /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
     /// Its first transition.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "rfc3339_option"
-    )]
+    #[serde(serialize_with = "rfc3339_option")]
     pub opened_at: Option<Timestamp>,
     /// →ESTABLISHED.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "rfc3339_option"
-    )]
+    #[serde(serialize_with = "rfc3339_option")]
     pub established_at: Option<Timestamp>,
     /// →CLOSE; absent when that was lost, and only the next use of the socket told of the end.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "rfc3339_option"
-    )]
+    #[serde(serialize_with = "rfc3339_option")]
     pub closed_at: Option<Timestamp>,
     /// Its end was seen; else it was found out that the kernel has it no more.
     pub end_seen: bool,
-    /// How long the handshake took.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handshake_us: Option<u64>,
-    /// How we know.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub handshake_source: Option<&'static str>,
-    /// SYN (active) or SYN-ACK (passive) retransmits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub syn_retransmits: Option<u32>,
-    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, and has no time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deferred: Option<bool>,
-    /// TCP Fast Open: the SYN carried data that was taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fast_open: Option<bool>,
+    /// How it was opened.
+    #[serde(flatten)]
+    pub handshake: HandshakeFields,
     /// ESTABLISHED until accept() returned it; 0 when accept() came first.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub accept_wait_us: Option<u64>,
     /// ESTABLISHED until the first FIN, or →CLOSE without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub established_us: Option<u64>,
     /// One direction closed and the other open.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub half_closed_us: Option<u64>,
     /// The acknowledgement of our FIN until the peer's FIN.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fin_wait2_us: Option<u64>,
     /// Our FIN, after the peer's, until →CLOSE.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_ack_us: Option<u64>,
     /// The first transition to →CLOSE.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_us: Option<u64>,
     /// Whose FIN came first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub closed_by: Option<&'static str>,
+    pub closed_by: Option<ClosedBy>,
     /// The state left for CLOSE.
     #[serde(serialize_with = "state")]
     pub last_state: TcpState,
     /// Why it ended.
-    #[serde(serialize_with = "verdict")]
     pub verdict: Verdict,
     /// It had been established.
     pub established: bool,
     /// The socket's error, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
     /// The socket's error, by number.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub errno_number: Option<u16>,
     /// Why the kernel sent a RST, in its own words.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_reason: Option<String>,
     /// The peer's FIN was received.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_fin: Option<bool>,
     /// It entered TIME_WAIT.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub time_wait: Option<bool>,
     /// How we know.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time_wait_source: Option<&'static str>,
+    pub time_wait_source: Option<TimeWaitSource>,
     /// Payload sent, without retransmissions.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_sent: Option<u64>,
     /// Payload received.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_received: Option<u64>,
     /// Segments sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub segments_sent: Option<u32>,
     /// Segments received.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub segments_received: Option<u32>,
     /// Segments sent again.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u32>,
     /// Smoothed round trip at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub srtt_us: Option<u32>,
     /// How much of it was seen.
-    #[serde(serialize_with = "completeness")]
     pub completeness: Completeness,
 }
 
@@ -395,31 +332,25 @@ impl ConnectionRecord {
 }
 
 /// What was learnt after a connection's record, which is final.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct ReleaseRecord {
     /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
     /// Our FIN until the peer's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub half_closed_us: Option<u64>,
     /// When the peer's FIN came.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "rfc3339_option"
-    )]
+    #[serde(serialize_with = "rfc3339_option")]
     pub peer_fin_at: Option<Timestamp>,
     /// The acknowledgement of our FIN until the peer's FIN.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fin_wait2_us: Option<u64>,
     /// It entered TIME_WAIT.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub time_wait: Option<bool>,
     /// How we know.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time_wait_source: Option<&'static str>,
-    /// `time_wait`, `refused`, `no_fin`, `reset`, `reused` or `gone`.
-    pub outcome: &'static str,
+    pub time_wait_source: Option<TimeWaitSource>,
+    /// How FIN_WAIT2 or TIME_WAIT ended on the timewait socket.
+    pub outcome: Outcome,
 }
 
 /// Something was lost since the last one.
@@ -427,13 +358,33 @@ pub struct ReleaseRecord {
 pub struct LossRecord {
     /// How many events, or rows of output.
     pub lost: u64,
-    /// `ring`, `kernel`, `decode`, `capture`, `output` (the reader was too slow) or `filter` (too
-    /// many rows waited for what it asks).
+    /// Where.
     #[serde(rename = "where")]
-    pub place: &'static str,
+    pub place: LostAt,
+}
+
+/// Where events, or rows of output, were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum LostAt {
+    /// Events.
+    Events(LossPlace),
+    /// Rows.
+    Rows(RowLoss),
+}
+
+/// Why rows of output were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowLoss {
+    /// The reader was too slow.
+    Output,
+    /// Too many rows waited for what the filter asks about.
+    Filter,
 }
 
 /// Sums over a while, of the connections that pass the filter.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct SummaryRecord {
     /// Over how long.
@@ -453,22 +404,11 @@ pub struct SummaryRecord {
     /// Handshakes of which the time is known; those below are of them.
     pub handshakes_measured: u64,
     /// Half took no longer; to three digits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake_p50_us: Option<u64>,
     /// 99 of 100 took no longer; to three digits.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake_p99_us: Option<u64>,
     /// The longest.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub handshake_max_us: Option<u64>,
-}
-
-/// As in records.
-pub(super) const fn family(address: IpAddr) -> &'static str {
-    match address {
-        IpAddr::V4(_) => "ipv4",
-        IpAddr::V6(_) => "ipv6",
-    }
 }
 
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -486,27 +426,9 @@ fn rfc3339_option<S: Serializer>(
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde calls it so")]
-fn role<S: Serializer>(role: &Option<Role>, serializer: S) -> Result<S::Ok, S::Error> {
-    match role {
-        Some(role) => serializer.serialize_str(role.name()),
-        None => serializer.serialize_none(),
-    }
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn state<S: Serializer>(state: &TcpState, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.name())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn verdict<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(verdict.name())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn completeness<S: Serializer>(value: &Completeness, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(value.name())
 }
 
 #[cfg(test)]

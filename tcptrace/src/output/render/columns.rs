@@ -7,8 +7,9 @@ use super::{
     units::{bytes, duration},
     words,
 };
-use crate::output::record::{
-    Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody,
+use crate::{
+    output::record::{Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody},
+    tracker::ClosedBy,
 };
 
 impl Column {
@@ -98,8 +99,8 @@ impl Column {
             Self::Verdict => closed.map(|body| words::verdict(body.verdict)),
             Self::Handshake => time(
                 opened
-                    .and_then(|body| body.handshake_us)
-                    .or_else(|| closed?.handshake_us),
+                    .and_then(|body| body.handshake.handshake_us)
+                    .or_else(|| closed?.handshake.handshake_us),
             ),
             Self::AcceptWait => time(closed.and_then(|body| body.accept_wait_us)),
             Self::Duration => time(closed.and_then(|body| body.duration_us)),
@@ -114,7 +115,7 @@ impl Column {
                     .or_else(|| opened?.srtt_us);
                 time(rtt.map(u64::from))
             }
-            Self::ClosedBy => text(closed.and_then(|body| body.closed_by)),
+            Self::ClosedBy => text(closed.and_then(|body| body.closed_by).map(ClosedBy::name)),
             Self::Netns => identity.netns.map(|inode| inode.to_string()),
             Self::Uid => identity.uid.map(|uid| uid.to_string()),
             Self::Cgroup => text(identity.cgroup.as_deref()),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     output::record::ConnectionRecord,
-    tracker::{Completeness, Role, Verdict},
+    tracker::{Completeness, HandshakeSource, Role, Verdict},
 };
 
 /// Where a step goes.
@@ -102,10 +102,12 @@ struct Moments {
 
 impl Moments {
     fn of(body: &ConnectionRecord) -> Self {
+        let (from_syn, from_synack) = measured_from(body);
         // A server's handshake is over when its socket is made; it began so long before.
         let took = body
+            .handshake
             .handshake_us
-            .filter(|_| matches!(body.handshake_source, Some("synack" | "sock_ops")));
+            .filter(|_| from_syn || from_synack);
         let began = match (body.role(), body.established_at, took) {
             (Role::Passive, Some(established), Some(took)) => {
                 i64::try_from(took).ok().and_then(|took| {
@@ -143,6 +145,15 @@ impl Moments {
     }
 }
 
+/// Whether a passive handshake is measured from the SYN, or from the SYN-ACK.
+fn measured_from(body: &ConnectionRecord) -> (bool, bool) {
+    let source = body.handshake.handshake_source;
+    (
+        source == Some(HandshakeSource::SockOps),
+        source == Some(HandshakeSource::Synack),
+    )
+}
+
 /// The steps, and when the first one was.
 pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
     let moments = Moments::of(body);
@@ -168,16 +179,16 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         Completeness::Full | Completeness::Gap => true,
         Completeness::Seeded | Completeness::Partial => false,
     };
-    let syn = if body.fast_open == Some(true) {
+    let syn = if body.handshake.fast_open == Some(true) {
         "SYN with data"
     } else {
         "SYN"
     };
     let established = moments.established;
-    let began = (moments.first.is_some() && body.handshake_us.is_some()).then_some(0);
+    let began = (moments.first.is_some() && body.handshake.handshake_us.is_some()).then_some(0);
     match body.role() {
         Role::Active if body.established && seen => vec![
-            Step::new(Way::Out, sent(syn, body.syn_retransmits))
+            Step::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
                 .at(Some(0).filter(|_| body.opened_at.is_some()))
                 .here("SYN_SENT"),
             Step::new(Way::In, "SYN-ACK")
@@ -187,18 +198,17 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
             Step::new(Way::Out, "ACK"),
         ],
         Role::Passive if body.established && seen => {
-            let from_syn = body.handshake_source == Some("sock_ops");
-            let from_synack = body.handshake_source == Some("synack");
+            let (from_syn, from_synack) = measured_from(body);
             vec![
                 Step::new(Way::In, syn)
                     .at(began.filter(|_| from_syn))
                     .there("SYN_SENT"),
-                Step::new(Way::Out, sent("SYN-ACK", body.syn_retransmits))
+                Step::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
                     .at(began.filter(|_| from_synack))
                     .here("SYN_RECV"),
                 Step::new(
                     Way::In,
-                    if body.deferred == Some(true) {
+                    if body.handshake.deferred == Some(true) {
                         "ACK, then data"
                     } else {
                         "ACK"
@@ -211,7 +221,7 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         }
         Role::Simultaneous if seen => {
             let mut steps = vec![
-                Step::new(Way::Out, sent(syn, body.syn_retransmits))
+                Step::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
                     .at(Some(0).filter(|_| body.opened_at.is_some()))
                     .here("SYN_SENT"),
                 Step::new(Way::In, "SYN").here("SYN_RECV").there("SYN_SENT"),
@@ -230,7 +240,7 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         Role::Active => attempt(body, syn),
         Role::Passive => vec![
             Step::new(Way::In, syn).there("SYN_SENT"),
-            Step::new(Way::Out, sent("SYN-ACK", body.syn_retransmits)).here("SYN_RECV"),
+            Step::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits)).here("SYN_RECV"),
         ],
         Role::Simultaneous | Role::Unknown => {
             vec![Step::new(Way::Here, "who opened it is not known").fate(Fate::Unseen)]
@@ -240,7 +250,10 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
 
 /// A connect() that led to nothing.
 fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
-    let was_sent_again = body.syn_retransmits.is_some_and(|count| count > 0);
+    let was_sent_again = body
+        .handshake
+        .syn_retransmits
+        .is_some_and(|count| count > 0);
     let fate = if body.verdict == Verdict::NoLocalPort || body.last_state == TcpState::Close {
         return Vec::new();
     } else if body.verdict == Verdict::Refused {
@@ -253,7 +266,7 @@ fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
         // The error may have come before it left.
         Fate::Unseen
     };
-    let label = sent(syn, body.syn_retransmits);
+    let label = sent(syn, body.handshake.syn_retransmits);
     let label = if fate == Fate::Unseen {
         format!("{label}, if it left")
     } else {

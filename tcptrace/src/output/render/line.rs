@@ -23,13 +23,9 @@ pub(super) fn style(body: &RecordBody, look: &Look) -> Style {
     match body {
         RecordBody::Transition(_) | RecordBody::Release(_) => QUIET,
         RecordBody::Loss(_) | RecordBody::Summary(_) => PLAIN,
-        RecordBody::Handshake(HandshakeRecord {
-            handshake_us,
-            syn_retransmits,
-            ..
-        }) => {
-            let is_again = syn_retransmits.is_some_and(|count| count > 0);
-            if is_again || is_slow(*handshake_us) {
+        RecordBody::Handshake(HandshakeRecord { handshake, .. }) => {
+            let is_again = handshake.syn_retransmits.is_some_and(|count| count > 0);
+            if is_again || is_slow(handshake.handshake_us) {
                 SLOW
             } else {
                 GOOD

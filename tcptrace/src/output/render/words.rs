@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     output::record::{
-        ConnectionRecord, HandshakeRecord, Identity, LossRecord, RecordBody, ReleaseRecord,
-        SummaryRecord,
+        ConnectionRecord, HandshakeRecord, Identity, LossRecord, LostAt, RecordBody, ReleaseRecord,
+        RowLoss, SummaryRecord,
     },
-    tracker::{Completeness, Role, Verdict},
+    tracker::{ClosedBy, Completeness, Outcome, Role, Verdict},
 };
 
 /// Who opened it.
@@ -50,7 +50,7 @@ pub(super) fn what(body: &RecordBody, ascii: bool) -> String {
 pub(super) const fn took(body: &RecordBody) -> Option<u64> {
     match body {
         RecordBody::Transition(body) => body.in_state_us,
-        RecordBody::Handshake(body) => body.handshake_us,
+        RecordBody::Handshake(body) => body.handshake.handshake_us,
         RecordBody::Connection(body) => body.duration_us,
         RecordBody::Release(body) => body.fin_wait2_us,
         RecordBody::Loss(_) | RecordBody::Summary(_) => None,
@@ -87,13 +87,13 @@ pub(super) fn notes(body: &RecordBody, look: &Look) -> Vec<String> {
 
 fn handshake(body: &HandshakeRecord) -> Vec<String> {
     let mut notes = Vec::new();
-    if body.fast_open == Some(true) {
+    if body.handshake.fast_open == Some(true) {
         notes.push("TCP Fast Open".to_owned());
     }
-    if body.deferred == Some(true) {
+    if body.handshake.deferred == Some(true) {
         notes.push("deferred until data came".to_owned());
     }
-    if let Some(count @ 1..) = body.syn_retransmits {
+    if let Some(count @ 1..) = body.handshake.syn_retransmits {
         let what = match body.identity.role {
             Some(Role::Passive) => "SYN-ACK",
             Some(Role::Active | Role::Simultaneous | Role::Unknown) | None => "SYN",
@@ -114,8 +114,8 @@ fn connection(body: &ConnectionRecord, look: &Look) -> Vec<String> {
     if body.established {
         if let Some(side) = body.closed_by {
             notes.push(match side {
-                "simultaneous" => "both sides closed at once".to_owned(),
-                side => format!("{side} side closed first"),
+                ClosedBy::Simultaneous => "both sides closed at once".to_owned(),
+                ClosedBy::Local | ClosedBy::Remote => format!("{} side closed first", side.name()),
             });
         }
         if let Some(wait) = body.accept_wait_us.filter(|&wait| wait >= look.slow_us) {
@@ -149,12 +149,12 @@ fn connection(body: &ConnectionRecord, look: &Look) -> Vec<String> {
 
 fn release(body: &ReleaseRecord) -> &'static str {
     match body.outcome {
-        "time_wait" => "the peer's FIN came: TIME_WAIT",
-        "refused" => "the peer sent more and got a RST",
-        "reset" => "ended by a RST",
-        "reused" => "a new connection took its place in TIME_WAIT",
-        "no_fin" => "the peer never closed its side",
-        _ => "gone, before it was seen how",
+        Outcome::TimeWait => "the peer's FIN came: TIME_WAIT",
+        Outcome::Refused => "the peer sent more and got a RST",
+        Outcome::Reset => "ended by a RST",
+        Outcome::Reused => "a new connection took its place in TIME_WAIT",
+        Outcome::NoFin => "the peer never closed its side",
+        Outcome::Gone => "gone, before it was seen how",
     }
 }
 
@@ -162,11 +162,14 @@ fn release(body: &ReleaseRecord) -> &'static str {
 pub(super) fn loss(body: &LossRecord) -> String {
     let lost = body.lost;
     match body.place {
-        "output" => format!("{lost} rows were not written: the reader is too slow"),
-        "filter" => {
+        LostAt::Rows(RowLoss::Output) => {
+            format!("{lost} rows were not written: the reader is too slow")
+        }
+        LostAt::Rows(RowLoss::Filter) => {
             format!("{lost} rows were not written: too many waited for what the filter asks")
         }
-        place => {
+        LostAt::Events(place) => {
+            let place = place.name();
             format!("{lost} events were lost ({place}): connections may be missing or incomplete")
         }
     }

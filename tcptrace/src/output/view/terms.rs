@@ -237,10 +237,11 @@ impl FromStr for Verdict {
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.trim();
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|verdict| verdict.name() == name)
             .ok_or_else(|| {
-                let names: Vec<_> = Self::ALL.map(Self::name).into();
+                let names: Vec<_> = Self::ALL.iter().map(|verdict| verdict.name()).collect();
                 format!("expected one of {}", names.join(", "))
             })
     }
@@ -251,7 +252,8 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|role| role.name() == text.trim())
             .ok_or_else(|| "expected active, passive, simultaneous or unknown".to_owned())
     }

@@ -29,7 +29,7 @@ impl Unsaid {
             rows,
             unjudged,
         } = std::mem::take(self);
-        let places = LossPlace::ALL.into_iter().zip(events);
+        let places = LossPlace::ALL.iter().copied().zip(events);
         let mut records: Vec<_> = places
             .filter(|&(_, events)| events > 0)
             .map(|(place, events)| recorder.loss(events, place, now_ns))

@@ -113,7 +113,10 @@ fn verdict_between(events: &[Event], before: Option<&Item>, after: Option<&Item>
 
 #[test]
 fn only_a_loss_of_resets_takes_their_silence_its_worth() {
-    for kind in [None].into_iter().chain(EventKind::ALL.map(Some)) {
+    for kind in [None]
+        .into_iter()
+        .chain(EventKind::ALL.iter().copied().map(Some))
+    {
         let loss = Item::Loss {
             events: 1,
             place: LossPlace::Kernel,

@@ -117,7 +117,7 @@ fn every_verdict_can_be_reached_and_has_a_name_of_its_own() {
     let mut all = Verdict::ALL.to_vec();
     all.sort_unstable();
     assert_eq!(reached, all);
-    let mut names = Verdict::ALL.map(Verdict::name).to_vec();
+    let mut names: Vec<_> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), Verdict::ALL.len());

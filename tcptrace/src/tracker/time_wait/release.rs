@@ -5,7 +5,9 @@ use crate::tracker::vocabulary::{Moment, Process, Role};
 use crate::tracker::{connection::Connection, listener::Listener, names::Named};
 
 /// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum TimeWaitSource {
     /// The timewait socket's allocation was seen, or would have been (`inet_twsk_alloc`).
     TwskAlloc,
@@ -17,17 +19,15 @@ pub enum TimeWaitSource {
 
 impl TimeWaitSource {
     /// As printed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TwskAlloc => "twsk_alloc",
-            Self::SockDiag => "sock_diag",
-            Self::Flags => "flags",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How FIN_WAIT2 on a timewait socket ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The peer's FIN came.
     TimeWait,
@@ -45,15 +45,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// As printed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TimeWait => "time_wait",
-            Self::Refused => "refused",
-            Self::NoFin => "no_fin",
-            Self::Reset => "reset",
-            Self::Reused => "reused",
-            Self::Gone => "gone",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

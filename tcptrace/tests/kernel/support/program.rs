@@ -284,7 +284,8 @@ pub(crate) fn without_notices(stderr: &str) -> String {
             }
             let said = said.strip_prefix("no ").unwrap_or(said);
             Hook::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .any(|hook| said.starts_with(&format!("{}: ", hook.name())))
         })
     };
