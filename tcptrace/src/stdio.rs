@@ -5,11 +5,14 @@
 
 use std::{
     fmt::Display,
+    future::pending,
     io::{self, ErrorKind, IsTerminal as _, Write},
+    os::fd::{AsFd as _, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Goes to the beginning of the terminal's line and erases it.
 pub const ERASE: &[u8] = b"\r\x1b[K";
@@ -67,6 +70,34 @@ fn tolerate(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+/// The process at the other end of standard output.
+pub struct StdoutReader(Option<AsyncFd<OwnedFd>>);
+
+impl StdoutReader {
+    /// Watches a pipe or a socket; nothing else has a reader that can go away.
+    pub fn watch() -> Self {
+        let fd = io::stdout().as_fd().try_clone_to_owned().ok();
+        // SAFETY: an OwnedFd returns the one descriptor that it keeps open until it is dropped.
+        let register = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::ERROR).ok() };
+        Self(fd.and_then(register))
+    }
+
+    /// Waits until the reader has gone, without writing anything. Cancel safe.
+    pub async fn is_gone(&self) {
+        let Some(watched) = &self.0 else {
+            return pending().await;
+        };
+        // poll(2) tells of a pipe's other end by POLLERR.
+        while let Ok(mut guard) = watched.ready(Interest::ERROR).await {
+            if guard.ready().is_error() {
+                return;
+            }
+            guard.clear_ready();
+        }
+        pending::<()>().await;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         ProbeArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice,
     },
     explain::Topic,
-    metrics::CgroupLabel,
+    metrics::{CgroupLabel, MetricsConfig},
     output::{
         render::{Column, Columns, Format, Look, Time, Width},
         tail::ViewConfig,
@@ -145,14 +145,8 @@ pub struct DaemonConfig {
     pub telemetry_path: String,
     /// TLS and passwords.
     pub web_config: Option<PathBuf>,
-    /// Ports that get a label.
-    pub max_ports: usize,
-    /// Just these, if any.
-    pub fixed_ports: Vec<u16>,
-    /// Cgroups that get a label.
-    pub max_cgroups: usize,
-    /// What that is.
-    pub cgroup_label: CgroupLabel,
+    /// What gets a label of its own.
+    pub metrics: MetricsConfig,
 }
 
 /// Slow, when nothing else is said: the kernel sends a SYN again after a second (RFC 6298 §2.1).
@@ -279,10 +273,13 @@ impl DaemonConfig {
             systemd_socket: args.systemd_socket,
             telemetry_path: path,
             web_config: args.web_config,
-            max_ports: args.max_ports.into(),
-            fixed_ports: args.ports,
-            max_cgroups: args.max_cgroups.into(),
-            cgroup_label,
+            metrics: MetricsConfig {
+                max_ports: args.max_ports.into(),
+                fixed_ports: args.ports,
+                max_cgroups: args.max_cgroups.into(),
+                cgroup_label,
+                ..MetricsConfig::default()
+            },
         })
     }
 }

@@ -5,6 +5,8 @@ pub mod check;
 pub mod completions;
 pub mod daemon;
 pub mod explain;
+mod reload;
 pub mod replay;
+mod start;
 mod startup;
 pub mod tail;

@@ -1,9 +1,6 @@
 //! `tcptrace tail`: connections as they open and close, in a terminal or a pipe.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-
 use anyhow::Context;
-use tokio::io::{Interest, unix::AsyncFd};
 
 use super::startup;
 use crate::{
@@ -20,38 +17,10 @@ use crate::{
         tail::Tail,
     },
     probe::Probe,
-    stdio,
+    stdio::{self, StdoutReader},
     stop::Stop,
     tracker::TrackerConfig,
 };
-
-/// Whoever reads standard output.
-struct Reader(Option<AsyncFd<OwnedFd>>);
-
-impl Reader {
-    /// Of a pipe or a socket: nothing else has a reader that can go.
-    fn of_stdout() -> Self {
-        let fd = std::io::stdout().as_fd().try_clone_to_owned().ok();
-        // SAFETY: an OwnedFd returns the one descriptor that it keeps open until it is dropped.
-        let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::ERROR).ok() };
-        Self(fd.and_then(watch))
-    }
-
-    /// Waits until it is gone, without anything being written. Can be cancelled.
-    async fn is_gone(&self) {
-        let Some(watched) = &self.0 else {
-            return std::future::pending().await;
-        };
-        // poll(2) tells of a pipe's other end by POLLERR.
-        while let Ok(mut guard) = watched.ready(Interest::ERROR).await {
-            if guard.ready().is_error() {
-                return;
-            }
-            guard.clear_ready();
-        }
-        std::future::pending::<()>().await;
-    }
-}
 
 /// Runs a tail until it is told to stop, has shown enough, or nobody reads it any more.
 ///
@@ -75,7 +44,7 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
     };
     let mut tracer = Tracer::new(probe, tracker, config.resync_interval, tail);
     runtime.block_on(async {
-        let reader = Reader::of_stdout();
+        let reader = StdoutReader::watch();
         stop.after(config.duration);
         pump(
             &mut tracer,

@@ -6,3 +6,4 @@ pub mod destination;
 pub mod live;
 pub mod pump;
 pub mod replay;
+pub mod scrape;

@@ -29,18 +29,24 @@ use listenfd::ListenFd;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 pub use self::config::{Limits, ScrapeSource, WebConfig};
-pub use self::scraper::{ScrapeRequest, scrape_channel};
-use self::{config::SAY_EVERY, places::Places, routes::Site};
+pub use self::scraper::ScrapeRequest;
+use self::{
+    config::SAY_EVERY,
+    places::Places,
+    routes::Site,
+    scraper::{ScrapeRequests, scrape_channel},
+};
+use crate::stop::Stop;
 
 /// How long accept() rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Listens on every address.
-pub fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
     addresses.iter().map(|&address| bind_one(address)).collect()
 }
 
-/// The sockets that systemd hands over (sd_listen_fds(3)).
-pub fn inherit() -> anyhow::Result<Vec<StdListener>> {
+/// Returns the sockets that systemd passes (sd_listen_fds(3)).
+fn inherit() -> anyhow::Result<Vec<StdListener>> {
     let mut handed = ListenFd::from_env();
     let all: Vec<StdListener> = (0..handed.len())
         .map(|number| handed.take_tcp_listener(number))
@@ -82,15 +88,97 @@ fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
     })
 }
 
-/// What [`WebConfig::file`] asks for: TLS, and whether strangers are kept out by it or a password.
-pub fn check_file(path: Option<&Path>) -> anyhow::Result<(bool, bool)> {
+/// Listens on these addresses, or on the sockets that systemd passes.
+pub fn listen(addresses: &[SocketAddr], systemd: bool) -> anyhow::Result<Vec<StdListener>> {
+    if systemd { inherit() } else { bind(addresses) }
+}
+
+/// How a configuration file protects the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Served over TLS.
+    pub tls: bool,
+    /// Only clients with a certificate or a password may read them.
+    pub authentication: bool,
+}
+
+/// Reads [`WebConfig::file`].
+pub fn check_file(path: Option<&Path>) -> anyhow::Result<Protection> {
     let rules = access::Access::open(path, WebConfig::default().check_password)?.rules();
-    Ok((rules.tls.is_some(), rules.protects()))
+    Ok(Protection {
+        tls: rules.tls.is_some(),
+        authentication: rules.protects(),
+    })
+}
+
+/// Makes glibc return large buffers, such as a scrape's, to the kernel when they are freed.
+/// Otherwise it would take the size of those freed as a reason to keep the next ones (mallopt(3)).
+pub fn map_large_buffers() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE: libc::c_int = 128 * 1024;
+        // SAFETY: changes a setting of the allocator, and touches no memory of ours.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    }
+}
+
+/// A running exporter.
+pub struct Exporter {
+    /// The scrapes that wait for the tracer's answer.
+    pub requests: ScrapeRequests,
+    server: JoinHandle<anyhow::Result<()>>,
+    addresses: Vec<SocketAddr>,
+    telemetry_path: String,
+}
+
+impl Exporter {
+    /// Starts to serve, on a thread of its own, until `stop`.
+    pub fn start(
+        config: WebConfig,
+        listeners: Vec<StdListener>,
+        ready: watch::Receiver<config::Readiness>,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let addresses = listeners.iter().map(StdListener::local_addr);
+        let addresses = addresses.collect::<Result<Vec<_>, _>>();
+        let addresses = addresses.context("finding out where the web server listens")?;
+        let telemetry_path = config.telemetry_path.clone();
+        let (scraper, requests) = scrape_channel();
+        let source = ScrapeSource { scraper, ready };
+        Ok(Self {
+            requests,
+            server: spawn(config, listeners, source, stop.requested())?,
+            addresses,
+            telemetry_path,
+        })
+    }
+
+    /// Logs where the metrics are, with a warning if anyone can read them.
+    pub fn announce(&self, protection: Protection) {
+        let scheme = if protection.tls { "https" } else { "http" };
+        for address in &self.addresses {
+            let path = &self.telemetry_path;
+            tracing::info!("serving metrics on {scheme}://{address}{path}");
+            if !protection.authentication && !address.ip().to_canonical().is_loopback() {
+                tracing::warn!(
+                    "anyone who reaches {address} can read the metrics: there is no TLS and no password (--web.config.file)"
+                );
+            }
+        }
+    }
+
+    /// Answers no more scrapes, and waits until the server has stopped.
+    pub fn join(self) -> anyhow::Result<()> {
+        drop(self.requests);
+        self.server
+            .join()
+            .map_err(|_| anyhow::anyhow!("the web server's thread panicked; the log says where"))?
+    }
 }
 
 /// Starts the web server on a thread of its own. It ends when `shutdown` becomes true or its
 /// sender is gone, and what was under way is done or [`Limits::drain`] is over.
-pub fn spawn(
+fn spawn(
     config: WebConfig,
     listeners: Vec<StdListener>,
     tracer: ScrapeSource,
@@ -113,7 +201,7 @@ pub fn spawn(
 }
 
 /// Serves until `shutdown` becomes true or its sender is gone; then stops as [`spawn`] says.
-pub async fn run(
+async fn run(
     config: WebConfig,
     listeners: Vec<StdListener>,
     tracer: ScrapeSource,
@@ -129,7 +217,7 @@ pub async fn run(
             .context("cannot use a listening socket")
             .map(|listener| {
                 let (site, places) = (Arc::clone(&site), Arc::clone(&places));
-                tasks.spawn(listen(listener, site, places, shutdown.clone()));
+                tasks.spawn(accept_all(listener, site, places, shutdown.clone()));
             })?;
     }
     while tasks.join_next().await.is_some() {}
@@ -137,7 +225,7 @@ pub async fn run(
 }
 
 /// Takes connections in on one listener until it is time to stop.
-async fn listen(
+async fn accept_all(
     listener: TcpListener,
     site: Arc<Site>,
     places: Arc<Places>,

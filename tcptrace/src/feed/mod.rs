@@ -5,3 +5,4 @@ pub mod event;
 pub mod file;
 pub mod item;
 pub mod names;
+mod socket;

@@ -78,8 +78,11 @@ pub struct DumpOutcome {
 }
 
 impl DumpOutcome {
-    /// The kernel knows of nothing that is missing. It does not notice everything: what moves in
-    /// its table between two parts of a long list can be missed or come twice.
+    /// Whether the kernel knows of nothing that is missing.
+    ///
+    /// An interrupted dump is incomplete, whether its sockets are counted or compared: some may be
+    /// missing or listed twice. The kernel does not notice everything: a socket that moves in its
+    /// table between two parts of a long list can be missed or listed twice.
     pub const fn is_complete(&self) -> bool {
         !self.interrupted && !self.overrun && self.malformed == 0
     }

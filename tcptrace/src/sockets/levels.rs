@@ -294,7 +294,7 @@ impl Sockets {
             let outcome = diag
                 .dump(family, STATES, |socket| self.count(&socket, ports))
                 .map_err(|error| error.to_string())?;
-            complete &= !outcome.overrun && outcome.malformed == 0;
+            complete &= outcome.is_complete();
         }
         if complete {
             Ok(())

@@ -25,7 +25,7 @@ use tokio_rustls::{
 
 use super::server::{AMPLE, Answer, Server, read_response, serve_config};
 use crate::exporter::{
-    Limits, WebConfig,
+    Limits, Protection, WebConfig,
     access::{Access, Rules},
     check_file,
 };
@@ -610,9 +610,19 @@ fn what_is_wrong_with_a_file_is_said() {
         );
     }
     let good = files.write("web.yml", "http_server_config: {}");
-    assert_eq!(check_file(Some(&good)).expect("headers"), (false, false));
+    let protection = |tls, authentication| Protection {
+        tls,
+        authentication,
+    };
+    assert_eq!(
+        check_file(Some(&good)).expect("headers"),
+        protection(false, false)
+    );
     let good = files.write("web.yml", &format!("{TLS} }}"));
-    assert_eq!(check_file(Some(&good)).expect("TLS"), (true, true));
+    assert_eq!(
+        check_file(Some(&good)).expect("TLS"),
+        protection(true, true)
+    );
     assert!(check_file(Some(&files.path("none.yml"))).is_err());
 }
 

@@ -3,13 +3,15 @@
 //! A field that is absent is not known. Times are RFC 3339 with nanoseconds; durations end in
 //! `_us` and are integers. Nothing here decides anything: it copies what the tracker says.
 
+mod address;
 mod recorder;
 mod shapes;
 
 pub use self::{
+    address::Address,
     recorder::Recorder,
     shapes::{
-        Address, ConnectionRecord, HandshakeFields, HandshakeRecord, Identity, LossRecord, LostAt,
-        Record, RecordBody, ReleaseRecord, RowLoss, SummaryRecord,
+        ConnectionRecord, HandshakeFields, HandshakeRecord, Identity, LossRecord, LostAt, Record,
+        RecordBody, ReleaseRecord, RowLoss, SummaryRecord,
     },
 };

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use tcptrace_common::TcpState;
 
+use super::address::Address;
 use super::shapes::{
-    Address, ConnectionRecord, HandshakeFields, HandshakeRecord, HostFields, Id, Identity,
-    LossRecord, LostAt, Record, RecordBody, ReleaseRecord, RowLoss, SCHEMA, SummaryRecord,
-    TransitionRecord,
+    ConnectionRecord, HandshakeFields, HandshakeRecord, HostFields, Id, Identity, LossRecord,
+    LostAt, Record, RecordBody, ReleaseRecord, RowLoss, SCHEMA, SummaryRecord, TransitionRecord,
 };
 use crate::{
     clock::{ClockReading, WallClock},

@@ -1,12 +1,13 @@
 //! One shape for each kind of record.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_with::skip_serializing_none;
 use tcptrace_common::TcpState;
 
+use super::address::{Address, Family};
 use crate::tracker::{
     ClosedBy, Completeness, HandshakeSource, LossPlace, Outcome, ProcessSource, Role,
     TimeWaitSource, Verdict,
@@ -86,74 +87,6 @@ impl fmt::Display for Id {
 }
 
 impl Serialize for Id {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// The family of both addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// IPv4, IPv4-mapped addresses included.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-}
-
-impl From<IpAddr> for Family {
-    fn from(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::Ipv4,
-            IpAddr::V6(_) => Self::Ipv6,
-        }
-    }
-}
-
-/// An address, and the zone that a link-local one is of (RFC 4007 §11).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    address: IpAddr,
-    zone: Option<Arc<str>>,
-}
-
-impl Address {
-    /// Of a socket that is bound to `interface`, if it is.
-    pub(super) fn new(address: IpAddr, interface: Option<&Arc<str>>) -> Self {
-        let is_link_local = match address {
-            IpAddr::V4(_) => false,
-            IpAddr::V6(address) => address.is_unicast_link_local(),
-        };
-        Self {
-            address,
-            zone: interface.filter(|_| is_link_local).cloned(),
-        }
-    }
-
-    /// Without its zone.
-    pub const fn ip(&self) -> IpAddr {
-        self.address
-    }
-
-    /// With a port, as in `192.0.2.7:443` and `[fe80::2%eth0]:443`.
-    pub fn with_port(&self, port: impl fmt::Display) -> String {
-        match self.address {
-            IpAddr::V4(_) => format!("{self}:{port}"),
-            IpAddr::V6(_) => format!("[{self}]:{port}"),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.zone {
-            Some(zone) => write!(f, "{}%{zone}", self.address),
-            None => self.address.fmt(f),
-        }
-    }
-}
-
-impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -429,29 +362,4 @@ fn rfc3339_option<S: Serializer>(
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn state<S: Serializer>(state: &TcpState, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.name())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_local_address_has_its_zone_and_no_other_has() {
-        let eth0: Arc<str> = "eth0".into();
-        let shown = |address: &str, interface| {
-            let address = Address::new(address.parse().unwrap(), interface);
-            (address.to_string(), address.with_port(443))
-        };
-        for (address, interface, alone, with_port) in [
-            ("fe80::2", Some(&eth0), "fe80::2%eth0", "[fe80::2%eth0]:443"),
-            ("febf::2", Some(&eth0), "febf::2%eth0", "[febf::2%eth0]:443"),
-            ("fe80::2", None, "fe80::2", "[fe80::2]:443"),
-            ("fec0::2", Some(&eth0), "fec0::2", "[fec0::2]:443"),
-            ("169.254.0.1", Some(&eth0), "169.254.0.1", "169.254.0.1:443"),
-            ("192.0.2.7", Some(&eth0), "192.0.2.7", "192.0.2.7:443"),
-        ] {
-            let expected = (alone.to_owned(), with_port.to_owned());
-            assert_eq!(shown(address, interface), expected);
-        }
-    }
 }

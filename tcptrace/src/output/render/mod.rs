@@ -9,6 +9,7 @@ mod ladder;
 mod layout;
 mod line;
 mod look;
+mod moments;
 mod ports;
 mod renderer;
 mod screen;

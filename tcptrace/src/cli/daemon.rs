@@ -1,0 +1,123 @@
+//! The arguments of `daemon`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+use regex_lite::Regex;
+
+use super::{
+    trace::ProbeArgs,
+    values::{Interval, parse_address, parse_interval, parse_pattern, parse_port},
+};
+
+/// `tcptrace daemon`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tcptrace daemon
+  curl -s localhost:9823/metrics | grep handshake_failures
+  tcptrace daemon --web.listen-address 0.0.0.0:9823 --metrics.ports 443,5432")]
+pub struct DaemonArgs {
+    /// A TOML file with settings: those that neither flags nor variables (TCPTRACE_RING_SIZE) set.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check the settings, and do no more.
+    #[arg(long)]
+    pub check_config: bool,
+
+    /// Where to serve metrics; a comma list, may be given more than once.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9823",
+        value_delimiter = ',',
+        value_parser = parse_address
+    )]
+    pub listen_addresses: Vec<SocketAddr>,
+
+    /// Serve on the sockets that systemd hands over, instead.
+    #[arg(long = "web.systemd-socket")]
+    pub systemd_socket: bool,
+
+    /// The path of the metrics.
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        default_value = "/metrics"
+    )]
+    pub telemetry_path: String,
+
+    /// TLS, client certificates, passwords and headers: a YAML file in the format of Prometheus's
+    /// exporter-toolkit.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+
+    /// What a line of the log looks like.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub log_format: LogFormat,
+
+    /// How often to look into the kernel's own tables (sockets by state, queues, drops); with off,
+    /// never.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]
+    pub poll_interval: Interval,
+
+    /// Have the kernel count the runs of eBPF programs and their time, of all that it has. That takes
+    /// some time of each run (Linux 5.8 and newer; CAP_SYS_ADMIN).
+    #[arg(long)]
+    pub program_stats: bool,
+
+    /// So many ports can get a label of their own, half of them those that serve from the start or
+    /// below the ephemeral range, the others by steady use; the rest are "other".
+    #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub max_ports: u16,
+
+    /// Only these ports get a label, a comma list.
+    #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = parse_port)]
+    pub ports: Vec<u16>,
+
+    /// Count by cgroup too, with a label for so many: half of them cgroups that are there from the start,
+    /// the others by steady use; the rest are "other".
+    #[arg(long = "metrics.cgroups", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub max_cgroups: u16,
+
+    /// What the label of a cgroup is: its path, or what that tells of it ("none" where it tells no
+    /// such thing). It needs --metrics.cgroups.
+    #[arg(
+        long = "metrics.cgroup-label",
+        value_name = "WHAT",
+        default_value = "path",
+        value_enum
+    )]
+    pub cgroup_label: CgroupLabelChoice,
+
+    /// The label is what this regular expression captures of a cgroup's path, such as
+    /// '/system\.slice/(.+)\.service'. Of several the first that matches; "none" when none does.
+    #[arg(long = "metrics.cgroup-pattern", value_name = "REGEX", value_parser = parse_pattern)]
+    pub cgroup_patterns: Vec<Regex>,
+
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A time, a level and what is said.
+    Text,
+    /// The same as a JSON object (timestamp, level, message).
+    Json,
+}
+
+/// What of a cgroup's path the label of its metrics is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupLabelChoice {
+    /// The whole path.
+    Path,
+    /// The systemd unit.
+    Unit,
+    /// The UID of the Kubernetes pod.
+    Pod,
+    /// The container's id.
+    Container,
+}

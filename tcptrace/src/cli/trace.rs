@@ -1,0 +1,91 @@
+//! How to trace: the arguments of every command that loads the programs, and of `capture`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::values::{Interval, parse_duration, parse_interval, parse_size};
+use crate::probe::{AttachMode, Exclusion};
+
+/// How the kernel side is set up.
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    /// How to trace transitions.
+    #[arg(long, value_enum, default_value_t = AttachMode::Auto, hide_short_help = true, help_heading = "Tracing")]
+    pub attach: AttachMode,
+
+    /// Hooks not to use even where they are available: hooks (inet_csk_accept, …) or ways to attach the
+    /// optional ones (fentry, fexit, sock_ops, …). `tcptrace check` names those in use.
+    #[arg(
+        long,
+        value_name = "HOOKS",
+        value_delimiter = ',',
+        hide_short_help = true,
+        help_heading = "Tracing"
+    )]
+    pub without: Vec<Exclusion>,
+
+    /// Size of the ring buffer: a power of two, at least 4KiB.
+    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, hide_short_help = true, help_heading = "Tracing")]
+    pub ring_size: u64,
+
+    /// The most connections to track; past that the one unchanged for longest is given up.
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true, help_heading = "Tracing")]
+    pub max_connections: u32,
+
+    /// How often to compare the tracked connections with the kernel's list of sockets, and correct
+    /// them; with off, only at the start and when events were lost.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval, hide_short_help = true, help_heading = "Tracing")]
+    pub resync_interval: Interval,
+
+    /// How much is logged on standard error.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LEVEL",
+        hide_short_help = true,
+        help_heading = "Tracing"
+    )]
+    pub log_level: Option<LogLevel>,
+
+    /// Log messages of the eBPF programs; they cost nothing when off.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, hide_short_help = true, help_heading = "Tracing")]
+    pub ebpf_log_level: LogLevel,
+}
+
+/// A level of logging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `tcptrace capture`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The file holds the events as the kernel sent them, in blocks with a checksum each: what was
+written before a crash or a full disk can be read. `tcptrace replay FILE` shows it.
+
+Examples:
+  tcptrace capture --duration 5m file.cap
+  ssh host tcptrace capture --duration 30s - | tcptrace replay - --failed")]
+pub struct CaptureArgs {
+    /// The file to write; - is standard output.
+    pub file: PathBuf,
+
+    /// Replace the file if there is one.
+    #[arg(long)]
+    pub force: bool,
+
+    /// End after this time, such as 30s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+}

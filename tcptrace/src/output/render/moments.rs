@@ -1,0 +1,77 @@
+//! When the steps of a connection were, as far as its record tells.
+
+use jiff::Timestamp;
+use tcptrace_common::TcpState;
+
+use crate::{
+    output::record::ConnectionRecord,
+    tracker::{HandshakeSource, Role},
+};
+
+/// Moments of a connection's life, each absent where it is not known.
+pub(super) struct Moments {
+    /// What the others are counted from.
+    pub(super) first: Option<Timestamp>,
+    pub(super) established: Option<u64>,
+    /// The first FIN, or the end without one.
+    pub(super) first_fin: Option<u64>,
+    /// The second FIN, where the full socket saw it.
+    pub(super) second_fin: Option<u64>,
+    /// The acknowledgement of our FIN, in FIN_WAIT2.
+    pub(super) fin_acked: Option<u64>,
+    pub(super) closed: Option<u64>,
+}
+
+impl Moments {
+    pub(super) fn of(body: &ConnectionRecord) -> Self {
+        let (from_syn, from_synack) = measured_from(body);
+        // A server's handshake is over when its socket is made; it began so long before.
+        let took = body
+            .handshake
+            .handshake_us
+            .filter(|_| from_syn || from_synack);
+        let began = match (body.role(), body.established_at, took) {
+            (Role::Passive, Some(established), Some(took)) => {
+                i64::try_from(took).ok().and_then(|took| {
+                    established
+                        .checked_sub(jiff::SignedDuration::from_micros(took))
+                        .ok()
+                })
+            }
+            (Role::Passive, established, None) => established,
+            _ => body.opened_at,
+        };
+        let first = began.or(body.established_at);
+        let since = |time: Option<Timestamp>| {
+            let micros = time?.duration_since(first?).as_micros();
+            u64::try_from(micros).ok()
+        };
+        let established = since(body.established_at);
+        let closed = since(body.closed_at);
+        let plus = |start: Option<u64>, took: Option<u64>| start?.checked_add(took?);
+        let minus = |end: Option<u64>, took: Option<u64>| end?.checked_sub(took?);
+        let first_fin = plus(established, body.established_us);
+        let second_fin = if body.last_state == TcpState::LastAck {
+            minus(closed, body.last_ack_us)
+        } else {
+            plus(first_fin, body.half_closed_us)
+        };
+        Self {
+            first,
+            established,
+            first_fin,
+            second_fin,
+            fin_acked: minus(second_fin, body.fin_wait2_us),
+            closed,
+        }
+    }
+}
+
+/// Whether a passive handshake is measured from the SYN, or from the SYN-ACK.
+pub(super) fn measured_from(body: &ConnectionRecord) -> (bool, bool) {
+    let source = body.handshake.handshake_source;
+    (
+        source == Some(HandshakeSource::SockOps),
+        source == Some(HandshakeSource::Synack),
+    )
+}

@@ -1,0 +1,408 @@
+//! The loaded programs.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind, Read as _},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use aya::{
+    Btf as AyaBtf, Ebpf, Endianness,
+    maps::{MapData, RingBuf},
+    programs::{Iter, Program, iter::IterLink},
+    sys::{Stats, enable_stats},
+};
+use aya_log::EbpfLogger;
+use tcptrace_common::{
+    LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_HELD, PROGRAM_SEED,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, SeedEvent, StepEvent,
+};
+
+use super::{
+    attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all, program},
+    btf,
+    config::ProbeConfig,
+    counters::ListenerProcesses,
+    counters::{Counters, LOST_EVENTS},
+    error::ProbeError,
+    error::chain,
+    hooks::{Hook, HookStatus, Source},
+    layout::{KERNEL_BTF, KernelTypes},
+    load::{
+        load_object, map_counters, map_listener_processes, map_syns, raise_memlock, require_kernel,
+        seed, take_map,
+    },
+    program::{ProgramInfo, Programs},
+    program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
+    resolve::MissingGroup,
+    tracefs,
+};
+use crate::{
+    feed::item::{EventKind, LossPlace},
+    host::netns::cookie_here,
+};
+
+/// Bytes of the smallest event in the ring, the kernel's own header included.
+const SMALLEST_RECORD: usize = size_of::<StepEvent>() + RECORD_HEADER;
+/// The kernel's own header of a record in the ring.
+const RECORD_HEADER: usize = 8;
+
+/// The programs, loaded and attached. Dropping it detaches them.
+pub struct Probe {
+    /// The programs; none once they are detached.
+    ebpf: Option<Ebpf>,
+    events: RingBuf<MapData>,
+    counters: Counters,
+    hooks: Vec<HookStatus>,
+    reset_reasons: BTreeMap<u32, String>,
+    btf: Result<(), String>,
+    missing_fields: Vec<MissingGroup>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    programs: Programs,
+    listener_processes: ListenerProcesses,
+    ring_bytes: u32,
+    /// Transitions are attached.
+    traces: bool,
+}
+
+impl Probe {
+    /// Loads and attaches.
+    ///
+    /// Fails when the transitions cannot be had; every other hook is optional, and [`Probe::hooks`] tells what became of it.
+    pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
+        require_kernel()?;
+        raise_memlock();
+        let types = kernel_types().map_err(|error| error.to_string());
+        let record = tracefs::read_record_layout().map_err(|error| error.to_string());
+        let exit_ret = tracefs::read_exit_ret().map_err(|error| error.to_string());
+        let mut layout = types
+            .as_ref()
+            .map_or_else(|_| Layout::default(), |types| types.layout);
+        if let Ok(record) = record {
+            layout.record = record;
+        }
+        if let Ok(exit_ret) = exit_ret {
+            layout.file.exit_ret = exit_ret;
+        }
+        layout.request.syn_seed = seed();
+        if cookie_here().is_none() {
+            // Events and walks have to name a namespace alike.
+            layout.sock.net_cookie = 0;
+        }
+
+        let mut ebpf = load_object(config, layout)?;
+        let btf = types.as_ref().map_err(Clone::clone).and_then(|types| {
+            AyaBtf::parse(&types.named_only(), Endianness::default())
+                .map_err(|error| error.to_string())
+        });
+        let hooks = attach_all(
+            &mut ebpf,
+            config,
+            &Kernel {
+                types: types.as_ref(),
+                btf: btf.as_ref(),
+                record: record.as_ref().map(drop),
+                exit_ret: exit_ret.as_ref().map(drop),
+            },
+        )?;
+
+        let logger = if config.log_level > 0 {
+            EbpfLogger::init(&mut ebpf)
+                .inspect_err(|error| tracing::warn!("no diagnostics of the eBPF side: {error}"))
+                .ok()
+        } else {
+            None
+        };
+        let events = RingBuf::try_from(take_map(&mut ebpf, MAP_EVENTS)?)
+            .map_err(|error| ProbeError::Load(chain(&error)))?;
+        let mut counters = map_counters(&mut ebpf)?;
+        let listener_processes = map_listener_processes(&mut ebpf)?;
+        let sees_syns = |status: &HookStatus| {
+            status.hook == Hook::CreateChild && status.attached == Ok(Source::SockOps)
+        };
+        if hooks.iter().any(sees_syns) {
+            map_syns(&mut ebpf, &mut counters)?;
+        }
+        let programs = ebpf
+            .programs()
+            .filter_map(|(name, program)| ProgramInfo::open(name, program))
+            .collect();
+        Ok(Self {
+            ebpf: Some(ebpf),
+            events,
+            counters,
+            hooks,
+            reset_reasons: types
+                .as_ref()
+                .map(|types| types.reset_reasons().clone())
+                .unwrap_or_default(),
+            missing_fields: types
+                .as_ref()
+                .map(|types| types.missing().to_vec())
+                .unwrap_or_default(),
+            btf: types.map(drop),
+            logger,
+            programs: Programs::new(programs),
+            listener_processes,
+            ring_bytes: config.ring_bytes,
+            traces: true,
+        })
+    }
+
+    /// Detaches the transitions, and leaves the hooks that tell of what follows them.
+    pub fn detach_transitions(&mut self) {
+        self.traces = false;
+        let Some(ebpf) = &mut self.ebpf else {
+            return;
+        };
+        let [(_, second), ..] = SECOND_COPIES;
+        for name in [PROGRAM_SET_STATE_BTF, second, PROGRAM_SET_STATE_CLASSIC] {
+            // Only those that were loaded can be unloaded.
+            match ebpf.program_mut(name) {
+                Some(Program::BtfTracePoint(program)) => drop(program.unload()),
+                Some(Program::TracePoint(program)) => drop(program.unload()),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Detaches everything: nothing is added to the ring any more. What it holds can still be
+    /// drained.
+    pub fn detach(&mut self) {
+        self.traces = false;
+        drop(self.ebpf.take());
+    }
+
+    /// Transitions are traced.
+    pub const fn traces(&self) -> bool {
+        self.traces
+    }
+
+    /// How many events the ring can hold at most.
+    pub const fn most_waiting(&self) -> usize {
+        self.ring_bytes as usize / SMALLEST_RECORD
+    }
+
+    /// How many sockets of a walk half the ring has room for.
+    pub const fn piece(&self) -> usize {
+        self.ring_bytes as usize / 2 / (size_of::<SeedEvent>() + RECORD_HEADER)
+    }
+
+    /// What became of each hook, the needed one first.
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// Whether socket fields can be read; `Err` says why not.
+    ///
+    /// Why BTF cannot be had.
+    pub fn btf(&self) -> Result<(), &str> {
+        match &self.btf {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Fields that this kernel does not have where they could be read, by what they tell.
+    pub fn missing_fields(&self) -> &[MissingGroup] {
+        &self.missing_fields
+    }
+
+    /// What a closing socket tells of itself cannot be read.
+    pub fn lacks_tcp_fields(&self) -> bool {
+        let bit = tcptrace_common::LAYOUT_TCP;
+        self.missing_fields.iter().any(|group| group.bit == bit)
+    }
+
+    /// A hook is attached.
+    pub fn is_attached(&self, hook: Hook) -> bool {
+        self.hooks
+            .iter()
+            .any(|status| status.hook == hook && status.attached.is_ok())
+    }
+
+    /// How a hook is attached.
+    pub fn source(&self, hook: Hook) -> Option<Source> {
+        let status = self.hooks.iter().find(|status| status.hook == hook)?;
+        status.attached.as_ref().ok().copied()
+    }
+
+    /// The kernel's names of the reasons for which it sends a RST, by number; empty before
+    /// Linux 6.10.
+    pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.reset_reasons
+    }
+
+    /// A walk over the sockets of one network namespace, to be run where that namespace is the
+    /// thread's own.
+    ///
+    /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
+    pub fn walk(&mut self) -> Result<SocketWalk, String> {
+        self.iterate(PROGRAM_SEED)
+    }
+
+    fn iterate(&mut self, name: &str) -> Result<SocketWalk, String> {
+        let ebpf = self.ebpf.as_mut().ok_or("the programs are detached")?;
+        let program: &mut Iter = program(ebpf, name)?;
+        let link = program.attach().map_err(|error| chain(&error))?;
+        let link = program.take_link(link).map_err(|error| chain(&error))?;
+        Ok(SocketWalk(link))
+    }
+
+    /// A walk over the open files of all processes: the sockets among them that are in other network
+    /// namespaces than their processes.
+    ///
+    /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
+    pub fn walk_files(&mut self) -> Result<SocketWalk, String> {
+        self.iterate(PROGRAM_HELD)
+    }
+
+    /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the ring
+    /// itself; they are released after the call.
+    pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
+        for taken in 0..limit {
+            match self.events.next() {
+                Some(bytes) => take(&bytes),
+                None => return taken,
+            }
+        }
+        limit
+    }
+
+    /// Passes the programs' log messages on to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// A process listened before: tell when it has another name, or is over.
+    pub fn watch_process(&self, pid: u32) {
+        self.listener_processes.add(pid);
+    }
+
+    /// The exact counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Events lost so far: `ring`, which found it full, and `skipped`, for which the kernel ran no program,
+    /// neither the one nor, where there is one, its second copy. Of these neither the ring nor the counters
+    /// know; it is 0 where the kernel does not count them. `repeated` transitions and resets of second copies
+    /// repeated what the first had told.
+    pub fn losses(&mut self, repeated: [u64; 2]) -> Losses {
+        let running = self.ebpf.is_some();
+        Losses {
+            ring: self.counters.lost_events(),
+            skipped: self.programs.skipped(&self.counters, repeated, running),
+        }
+    }
+
+    /// Transitions for which the ring had no room.
+    pub fn lost_transitions(&self) -> u64 {
+        self.counters.lost_of(LOST_TRANSITION)
+    }
+
+    /// Sockets of walks for which the ring had no room.
+    pub fn lost_sockets(&self) -> u64 {
+        self.counters.lost_of(LOST_SEED)
+    }
+
+    /// Runs that the kernel itself skipped, by program; empty where it does not count them
+    /// (before 5.12).
+    pub fn program_misses(&self) -> Vec<ProgramMisses> {
+        self.programs.misses(&self.counters)
+    }
+
+    /// What each program has done; empty unless the kernel has counted that ([`count_runs`], or the
+    /// sysctl `kernel.bpf_stats_enabled`).
+    pub fn program_runs(&self) -> Vec<ProgramRuns> {
+        self.programs.runs()
+    }
+}
+
+/// Has the kernel count the runs of all eBPF programs and their time, until what this returns is
+/// dropped (`BPF_ENABLE_STATS`, from Linux 5.8).
+///
+/// Fails when the kernel cannot, or without CAP_SYS_ADMIN.
+pub fn count_runs() -> io::Result<OwnedFd> {
+    enable_stats(Stats::RunTime).map_err(|error| error.io_error)
+}
+
+/// Events that were lost, or those that were lost since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// The ring was full, by [`LOST_EVENTS`].
+    pub ring: [u64; LOST_EVENTS.len()],
+    /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
+    pub skipped: Skipped,
+}
+
+impl Losses {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.ring.iter().chain(&self.skipped).sum()
+    }
+
+    /// What was lost since `earlier`: how many, where and of which kind.
+    pub fn since(
+        &self,
+        earlier: &Self,
+    ) -> impl Iterator<Item = (u64, LossPlace, EventKind)> + use<> {
+        let ring = LOST_EVENTS.map(|(_, kind)| (LossPlace::Ring, kind));
+        let skipped = SKIPPED_EVENTS.map(|kind| (LossPlace::Kernel, kind));
+        let now = self.ring.into_iter().chain(self.skipped);
+        let before = earlier.ring.into_iter().chain(earlier.skipped);
+        now.zip(before)
+            .map(|(now, before)| now - before)
+            .zip(ring.into_iter().chain(skipped))
+            .filter(|(events, _)| *events > 0)
+            .map(|(events, (place, kind))| (events, place, kind))
+    }
+}
+
+/// Sockets of a walk at a time at most: the kernel has a buffer of eight pages for an iterator's output.
+const MOST_AT_A_TIME: usize = 16_384;
+
+/// A walk over TCP sockets: each one becomes an event in the ring.
+pub struct SocketWalk(IterLink);
+
+impl SocketWalk {
+    /// Walks over the sockets of the thread's network namespace, at most `piece` at a time; calls `rest` after
+    /// each piece.
+    ///
+    /// Fails when the kernel refuses, the walk does not come to its end, or `rest` fails.
+    pub fn run(
+        self,
+        piece: usize,
+        mut rest: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut file = self.0.into_file().map_err(|error| chain(&error))?;
+        // A byte for each socket.
+        let mut bytes = vec![0; piece.clamp(1, MOST_AT_A_TIME)];
+        loop {
+            match file.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(_) => rest()?,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(format!("reading the iterator: {error}")),
+            }
+        }
+    }
+}
+
+/// What BTF tells of the running kernel, for every hook.
+///
+/// Fails when there is no BTF, or a field that every kernel has is not where it can be read.
+pub fn kernel_types() -> Result<KernelTypes, btf::BtfError> {
+    KernelTypes::read(Path::new(KERNEL_BTF), &TRACEPOINTS, &FUNCTIONS)
+}
+
+/// The ring's descriptor, readable when events wait.
+impl AsFd for Probe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}

@@ -1,0 +1,262 @@
+//! One walk over the kernel's sockets, on a thread of its own.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
+
+use hashbrown::HashSet;
+
+use crate::{
+    feed::{
+        event::{Endpoints, NetnsId, Seed, SocketOwner},
+        names::Name,
+    },
+    host::{
+        names::interfaces_here,
+        netns::{self, Namespace},
+    },
+    probe::SocketWalk,
+    sock_diag::{Diag, DiagSocket, Family},
+    tracker::Listed,
+};
+
+/// Walks asked for at a time: each is an open file, of which a process has few.
+const BATCH: usize = 32;
+
+/// What the thread did.
+#[derive(Default)]
+pub(super) struct WalkOutcome {
+    pub(super) namespaces: HashSet<NetnsId>,
+    /// What sock_diag listed; `None` when the sockets came through the ring.
+    pub(super) listed: Option<Vec<Listed>>,
+    /// Some of what sock_diag listed is missing.
+    pub(super) torn: bool,
+    /// The interfaces of each namespace.
+    pub(super) interfaces: Vec<Name>,
+    /// The sockets that processes hold in other namespaces than their own were told of.
+    pub(super) held: bool,
+    /// What went wrong, each once.
+    pub(super) errors: BTreeSet<String>,
+}
+
+/// What the thread asks for.
+pub(super) enum WalkRequest {
+    /// So many walks over the sockets of a namespace.
+    Walks(usize),
+    /// One over the files of all processes.
+    Held,
+    /// To go on: what it found so far may have filled half the ring.
+    Room,
+}
+
+/// The thread's end of the conversation.
+struct WalkRequests {
+    wanted: Sender<WalkRequest>,
+    walks: Receiver<Result<Vec<SocketWalk>, String>>,
+    /// Sockets between two times that it asks for room.
+    piece: usize,
+}
+
+impl WalkRequests {
+    fn ask(&self, wanted: WalkRequest) -> Result<Vec<SocketWalk>, String> {
+        let gone = |()| "the tracer ends";
+        self.wanted.send(wanted).map_err(|_| gone(()))?;
+        self.walks.recv().map_err(|_| gone(()))?
+    }
+
+    fn run(&self, walk: SocketWalk) -> Result<(), String> {
+        walk.run(self.piece, || self.ask(WalkRequest::Room).map(drop))
+    }
+}
+
+/// A walk under way, on its thread.
+pub(super) struct Walk {
+    /// So many walks are wanted.
+    pub(super) wanted: Receiver<WalkRequest>,
+    pub(super) walks: Sender<Result<Vec<SocketWalk>, String>>,
+    /// It waits for room in the ring.
+    pub(super) waits: bool,
+    pub(super) outcome: Receiver<WalkOutcome>,
+    /// The sockets that had been lost when it began.
+    pub(super) lost_before: u64,
+}
+
+/// Starts the thread of a walk.
+///
+/// `lost_sockets` is how many sockets of walks were lost before, and `piece` how many sockets come
+/// between two requests for room in the ring. With `uncompared` the files of all processes are
+/// walked too.
+pub(super) fn start(
+    listing: bool,
+    uncompared: bool,
+    lost_sockets: u64,
+    piece: usize,
+) -> Result<Walk, String> {
+    let (wanted_to, wanted) = channel();
+    let (walks, walks_from) = channel();
+    let (outcome_to, outcome) = channel();
+    thread::Builder::new()
+        .name("survey".to_owned())
+        .spawn(move || {
+            let outcome = if listing {
+                list_all()
+            } else {
+                let requests = WalkRequests {
+                    wanted: wanted_to,
+                    walks: walks_from,
+                    piece,
+                };
+                walk_all(requests, uncompared)
+            };
+            // Whoever started it may be gone at any moment: then there is nothing to do.
+            let _sent = outcome_to.send(outcome);
+        })
+        .map_err(|error| format!("starting its thread: {error}"))?;
+    Ok(Walk {
+        wanted,
+        walks,
+        waits: false,
+        outcome,
+        lost_before: lost_sockets,
+    })
+}
+
+/// The thread. One namespace is open at a time.
+fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
+    let mut outcome = WalkOutcome::default();
+    let mut walks = Vec::new();
+    // Threads that enter namespaces ask too, one at a time.
+    let requests = Mutex::new(requests);
+    let ask = |wanted| lock(&requests).ask(wanted);
+    let mut next = || -> Result<SocketWalk, String> {
+        if walks.is_empty() {
+            walks = ask(WalkRequest::Walks(BATCH))?;
+        }
+        walks.pop().ok_or_else(|| "there is no walk".to_owned())
+    };
+    let found = netns::find(|namespace| {
+        match next().and_then(|walk| walk_one(&namespace, walk, &requests)) {
+            Ok(interfaces) => {
+                outcome.namespaces.insert(namespace.id);
+                outcome.interfaces.extend(interfaces);
+            }
+            Err(why) => {
+                outcome.errors.insert(why);
+            }
+        }
+    });
+    if let Err(error) = found {
+        let why = format!("looking for network namespaces: {error}");
+        outcome.errors.insert(why);
+    } else if uncompared {
+        // Later than the namespaces: one that is held by a process then was found before.
+        let walked = ask(WalkRequest::Held).and_then(|walks| {
+            walks
+                .into_iter()
+                .try_for_each(|walk| lock(&requests).run(walk))
+        });
+        match walked {
+            Ok(()) => outcome.held = true,
+            Err(why) => {
+                outcome
+                    .errors
+                    .insert(format!("sockets by their files: {why}"));
+            }
+        }
+    }
+    outcome
+}
+
+fn lock(requests: &Mutex<WalkRequests>) -> MutexGuard<'_, WalkRequests> {
+    requests.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread where there is no iterator: all sockets as sock_diag lists them, which gives each a
+/// cookie.
+fn list_all() -> WalkOutcome {
+    let mut outcome = WalkOutcome::default();
+    let mut listed = Vec::new();
+    let found = netns::find(|namespace| {
+        let list = || {
+            let whole = list_one(namespace.id, &mut listed)?;
+            Ok((whole, interfaces_here(namespace.id)))
+        };
+        let outcome_here = namespace
+            .enter(list)
+            .map_err(|error| format!("entering a network namespace: {error}"))
+            .and_then(|listed: Result<_, String>| listed);
+        match outcome_here {
+            Ok((whole, interfaces)) => {
+                outcome.namespaces.insert(namespace.id);
+                outcome.interfaces.extend(interfaces);
+                outcome.torn |= !whole;
+            }
+            Err(why) => {
+                outcome.errors.insert(why);
+            }
+        }
+    });
+    if let Err(error) = found {
+        let why = format!("looking for network namespaces: {error}");
+        outcome.errors.insert(why);
+    }
+    outcome.listed = Some(listed);
+    outcome
+}
+
+/// Lists the sockets of the thread's namespace; `false` when some are missing.
+fn list_one(netns: NetnsId, listed: &mut Vec<Listed>) -> Result<bool, String> {
+    let mut diag = Diag::here().map_err(|error| error.to_string())?;
+    let mut whole = true;
+    for family in [Family::V4, Family::V6] {
+        let outcome = diag
+            .dump(family, u32::MAX, |socket| {
+                if !socket.is_minisocket() {
+                    listed.push(to_listed(&socket, netns));
+                }
+            })
+            .map_err(|error| error.to_string())?;
+        whole &= outcome.is_complete();
+    }
+    Ok(whole)
+}
+
+fn to_listed(socket: &DiagSocket, netns: NetnsId) -> Listed {
+    Listed {
+        cookie: socket.cookie,
+        seed: Seed {
+            state: socket.state,
+            endpoints: Endpoints {
+                local_address: socket.tuple.local_address.to_canonical(),
+                remote_address: socket.tuple.remote_address.to_canonical(),
+                local_port: socket.tuple.local_port,
+                remote_port: socket.tuple.remote_port,
+                netns: Some(netns),
+                interface: Some(socket.tuple.interface).filter(|&interface| interface != 0),
+            },
+            owner: SocketOwner {
+                uid: socket.uid,
+                cgroup: socket.cgroup,
+            },
+            inode: Some(socket.inode.into()).filter(|&inode| inode != 0),
+            // sock_diag does not tell of SO_REUSEPORT.
+            bind: None,
+        },
+    }
+}
+
+fn walk_one(
+    namespace: &Namespace,
+    walk: SocketWalk,
+    requests: &Mutex<WalkRequests>,
+) -> Result<Vec<Name>, String> {
+    let netns = namespace.id;
+    namespace
+        .enter(|| lock(requests).run(walk).map(|()| interfaces_here(netns)))
+        .map_err(|error| format!("entering a network namespace: {error}"))?
+}
