@@ -1,6 +1,6 @@
-//! Explanations: what each verdict looks like on the wire, how it is known, its usual causes and what to
-//! do; and the handshake and the release as the textbook has them. `tcptrace explain` prints them, and
-//! `docs/verdicts.md` is made of them.
+//! //! Explanations: what each verdict looks like on the wire, how it is known, its usual causes
+//! and what to do; the same for handshake and release. `tcptrace explain` prints them, and
+//! `docs/verdicts.md` is made from them.
 
 mod example;
 mod texts;
@@ -14,15 +14,12 @@ use crate::{output::render::picture, tracker::Verdict};
 /// What can be explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// How a connection opens.
     Handshake,
-    /// How it is closed.
     Release,
-    /// Why it ended.
     Verdict(Verdict),
 }
 
-/// What is drawn.
+/// /// What to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scene {
     ActiveOpen,
@@ -34,7 +31,7 @@ enum Scene {
 }
 
 impl Scene {
-    /// Where there are several, which one it is.
+    /// /// Returns the title of a scene that is one of several.
     const fn title(self) -> Option<&'static str> {
         match self {
             Self::ActiveOpen => Some("an active open"),
@@ -56,13 +53,13 @@ struct Explanation {
 }
 
 impl Topic {
-    /// Every topic.
+    /// /// Returns every topic.
     pub fn all() -> impl Iterator<Item = Self> {
         let verdicts = Verdict::ALL.iter().copied().map(Self::Verdict);
         [Self::Handshake, Self::Release].into_iter().chain(verdicts)
     }
 
-    /// As asked for.
+    /// /// Returns the topic's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -79,7 +76,7 @@ impl Topic {
         }
     }
 
-    /// The explanation as text, in lines of at most `width` characters where its words allow it.
+    /// /// Returns the explanation, in lines of at most `width` characters unless a word is longer.
     pub fn text(self, width: usize, ascii: bool) -> String {
         let Explanation {
             meaning,
@@ -117,7 +114,7 @@ impl Topic {
 impl FromStr for Topic {
     type Err = String;
 
-    /// `reset_received`, and as the table has it: `reset received`.
+    /// /// Parses `reset_received`, or `reset received` as tables show it.
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");
         Self::all()
@@ -129,7 +126,7 @@ impl FromStr for Topic {
     }
 }
 
-/// One line for each topic.
+/// /// Returns one line for each topic.
 pub fn list(width: usize) -> String {
     let mut text = String::new();
     for topic in Topic::all() {
@@ -146,7 +143,8 @@ pub fn list(width: usize) -> String {
     text
 }
 
-/// Appends text in lines of at most `width`, the first one after `first`, the others after `next`.
+/// /// Appends text in lines of at most `width`: the first starts with `first`, the others with
+/// `next`.
 fn wrap(text: &str, first: &str, next: &str, width: usize, out: &mut String) {
     let mut line = first.to_owned();
     let mut is_empty = true;

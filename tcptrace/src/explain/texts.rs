@@ -1,9 +1,8 @@
-//! What is said of each topic.
+//! //! The text of each topic.
 
 use super::{Explanation, Scene};
 use crate::tracker::Verdict;
 
-/// The handshake, and where its time is measured.
 pub(super) const HANDSHAKE: Explanation = Explanation {
     meaning: "Three segments open a connection: SYN, SYN-ACK, ACK (RFC 9293, 3.5). The side that calls \
               connect() opens actively; the side that listens opens passively.",
@@ -27,7 +26,6 @@ pub(super) const HANDSHAKE: Explanation = Explanation {
     ],
 };
 
-/// The release, and where its phases are measured.
 pub(super) const RELEASE: Explanation = Explanation {
     meaning: "Each direction is closed by its own FIN, which the other side acknowledges: four segments, \
               of which two may travel as one (RFC 9293, 3.6). Between the two FINs the connection is \
@@ -56,7 +54,6 @@ pub(super) const RELEASE: Explanation = Explanation {
     ],
 };
 
-/// What is said of a verdict.
 pub(super) const fn of_verdict(verdict: Verdict) -> Explanation {
     match verdict {
         Verdict::Graceful => Explanation {

@@ -1,5 +1,4 @@
-//! What is said of connections, to whom and how: a [`record`] goes through a [`view`] and is [`render`]ed to a
-//! [`sink`].
+//! //! Output: a [`record`] passes a [`view`] and is [`render`]ed to a [`sink`].
 
 pub mod record;
 pub mod render;

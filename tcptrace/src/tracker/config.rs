@@ -2,11 +2,11 @@
 
 use crate::feed::item::Witness;
 
-/// How long a connection that is over waits for what may still be said of it, nanoseconds of
-/// event time. `tcp_send_reset` follows →CLOSE by microseconds.
+/// /// How long an ended connection waits for late events before its record is settled, nanoseconds
+/// of event time. `tcp_send_reset` follows →CLOSE by microseconds.
 pub const GRACE_NS: u64 = 50_000_000;
 
-/// Which resets could have been seen: whether their absence says anything.
+/// /// Which resets the hooks can see: only then is their absence evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResetHooks {
     /// `tcp_receive_reset` is attached.
@@ -15,23 +15,22 @@ pub struct ResetHooks {
     pub sent: bool,
 }
 
-/// What the events can show: which hooks are attached.
+/// /// Which hooks are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Which resets can be seen.
     pub resets: ResetHooks,
-    /// sock_ops watches SYNs.
+    /// /// sock_ops sees SYNs.
     pub syns: bool,
-    /// Allocations of timewait sockets are seen.
+    /// /// `inet_twsk_alloc` is attached.
     pub timewait: bool,
-    /// What comes to timewait sockets is seen.
+    /// /// `tcp_timewait_state_process` is attached.
     pub timewait_process: bool,
-    /// The results of connect() are seen where it fails inside the call.
+    /// /// Results of connect() calls that fail inside the call are seen.
     pub connects: bool,
 }
 
 impl Sources {
-    /// A hook is among them.
+    /// /// Whether the hook is attached.
     pub const fn has(self, witness: Witness) -> bool {
         match witness {
             Witness::ResetReceived => self.resets.received,
@@ -43,20 +42,18 @@ impl Sources {
     }
 }
 
-/// How the tracker is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct TrackerConfig {
-    /// Connections held at most, those waiting for their record not counted.
+    /// /// The most connections held, without those that wait for their record.
     pub max_connections: usize,
-    /// Listening sockets held at most.
+    /// /// The most listening sockets held.
     pub max_listeners: usize,
-    /// Connections followed at most after their record, until the peer's FIN.
+    /// /// The most connections followed after their record, until the peer's FIN.
     pub max_releases: usize,
-    /// Connections in TIME_WAIT whose end is watched for at most; the oldest goes first.
+    /// /// The most connections followed in TIME_WAIT; past that the oldest is dropped.
     pub max_time_waits: usize,
-    /// What the events can show.
     pub sources: Sources,
-    /// Every transition is an update of its own.
+    /// /// Reports every transition as an update.
     pub transitions: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One connection: what is known of it, and nothing else.
+//! //! One connection and what is known of it.
 
 use std::net::IpAddr;
 
@@ -54,7 +54,6 @@ pub struct Closing {
     pub first_fin: Option<Moment>,
     /// The second FIN, if it was seen.
     pub second_fin: Option<Moment>,
-    /// Whose FIN came first.
     pub first_fin_by: Option<ClosedBy>,
     /// The peer acknowledged our FIN: FIN_WAIT2 began.
     pub fin_acked: Option<Moment>,
@@ -100,7 +99,6 @@ pub struct Connection {
     pub socket: u64,
     /// Which side opened it.
     pub role: Role,
-    /// The state held.
     pub state: TcpState,
     /// When the state was entered; `None` if that was not seen. Entering it again does not count.
     pub state_since: Option<Moment>,
@@ -108,26 +106,19 @@ pub struct Connection {
     pub completeness: Completeness,
     /// It reached a synchronized state.
     pub established: bool,
-    /// Both ends, as far as they are known.
     pub endpoints: Option<Endpoints>,
     /// Its user and its cgroup.
     pub owner: SocketOwner,
     /// The names of its cgroup and interface.
     pub named: Named,
-    /// The process it belongs to.
     pub process: Option<Process>,
-    /// How it was opened.
     pub handshake: Handshake,
-    /// How it is closed.
     pub closing: Closing,
-    /// The resets while it lived.
     pub resets: Resets,
-    /// How the tracker follows it.
     pub(super) followed: Followed,
 }
 
 impl Connection {
-    /// A connection of which nothing is known yet.
     pub(super) fn new(id: u64, socket: u64, role: Role, state: TcpState) -> Self {
         Self {
             id,
@@ -155,14 +146,14 @@ impl Connection {
         }
     }
 
-    /// How long it waited for accept(), nanoseconds: from ESTABLISHED on, and 0 when accept()
-    /// came first. `None` while either was not seen.
+    /// /// Returns how long the connection waited for accept() after ESTABLISHED, nanoseconds: 0
+    /// when accept() came first, `None` when either was not seen.
     pub fn accept_wait_ns(&self) -> Option<u64> {
         let (established, accepted) = (self.handshake.established_at?, self.handshake.accepted_at?);
         Some(accepted.get().saturating_sub(established.get()))
     }
 
-    /// Its handshake is known to have been a SYN cookie's: the kernel kept no request.
+    /// /// Whether the handshake is known to have used a SYN cookie: the kernel kept no request.
     pub fn is_syn_cookie(&self) -> bool {
         self.handshake
             .request
@@ -170,31 +161,33 @@ impl Connection {
             .is_some_and(|seen| seen.synack_us.is_none() && !seen.fast_open)
     }
 
-    /// TCP_DEFER_ACCEPT: the handshake is over only when data comes, so that it has no time.
+    /// /// Whether TCP_DEFER_ACCEPT is set: then the handshake ends only when data arrives, and has
+    /// no time.
     pub const fn deferred(&self) -> Option<bool> {
         self.handshake.request.deferred
     }
 
-    /// Both ends are known well enough to choose by: every address and port is there.
+    /// /// Whether every address and port is known.
     pub fn is_identified(&self) -> bool {
         self.endpoints
             .is_some_and(|ends| ends.local_port != 0 && ends.remote_port != 0)
     }
 
-    /// The port that the service is known by: ours for a passive open, the peer's for an active.
+    /// /// Returns the service's port: the local one for a passive open, the peer's for an active
+    /// one.
     pub fn service_port(&self) -> Option<u16> {
         self.role.service_port(self.endpoints.as_ref())
     }
 
-    /// Both ends are on this host's loopback.
+    /// /// Whether both ends are on this host's loopback.
     pub fn is_loopback(&self) -> bool {
         self.endpoints.is_some_and(|ends| {
             ends.local_address.is_loopback() && ends.remote_address.is_loopback()
         })
     }
 
-    /// The remote end is known to be another than `new` has it. The local one may differ: a
-    /// transparent proxy's child has its listener's at first.
+    /// /// Whether the remote end is known to differ from `new`. The local end may differ: a
+    /// transparent proxy's child first has its listener's address.
     pub(super) fn has_another_peer_than(&self, new: &Endpoints) -> bool {
         self.endpoints.is_some_and(|known| {
             let ports = [known.remote_port, new.remote_port];
@@ -204,7 +197,7 @@ impl Connection {
         })
     }
 
-    /// Takes over the names of what is known by number now, and was not before.
+    /// /// Learns the names of the cgroup and the interface, if they were not known.
     pub(super) fn learn_names(&mut self, names: &Names) {
         if self.named.cgroup.is_none() && self.owner.cgroup.is_some() {
             self.named.cgroup = names.cgroup(&self.owner);
@@ -214,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// Takes over what the event knows better: ports and addresses that were missing.
+    /// /// Learns the ports and addresses that were missing.
     pub(super) fn learn_endpoints(&mut self, new: &Endpoints) {
         let Some(known) = &mut self.endpoints else {
             self.endpoints = Some(*new);
@@ -237,12 +230,12 @@ impl Connection {
         known.interface = new.interface.or(known.interface);
     }
 
-    /// What being in `state` tells about whose FIN was first on the wire; `fin_left` says whether ours
-    /// had left when it was entered. The first answer stands, but that a simultaneous close begins as
-    /// one of ours.
+    /// /// Learns from a state whose FIN was first on the wire. `fin_left` tells whether our FIN
+    /// had left when the state was entered. The first answer is kept, except that a simultaneous
+    /// close begins like one of ours.
     pub(super) fn learn_closer(&mut self, state: TcpState, fin_left: Option<bool>) {
         match state {
-            // close() comes long before the FIN where data waits to be sent.
+            // // close() comes long before the FIN when data waits to be sent.
             TcpState::FinWait1 if fin_left != Some(true) => {}
             TcpState::FinWait1 | TcpState::FinWait2 => {
                 self.closing.first_fin_by.get_or_insert(ClosedBy::Local);
@@ -250,7 +243,7 @@ impl Connection {
             TcpState::CloseWait | TcpState::LastAck => {
                 self.closing.first_fin_by.get_or_insert(ClosedBy::Remote);
             }
-            // The peer's came: before ours left, or before the peer had heard of ours.
+            // // The peer's FIN came before ours left, or before the peer had ours.
             TcpState::Closing => match (fin_left, self.closing.first_fin_by) {
                 (Some(false), _) => self.closing.first_fin_by = Some(ClosedBy::Remote),
                 (Some(true), _) | (None, Some(ClosedBy::Local)) => {
@@ -268,14 +261,14 @@ impl Connection {
         }
     }
 
-    /// Events of it were lost. Returns 1 when that is new, for the count.
+    /// /// Marks the connection `gap`. Returns 1 when that is new, for the count.
     pub(super) fn mark_gap(&mut self) -> u64 {
         let new = self.completeness != Completeness::Gap;
         self.completeness = Completeness::Gap;
         new.into()
     }
 
-    /// What a step means for the connection's phases.
+    /// /// Learns when a phase of the connection began.
     pub(super) fn learn_step(&mut self, step: Step, time: Moment, fin_left: Option<bool>) {
         let left = fin_left == Some(true);
         match step {
@@ -283,7 +276,7 @@ impl Connection {
             Step::Established => self.handshake.established_at = Some(time),
             Step::FinAcknowledged => self.closing.fin_acked = Some(time),
             Step::RemoteFin => self.closing.first_fin = Some(time),
-            // Where it waits, when it leaves is not known.
+            // // Data waits to be sent: when the FIN leaves is not known.
             Step::LocalFin => self.closing.first_fin = left.then_some(time),
             Step::SecondFin => self.closing.second_fin = left.then_some(time),
             Step::FinsCrossed if left => self.closing.second_fin = Some(time),
@@ -332,9 +325,9 @@ impl Connection {
         is_new
     }
 
-    /// It is a child of Fast Open (RFC 7413), which opens in SYN_RECV, though its last ACK never comes:
-    /// known from its SYN, or because no other is accepted, closed or has data there
-    /// (`tcp_fastopen_add_skb`).
+    /// /// Whether the connection was served in SYN_RECV, as a child of Fast Open is (RFC 7413),
+    /// though its last ACK never came: its SYN tells, or that it was accepted, closed or had data
+    /// there (`tcp_fastopen_add_skb`).
     fn was_served_in_syn_recv(&self, transition: &Transition) -> bool {
         let data = match &transition.details {
             Details::Close { fields, .. } => fields.is_some_and(|fields| fields.bytes_received > 0),
@@ -350,7 +343,7 @@ impl Connection {
                 || data)
     }
 
-    /// Until it is accepted it is its listener's.
+    /// /// Takes the listener's process, until the connection is accepted.
     fn learn_listener(&mut self, listeners: &Listeners) {
         if let (None, Some(listener)) =
             (self.handshake.accepted_at, self.handshake.request.listener)
@@ -359,7 +352,9 @@ impl Connection {
         }
     }
 
-    /// Whoever closes has the socket; who listens at its address need not have had it, nor who is over.
+    /// /// Takes the process that closed the connection, if it is better known than the previous
+    /// one: a listener at the same address need not have had the socket, nor a process that has
+    /// exited.
     fn learn_release(&mut self, task: &Task) {
         let is_better = self
             .process
@@ -369,7 +364,7 @@ impl Connection {
         }
     }
 
-    /// What came with a transition: identity, process, what the handshake left.
+    /// /// Learns what came with a transition: endpoints, owner, process, handshake.
     pub(super) fn learn(&mut self, at: At, details: &Details, listeners: &Listeners) {
         match details {
             Details::Open {
@@ -413,12 +408,12 @@ impl Connection {
                     .filter(|&srtt| srtt != 0);
                 match self.role {
                     Role::Passive => {
-                        // A child without data in its SYN is none of Fast Open, but for listeners
-                        // that take those too.
+                        // // A child without data in its SYN is not one of Fast Open, except on
+                        // listeners that accept those too.
                         if handshake.is_some_and(|fields| fields.syn_data) {
                             self.handshake.fast_open = Some(true);
                         }
-                        // A walk may have found it meanwhile.
+                        // // A walk may have found the listener since.
                         self.learn_listener(listeners);
                     }
                     Role::Active | Role::Simultaneous => {

@@ -1,4 +1,4 @@
-//! The sockets held, and what each event of one does to it.
+//! //! The sockets held, and what each event does to them.
 
 use tcptrace_common::TcpState;
 
@@ -99,7 +99,7 @@ impl Connections {
                     to: transition.new,
                     held: self.store.get(at.socket).map(|held| held.state),
                 });
-                // The kernel is right about where it is; what is held of it is not.
+                // // The kernel is right about the state; what the tracker holds is wrong.
                 match self.store.find(at.socket) {
                     Some(place) => {
                         if let Some(connection) = self.store.at(place) {
@@ -153,7 +153,7 @@ impl Connections {
         self.report(place, transition, at.time, None);
     }
 
-    /// A socket that begins anew cannot still hold what it held: the end of that was lost.
+    /// /// Gives up what is held of a socket that begins anew: its end was lost.
     pub(super) fn give_up_previous(&mut self, at: At) {
         self.ended.supersede(at.socket);
         if let Some(place) = self.store.find(at.socket) {
@@ -161,7 +161,7 @@ impl Connections {
         }
     }
 
-    /// The end of a connection was lost.
+    /// /// Ends a connection whose end was lost.
     pub(super) fn give_up(&mut self, place: StoreKey, time: Moment) {
         if let Some(mut connection) = self.store.remove(place) {
             self.journal.mark_gap(&mut connection);
@@ -169,12 +169,13 @@ impl Connections {
             let mut ended = Ended::new(connection, time, None);
             ended.end_seen = false;
             self.ended.push(ended);
-            // What comes now is not about it.
+            // // Later events are about the next connection.
             self.ended.supersede(socket);
         }
     }
 
-    /// Sees to it that what is held of a socket is the connection that the event speaks of.
+    /// /// Returns the connection that the event is about, after giving up any other held for its
+    /// socket.
     fn hold(&mut self, at: At, transition: &Transition) -> StoreKey {
         let Some(place) = self.store.find(at.socket) else {
             return self.meet(at, transition, false);
@@ -189,12 +190,13 @@ impl Connections {
         if follows {
             return place;
         }
-        // Both the end of the one and the beginning of the other were lost.
+        // // The end of one and the beginning of the other were lost.
         self.give_up(place, at.time);
         self.meet(at, transition, true)
     }
 
-    /// A connection is met in mid-life: its beginning was lost for certain, or nobody knows.
+    /// /// Takes in a connection first seen after its handshake. `lost` tells that its beginning
+    /// was lost.
     fn meet(&mut self, at: At, transition: &Transition, lost: bool) -> StoreKey {
         self.ended.supersede(at.socket);
         let role = if transition.old == TcpState::SynSent {
@@ -244,7 +246,7 @@ impl Connections {
         place
     }
 
-    /// A connection that is held moves on.
+    /// /// Moves a connection to its next state.
     fn advance(&mut self, at: At, place: StoreKey, step: Step, transition: &Transition) {
         let Some(connection) = self.store.touch(place) else {
             return;
@@ -272,7 +274,7 @@ impl Connections {
         let established = connection.learn_established(transition);
         self.journal.stats.established += u64::from(established);
         if new == TcpState::Close {
-            // The record's phases are cut by the state that was left.
+            // // The record's phases end with the state that was left.
             connection.state = old;
             if established {
                 self.journal.push(Update::Established(connection.clone()));
@@ -353,7 +355,7 @@ impl Connections {
         connection.handshake.accepted_at = Some(at.time);
         connection.handshake.request.listener = connection.handshake.request.listener.or(listener);
         if connection.role == Role::Unknown {
-            // Nothing else comes out of accept().
+            // // accept() returns nothing else.
             connection.role = Role::Passive;
         }
         if let Some(process) = Process::new(task, ProcessSource::Accept) {
@@ -398,7 +400,7 @@ impl Connections {
         self.give_up_previous(at);
         let listener = match (self.listeners.stop(at.socket), details.endpoints()) {
             (Some(listener), _) => listener,
-            // It listened before we looked.
+            // // It listened before the trace began.
             (None, Some(endpoints)) => {
                 let id = self.journal.take_id();
                 Listener::new(id, at, endpoints, SocketOwner::default(), &self.names)
@@ -412,7 +414,7 @@ impl Connections {
         });
     }
 
-    /// connect() failed inside the call.
+    /// /// Ends a connect() call that failed inside the call.
     pub(super) fn on_connect_failed(&mut self, at: At, failure: &ConnectFailure) {
         if self.connects.is_awaited(at, failure) {
             if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
@@ -420,11 +422,11 @@ impl Connections {
             }
             return;
         }
-        // The socket is in CLOSE: the end of what it may still be held to have was lost.
+        // // The socket is in CLOSE: the end of what is still held of it was lost.
         self.give_up_previous(at);
         let id = self.journal.take_id();
         let mut connection = Connection::new(id, at.socket, Role::Active, TcpState::Close);
-        // When the call began is not known.
+        // // When the call began is not known.
         connection.followed.touched = at.time;
         connection.endpoints = Some(failure.endpoints);
         connection.owner = failure.owner;

@@ -1,29 +1,29 @@
-//! Who is told what the tracker says.
+//! //! The interface between the tracker and what uses its updates.
 
 use std::ops::ControlFlow;
 
 use super::{engine::Tracker, update::Update};
 use crate::clock::ClockReading;
 
-/// Takes what the tracker says, batch by batch.
+/// /// Takes the tracker's updates, batch by batch.
 pub trait Consumer {
-    /// Items are about to come; `now` is what the clocks say.
+    /// /// Items follow; `now` is the clocks' reading.
     fn begin_batch(&mut self, now: ClockReading);
 
-    /// What the tracker says of an item.
+    /// /// Takes an update.
     fn update(&mut self, update: &Update);
 
-    /// All that happened before this moment of the events' clock, nanoseconds, was told, by this tracker.
+    /// /// Everything before `known_ns` of the events' clock was reported.
     fn settled(&mut self, _known_ns: u64, _tracker: &Tracker) {}
 
-    /// What was there before is known, to this tracker, for the first time.
+    /// /// The sockets that existed before the trace are known.
     fn seeded(&mut self, _tracker: &Tracker) {}
 
-    /// When it has something to do next, whatever happens.
+    /// /// Returns when it next has something to do, whatever happens.
     fn due_ns(&self) -> Option<u64> {
         None
     }
 
-    /// That was it for now. `Break` ends the trace.
+    /// /// Ends a batch. `Break` ends the trace.
     fn end_batch(&mut self) -> ControlFlow<()>;
 }

@@ -1,12 +1,12 @@
-//! Events of a program's second copy, which the first copy may have told already.
+//! //! Events of a program's second copy that the first copy has told already.
 
 use tcptrace_common::TcpState;
 
 use super::{connections::Connections, vocabulary::At};
 use crate::feed::event::{Body, Transition};
 
-/// An event of a program's second copy was told by the first already: it comes directly after
-/// that, before anything else of its socket.
+/// /// Whether the first copy has told this event: the second one comes directly after it, before
+/// anything else of its socket.
 pub(super) fn repeats(sockets: &Connections, at: At, body: &Body) -> bool {
     let held = sockets.store.get(at.socket);
     let ended = sockets.ended.get(at.socket, at.time);

@@ -1,4 +1,4 @@
-//! Connections that are over, and the queue in which they wait for what may still be said of them.
+//! //! Ended connections, and the queue in which they wait for late events.
 
 use std::collections::VecDeque;
 
@@ -14,34 +14,33 @@ use super::{
 };
 use crate::feed::event::{CloseFields, ConnectFailure};
 
-/// A connection that is over.
+/// /// A connection that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// What was known of it; its state is the last one before CLOSE.
+    /// /// The connection; its state is the last one before CLOSE.
     pub connection: Connection,
-    /// →CLOSE; where that was not seen, the moment when it was found out.
+    /// /// →CLOSE; if that was not seen, when its end was noticed.
     pub closed_at: Moment,
-    /// →CLOSE was seen.
     pub end_seen: bool,
-    /// The socket's last word; `None` without BTF.
+    /// /// The socket's fields at →CLOSE; `None` without BTF.
     pub fields: Option<CloseFields>,
-    /// The result of connect(), where it failed inside the call; its connection's state is CLOSE where no
-    /// SYN_SENT was reached.
+    /// /// The result of connect(), if it failed inside the call. The connection's state is CLOSE
+    /// if it never reached SYN_SENT.
     pub connect: Option<ConnectFailure>,
     /// The kernel sent a RST after →CLOSE.
     pub reset_after: bool,
-    /// The peer's FIN came to the timewait socket, before the record was written.
+    /// /// The peer's FIN reached the timewait socket before the record was settled.
     pub late_fin: Option<Moment>,
-    /// It entered TIME_WAIT, or did not, and how we know; settled when the record is written.
+    /// /// Whether it entered TIME_WAIT, and how that is known; set when the record is settled.
     pub time_wait: Option<(bool, TimeWaitSource)>,
-    /// Why it ended; settled when the record is written.
+    /// /// Why it ended; set when the record is settled.
     pub verdict: Verdict,
-    /// What became of the timewait socket before the record was written; said after it.
+    /// /// What became of the timewait socket before the record was settled; reported after it.
     pub(super) after: Option<Box<Release>>,
 }
 
 impl Ended {
-    /// A connection that is over; the verdict comes with the record.
+    /// /// An ended connection, without a verdict yet.
     pub(super) fn new(
         connection: Connection,
         closed_at: Moment,
@@ -61,12 +60,14 @@ impl Ended {
         }
     }
 
-    /// From then on nothing that happens to the socket's address is about this connection.
+    /// /// Returns when the record is due. Later events of the socket's address are not about this
+    /// connection.
     pub(super) const fn due_ns(&self) -> u64 {
         self.closed_at.get().saturating_add(GRACE_NS)
     }
 
-    /// An attempt that the call itself ended: SYN_SENT was left without an error, before a SYN was sent.
+    /// /// Whether the call itself ended the attempt: SYN_SENT was left without an error, before a
+    /// SYN was sent.
     pub(super) fn failed_in_call(&self) -> bool {
         self.connection.state == TcpState::SynSent
             && self.fields.is_some_and(|fields| {
@@ -76,7 +77,8 @@ impl Ended {
             })
     }
 
-    /// Whose FIN came first; without a FIN, whose RST or abort ended it, where the verdict says so.
+    /// /// Returns whose FIN came first; without a FIN, whose RST or abort ended the connection, if
+    /// the verdict tells.
     pub fn closed_by(&self) -> Option<ClosedBy> {
         self.connection.closing.first_fin_by.or(match self.verdict {
             Verdict::ResetReceived => Some(ClosedBy::Remote),
@@ -102,8 +104,8 @@ impl Ended {
         })
     }
 
-    /// The errno of what ended it: the socket's error or connect()'s. An error that was there before and is not the
-    /// cause is none.
+    /// /// Returns the errno of what ended the connection: the socket's error, or connect()'s. An
+    /// older error that is not the cause is not returned.
     pub fn errno(&self) -> Option<u16> {
         let error = self.fields.map(|fields| fields.error);
         let of_socket = match self.verdict {
@@ -131,9 +133,9 @@ impl Ended {
         of_socket.or(self.connect.map(|failure| failure.error))
     }
 
-    /// Payload that left at least once, each byte counted once however often it was sent or tried: what
-    /// was acknowledged and what is in flight, without SYN and FIN. `None` when the socket cannot
-    /// say, or whether a SYN is among it.
+    /// /// Returns the payload that left at least once, bytes, each counted once: what was
+    /// acknowledged and what is in flight, without SYN and FIN. `None` when the socket cannot tell,
+    /// or whether a SYN is among it.
     pub fn bytes_sent(&self) -> Option<u64> {
         let fields = self.fields?;
         let connection = &self.connection;
@@ -148,15 +150,15 @@ impl Ended {
             Role::Passive => Some(sent),
             Role::Active | Role::Simultaneous if connection.handshake.repaired => Some(sent),
             Role::Active | Role::Simultaneous => Some(sent.saturating_sub(1)),
-            // The socket's own count can only be more, by what was not taken.
+            // // The socket's own count can only be higher, by what was not accepted.
             Role::Unknown => [sent, sent.saturating_sub(1)]
                 .into_iter()
                 .find(|&sent| sent == fields.bytes_sent),
         }
     }
 
-    /// How long one direction was closed and the other open, nanoseconds; `None` when one end of
-    /// it was not seen.
+    /// /// Returns how long one direction was closed and the other open, nanoseconds; `None` when
+    /// either end of that phase was not seen.
     pub fn half_closed_ns(&self) -> Option<u64> {
         let first = self.connection.closing.first_fin?.get();
         let end = match (
@@ -164,9 +166,9 @@ impl Ended {
             self.connection.state,
         ) {
             (Some(second), _) => second.get(),
-            // FIN_WAIT2 ends with the peer's FIN when the full socket saw it; otherwise a
-            // timewait socket waits on, and how long is not known here. CLOSE_WAIT that ends
-            // without our FIN was half-closed to its end.
+            // // FIN_WAIT2 ends with the peer's FIN if the full socket saw it; otherwise a timewait
+            // socket waits on, for a time not known here. A CLOSE_WAIT that ends without our FIN
+            // was half-closed to its end.
             (None, TcpState::FinWait2 | TcpState::CloseWait)
                 if self.fields.is_some_and(|fields| fields.peer_fin) =>
             {
@@ -191,7 +193,8 @@ impl Ended {
         end.checked_sub(first)
     }
 
-    /// How long FIN_WAIT2 lasted, on whichever socket, nanoseconds: until the peer's FIN.
+    /// /// Returns how long FIN_WAIT2 lasted, on whichever socket, until the peer's FIN,
+    /// nanoseconds.
     pub fn fin_wait2_ns(&self) -> Option<u64> {
         let since = self.connection.closing.fin_acked?;
         let end = match self.late_fin {
@@ -207,27 +210,28 @@ impl Ended {
         Some(end.get().saturating_sub(since.get()))
     }
 
-    /// How long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
+    /// /// Returns how long our FIN waited for its acknowledgement in LAST_ACK, nanoseconds.
     pub fn last_ack_ns(&self) -> Option<u64> {
         let since = self.connection.closing.second_fin?;
         (self.connection.state == TcpState::LastAck && self.end_seen)
             .then(|| self.closed_at.get().saturating_sub(since.get()))
     }
 
-    /// The peer's FIN was received; `None` when the socket cannot say.
+    /// /// Returns whether the peer's FIN was received; `None` when the socket cannot tell.
     pub fn peer_fin(&self) -> Option<bool> {
         match self.fields {
             Some(_) if self.late_fin.is_some() => Some(true),
             Some(fields) if fields.peer_fin => Some(true),
-            // Swapped for a timewait socket, which may yet receive it.
+            // // Replaced by a timewait socket, which may still receive it.
             Some(fields) if self.may_be_swapped(&fields) => None,
             Some(_) => Some(false),
             None => None,
         }
     }
 
-    /// An orphan left FIN_WAIT2, and neither a reset nor the error of one says that it died of something.
-    /// An error may be an older one (IP_RECVERR).
+    /// /// Whether the kernel may have replaced the socket by a timewait socket: an orphan left
+    /// FIN_WAIT2, and no reset, nor the error of one, tells of another end. The error may be an
+    /// older one (IP_RECVERR).
     pub(super) fn may_be_swapped(&self, fields: &CloseFields) -> bool {
         let reset = self.connection.resets.sent || self.reset_after;
         self.connection.state == TcpState::FinWait2
@@ -238,13 +242,13 @@ impl Ended {
     }
 }
 
-/// In the order in which they ended.
+/// /// The ended connections, in the order of their ends.
 #[derive(Default)]
 pub(super) struct EndedQueue {
     queue: VecDeque<Ended>,
-    /// The number of the queue's front entry, counted from the beginning.
+    /// /// The number of the front entry, counted from the start of the trace.
     front: u64,
-    /// The last generation of each socket address, until the next one begins.
+    /// /// The latest connection of each socket address, until the next one begins.
     by_socket: HashMap<u64, u64>,
 }
 
@@ -258,23 +262,23 @@ impl EndedQueue {
         self.queue.iter()
     }
 
-    /// Takes one in.
     pub(super) fn push(&mut self, ended: Ended) {
         let number = self.front + self.queue.len() as u64;
         self.by_socket.insert(ended.connection.socket, number);
         self.queue.push_back(ended);
     }
 
-    /// The next generation of a socket's address begins: nothing more is said of the one before.
+    /// /// A new connection begins at the socket's address: later events are not about the ended
+    /// one.
     pub(super) fn supersede(&mut self, socket: u64) {
         self.by_socket.remove(&socket);
     }
 
-    /// Who an event of this time speaks of that comes after →CLOSE.
+    /// /// Returns the ended connection that an event after →CLOSE is about.
     pub(super) fn get_mut(&mut self, socket: u64, time: Moment) -> Option<&mut Ended> {
         let number = self.by_socket.get(&socket)?;
         let index = usize::try_from(number - self.front).ok()?;
-        // Whether it is written yet depends on when the driver settled, and is no criterion.
+        // // Whether its record is settled depends on the driver's timing, and must not decide.
         self.queue
             .get_mut(index)
             .filter(|ended| time.get() < ended.due_ns())
@@ -305,12 +309,12 @@ impl EndedQueue {
         }
     }
 
-    /// When the first one is due.
+    /// /// Returns when the first record is due.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
         self.queue.front().map(Ended::due_ns)
     }
 
-    /// Takes the first one out if it is due at `now_ns`.
+    /// /// Removes and returns the first connection if its record is due at `now_ns`.
     pub(super) fn pop_due(&mut self, now_ns: u64) -> Option<Ended> {
         if self.next_due_ns()? > now_ns {
             return None;

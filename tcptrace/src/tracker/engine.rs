@@ -28,7 +28,6 @@ use crate::feed::{
     item::{EventKind, Item, LossPlace, Witness},
 };
 
-/// The tracker.
 pub struct Tracker {
     pub(super) sockets: Connections,
     reconciler: Reconciler,
@@ -37,7 +36,6 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// An empty tracker.
     pub fn new(config: TrackerConfig) -> Self {
         Self {
             sockets: Connections::new(config),
@@ -66,7 +64,6 @@ impl Tracker {
         self.sockets.journal.updates.drain(..)
     }
 
-    /// Settles the records that are due.
     fn settle(&mut self, now_ns: u64) {
         self.known_ns = self.known_ns.max(now_ns);
         self.settle_records(now_ns);
@@ -90,7 +87,7 @@ impl Tracker {
         self.sockets.journal.updates.drain(..)
     }
 
-    /// When the next record is due, on the events' clock.
+    /// /// Returns when the next record is due, on the events' clock.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.sockets.ended.next_due_ns()
     }
@@ -115,7 +112,7 @@ impl Tracker {
         &self.sockets.journal.stats
     }
 
-    /// What is held now.
+    /// /// Returns what is held now, for gauges.
     pub fn snapshot(&self) -> Snapshot {
         let sockets = &self.sockets;
         let mut cells = [[0_u64; TcpState::ALL.len()]; Role::ALL.len()];
@@ -172,7 +169,7 @@ impl Tracker {
             return;
         }
         let sockets = &mut self.sockets;
-        // A capture can claim anything.
+        // // A capture can claim any number.
         sockets.journal.stats.lost = sockets.journal.stats.lost.saturating_add(events);
         sockets.silences.lose(kind, events);
         match kind {
@@ -202,7 +199,7 @@ impl Tracker {
         };
         if let Body::Transition(transition) = event.body {
             self.sockets.journal.stats.transitions += 1;
-            // Up to Linux 6.14 a child has its listener's cookie at first.
+            // // Up to Linux 6.14 a child first has its listener's cookie.
             let step = Step::of(transition.old, transition.new);
             if step != Step::PassiveOpen {
                 self.reconciler
@@ -271,7 +268,7 @@ impl Tracker {
         let sockets = &mut self.sockets;
         let (closed_ns, due_ns) = (ended.closed_at.get(), ended.due_ns());
         let connection = &mut ended.connection;
-        // A reset that was not seen may be among what was lost, or not be told yet.
+        // // A reset that was not seen may be among the lost events, or not be reported yet.
         let heard = connection.followed.heard;
         let silent = |witness, until_ns| {
             until_ns <= self.known_ns && sockets.silences.speak_of(witness, heard, until_ns)
@@ -300,7 +297,7 @@ impl Tracker {
             }
         }
         if let (TcpState::SynSent, Some(fields)) = (connection.state, ended.fields) {
-            // All that a socket in SYN_SENT can have sent again is its SYN.
+            // // A socket in SYN_SENT can have retransmitted only its SYN.
             connection.handshake.syn_retransmits = Some(fields.retransmits);
         }
         ended.verdict = verdict(&Evidence {
@@ -374,7 +371,6 @@ impl Tracker {
 
 #[cfg(test)]
 impl Tracker {
-    /// Connections held, with those that wait for their record.
     pub(super) fn len(&self) -> usize {
         self.sockets.store.len() + self.sockets.ended.len()
     }

@@ -1,33 +1,32 @@
-//! When the silence of a hook is evidence: while it was attached, and while nothing was lost of
-//! what it tells. Outside of that, that it told nothing means nothing.
+//! //! When the silence of a hook is evidence: while it was attached, and none of its events were
+//! lost. Otherwise its silence means nothing.
 
 use super::config::Sources;
 use crate::feed::item::{EventKind, Witness};
 use crate::tracker::vocabulary::Moment;
 
-/// What had been lost at a moment of what hooks tell.
+/// /// How many events had been lost at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// The moment.
     since: Moment,
     lost: Lost,
 }
 
-/// How many events were lost, those of unknown kind counted in each.
+/// /// Counts of lost events; those of unknown kind count for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lost {
     resets: u64,
     timewaits: u64,
 }
 
-/// From when to when a hook is attached, on the events' clock, nanoseconds.
+/// /// When a hook is attached, nanoseconds of the events' clock.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     from: u64,
     until: u64,
 }
 
-/// What each hook could have told, and when.
+/// /// When each hook was attached, and what was lost.
 #[derive(Debug)]
 pub(super) struct Silences {
     /// By [`Witness`].
@@ -36,7 +35,7 @@ pub(super) struct Silences {
 }
 
 impl Silences {
-    /// Every hook of `sources` is attached before the first event.
+    /// /// Assumes every hook of `sources` attached before the first event.
     pub(super) fn new(sources: Sources) -> Self {
         let window = |witness| {
             sources.has(witness).then_some(Window {
@@ -50,7 +49,7 @@ impl Silences {
         }
     }
 
-    /// A hook is attached from a moment on, or no longer.
+    /// /// A hook was attached or detached.
     pub(super) fn set(&mut self, witness: Witness, attached: bool, time_ns: u64) {
         let window = &mut self.windows[witness as usize];
         if attached {
@@ -63,7 +62,6 @@ impl Silences {
         }
     }
 
-    /// Events were lost.
     pub(super) fn lose(&mut self, kind: Option<EventKind>, events: u64) {
         let Lost { resets, timewaits } = &mut self.lost;
         if matches!(kind, None | Some(EventKind::Reset)) {
@@ -74,7 +72,7 @@ impl Silences {
         }
     }
 
-    /// What has been lost so far, for [`Self::speak_of`].
+    /// /// Returns what has been lost so far, for [`Self::speak_of`].
     pub(super) const fn heard(&self, since: Moment) -> Heard {
         Heard {
             since,
@@ -82,7 +80,7 @@ impl Silences {
         }
     }
 
-    /// Whether a hook would have told of what happened since `heard` and until `until_ns`.
+    /// /// Whether a hook would have reported what happened between `heard` and `until_ns`.
     pub(super) fn speak_of(&self, witness: Witness, heard: Option<Heard>, until_ns: u64) -> bool {
         heard.is_some_and(|heard| {
             let nothing_lost = match witness {
@@ -92,14 +90,14 @@ impl Silences {
                 Witness::Timewait | Witness::TimewaitStep => {
                     heard.lost.timewaits == self.lost.timewaits
                 }
-                // A SYN that was not told of only leaves a handshake without a time.
+                // // A SYN that was missed only leaves a handshake without a time.
                 Witness::Syn => true,
             };
             nothing_lost && self.is_attached(witness, heard.since.get(), until_ns)
         })
     }
 
-    /// Whether a hook was attached from one moment to another.
+    /// /// Whether a hook was attached during the whole interval.
     pub(super) fn is_attached(&self, witness: Witness, from_ns: u64, until_ns: u64) -> bool {
         self.windows[witness as usize]
             .is_some_and(|window| window.from <= from_ns && until_ns < window.until)

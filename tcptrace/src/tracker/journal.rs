@@ -10,11 +10,8 @@ use super::{
 /// The tracker's report, written to by each of its parts.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// The updates not returned yet, in order.
     pub(super) updates: Vec<Update>,
-    /// The counts.
     pub(super) stats: TrackerStats,
-    /// The last impossible transition.
     pub(super) anomaly: Option<Anomaly>,
     /// How many times the tracker has settled.
     pub(super) settled: u64,
@@ -36,7 +33,6 @@ impl Journal {
         }
     }
 
-    /// Adds an update.
     pub(super) fn push(&mut self, update: Update) {
         self.updates.push(update);
     }

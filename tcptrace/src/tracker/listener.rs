@@ -1,5 +1,3 @@
-//! A listening socket.
-
 use std::net::IpAddr;
 
 use super::{
@@ -8,7 +6,7 @@ use super::{
 };
 use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner};
 
-/// Where sockets listen.
+/// /// Where a socket listens, as the kernel looks it up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ListenKey {
     pub(super) netns: Option<NetnsId>,
@@ -21,30 +19,28 @@ pub(super) struct ListenKey {
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Unique within a run of the tracker, among connections too.
+    /// /// Unique within a run of the tracker, among connections too.
     pub id: u64,
     /// The kernel's address of the socket.
     pub socket: u64,
-    /// Where it listens; the port is 0 when listen() was called on an unbound socket.
+    /// /// Where it listens; the port is 0 if listen() was called on an unbound socket.
     pub endpoints: Endpoints,
-    /// Who else may listen there; `None` when that is not known.
+    /// /// Which other sockets may listen there; `None` if not known.
     pub bind: Option<Bind>,
-    /// `skc_cookie`, where it has one.
+    /// /// `skc_cookie`, if it has one.
     pub cookie: Option<u64>,
-    /// Whose socket it is.
     pub owner: SocketOwner,
-    /// What of it is known by name.
     pub named: Named,
-    /// Who called listen().
+    /// /// The process that called listen().
     pub process: Option<Process>,
-    /// CLOSE→LISTEN; `None` for one that was there before.
+    /// /// CLOSE→LISTEN; `None` if it listened before the trace.
     pub since: Option<Moment>,
-    /// The last walk that found it.
+    /// /// The last walk over the kernel's sockets that found it.
     pub(super) walk: u64,
 }
 
 impl Listener {
-    /// A socket at the address, without anything known of its process.
+    /// /// A listener without a known process.
     pub(super) fn new(
         id: u64,
         at: At,
@@ -77,13 +73,13 @@ impl Listener {
         }
     }
 
-    /// Its process was found in /proc.
+    /// /// Whether its process was found in /proc.
     pub(super) fn is_found(&self) -> bool {
         self.process
             .is_some_and(|process| process.source == ProcessSource::Proc)
     }
 
-    /// Others may listen at the same place.
+    /// /// Whether other sockets may listen at the same place.
     pub(super) fn shares(&self) -> bool {
         self.bind.is_none_or(|bind| bind.reuse_port)
     }

@@ -1,14 +1,15 @@
-//! The listening sockets, so that a passive connection can be given its listener's process.
+//! //! The listening sockets, which tell the process of a passive connection.
 //!
-//! The request that a child is made of names its listener, where fentry can be had
-//! (`tcp_create_openreq_child`), and so does accept(); up to Linux 6.14 a child has its listener's cookie
-//! at first. Elsewhere it is found by namespace, port and address as the kernel finds it
-//! (`__inet_lookup_listener`: the bound address before the wildcard), and only when no other can have
-//! taken the connection: all that match belong to one process, none that listened before we looked can
-//! share the place, and no proxy or program steers connections past it. Otherwise nobody is named.
+//! The request that a child is made from names its listener if fentry is available
+//! (`tcp_create_openreq_child`), and so does accept(); up to Linux 6.14 a child first has its
+//! listener's cookie. Otherwise the listener is looked up by namespace, port and address as the
+//! kernel does (`__inet_lookup_listener`: the bound address before the wildcard), and only if no
+//! other can have taken the connection: all that match belong to one process, no listener from
+//! before the trace can share the place, and no proxy or program steers connections past it.
+//! Otherwise no process is named.
 //!
 //! Any user can listen on thousands of addresses of one port, or thousands of times on one address
-//! (SO_REUSEPORT). So nothing here walks over the sockets of a place, or of a process.
+//! (SO_REUSEPORT). So nothing here walks over the sockets of a place or of a process.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,41 +21,40 @@ use super::{
 };
 use crate::feed::event::{Bind, Endpoints, NetnsId, Task};
 
-/// A process that listens, once for each that had its number.
+/// /// A process that listens. A process id that is reused gets another entry.
 struct ListeningProcess {
     process: Process,
     sockets: usize,
 }
 
-/// The sockets that listen at one place.
+/// /// The sockets that listen at one place.
 #[derive(Default)]
 struct Group {
-    /// How many there are of each owner.
+    /// /// How many sockets each process has.
     owners: HashMap<Option<u64>, usize>,
-    /// Of how many the process was found in /proc.
+    /// /// How many sockets have a process found in /proc.
     found: usize,
-    /// How many of them let others listen there as well.
+    /// /// How many sockets let others listen there (SO_REUSEPORT).
     sharing: usize,
-    /// How many of them are a proxy's (IP_TRANSPARENT).
+    /// /// How many sockets belong to a proxy (IP_TRANSPARENT).
     transparent: usize,
     sockets: usize,
 }
 
-/// The listening sockets.
 pub(super) struct Listeners {
-    /// With the number of the owner.
+    /// /// Each with the number of its process.
     sockets: HashMap<u64, (Listener, Option<u64>)>,
     by_cookie: HashMap<u64, u64>,
     groups: HashMap<ListenKey, Group>,
     owners: HashMap<u64, ListeningProcess>,
-    /// The owners that are not over, by process id.
+    /// /// The processes that have not exited, by process id.
     by_pid: HashMap<u32, u64>,
     next_owner: u64,
-    /// The namespaces of which every listener is known.
+    /// /// The namespaces whose listeners are all known.
     known_in: HashSet<NetnsId>,
-    /// Processes that were named for listeners that were there before.
+    /// /// The processes found for listeners from before the trace.
     named: Vec<u32>,
-    /// The socket that ceased to listen last.
+    /// /// The last socket that stopped listening.
     ceased: Option<u64>,
     limit: usize,
 }
@@ -83,12 +83,12 @@ impl Listeners {
         self.sockets.contains_key(&socket)
     }
 
-    /// It is the last that ceased to listen.
+    /// /// Whether this is the last socket that stopped listening.
     pub(super) fn has_just_ceased(&self, socket: u64) -> bool {
         self.ceased == Some(socket) && !self.contains(socket)
     }
 
-    /// Takes a listener in; `false` when there is no room.
+    /// /// Adds a listener; returns `false` if there is no room.
     pub(super) fn insert(&mut self, listener: Listener) -> bool {
         let owner = listener.process.map(|process| self.owner(process));
         self.remove(listener.socket);
@@ -101,7 +101,7 @@ impl Listeners {
         true
     }
 
-    /// The number of a process that listens, which has one socket more now.
+    /// /// Returns the number of a process, which has one more socket now.
     fn owner(&mut self, process: Process) -> u64 {
         if let Some(&number) = self.by_pid.get(&process.pid)
             && let Some(owner) = self.owners.get_mut(&number)
@@ -123,7 +123,7 @@ impl Listeners {
         number
     }
 
-    /// An owner has one socket less.
+    /// /// A process has one socket less.
     fn release_process(&mut self, owner: Option<u64>) {
         let Some((number, owner)) =
             owner.and_then(|number| Some((number, self.owners.get_mut(&number)?)))
@@ -153,7 +153,7 @@ impl Listeners {
         self.sockets.insert(listener.socket, (listener, owner));
     }
 
-    /// Takes a listener out, and leaves its owner as it is.
+    /// /// Removes a listener without changing its process.
     fn take_out(&mut self, socket: u64) -> Option<(Listener, Option<u64>)> {
         let (listener, owner) = self.sockets.remove(&socket)?;
         if let Some(cookie) = listener.cookie {
@@ -178,7 +178,7 @@ impl Listeners {
         Some((listener, owner))
     }
 
-    /// Takes a listener out.
+    /// /// Removes a listener.
     pub(super) fn remove(&mut self, socket: u64) -> Option<Listener> {
         let (listener, owner) = self.take_out(socket)?;
         let process = self.process(&listener, owner);
@@ -189,20 +189,20 @@ impl Listeners {
         })
     }
 
-    /// Takes a listener out that ceased to listen.
+    /// /// Removes a listener that stopped listening.
     pub(super) fn stop(&mut self, socket: u64) -> Option<Listener> {
         self.ceased = Some(socket);
         self.remove(socket)
     }
 
-    /// A listener's process as it is now.
+    /// /// Returns a listener's process as it is now.
     fn process(&self, listener: &Listener, owner: Option<u64>) -> Option<Process> {
         let source = listener.process?.source;
         let owner = self.owners.get(&owner?)?;
         Some(owner.process.by(source))
     }
 
-    /// A process has another name.
+    /// /// A process changed its name.
     pub(super) fn name_process(&mut self, task: &Task) {
         if let Some(number) = self.by_pid.get(&task.pid)
             && let Some(owner) = self.owners.get_mut(number)
@@ -211,7 +211,7 @@ impl Listeners {
         }
     }
 
-    /// A process is over: whoever has its number from now on is another.
+    /// /// A process exited: its id may be another's from now on.
     pub(super) fn exit(&mut self, pid: u32) {
         if let Some(number) = self.by_pid.remove(&pid)
             && let Some(owner) = self.owners.get_mut(&number)
@@ -220,13 +220,13 @@ impl Listeners {
         }
     }
 
-    /// A listener is there still, says a walk; `false` when it is not known.
+    /// /// A walk found this listener; returns `false` if it is not held.
     pub(super) fn mark_found(&mut self, socket: u64, walk: u64) -> bool {
         let held = self.sockets.get_mut(&socket);
         held.map(|(held, _)| held.walk = walk).is_some()
     }
 
-    /// Those that listen at these places are there still, says a walk.
+    /// /// A walk found listeners at these endpoints.
     pub(super) fn mark_found_at(&mut self, endpoints: &HashSet<Endpoints>, walk: u64) {
         for (held, _) in self.sockets.values_mut() {
             if endpoints.contains(&held.endpoints) {
@@ -235,7 +235,7 @@ impl Listeners {
         }
     }
 
-    /// A listener is known by another number from now on.
+    /// /// A listener is known by another number from now on.
     pub(super) fn rename(&mut self, from: u64, to: u64) {
         if let Some((listener, owner)) = self.take_out(from) {
             self.add(
@@ -248,19 +248,18 @@ impl Listeners {
         }
     }
 
-    /// A listener is this one still.
+    /// /// Whether the listener at a socket still has this id.
     pub(super) fn has(&self, socket: u64, id: u64) -> bool {
         self.sockets
             .get(&socket)
             .is_some_and(|(held, _)| held.id == id)
     }
 
-    /// Every listener.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.sockets.values().map(|(listener, _)| listener)
     }
 
-    /// Names the process of a listener that has none.
+    /// /// Names the process of a listener that has none.
     pub(super) fn set_process(&mut self, socket: u64, process: Process) {
         if let Some((listener, None)) = self.take_out(socket) {
             let owner = self.owner(process);
@@ -275,38 +274,38 @@ impl Listeners {
         }
     }
 
-    /// The processes that were named since the last time.
+    /// /// Returns the processes named since the last call.
     pub(super) fn take_named(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.named)
     }
 
-    /// Every listener of these namespaces is known, until something is lost.
+    /// /// Every listener of these namespaces is known, until something is lost.
     pub(super) fn mark_known(&mut self, namespaces: &HashSet<NetnsId>) {
         if self.sockets.len() < self.limit {
             self.known_in.clone_from(namespaces);
         }
     }
 
-    /// There may be listeners that are not known.
+    /// /// Some listeners may be unknown from now on.
     pub(super) fn forget_known(&mut self) {
         self.known_in.clear();
     }
 
-    /// The listener that has a cookie.
+    /// /// Returns the listener with this cookie.
     pub(super) fn with_cookie(&self, cookie: u64) -> Option<u64> {
         self.by_cookie.get(&cookie).copied()
     }
 
-    /// The process of a listener.
+    /// /// Returns the process of a listener.
     pub(super) fn process_of(&self, socket: u64) -> Option<Process> {
         let (listener, owner) = self.sockets.get(&socket)?;
         self.process(listener, *owner)
     }
 
-    /// The process that listens where a child came in, if no other can have taken it. `bind` is what
-    /// the child has of its listener.
+    /// /// Returns the process that listens where a child came in, if no other can have taken it.
+    /// `bind` is what the child has from its listener.
     pub(super) fn process_at(&self, ends: &Endpoints, bind: Option<&Bind>) -> Option<Process> {
-        // Up to Linux 6.14 it is at its listener's place still.
+        // // Up to Linux 6.14 a child is still at its listener's place.
         let is_at_place = ends.remote_port == 0;
         let steered = bind.is_none_or(|bind| bind.steered);
         let groups = self.at(ends, is_at_place);
@@ -341,22 +340,23 @@ impl Listeners {
         }))
     }
 
-    /// Somebody listens where a connection is.
+    /// /// Whether any socket listens where a connection is.
     pub(super) fn is_at(&self, ends: &Endpoints) -> bool {
         self.at(ends, false).iter().any(Option::is_some)
     }
 
-    /// The groups that the kernel chooses from for a connection: the first place at which anybody listens.
+    /// /// Returns the groups that the kernel chooses from for a connection: the first place with a
+    /// listener.
     fn at(&self, ends: &Endpoints, exactly: bool) -> [Option<&Group>; 2] {
         let local = ends.local_address;
         let any: IpAddr = match local {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        // A dual-stack listener takes IPv4 in too.
+        // // A dual-stack listener accepts IPv4 too.
         let addresses = [local, any, Ipv6Addr::UNSPECIFIED.into()];
         let addresses = if exactly { &addresses[..1] } else { &addresses };
-        // What is bound to an interface is in its listener's, or in one of none.
+        // // A socket bound to an interface is looked up there, then without an interface.
         let interfaces = [ends.interface, None];
         let interfaces = if exactly {
             &interfaces[..1]

@@ -1,13 +1,13 @@
-//! The core that knows TCP: items in, what became of connections out.
+//! //! The core that knows TCP: takes items, and returns what became of connections.
 //!
 //! Pure: no clock, no I/O, no aya, no tokio. A connection is (socket address, generation): the
-//! kernel reuses an address within microseconds, so each CLOSE→SYN_SENT and LISTEN→SYN_RECV
-//! begins a new one. What an event does not say is not invented: an event whose old state is not
-//! the state held marks its connection `gap`.
+//! kernel reuses an address within microseconds, so each CLOSE→SYN_SENT and LISTEN→SYN_RECV begins
+//! a new one. Nothing is invented: an event whose old state is not the state held marks its
+//! connection `gap`.
 //!
-//! [`Tracker::take`] takes an item and returns what follows from it. A record needs to know what was
-//! lost as well, so records are written for an [`Item::Time`] alone: inside a batch of events
-//! nobody knows yet what is missing.
+//! [`Tracker::take`] takes an item and returns what follows from it. A record depends on what was
+//! lost as well, which is not known within a batch of events. So records are settled at an
+//! [`Item::Time`] alone.
 
 mod config;
 mod connection;

@@ -1,4 +1,4 @@
-//! The names that were told, for connections to keep.
+//! //! The names of cgroups and interfaces.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::{
     host::cgroup::Cgroup,
 };
 
-/// What of a socket is known by name, from when it was met on: the cgroup may be gone by now.
+/// /// The names of a socket's cgroup and interface, kept from when it was first seen: the cgroup
+/// may be gone by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// The cgroup that it was made in, or its listener.
+    /// /// The cgroup that the socket, or its listener, was made in.
     pub cgroup: Option<Arc<Cgroup>>,
-    /// The interface that it is bound to.
+    /// /// The interface that the socket is bound to.
     pub interface: Option<Arc<str>>,
 }
 
-/// The names that were told.
 pub(super) struct Names {
     cgroups: Bounded<u64, Arc<Cgroup>>,
     interfaces: Bounded<(NetnsId, u32), Arc<str>>,

@@ -1,9 +1,9 @@
-//! The kernel's own list of sockets beside what the tracker holds: at the start to learn what was
-//! there before, later to find what either side lost.
+//! //! Compares the tracker with the kernel's own list of sockets: at the start to learn what
+//! exists already, later to find what either side lost.
 //!
-//! A walk's sockets come as events through the same ring as all others, so that each is in order
-//! with its socket's transitions. It begins with [`Reconciler::begin_walk`], and once all its events
-//! are taken in, [`Reconciler::end_walk`] judges.
+//! A walk's sockets arrive as events through the same ring as all others, in order with their
+//! transitions. A walk begins with [`Reconciler::begin_walk`]; once all its events were taken,
+//! [`Reconciler::end_walk`] compares.
 
 use hashbrown::{HashMap, HashSet};
 use tcptrace_common::TcpState;
@@ -19,12 +19,12 @@ use super::{
 };
 use crate::feed::event::{Endpoints, NetnsId, Seed, SocketOwner};
 
-/// How long the kernel goes on with an orphan at most, by its default settings: `tcp_retries2` and
+/// /// The longest time the kernel keeps an orphan, by its default settings: `tcp_retries2` and
 /// `tcp_orphan_retries`. Until then it keeps its network namespace.
 const LONGEST_ORPHAN_NS: u64 = 1_200_000_000_000;
 
-/// How long a connection may live on in a namespace that nobody holds: one whose application has closed
-/// it holds the namespace itself.
+/// /// How long a connection may live on in a namespace that no process holds: an orphan holds the
+/// namespace itself.
 const fn outlives_namespace_ns(state: TcpState) -> u64 {
     match state {
         TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck => {
@@ -41,36 +41,37 @@ const fn outlives_namespace_ns(state: TcpState) -> u64 {
     }
 }
 
-/// A socket whose last event is younger than this is not judged by a walk: one that was just made
-/// may not be listed yet, and before Linux 6.1 the walk does not wait for a transition under way.
+/// /// A walk does not judge a socket whose last event is younger than this: a new one may not be
+/// listed yet, and before Linux 6.1 the walk does not wait for a transition in progress.
 const SETTLED_NS: u64 = 1_000_000_000;
 
-/// Where the comparison stands.
+/// /// The state of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
-    /// When the walk under way began.
+    /// /// When the current walk began.
     began: Option<Moment>,
-    /// How much had been lost by then.
+    /// /// How many events had been lost by then.
     lost: u64,
-    /// Of a walk that lists: the cookies of sockets that went to CLOSE since it began.
+    /// /// Of a walk that lists: the cookies of sockets that went to CLOSE since it began.
     closed: Option<HashSet<u64>>,
-    /// There are sockets that are known by their cookies only. Those stand in the place of the
-    /// address, which no cookie can be: the kernel counts them from 1 on.
+    /// /// Some sockets are known by their cookie only. It is used in place of the address, which
+    /// it can never equal: the kernel counts cookies from 1.
     has_listed: bool,
-    /// What it found so far.
+    /// /// What the current walk has found so far.
     current: Drift,
-    /// What the last one found.
+    /// /// What the last walk found.
     last: Option<Drift>,
-    /// The namespaces that were walked through before, and when the tracker had how often settled: what is
-    /// found or met there later and is not held was lost. Elsewhere it was there before we looked.
+    /// /// The namespaces already walked, and how many times the tracker had settled then. A socket
+    /// found there later that is not held was lost; elsewhere it existed before the trace.
     walked: HashMap<NetnsId, u64>,
-    /// The namespaces of which a process elsewhere was found to hold a socket, by the walk under way.
+    /// /// The namespaces in which the current walk found a socket held by a process of another
+    /// namespace.
     held: HashSet<NetnsId>,
     unowned: UnownedSockets,
 }
 
 impl Reconciler {
-    /// What is met there then, in mid-life, was there when the namespace was walked through.
+    /// /// Whether the namespace had been walked when a connection was first seen there.
     pub(super) fn had_walked(&self, netns: Option<NetnsId>, met_in: u64) -> bool {
         let walked = netns.and_then(|netns| self.walked.get(&netns));
         walked.is_some_and(|&walked| walked <= met_in)
@@ -84,7 +85,6 @@ impl Reconciler {
         *self.current.by_state.entry(state).or_default() += difference;
     }
 
-    /// A walk over the kernel's sockets begins.
     pub(super) fn begin_walk(&mut self, sockets: &mut Connections, now_ns: u64, listing: bool) {
         sockets.walk += 1;
         self.closed = listing.then(HashSet::new);
@@ -116,7 +116,7 @@ impl Reconciler {
         end.held && !end.namespaces.iter().any(is_it) && !self.held.iter().any(is_it)
     }
 
-    /// A process elsewhere holds a socket.
+    /// /// A process of another namespace holds a socket.
     pub(super) fn on_held(&mut self, sockets: &mut Connections, at: At, endpoints: &Endpoints) {
         self.held.extend(endpoints.netns);
         if let Some(held) = sockets.store.get_mut(at.socket) {
@@ -125,7 +125,6 @@ impl Reconciler {
         sockets.listeners.mark_found(at.socket, sockets.walk);
     }
 
-    /// Whether the last walk could not compare some connections.
     pub(super) fn has_uncompared(&self) -> bool {
         let last = self.last.as_ref();
         last.is_some_and(|drift| drift.uncompared > 0)
@@ -267,7 +266,6 @@ impl Reconciler {
         }
     }
 
-    /// A socket went to CLOSE.
     pub(super) fn note_closed(&mut self, at: At) {
         if let (Some(closed), Some(cookie)) = (&mut self.closed, at.cookie) {
             closed.insert(cookie);
@@ -301,12 +299,10 @@ impl Reconciler {
         }
     }
 
-    /// Whether there are sockets whose process is not known and may be found in /proc.
     pub(super) fn has_unowned(&self) -> bool {
         !self.unowned.is_empty()
     }
 
-    /// Takes the result of a search for the processes that hold sockets.
     pub(super) fn learn_owners(&mut self, sockets: &mut Connections, owners: Owners) {
         for (socket, process) in self.unowned.resolve(owners) {
             name_process(sockets, socket.socket, socket.id, process);
@@ -348,7 +344,7 @@ impl Reconciler {
         }
         sockets.ended.supersede(at.socket);
         let role = match state {
-            // Only connect() leads there.
+            // // Only connect() leads there.
             TcpState::SynSent => Role::Active,
             // A process that connects from a port rarely listens on it as well.
             TcpState::Established

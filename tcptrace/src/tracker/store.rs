@@ -1,8 +1,9 @@
-//! The live connections: found by socket address, bounded, the longest unchanged one first to go.
+//! //! The live connections: found by socket address, bounded, the one unchanged for longest
+//! evicted first.
 //!
-//! A slab with an index beside it and a list through it: no allocation per event, and the entry
-//! to evict is known without a search. Entries whose end was lost are never changed again, so
-//! they are the first to be evicted.
+//! A slab with an index beside it and a list through it: no allocation per event, and the entry to
+//! evict is known without a search. Entries whose end was lost never change again, so they are
+//! evicted first.
 
 use hashbrown::HashMap;
 
@@ -11,19 +12,18 @@ use super::connection::Connection;
 const NONE: u32 = u32::MAX;
 
 struct Slot {
-    /// `None` when the slot is free.
+    /// /// `None` if the slot is free.
     connection: Option<Connection>,
-    /// Towards the most recently changed; the next free slot when free.
+    /// /// Towards the most recently changed; of a free slot, the next free one.
     newer: u32,
-    /// Towards the longest unchanged.
+    /// /// Towards the one unchanged for longest.
     older: u32,
 }
 
-/// Where a connection is, until the store is changed.
+/// /// Where a connection is, until the store changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreKey(u32);
 
-/// The live connections.
 pub(super) struct Store {
     by_socket: HashMap<u64, u32>,
     slots: Vec<Slot>,
@@ -59,12 +59,12 @@ impl Store {
             .filter_map(|slot| slot.connection.as_ref())
     }
 
-    /// Where the connection of a socket is.
+    /// /// Returns where the connection of a socket is.
     pub(super) fn find(&self, socket: u64) -> Option<StoreKey> {
         self.by_socket.get(&socket).map(|&index| StoreKey(index))
     }
 
-    /// A socket is known by another number from now on.
+    /// /// A socket is known by another number from now on.
     pub(super) fn rename(&mut self, from: u64, to: u64) {
         if let Some(index) = self.by_socket.remove(&from) {
             self.by_socket.insert(to, index);
@@ -74,18 +74,17 @@ impl Store {
         }
     }
 
-    /// The connection of a socket.
     pub(super) fn get(&self, socket: u64) -> Option<&Connection> {
         let StoreKey(index) = self.find(socket)?;
         self.slots[index as usize].connection.as_ref()
     }
 
-    /// The connection at a place, left where it is in the order.
+    /// /// Returns a connection without changing the order.
     pub(super) fn at(&mut self, place: StoreKey) -> Option<&mut Connection> {
         self.slots[place.0 as usize].connection.as_mut()
     }
 
-    /// The connection at a place, which thereby becomes the most recently changed.
+    /// /// Returns a connection, which becomes the most recently changed.
     pub(super) fn touch(&mut self, place: StoreKey) -> Option<&mut Connection> {
         let StoreKey(index) = place;
         if self.newest != index {
@@ -95,16 +94,16 @@ impl Store {
         self.at(place)
     }
 
-    /// The connection of a socket, left where it is in the order.
+    /// /// Returns the connection of a socket without changing the order.
     pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Connection> {
         let place = self.find(socket)?;
         self.at(place)
     }
 
-    /// Takes a connection in as the most recently changed.
+    /// /// Adds a connection as the most recently changed.
     ///
-    /// Returns where it is, and the one that had to go: the longest unchanged, if the store was
-    /// full. The caller has removed what the socket's address held before.
+    /// Returns where it is, and the connection evicted if the store was full. The caller has
+    /// removed what the socket's address held before.
     pub(super) fn insert(&mut self, connection: Connection) -> (StoreKey, Option<Connection>) {
         debug_assert!(!self.by_socket.contains_key(&connection.socket));
         let evicted = if self.len() >= self.limit {
@@ -132,7 +131,7 @@ impl Store {
         (StoreKey(index), evicted)
     }
 
-    /// Takes the connection at a place out.
+    /// /// Removes a connection.
     pub(super) fn remove(&mut self, place: StoreKey) -> Option<Connection> {
         let StoreKey(index) = place;
         self.unlink(index);

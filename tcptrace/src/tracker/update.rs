@@ -1,4 +1,4 @@
-//! What the tracker has to say.
+//! //! What the tracker reports.
 
 use tcptrace_common::TcpState;
 
@@ -8,69 +8,53 @@ use super::{
 };
 use crate::feed::{event::Endpoints, item::LossPlace};
 
-/// What the tracker has to say of an item that it took.
+/// /// What follows from an item.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// A connection entered the tracker: its attempt, or in mid-life.
+    /// /// A connection is held from now on: at its beginning, or first seen later.
     Entered(Connection),
-    /// A connection changed its state; `connection` is as it is after that.
+    /// /// A connection changed its state; `connection` is as it is afterwards.
     Transition {
-        /// Whose.
         connection: Connection,
-        /// The state left.
         from: TcpState,
-        /// The state entered.
         to: TcpState,
-        /// When.
         time: Moment,
-        /// How long the state left was held, nanoseconds; `None` when its beginning was not seen.
+        /// /// How long the state left was held, nanoseconds; `None` if its beginning was not seen.
         in_state_ns: Option<u64>,
     },
-    /// A transition that no kernel path makes, of a socket that is not known: an anomaly, of which
-    /// nothing else will be said.
+    /// /// An impossible transition of a socket that is not held: an anomaly, reported only here.
     Stray {
-        /// What the event said of the socket; it is not tracked.
+        /// /// What the event told of the socket.
         connection: Connection,
-        /// The state left.
         from: TcpState,
-        /// The state entered.
         to: TcpState,
-        /// When.
         time: Moment,
     },
-    /// A connection reached ESTABLISHED (or a later state without it).
+    /// /// A connection reached ESTABLISHED, or a later state without it.
     Established(Connection),
-    /// accept() returned a connection whose wait for it is known thereby.
+    /// /// accept() returned a connection, so that its accept wait is known.
     Accepted(Connection),
-    /// A connection is over and its grace as well: its one record.
+    /// /// A connection's record is settled.
     Ended(Ended),
-    /// What was learnt of a connection after its record.
+    /// /// More was learnt of a connection after its record.
     Released(Release),
-    /// A connection was given up for lack of room.
+    /// /// A connection was evicted for lack of room.
     Evicted(Connection),
     /// The kernel acted on a RST from the peer, or sent one itself.
     Reset {
-        /// It was sent.
+        /// /// Sent by this host; otherwise received.
         sent: bool,
-        /// Why, where the kernel tells: `enum sk_rst_reason` of that kernel.
+        /// /// Why it was sent: `enum sk_rst_reason` of the running kernel, if it tells.
         reason: Option<u32>,
     },
-    /// A listener's SYN-ACK was sent again.
+    /// /// A listener's SYN-ACK was retransmitted.
     SynackRetransmit(Endpoints),
-    /// A socket began or ceased to listen.
+    /// /// A socket began or stopped listening.
     Listener {
-        /// Which.
         listener: Listener,
-        /// It began; otherwise it ceased.
         began: bool,
-        /// When.
         time: Moment,
     },
     /// Events were lost before this point.
-    Lost {
-        /// How many.
-        events: u64,
-        /// Where.
-        place: LossPlace,
-    },
+    Lost { events: u64, place: LossPlace },
 }

@@ -1,4 +1,4 @@
-//! What a walk over the kernel's own table of sockets covered, listed and found.
+//! //! A walk over the kernel's table of sockets: what it covered, listed and found.
 
 use std::collections::BTreeMap;
 
@@ -7,49 +7,44 @@ use tcptrace_common::TcpState;
 
 use crate::feed::event::{NetnsId, Seed};
 
-/// What a walk found, by state: connections that the tracker held and the kernel did not, less
-/// those that the kernel had and the tracker did not. All of them were mended.
+/// /// What a walk found and corrected, by state: connections that the tracker held and the kernel
+/// did not, minus those that the kernel had and the tracker did not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drift {
-    /// By the state held, or the state found.
+    /// /// By the state held, or the state found.
     pub by_state: BTreeMap<TcpState, i64>,
-    /// Connections that the tracker held and the kernel did not.
     pub vanished: u64,
-    /// Connections that the kernel had and the tracker did not.
     pub unknown: u64,
-    /// Connections held in another state than the kernel's.
     pub moved: u64,
-    /// Connections that could not be compared: their namespace was not walked through, and is not known
+    /// /// Connections that could not be compared: their namespace was not walked, and is not known
     /// to be gone.
     pub uncompared: u64,
 }
 
-/// What a walk covered.
 #[derive(Clone, Debug, Default)]
 pub struct WalkEnd {
-    /// The network namespaces that were walked through to the end.
+    /// /// The network namespaces walked to the end.
     pub namespaces: HashSet<NetnsId>,
-    /// The sockets that processes hold elsewhere were told of too ([`Body::Held`](crate::feed::event::Body)).
+    /// /// The sockets held by processes of other namespaces were walked too
+    /// ([`Body::Held`](crate::feed::event::Body)).
     pub held: bool,
-    /// Every socket found came through: nothing was lost meanwhile.
+    /// /// Nothing was lost meanwhile.
     pub complete: bool,
-    /// The sockets themselves, where they did not come through the ring.
+    /// /// The sockets, if they were listed instead of sent through the ring.
     pub listed: Option<Vec<Listed>>,
 }
 
-/// A socket as sock_diag lists it: it has a cookie, and no address that we could know it by.
+/// /// A socket as sock_diag lists it: it has a cookie, but no address.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
-    /// `skc_cookie`, which its events tell from now on.
+    /// /// `skc_cookie`, which its later events carry.
     pub cookie: u64,
-    /// What it was.
     pub seed: Seed,
 }
 
-/// Who holds which sockets, as a search found it.
+/// /// Which processes hold which sockets, as a search found them.
 #[derive(Clone, Debug, Default)]
 pub struct Owners {
-    /// When the search began.
     pub began_ns: u64,
     /// Process id and name, by the inode of the socket's file.
     pub by_inode: HashMap<u64, (u32, [u8; 16])>,

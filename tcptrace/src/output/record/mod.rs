@@ -1,7 +1,7 @@
-//! Records: what every output shows, in the one shape that DESIGN calls `tcptrace/1`.
+//! //! Records: what every output shows, in one shape, `tcptrace/1`.
 //!
-//! A field that is absent is not known. Times are RFC 3339 with nanoseconds; durations end in
-//! `_us` and are integers. Nothing here decides anything: it copies what the tracker says.
+//! An absent field is unknown. Times are RFC 3339 with nanoseconds; durations are integers that end
+//! in `_us`. Nothing is decided here: records copy what the tracker reports.
 
 mod address;
 mod recorder;

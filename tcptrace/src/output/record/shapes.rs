@@ -1,4 +1,4 @@
-//! One shape for each kind of record.
+//! //! The shape of each kind of record.
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc};
 
@@ -13,46 +13,41 @@ use crate::tracker::{
     TimeWaitSource, Verdict,
 };
 
-/// The version of the records' shape.
 pub const SCHEMA: &str = "tcptrace/1";
 
 /// One line of output.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub(super) schema: &'static str,
-    /// When, on the events' clock: the wall's may be set back.
+    /// /// When, on the events' clock, nanoseconds: the wall clock may be set back.
     #[serde(skip)]
     pub moment_ns: u64,
-    /// When.
     #[serde(serialize_with = "rfc3339")]
     pub time: Timestamp,
     #[serde(flatten)]
     pub(super) host: HostFields,
-    /// What it tells of.
     #[serde(flatten)]
     pub body: RecordBody,
 }
 
-/// What a record tells of.
+/// /// The part of a record that differs by kind.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum RecordBody {
-    /// A connection or a listener changed its state.
     Transition(TransitionRecord),
-    /// A connection was established.
     Handshake(HandshakeRecord),
-    /// A connection is over.
+    /// /// A connection ended.
     Connection(Box<ConnectionRecord>),
-    /// More was learnt of a connection that is over.
+    /// /// More was learnt of an ended connection.
     Release(Box<ReleaseRecord>),
-    /// Something was lost.
+    /// /// Events or rows were lost.
     Loss(LossRecord),
-    /// Sums over a while.
+    /// /// Sums over an interval.
     Summary(Box<SummaryRecord>),
 }
 
 impl RecordBody {
-    /// Whose it is, if it is of one connection or listener.
+    /// /// Returns the connection or listener that the record is about.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Transition(body) => Some(&body.identity),
@@ -69,7 +64,7 @@ impl RecordBody {
 pub(super) struct HostFields {
     pub(super) host: Option<Arc<str>>,
     pub(super) boot_id: Option<Arc<str>>,
-    /// This start of the program: what ended between two of them has no record.
+    /// /// The start of the program: connections that ended between two starts have no record.
     pub(super) run_id: Arc<str>,
 }
 
@@ -92,50 +87,43 @@ impl Serialize for Id {
     }
 }
 
-/// Where a connection runs between, and whose it is.
+/// /// The endpoints and the owner of a connection or listener.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Identity {
-    /// Which connection.
     pub id: Id,
-    /// Who opened it; absent for a listener.
+    /// /// Which side opened it; absent for a listener.
     pub role: Option<Role>,
-    /// `ipv4` or `ipv6`; an IPv4-mapped address is IPv4.
     pub family: Option<Family>,
-    /// This side's address.
     pub local_address: Option<Address>,
-    /// This side's port.
     pub local_port: Option<u16>,
-    /// The other side's address.
     pub remote_address: Option<Address>,
-    /// The other side's port.
     pub remote_port: Option<u16>,
     /// The network namespace's inode number.
     pub netns: Option<u32>,
-    /// Its cookie, which no other namespace of this boot has: the number is given out again.
+    /// /// The namespace's cookie, never reused within a boot: inode numbers are.
     pub netns_cookie: Option<NonZeroU32>,
-    /// The interface that the socket is bound to, as to a link-local address: its name, or its number
-    /// where the name is not known.
+    /// /// The interface that the socket is bound to, as for a link-local address: its name, or its
+    /// number if the name is not known.
     pub interface: Option<Arc<str>>,
-    /// The socket's user.
+    /// /// The user that owns the socket.
     pub uid: Option<u32>,
-    /// The id of the socket's cgroup.
     pub cgroup_id: Option<u64>,
-    /// That cgroup's path in the v2 hierarchy.
+    /// /// The path of the socket's cgroup in the v2 hierarchy.
     pub cgroup: Option<Box<str>>,
-    /// The container that the path tells.
+    /// /// The container named by the path.
     pub container_id: Option<Box<str>>,
-    /// The Kubernetes pod that it tells.
+    /// /// The Kubernetes pod named by the path.
     pub pod_uid: Option<Box<str>>,
-    /// The systemd unit that it tells.
+    /// /// The systemd unit named by the path.
     pub unit: Option<Box<str>>,
-    /// The process, in the initial pid namespace.
+    /// /// The process id, in the initial pid namespace.
     pub pid: Option<u32>,
-    /// Its name.
+    /// /// The process's name.
     pub comm: Option<String>,
-    /// How we know the process.
+    /// /// How the process is known.
     pub pid_source: Option<ProcessSource>,
-    /// The process was over already, when the connection came in by its listener.
+    /// /// The process had exited before the connection came in through its listener.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pid_gone: bool,
 }
@@ -144,16 +132,13 @@ pub struct Identity {
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct TransitionRecord {
-    /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
-    /// The state left.
     #[serde(serialize_with = "state")]
     pub from: TcpState,
-    /// The state entered.
     #[serde(serialize_with = "state")]
     pub to: TcpState,
-    /// How long the state left was held, where its beginning was seen.
+    /// /// How long the state left was held, if its beginning was seen.
     pub in_state_us: Option<u64>,
 }
 
@@ -161,9 +146,8 @@ pub struct TransitionRecord {
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct HandshakeFields {
-    /// How long the handshake took.
     pub handshake_us: Option<u64>,
-    /// Where that value comes from.
+    /// /// Where `handshake_us` comes from.
     pub handshake_source: Option<HandshakeSource>,
     /// SYN (active) or SYN-ACK (passive) retransmits.
     pub syn_retransmits: Option<u32>,
@@ -177,121 +161,105 @@ pub struct HandshakeFields {
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct HandshakeRecord {
-    /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
-    /// How it was opened.
     #[serde(flatten)]
     pub handshake: HandshakeFields,
-    /// Smoothed round trip; for a passive open only where it is known to be one.
+    /// /// Smoothed round-trip time; for a passive open only if it is known to be one.
     pub srtt_us: Option<u32>,
 }
 
-/// A connection's whole life.
+/// /// A connection from its beginning to its end.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ConnectionRecord {
-    /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
-    /// Its first transition.
+    /// /// The first transition.
     #[serde(serialize_with = "rfc3339_option")]
     pub opened_at: Option<Timestamp>,
     /// →ESTABLISHED.
     #[serde(serialize_with = "rfc3339_option")]
     pub established_at: Option<Timestamp>,
-    /// →CLOSE; absent when that was lost, and only the next use of the socket told of the end.
+    /// /// →CLOSE; absent if that was lost and the end was noticed later.
     #[serde(serialize_with = "rfc3339_option")]
     pub closed_at: Option<Timestamp>,
-    /// Its end was seen; else it was found out that the kernel has it no more.
+    /// /// →CLOSE was seen; otherwise the kernel was found to have the connection no more.
     pub end_seen: bool,
-    /// How it was opened.
     #[serde(flatten)]
     pub handshake: HandshakeFields,
-    /// ESTABLISHED until accept() returned it; 0 when accept() came first.
+    /// /// From ESTABLISHED until accept() returned it; 0 when accept() came first.
     pub accept_wait_us: Option<u64>,
-    /// ESTABLISHED until the first FIN, or →CLOSE without one.
+    /// /// From ESTABLISHED until the first FIN, or →CLOSE without one.
     pub established_us: Option<u64>,
-    /// One direction closed and the other open.
+    /// /// How long one direction was closed and the other open.
     pub half_closed_us: Option<u64>,
-    /// The acknowledgement of our FIN until the peer's FIN.
+    /// /// From the acknowledgement of our FIN until the peer's FIN.
     pub fin_wait2_us: Option<u64>,
-    /// Our FIN, after the peer's, until →CLOSE.
+    /// /// From our FIN, after the peer's, until →CLOSE.
     pub last_ack_us: Option<u64>,
-    /// The first transition to →CLOSE.
+    /// /// From the first transition to →CLOSE.
     pub duration_us: Option<u64>,
-    /// Whose FIN came first.
     pub closed_by: Option<ClosedBy>,
-    /// The state left for CLOSE.
+    /// /// The state before CLOSE.
     #[serde(serialize_with = "state")]
     pub last_state: TcpState,
-    /// Why it ended.
     pub verdict: Verdict,
-    /// It had been established.
     pub established: bool,
-    /// The socket's error, by name.
+    /// /// The name of the errno that ended it.
     pub errno: Option<String>,
-    /// The socket's error, by number.
     pub errno_number: Option<u16>,
-    /// Why the kernel sent a RST, in its own words.
+    /// /// Why the kernel sent a RST: its own name for the reason.
     pub reset_reason: Option<String>,
-    /// The peer's FIN was received.
+    /// /// Whether the peer's FIN was received.
     pub peer_fin: Option<bool>,
-    /// It entered TIME_WAIT.
+    /// /// Whether it entered TIME_WAIT.
     pub time_wait: Option<bool>,
-    /// How we know.
+    /// /// How that is known.
     pub time_wait_source: Option<TimeWaitSource>,
-    /// Payload sent, without retransmissions.
+    /// /// Payload sent, without retransmissions, bytes.
     pub bytes_sent: Option<u64>,
-    /// Payload received.
+    /// /// Payload received, bytes.
     pub bytes_received: Option<u64>,
-    /// Segments sent.
     pub segments_sent: Option<u32>,
-    /// Segments received.
     pub segments_received: Option<u32>,
-    /// Segments sent again.
+    /// /// Segments retransmitted.
     pub retransmits: Option<u32>,
-    /// Smoothed round trip at the end.
+    /// /// Smoothed round-trip time at the end.
     pub srtt_us: Option<u32>,
-    /// How much of it was seen.
     pub completeness: Completeness,
 }
 
 impl ConnectionRecord {
-    /// Who opened it.
     pub fn role(&self) -> Role {
         self.identity.role.unwrap_or(Role::Unknown)
     }
 }
 
-/// What was learnt after a connection's record, which is final.
+/// /// What was learnt after a connection's record, which is never changed.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct ReleaseRecord {
-    /// Whose.
     #[serde(flatten)]
     pub identity: Identity,
-    /// Our FIN until the peer's.
+    /// /// From our FIN until the peer's.
     pub half_closed_us: Option<u64>,
-    /// When the peer's FIN came.
     #[serde(serialize_with = "rfc3339_option")]
     pub peer_fin_at: Option<Timestamp>,
-    /// The acknowledgement of our FIN until the peer's FIN.
+    /// /// From the acknowledgement of our FIN until the peer's FIN.
     pub fin_wait2_us: Option<u64>,
-    /// It entered TIME_WAIT.
+    /// /// Whether it entered TIME_WAIT.
     pub time_wait: Option<bool>,
-    /// How we know.
+    /// /// How that is known.
     pub time_wait_source: Option<TimeWaitSource>,
     /// How FIN_WAIT2 or TIME_WAIT ended on the timewait socket.
     pub outcome: Outcome,
 }
 
-/// Something was lost since the last one.
+/// /// Events or rows lost since the last such record.
 #[derive(Clone, Debug, Serialize)]
 pub struct LossRecord {
-    /// How many events, or rows of output.
     pub lost: u64,
-    /// Where.
     #[serde(rename = "where")]
     pub place: LostAt,
 }
@@ -300,9 +268,7 @@ pub struct LossRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum LostAt {
-    /// Events.
     Events(LossPlace),
-    /// Rows.
     Rows(RowLoss),
 }
 
@@ -316,31 +282,25 @@ pub enum RowLoss {
     Filter,
 }
 
-/// Sums over a while, of the connections that pass the filter.
+/// /// Sums over an interval, of the connections that pass the filter.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct SummaryRecord {
-    /// Over how long.
     pub interval_us: u64,
-    /// Connections established.
     pub opened: u64,
-    /// Attempts that failed.
     pub failed: u64,
-    /// Established connections that ended.
     pub closed: u64,
-    /// Connections open at its end.
+    /// /// Connections open at the end of the interval.
     pub open: u64,
-    /// Events lost.
     pub lost: u64,
-    /// How often each verdict was given.
+    /// /// How many connections got each verdict.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// Handshakes of which the time is known; those below are of them.
+    /// /// Handshakes whose time is known; the quantiles are of these.
     pub handshakes_measured: u64,
-    /// Half took no longer; to three digits.
+    /// /// The median, to three digits.
     pub handshake_p50_us: Option<u64>,
-    /// 99 of 100 took no longer; to three digits.
+    /// /// The 99th percentile, to three digits.
     pub handshake_p99_us: Option<u64>,
-    /// The longest.
     pub handshake_max_us: Option<u64>,
 }
 

@@ -1,6 +1,5 @@
-//! The columns of a table, and what each is called.
+//! //! The columns of a table and their names.
 
-/// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Column {
@@ -32,7 +31,7 @@ pub enum Column {
 }
 
 impl Column {
-    /// Those shown when none are chosen.
+    /// /// The columns shown when none are chosen.
     pub const DEFAULT: [Self; 8] = [
         Self::Time,
         Self::Process,

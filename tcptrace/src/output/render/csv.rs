@@ -1,4 +1,4 @@
-//! Comma-separated values: one header, one line a record, empty where a record has no such field.
+//! //! CSV: a header, then one line per record, with empty cells for absent fields.
 
 use std::{borrow::Cow, io};
 
@@ -8,7 +8,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use super::text::visible;
 use crate::output::record::Record;
 
-/// Every field of every kind of record, in the order printed. New ones go to the end.
+/// /// Every field of every kind of record, in the order printed. New ones are appended.
 const COLUMNS: [&str; 75] = [
     "type",
     "time",
@@ -87,13 +87,12 @@ const COLUMNS: [&str; 75] = [
     "netns_cookie",
 ];
 
-/// Appends the header.
 pub(super) fn header(out: &mut Vec<u8>) {
     write(COLUMNS.iter(), out);
 }
 
-/// Appends a record's line: its fields as JSON has them, each in its column. On a terminal what must not
-/// reach that is replaced; as data nothing is.
+/// /// Appends a record's line: the fields of its JSON, each in its column. On a terminal hostile
+/// characters are replaced; as data nothing is.
 pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     let mut fields = Fields::default();
     let mut serializer = Serializer::with_formatter(&mut fields, Plain::default());
@@ -114,7 +113,7 @@ pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     write(row.iter().map(|value| value.as_bytes()), out);
 }
 
-/// The names and values of a flat JSON object, one after the other, and where each ends.
+/// /// The names and values of a flat JSON object, one after the other, and the end of each.
 #[derive(Default)]
 struct Fields {
     text: Vec<u8>,
@@ -131,7 +130,7 @@ impl Fields {
     }
 }
 
-/// What is written is text; what is flushed is the end of a name or a value.
+/// /// A write appends text; a flush ends a name or a value.
 impl io::Write for Fields {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
@@ -144,11 +143,11 @@ impl io::Write for Fields {
     }
 }
 
-/// Writes nothing of JSON's own: no braces, no quotation marks, no escapes. An object in a field
-/// becomes `name=value name=value`.
+/// /// A formatter without JSON's braces, quotation marks and escapes. A nested object becomes
+/// `name=value name=value`.
 #[derive(Default)]
 struct Plain {
-    /// Objects that are open.
+    /// /// How many objects are open.
     depth: usize,
 }
 

@@ -8,13 +8,12 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use super::text::is_hostile;
 use crate::output::record::Record;
 
-/// Appends a record's line.
 pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
     let start = out.len();
     let mut serializer = Serializer::with_formatter(&mut *out, Escaping(CompactFormatter));
     match record.serialize(&mut serializer) {
         Ok(()) => out.push(b'\n'),
-        // Nothing in a record can fail to serialize; half a line must not be left all the same.
+        // // Nothing in a record can fail to serialize; but half a line must never be left.
         Err(error) => {
             out.truncate(start);
             tracing::error!("a record could not be written as JSON: {error}");
@@ -22,8 +21,8 @@ pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes what must not reach a terminal as `\u` and its number (RFC 8259 §7), so that as data nothing
-/// is lost.
+/// /// Writes characters that must not reach a terminal as `\u` and their number (RFC 8259 §7), so
+/// that nothing is lost as data.
 struct Escaping(CompactFormatter);
 
 impl Formatter for Escaping {

@@ -1,5 +1,5 @@
-//! What went over the wire in a connection's life, step by step, as far as its record tells. What the
-//! record does not tell is a step that was not seen, or none.
+//! //! What went over the wire in a connection's life, step by step, as far as its record tells.
+//! Steps that the record does not tell are drawn as not seen, or not at all.
 
 use jiff::Timestamp;
 use tcptrace_common::TcpState;
@@ -14,43 +14,42 @@ use crate::{
     tracker::{Completeness, Role, Verdict},
 };
 
-/// Where a step goes.
+/// /// The direction of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// From here to the peer.
     Out,
     /// From the peer to here.
     In,
-    /// Both ways, in an order that is not known.
+    /// /// Both ways, in unknown order.
     Both,
-    /// Nowhere: something that happened here.
+    /// /// Nothing was sent: something happened here.
     Here,
 }
 
-/// What is known of it.
+/// /// What is known of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It happened.
+    /// /// It was seen.
     Seen,
     /// It was never answered.
     Unanswered,
-    /// It ended the connection before its time.
+    /// /// It ended the connection early.
     Abrupt,
     /// It was not seen, or may not have happened.
     Unseen,
 }
 
-/// A step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) way: Way,
     pub(super) label: String,
     pub(super) fate: Fate,
-    /// Microseconds since the first step of which the time is known.
+    /// /// Microseconds since the first step with a known time.
     pub(super) at_us: Option<u64>,
     /// The state entered here.
     pub(super) local: Option<&'static str>,
-    /// The state in which the peer was, by what it sent.
+    /// /// The state of the peer, by what it sent.
     pub(super) remote: Option<&'static str>,
 }
 
@@ -87,7 +86,7 @@ impl Step {
     }
 }
 
-/// The steps, and when the first one was.
+/// /// Returns the steps, and when the first one was.
 pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
     let moments = Moments::of(body);
     let mut steps = opening(body, &moments);
@@ -99,7 +98,7 @@ pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
     (steps, moments.first)
 }
 
-/// `SYN`, with how often it was sent.
+/// /// Returns `SYN`, with how many times it was sent.
 fn sent(what: &str, retransmits: Option<u32>) -> String {
     match retransmits {
         Some(again @ 1..) => format!("{what}, sent {}", plural(u64::from(again) + 1, "time")),
@@ -181,7 +180,7 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     }
 }
 
-/// A connect() that led to nothing.
+/// /// A connect() that failed.
 fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
     let was_sent_again = body
         .handshake
@@ -196,7 +195,7 @@ fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
     {
         Fate::Unanswered
     } else {
-        // The error may have come before it left.
+        // // The error may have come before the SYN left.
         Fate::Unseen
     };
     let label = sent(syn, body.handshake.syn_retransmits);
@@ -246,7 +245,7 @@ fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     steps
 }
 
-/// The four-way release, or as much of it as there was.
+/// /// Returns the four-way release, or as much of it as took place.
 fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     let Moments {
         first_fin,
@@ -336,7 +335,7 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     }
 }
 
-/// What ended it otherwise.
+/// /// Returns what else ended the connection.
 fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     let reset = || match &body.reset_reason {
         Some(reason) => format!("RST ({reason})"),
@@ -386,7 +385,7 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         | Verdict::Killed
         | Verdict::Checkpointed => vec![abrupt(Way::Here, errno())],
     };
-    // The kernel says goodbye to a peer that it gives up.
+    // // The kernel also sends a RST to a peer that it gives up.
     if body.reset_reason.is_some() && steps.last().is_some_and(|last| last.way == Way::Here) {
         steps.push(abrupt(Way::Out, reset()));
     }

@@ -1,8 +1,9 @@
-//! Where the columns of a table stand: as wide as their cells need, and no wider than a line may be.
+//! //! Where the columns of a table are: as wide as their cells need, and no wider than a line may
+//! be.
 
 use super::column::Column;
 
-/// A column where it stands.
+/// /// A column at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) column: Column,
@@ -11,30 +12,30 @@ pub(super) struct Slot {
     pub(super) short: bool,
 }
 
-/// The columns of a line, from left to right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) slots: Vec<Slot>,
-    /// Blanks between two columns.
+    /// /// Spaces between two columns.
     pub(super) gap: usize,
-    /// What happened is said in the notes, for want of a column.
+    /// /// What happened is said in the notes, because it has no column.
     pub(super) joined: bool,
 }
 
-/// What a line gives up for want of room.
+/// /// A step that makes a line shorter.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// One blank between columns in place of two.
+    /// /// One space between columns instead of two.
     Close,
-    /// A column gets narrower, down to this.
+    /// /// A column becomes narrower, down to this width.
     Narrow(Column, usize),
-    /// A column takes its short form, of this width.
+    /// /// A column takes its short form, with this width.
     Shorten(Column, usize),
-    /// A column goes.
+    /// /// A column is dropped.
     Drop(Column),
 }
 
-/// In this order: what is missed least goes first. The far end and how it ended stay.
+/// /// In this order: the least important columns are dropped first. The remote end and the verdict
+/// stay.
 const STEPS: [Step; 18] = [
     Step::Close,
     Step::Shorten(Column::Role, 1),
@@ -56,15 +57,15 @@ const STEPS: [Step; 18] = [
     Step::Narrow(Column::Remote, 9),
 ];
 
-/// Characters of the notes that are worth a column: the longest verdict is a few less.
+/// /// The fewest characters worth a column of notes: the longest verdict is a little shorter.
 const NOTES: usize = 24;
 
-/// Who gets what is left over, in this order; the rest is for the notes.
+/// /// Columns that get the remaining room, in this order; the rest is for the notes.
 const GROWING: [Column; 3] = [Column::Remote, Column::Process, Column::Local];
 
 impl Layout {
-    /// Of columns that need so many characters each, for lines of `limit`. Of columns that were
-    /// `chosen` none goes.
+    /// /// Lays out columns that need so many characters each, in lines of `limit`. With `chosen`,
+    /// none is dropped.
     pub(super) fn fit(needs: &[(Column, usize)], limit: Option<usize>, chosen: bool) -> Self {
         let mut layout = Self {
             slots: needs
@@ -115,7 +116,6 @@ impl Layout {
         self.slots.iter().any(|slot| slot.column == column)
     }
 
-    /// Characters of a line.
     fn total(&self) -> usize {
         let gaps = self.slots.len().saturating_sub(1) * self.gap;
         self.slots.iter().map(|slot| slot.width).sum::<usize>() + gaps
@@ -147,7 +147,7 @@ impl Layout {
         }
     }
 
-    /// It shows the same things in the same shape, whatever their widths.
+    /// /// Whether both show the same things in the same form, whatever their widths.
     pub(super) fn shows_as(&self, other: &Self) -> bool {
         let shape = |slot: &Slot| (slot.column, slot.short);
         self.slots
@@ -220,7 +220,6 @@ mod tests {
             let has = |column| layout.slots.iter().any(|slot| slot.column == column);
             prop_assert!(has(Column::Remote) && has(Column::Notes));
             prop_assert!(layout.joined != has(Column::What));
-            // What there is room for is used.
             prop_assert_eq!(layout.total(), limit);
         }
     }

@@ -1,41 +1,37 @@
-//! How what is for people looks.
+//! //! How output for people looks.
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::column::Column;
 use crate::host::resolve::Resolver;
 
-/// How what is for people looks.
+/// /// How output for people looks.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// With colours.
     pub color: bool,
-    /// Without characters past ASCII.
+    /// /// ASCII characters only.
     pub ascii: bool,
-    /// It is looked at as it is written.
+    /// /// The output is a terminal.
     pub terminal: bool,
-    /// How long lines may be.
     pub width: Width,
-    /// What is shown of the time.
     pub time: Time,
-    /// The columns of a table.
     pub columns: Columns,
-    /// Ports as numbers.
+    /// /// Shows ports as numbers.
     pub numeric: bool,
-    /// Addresses by name, where that is wanted and known.
+    /// /// Shows addresses by name, if that is wanted and the name is known.
     pub resolver: Option<Resolver>,
-    /// A handshake, or a wait for accept(), that took so long is slow, microseconds.
+    /// /// From this time on a handshake or an accept wait is slow, microseconds.
     pub slow_us: u64,
-    /// Transitions will be shown: room for their names.
+    /// /// Transitions will be shown: makes room for their names.
     pub transitions: bool,
-    /// Rows of connections will be shown: headings for them.
+    /// /// Rows of connections will be shown: adds headings for them.
     pub rows: bool,
-    /// Its last line can show the status.
+    /// /// The last line can show the status.
     pub status: bool,
 }
 
 impl Default for Look {
-    /// For nobody in particular: no colours, no limits, UTC.
+    /// /// No colours, no limits, UTC.
     fn default() -> Self {
         Self {
             color: false,
@@ -54,24 +50,22 @@ impl Default for Look {
     }
 }
 
-/// How long lines may be.
+/// /// The most characters in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// As long as they are.
     Unlimited,
-    /// So many characters.
     Fixed(usize),
-    /// As wide as the terminal on standard output is at the moment.
+    /// /// The current width of the terminal on standard output.
     Terminal,
 }
 
 impl Width {
-    /// Characters that a line may have now.
+    /// /// Returns the most characters that a line may have now.
     pub fn now(self) -> Option<usize> {
         match self {
             Self::Unlimited => None,
             Self::Fixed(width) => Some(width),
-            // A terminal that does not know, as a serial line, says 0.
+            // // A terminal that does not know, such as a serial line, says 0.
             Self::Terminal => terminal_size::terminal_size_of(std::io::stdout())
                 .map(|(width, _)| usize::from(width.0))
                 .filter(|&width| width > 0),
@@ -79,19 +73,17 @@ impl Width {
     }
 }
 
-/// Which columns a table has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Columns {
-    /// The usual ones, of which a narrow terminal shows less.
+    /// /// The default ones; a narrow terminal shows fewer.
     Usual,
-    /// Just these.
     Chosen(Vec<Column>),
 }
 
-/// What is shown of the time.
+/// /// How times are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// The time of the day in a zone.
+    /// /// The time of day in a zone.
     Zone(TimeZone),
     /// Since the first row.
     Relative,
@@ -107,7 +99,8 @@ impl Time {
         }
     }
 
-    /// A time, and the same without fractions of a second; `first` is that of the first row.
+    /// /// Returns a time, and the length of the part before fractions of a second; `first` is the
+    /// first row's.
     pub(super) fn shown(&self, time: Timestamp, first: Timestamp) -> (String, usize) {
         let text = match self {
             Self::Zone(zone) => time
@@ -115,7 +108,7 @@ impl Time {
                 .strftime("%H:%M:%S%.3f")
                 .to_string(),
             Self::Relative => {
-                // Truncated as the clock of the day is.
+                // // Truncated, as the time of day is.
                 let millis = time.as_millisecond() - first.as_millisecond();
                 let (sign, millis) = if millis < 0 {
                     ("-", millis.unsigned_abs())
@@ -130,7 +123,7 @@ impl Time {
         (text, whole)
     }
 
-    /// The day of a row, where rows do not say it themselves.
+    /// /// Returns the day of a row, if rows do not show it themselves.
     pub(super) fn day(&self, time: Timestamp) -> Option<jiff::civil::Date> {
         match self {
             Self::Zone(zone) => Some(time.to_zoned(zone.clone()).date()),

@@ -1,11 +1,10 @@
-//! Names of well-known ports.
+//! //! Names of well-known ports.
 //!
-//! What IANA has registered for TCP, and only what a port is really used for: a name is a habit, never
-//! what was seen on the wire. The host's own /etc/services is not read: many hosts have none.
+//! IANA's names for TCP, and only those of ports really used for it: a name is a convention, never
+//! what was seen on the wire. The host's /etc/services is not read: many hosts have none.
 
 use std::borrow::Cow;
 
-/// By port.
 const NAMES: [(u16, &str); 46] = [
     (20, "ftp-data"),
     (21, "ftp"),
@@ -55,7 +54,7 @@ const NAMES: [(u16, &str); 46] = [
     (27017, "mongodb"),
 ];
 
-/// A port's name, or its number where it has none or numbers are wanted.
+/// /// Returns a port's name, or its number if it has none or numbers are wanted.
 pub(super) fn shown(port: u16, numeric: bool) -> Cow<'static, str> {
     let found = NAMES.binary_search_by_key(&port, |(port, _)| *port);
     match found {

@@ -1,4 +1,4 @@
-//! The shapes of output, and what turns records into each.
+//! //! The formats of output, and the renderer of each.
 
 use super::{csv, diagram::Diagram, json, look::Look, table::Table};
 use crate::output::record::Record;
@@ -16,23 +16,17 @@ pub enum Format {
     Diagram,
 }
 
-/// Turns records into bytes.
+/// /// Turns records into bytes.
 pub enum Renderer {
-    /// A table.
     Table(Table),
-    /// Diagrams.
     Diagram(Diagram),
-    /// JSON lines.
     Json,
-    /// CSV, for a terminal or as data.
-    Csv {
-        /// It is looked at.
-        terminal: bool,
-    },
+    Csv { terminal: bool },
 }
 
 impl Renderer {
-    /// For a format; all but whether it is a terminal of `look` is for people's.
+    /// /// A renderer of a format; `look` is for formats for people, except whether it is a
+    /// terminal.
     pub fn new(format: Format, look: Look) -> Self {
         match format {
             Format::Table => Self::Table(Table::new(look)),
@@ -44,7 +38,7 @@ impl Renderer {
         }
     }
 
-    /// What comes before the first record.
+    /// /// Appends what comes before the first record.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Table(table) => table.header(out),
@@ -53,7 +47,7 @@ impl Renderer {
         }
     }
 
-    /// One record.
+    /// /// Appends a record.
     pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         match self {
             Self::Table(table) => table.row(record, out),

@@ -1,25 +1,23 @@
-//! Rows and, below them on a terminal, the status line. The terminal stays in its usual mode: the line is
-//! erased before anything else is written.
+//! //! Rows and, below them on a terminal, the status line. The terminal stays in its usual mode:
+//! the status line is erased before anything else is written.
 
 use super::{renderer::Renderer, status::Status};
 use crate::{output::record::Record, stdio};
 
-/// What is to be shown.
 #[derive(Debug)]
 pub enum Shown {
-    /// A row, for good.
+    /// /// A row, which stays.
     Row(Box<Record>),
-    /// The status line, until something else is shown.
+    /// /// The status line, until something else is shown.
     Status(Status),
-    /// No status line any more.
+    /// /// Removes the status line.
     Nothing,
 }
 
-/// Shows rows, and a status line where there is one.
+/// /// Shows rows, and a status line if there is one.
 pub struct Screen(pub Renderer);
 
 impl Screen {
-    /// Appends the bytes that show it.
     pub fn show(&mut self, shown: &Shown, out: &mut Vec<u8>) {
         if stdio::take_status() {
             out.extend_from_slice(stdio::ERASE);

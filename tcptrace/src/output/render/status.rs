@@ -1,4 +1,5 @@
-//! The last line of a terminal: that tcptrace works, and what happens, while no row comes.
+//! //! The last line of a terminal, which shows that tcptrace works, and its rates, while no row
+//! comes.
 
 use jiff::Timestamp;
 
@@ -7,33 +8,32 @@ use super::{
     look::Look,
 };
 
-/// What the status line says.
+/// /// The content of the status line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
-    /// When.
     pub time: Timestamp,
-    /// Connections established, a second.
+    /// /// Connections established per second.
     pub opened: f64,
-    /// Attempts failed, a second.
+    /// /// Attempts failed per second.
     pub failed: f64,
-    /// Established connections ended, a second.
+    /// /// Established connections ended per second.
     pub closed: f64,
-    /// Connections open now.
     pub open: u64,
     /// Events and rows lost since the start.
     pub lost: u64,
 }
 
 impl Status {
-    /// Appends the line, without an end.
+    /// /// Appends the line without an end of line.
     pub(super) fn line(&self, look: &Look, first: Timestamp, out: &mut Vec<u8>) {
         let (time, whole) = look.time.shown(self.time, first);
-        // A full line would make some terminals go on to the next, as would the ^C that one shows behind it.
+        // // A full line would make some terminals wrap, and so would the ^C that one shows behind
+        // it.
         let limit = look.width.now().map(|width| width.saturating_sub(3));
         let mut line = Line::new(look, limit);
         line.put(time.get(..whole).unwrap_or(&time), QUIET);
         line.pad(2);
-        // What was lost comes first: a narrow terminal cuts the rest.
+        // // Losses come first: a narrow terminal cuts the rest.
         if self.lost > 0 {
             line.put(&format!("{} LOST", self.lost), FAILED);
             line.pad(2);
@@ -45,7 +45,6 @@ impl Status {
         line.end_without_newline(out);
     }
 
-    /// All but what was lost.
     fn rates(&self) -> String {
         format!(
             "{}/s opened  {}/s failed  {}/s closed  {} open",
@@ -57,7 +56,7 @@ impl Status {
     }
 }
 
-/// Two digits that matter, at most.
+/// /// Returns a rate with at most two significant digits.
 fn rate(rate: f64) -> String {
     if rate == 0.0 || rate >= 9.95 {
         format!("{rate:.0}")

@@ -1,8 +1,7 @@
-//! The table: a line a person reads at a glance.
+//! //! The table: one line per record.
 //!
-//! Columns keep their place: one that must grow for a long cell stays grown. Where lines have a limit,
-//! as on a terminal, none is longer, and what a narrow line gives up is for [`layout`](super::layout)
-//! to say.
+//! A column that grew for a long cell stays grown. If lines have a limit, as on a terminal, none is
+//! longer; [`layout`](super::layout) decides what a narrow line drops.
 
 use anstyle::Style;
 use jiff::{Timestamp, civil::Date};
@@ -19,22 +18,19 @@ use super::{
 };
 use crate::output::record::{Record, RecordBody};
 
-/// A table under way.
 pub struct Table {
     look: Look,
-    /// Characters that each column's cells have needed so far.
+    /// /// Characters that each column's cells have needed so far.
     needs: Vec<(Column, usize)>,
     layout: Layout,
-    /// Characters of a line when it was laid out.
+    /// /// The width of a line when the columns were laid out.
     limit: Option<usize>,
-    /// The time of the first row.
     first: Option<Timestamp>,
-    /// The day of the row before.
+    /// /// The day of the previous row.
     day: Option<Date>,
 }
 
 impl Table {
-    /// An empty table.
     pub fn new(look: Look) -> Self {
         let columns = match &look.columns {
             Columns::Usual => &Column::DEFAULT[..],
@@ -57,7 +53,7 @@ impl Table {
         }
     }
 
-    /// Appends the headings, if there will be rows below them.
+    /// /// Appends the headings, if rows will follow.
     pub fn header(&mut self, out: &mut Vec<u8>) {
         self.limit = self.look.width.now();
         self.layout = self.fit();
@@ -66,12 +62,11 @@ impl Table {
         }
     }
 
-    /// Appends the status line, without an end: it stays where the cursor is.
+    /// /// Appends the status line without an end of line: the cursor stays there.
     pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
         status.line(&self.look, self.first.unwrap_or(status.time), out);
     }
 
-    /// Appends a record's row.
     pub fn row(&mut self, record: &Record, out: &mut Vec<u8>) {
         let first = *self.first.get_or_insert(record.time);
         let (time, whole) = self.look.time.shown(record.time, first);
@@ -119,7 +114,7 @@ impl Table {
         let mut line = Line::new(&self.look, self.limit);
         for (at, slot) in self.layout.slots.iter().enumerate() {
             let mut cell = cell_of(slot.column);
-            // A listener has one end only.
+            // // A listener has one end only.
             if slot.column == Column::Remote && cell == "-" && !has_local {
                 cell = cell_of(Column::Local);
             }
@@ -147,7 +142,7 @@ impl Table {
         line.end(out);
     }
 
-    /// Lays the columns out anew where these cells, or the terminal by now, want it.
+    /// /// Lays the columns out again if these cells, or the terminal's new width, need it.
     fn make_room(&mut self, cells: &[String], out: &mut Vec<u8>) {
         let mut changed = false;
         for ((column, need), cell) in self.needs.iter_mut().zip(cells) {
@@ -199,7 +194,7 @@ impl Table {
             None => text.to_owned(),
         };
         let padding = slot.width.saturating_sub(text.width());
-        // The last column is as long as it is.
+        // // The last column is not padded.
         let is_last = at + 1 == self.layout.slots.len();
         if slot.column.is_right() {
             line.pad(padding);

@@ -1,11 +1,11 @@
-//! Text that others chose: a process, a cgroup or an interface has the name that somebody gave it, and
-//! root looks at it.
+//! //! Text that others choose: anyone can name a process, a cgroup or an interface, and root looks
+//! at it.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
-/// Characters that do something where they are shown, or cannot be seen: controls, what turns the
-/// direction of writing, what joins, separates or tags without a width (Unicode's categories Cc, Cf, Zl
-/// and Zp, as far as they are for none but such use).
+/// /// Characters that act on a terminal or cannot be seen: controls, and those that change the
+/// direction of writing, join, separate or tag without a width (Unicode's categories Cc, Cf, Zl and
+/// Zp, unless they have another use).
 const HOSTILE: [RangeInclusive<char>; 12] = [
     '\u{0}'..='\u{1f}',
     '\u{7f}'..='\u{9f}',
@@ -21,13 +21,13 @@ const HOSTILE: [RangeInclusive<char>; 12] = [
     '\u{e0020}'..='\u{e007f}',
 ];
 
-/// It must not reach a terminal.
+/// /// Whether a character must not reach a terminal.
 pub(super) fn is_hostile(character: char) -> bool {
     HOSTILE.iter().any(|range| range.contains(&character))
 }
 
-/// Text with each character that must not reach the terminal, or that it cannot show, replaced by one
-/// that can be seen.
+/// /// Returns text with visible replacements for characters that must not reach the terminal, or
+/// that it cannot show.
 pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
     let is_shown = |character: char| !is_hostile(character) && (!ascii || character.is_ascii());
     if text.chars().all(is_shown) {

@@ -1,7 +1,7 @@
-//! Which connections are shown.
+//! //! Which connections are shown.
 //!
-//! Filters judge connections, not rows: a connect's local port is 0 until it is established, and
-//! a row must not be lost to that. While a connection cannot be judged yet, the answer is
+//! Filters judge connections, not rows: a connect's local port is 0 until it is established, and no
+//! row may be lost to that. While a connection cannot be judged yet, the result is
 //! [`Decision::Later`], and its rows wait.
 
 use std::{net::IpAddr, time::Duration};
@@ -17,73 +17,60 @@ use crate::{
     tracker::{Connection, Ended, Listener, Process, Release, Role, Verdict},
 };
 
-/// IPv4 or IPv6; an IPv4-mapped address is IPv4.
+/// /// The `-4` or `-6` filter; an IPv4-mapped address is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// `-4`
     Ipv4,
-    /// `-6`
     Ipv6,
 }
 
-/// All filters at once; a connection must pass each.
+/// /// All filters; a connection must pass each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Either port.
     pub port: Option<Terms<Ports>>,
-    /// This side's port.
     pub local_port: Option<Terms<Ports>>,
-    /// The other side's port.
     pub remote_port: Option<Terms<Ports>>,
-    /// Either address.
     pub cidr: Option<Terms<Cidr>>,
-    /// The process.
     pub pid: Option<Terms<Pid>>,
-    /// The process's name.
     pub comm: Option<Terms<Comm>>,
-    /// Who opened it.
     pub role: Option<Terms<Role>>,
-    /// The network namespace.
     pub netns: Option<Terms<Netns>>,
-    /// The cgroup, or one that it lies in.
+    /// /// The cgroup, or one that contains it.
     pub cgroup: Option<Terms<CgroupTerm>>,
-    /// The container.
     pub container: Option<Terms<ContainerTerm>>,
-    /// The family.
     pub family: Option<Family>,
-    /// Why it ended.
     pub verdict: Option<Terms<Verdict>>,
-    /// The state that a row tells of: rows are judged by it, not connections.
+    /// /// The state that a row tells: this judges rows, not connections.
     pub state: Option<Terms<State>>,
-    /// It was never established.
+    /// /// Never established.
     pub failed: bool,
-    /// Its handshake took, or it waited for accept(), this long at least.
+    /// /// The handshake or the accept wait took at least this long.
     pub slow: Option<Duration>,
-    /// Its handshake took this long at least.
+    /// /// The handshake took at least this long.
     pub min_handshake: Option<Duration>,
-    /// It lived this long at least.
+    /// /// The connection lived at least this long.
     pub min_duration: Option<Duration>,
 }
 
-/// What a filter looks at.
+/// /// What a filter judges.
 struct Subject<'a> {
     ends: Option<&'a Endpoints>,
     process: Option<&'a Process>,
     cgroup: Option<&'a Cgroup>,
-    /// `None` for a listener.
+    /// /// `None` for a listener.
     role: Option<Role>,
-    /// It is over: what is not known now never will be.
+    /// /// It has ended: what is not known now never will be.
     over: bool,
     life: Life,
 }
 
-/// How a connection's life went so far.
+/// /// A connection's life so far.
 #[derive(Clone, Copy, Default)]
 struct Life {
     established: bool,
     handshake_ns: Option<u64>,
     accept_wait_ns: Option<u64>,
-    /// accept() may still be to come.
+    /// /// accept() may still follow.
     may_be_accepted: bool,
     verdict: Option<Verdict>,
     duration_ns: Option<u64>,
@@ -117,12 +104,13 @@ impl<'a> Subject<'a> {
 }
 
 impl Filter {
-    /// Judges a connection; `over` when it has ended, and what is not known now never will be.
+    /// /// Judges a connection. `over` tells that it has ended: what is not known now never will
+    /// be.
     pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
         self.judge(&Subject::of(connection, over, connection.into()))
     }
 
-    /// Judges a connection that has ended.
+    /// /// Judges an ended connection.
     pub fn ended(&self, ended: &Ended) -> Decision {
         let connection = &ended.connection;
         let life = Life {
@@ -137,19 +125,20 @@ impl Filter {
         self.judge(&Subject::of(connection, true, life))
     }
 
-    /// A row tells of a state that is asked for.
+    /// /// Whether a row of this state is shown.
     pub fn shows(&self, state: TcpState) -> bool {
         self.state
             .as_ref()
             .is_none_or(|terms| terms.judge(true, |wanted| wanted.0 == state) == Decision::Show)
     }
 
-    /// Every connection passes.
+    /// /// Whether every connection passes.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
-    /// A connection's end is asked for: what is learnt after it cannot be judged alone.
+    /// /// Whether the filter asks about a connection's end: what is learnt later cannot be judged
+    /// alone.
     pub const fn asks_for_the_end(&self) -> bool {
         self.verdict.is_some()
             || self.failed
@@ -158,7 +147,6 @@ impl Filter {
             || self.min_duration.is_some()
     }
 
-    /// Judges a listener.
     pub fn listener(&self, listener: &Listener) -> Decision {
         self.judge(&Subject {
             ends: Some(&listener.endpoints),
@@ -170,7 +158,7 @@ impl Filter {
         })
     }
 
-    /// Judges what was learnt of a connection after its record.
+    /// /// Judges what was learnt after a connection's record.
     pub fn release(&self, release: &Release) -> Decision {
         self.judge(&Subject {
             ends: release.endpoints.as_ref(),
@@ -199,13 +187,13 @@ impl Filter {
         }
     }
 
-    /// What only the course of a connection tells.
+    /// /// Returns the decisions that depend on the course of a connection.
     fn decisions_of_life(&self, subject: &Subject<'_>) -> [Decision; 5] {
         let (life, over) = (&subject.life, subject.over);
         let at_least = |known: Option<u64>, least: Duration| {
             known.is_some_and(|ns| u128::from(ns) >= least.as_nanos())
         };
-        // What has not come by now never will, or may still.
+        // // What has not come may still come, unless the connection has ended.
         let unless = |shown: bool, settled: bool| match (shown, settled) {
             (true, _) => Decision::Show,
             (false, true) => Decision::Hide,
@@ -283,7 +271,7 @@ impl Filter {
                 })
             })),
             by(self.role.as_ref().map(|terms| {
-                // Crossed SYNs make an active open simultaneous, but that is rare and soon.
+                // // Crossed SYNs make an active open simultaneous, but that is rare and soon.
                 terms.judge(true, |role| subject.role == Some(*role))
             })),
             by(self.netns.as_ref().map(|terms| {
@@ -291,7 +279,7 @@ impl Filter {
                     netns.is_some_and(|netns| wanted.is(netns))
                 })
             })),
-            // It is told with the first event, or never.
+            // // Told with the first event, or never.
             by(self.cgroup.as_ref().map(|terms| {
                 terms.judge(true, |term| {
                     subject

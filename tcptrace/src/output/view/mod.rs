@@ -1,5 +1,4 @@
-//! Who sees what: the rows of an output, from what the tracker says. Pure; it neither renders nor
-//! writes.
+//! //! Which rows an output shows. Pure: neither renders nor writes.
 
 pub mod filter;
 mod order;
@@ -21,74 +20,68 @@ use crate::{
     tracker::{Connection, Tracker, Update, is_synchronized},
 };
 
-/// Rows that may wait for their connection to be judged.
+/// /// The most rows that wait for their connection to be judged.
 const WAITING: usize = 1 << 16;
 
-/// Which records are shown.
+/// /// Which kinds of records are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Every state transition.
     pub transitions: bool,
-    /// Connections as they are established.
     pub handshakes: bool,
-    /// Connections as they end.
     pub connections: bool,
-    /// What was learnt of them after that.
     pub releases: bool,
 }
 
-/// What a view counted.
+/// /// The counts of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that passed the filter.
     pub seen: u64,
-    /// Of those, never established.
+    /// /// Of those, the ones never established.
     pub failed: u64,
-    /// Of those, that were established meanwhile.
+    /// /// Of those, the ones established since the start.
     pub opened: u64,
-    /// Of those, established ones that ended.
+    /// /// Of those, the established ones that ended.
     pub closed: u64,
-    /// Events lost.
     pub lost: u64,
-    /// Connections given up for lack of room (`--max-connections`).
+    /// /// Connections evicted for lack of room (`--max-connections`).
     pub evicted: u64,
-    /// SYNs of which the time was forgotten before their handshakes were over; set at the end.
+    /// /// SYNs whose time was dropped before their handshake ended; set at the end.
     pub syns_evicted: u64,
-    /// Rows dropped: the reader was too slow.
+    /// /// Rows dropped because the reader was too slow.
     pub rows_dropped: u64,
-    /// Rows dropped: too many waited for their connection to be judged by the filter.
+    /// /// Rows dropped because too many waited for the filter to judge their connection.
     pub rows_unjudged: u64,
 }
 
-/// What waits for its connection to be judged.
+/// /// The rows of a connection that cannot be judged yet.
 #[derive(Default)]
 struct Waiting {
     rows: Vec<Record>,
-    /// It was established, and its handshake took so many microseconds, if that is known.
+    /// /// The connection was established; its handshake took this long, microseconds, if that is
+    /// known.
     opened: Option<Option<u64>>,
 }
 
-/// The rows of one output.
+/// /// The rows of one output.
 pub struct View {
     filter: Filter,
     shown: Shown,
-    /// Rows of connections that cannot be judged yet.
+    /// /// The rows of connections that cannot be judged yet, by id.
     waiting: HashMap<u64, Waiting>,
     waiting_rows: usize,
-    /// The connections whose end passed the filter last.
+    /// /// The last connections whose end passed the filter.
     ended: Bounded<u64, ()>,
-    /// What it counted.
     pub counts: Counts,
-    /// What was lost and not said yet.
+    /// /// Losses not reported yet.
     unsaid: Unsaid,
-    /// Rows to be shown.
     rows: Order,
-    /// Sums since the last summary.
+    /// /// Sums since the last summary.
     tally: Tally,
 }
 
 impl View {
-    /// Of the connections that pass `filter`, the records that are `shown`.
+    /// /// A view that shows the `shown` records of connections that pass `filter`.
     pub fn new(filter: Filter, shown: Shown) -> Self {
         Self {
             filter,
@@ -103,30 +96,29 @@ impl View {
         }
     }
 
-    /// Every transition is shown.
     pub const fn shows_transitions(&self) -> bool {
         self.shown.transitions
     }
 
-    /// The next row in order of time, once all that happened before `known_ns` is known; at the end
-    /// with `u64::MAX`.
+    /// /// Returns the next row in order of time, once everything before `known_ns` is known; at
+    /// the end with `u64::MAX`.
     pub fn next_row(&mut self, known_ns: u64) -> Option<Record> {
         self.rows.next(known_ns)
     }
 
-    /// When the next row is to be shown.
+    /// /// Returns when the next row is due.
     pub fn due_ns(&self) -> Option<u64> {
         self.rows.due_ns()
     }
 
-    /// Says what was lost and not said yet. Whatever the filter.
+    /// /// Reports losses, whatever the filter.
     pub fn say_losses(&mut self, recorder: &Recorder, now_ns: u64) {
         for record in self.unsaid.take(recorder, now_ns) {
             self.rows.put(record);
         }
     }
 
-    /// Takes in what the tracker says.
+    /// /// Takes an update.
     pub fn take(&mut self, update: &Update, recorder: &Recorder) {
         match update {
             Update::Transition {
@@ -164,7 +156,7 @@ impl View {
                         let waiting = self.waiting.entry(connection.id).or_default();
                         waiting.opened = Some(handshake_us);
                     }
-                    // It is missing in the sums.
+                    // // It is missing in the sums.
                     Decision::Later => self.skip_unjudged(),
                     Decision::Hide => {}
                 }
@@ -227,7 +219,7 @@ impl View {
                 self.tally.lost = self.tally.lost.saturating_add(*events);
                 self.unsaid.events(*events, *place);
             }
-            // Its process is known now: rows may have waited for that.
+            // // Its process is known now: rows may have waited for that.
             Update::Accepted(connection) => {
                 let decision = self.filter.connection(connection, false);
                 self.judge(connection.id, decision, false, || {
@@ -238,7 +230,8 @@ impl View {
         }
     }
 
-    /// Shows a record of a connection, if it is wanted, now or when the connection can be judged.
+    /// /// Shows a record of a connection, if it passes the filter, now or when the connection can
+    /// be judged.
     fn judge(
         &mut self,
         id: u64,
@@ -269,13 +262,13 @@ impl View {
         }
     }
 
-    /// There is no room to wait.
+    /// /// Counts a row that has no room to wait.
     const fn skip_unjudged(&mut self) {
         self.counts.rows_unjudged += 1;
         self.unsaid.unjudged += 1;
     }
 
-    /// No row of a connection is shown.
+    /// /// Drops the rows of a connection.
     fn forget(&mut self, id: u64) {
         if let Some(waiting) = self.waiting.remove(&id) {
             self.waiting_rows -= waiting.rows.len();
@@ -287,12 +280,12 @@ impl View {
         self.tally.open(handshake_us);
     }
 
-    /// Begins to add up for the next summary.
+    /// /// Starts the sums of the next summary.
     pub fn begin_summary(&mut self, now_ns: u64) {
         self.tally = Tally::since(now_ns);
     }
 
-    /// Shows the sums since the last summary, and begins anew.
+    /// /// Adds a summary, and starts anew.
     pub fn summarize(&mut self, recorder: &Recorder, tracker: &Tracker, now_ns: u64) {
         if self.tally.is_empty(now_ns) {
             return;
@@ -302,7 +295,8 @@ impl View {
         self.begin_summary(now_ns);
     }
 
-    /// Established connections that are there now and pass the filter, as far as it can tell by now.
+    /// /// Returns how many established connections are open and pass the filter, as far as it can
+    /// tell now.
     pub fn open_now(&self, tracker: &Tracker) -> u64 {
         let open = tracker.connections().filter(|connection| {
             is_synchronized(connection.state)
@@ -311,13 +305,13 @@ impl View {
         open.count() as u64
     }
 
-    /// Rows found no room in the output.
+    /// /// Counts rows that the output had no room for.
     pub const fn drop_rows(&mut self, rows: u64) {
         self.counts.rows_dropped += rows;
         self.unsaid.rows += rows;
     }
 
-    /// Counts the connections that are still open at the end.
+    /// /// Counts the connections still open at the end.
     pub fn count_open<'a>(&mut self, connections: impl Iterator<Item = &'a Connection>) {
         let open = connections
             .filter(|connection| self.filter.connection(connection, true) == Decision::Show);

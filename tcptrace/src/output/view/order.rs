@@ -1,17 +1,17 @@
-//! Lines in order of time: a record is settled later than what happened meanwhile is told, so that each
-//! line waits for as long as an earlier one may still come.
+//! //! Rows in order of time: a record is settled later than events meanwhile are reported, so each
+//! row waits as long as an earlier one may still come.
 
 use std::collections::BTreeMap;
 
 use crate::{output::record::Record, tracker::GRACE_NS};
 
-/// Lines that may wait; past that the earliest one is shown early.
+/// /// The most rows that wait; past that the earliest is shown early.
 const MOST: usize = 1 << 16;
 
-/// Lines that wait for earlier ones.
+/// /// Rows that wait for earlier ones.
 #[derive(Default)]
 pub(super) struct Order {
-    /// By their moment, and then as they came.
+    /// /// By their moment, and then in order of arrival.
     held: BTreeMap<(u64, u64), Record>,
     count: u64,
 }
@@ -22,13 +22,14 @@ impl Order {
         self.held.insert((record.moment_ns, self.count), record);
     }
 
-    /// When the earliest line is to be shown.
+    /// /// Returns when the earliest row is due.
     pub(super) fn due_ns(&self) -> Option<u64> {
         let (first, _) = self.held.first_key_value()?;
         Some(first.0.saturating_add(GRACE_NS))
     }
 
-    /// The next line before which none can come any more: all that happened before `known_ns` is known.
+    /// /// Returns the next row that no earlier one can precede any more: everything before
+    /// `known_ns` is known.
     pub(super) fn next(&mut self, known_ns: u64) -> Option<Record> {
         let is_due = self.due_ns()? <= known_ns;
         (is_due || self.held.len() > MOST)
@@ -68,7 +69,6 @@ mod tests {
     }
 
     proptest! {
-        /// Lines that come no later than the grace after their moment come out in order, each once.
         #[test]
         fn whoever_is_no_later_than_the_grace_is_in_its_place(
             lines in prop::collection::vec((0..GRACE_NS, 0..GRACE_NS / 4), 0..200),

@@ -1,4 +1,4 @@
-//! What a filter can be asked for: comma lists of values.
+//! //! The values of filters: comma lists.
 
 use std::{
     fmt,
@@ -21,18 +21,16 @@ use crate::{
     tracker::{Process, Role, Verdict},
 };
 
-/// Whether a connection is shown.
+/// /// A filter's decision on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is.
     Show,
-    /// It is not.
     Hide,
-    /// What the filter asks for is not known yet.
+    /// /// What the filter asks about is not known yet.
     Later,
 }
 
-/// A comma list of values, all of them meant or, with a leading `!`, none of them.
+/// /// A comma list of values: any of them or, with a leading `!`, none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms<T> {
     negated: bool,
@@ -40,11 +38,10 @@ pub struct Terms<T> {
 }
 
 impl<T> Terms<T> {
-    /// Judges by what a connection has; `None` is not known.
+    /// /// Judges a connection. `known` tells that everything the filter asks about is known.
     pub(super) fn judge(&self, known: bool, mut matches: impl FnMut(&T) -> bool) -> Decision {
         if self.values.iter().any(&mut matches) != self.negated {
-            // A match stands even if the rest is not known; its absence does not, and neither
-            // does the absence of what must not be.
+            // // A match decides at once; a non-match only when everything is known.
             if known || !self.negated {
                 return Decision::Show;
             }
@@ -56,7 +53,7 @@ impl<T> Terms<T> {
 }
 
 impl Terms<Comm> {
-    /// What is to be said of names that were cut.
+    /// /// Returns a notice for each name that was cut.
     pub fn notices(&self) -> impl Iterator<Item = String> + use<'_> {
         self.values.iter().filter_map(Comm::notice)
     }
@@ -81,7 +78,7 @@ where
     }
 }
 
-/// Takes a comma list apart; `\,` is a comma of a term, and `\\` a backslash.
+/// /// Splits a comma list; `\,` is a comma in a term, and `\\` a backslash.
 fn split(list: &str) -> Vec<String> {
     let mut terms = vec![String::new()];
     let mut characters = list.chars();
@@ -96,7 +93,7 @@ fn split(list: &str) -> Vec<String> {
     terms
 }
 
-/// A port or a range of them: `443`, `8000-8099`.
+/// /// A port or a range of ports: `443`, `8000-8099`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports(pub(super) RangeInclusive<u16>);
 
@@ -139,7 +136,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// A network of IPv4-mapped addresses is the IPv4 network: that is how the addresses are shown.
+/// /// Returns the IPv4 network of IPv4-mapped addresses: that is how addresses are shown.
 fn unmapped(net: IpNet) -> IpNet {
     const MAPPED: u8 = 96;
     let IpNet::V6(v6) = net else {
@@ -153,7 +150,6 @@ fn unmapped(net: IpNet) -> IpNet {
     v4.map_or(net, IpNet::V4)
 }
 
-/// A process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pid(pub(super) u32);
 
@@ -168,7 +164,7 @@ impl FromStr for Pid {
     }
 }
 
-/// A process's name as the kernel keeps it, without what it cuts off.
+/// /// A process's name, cut as the kernel cuts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comm {
     kept: Box<[u8]>,
@@ -176,14 +172,14 @@ pub struct Comm {
 }
 
 impl Comm {
-    /// Bytes of a name that the kernel keeps (`TASK_COMM_LEN` less the NUL).
+    /// /// How many bytes of a name the kernel keeps (`TASK_COMM_LEN` without the NUL).
     pub const KEPT: usize = COMM_SIZE - 1;
 
     pub(super) fn is_of(&self, process: &Process) -> bool {
         process.name_bytes() == &*self.kept
     }
 
-    /// What is to be said of a name that was cut.
+    /// /// Returns a notice if the name was cut.
     fn notice(&self) -> Option<String> {
         (self.kept.len() < self.typed.len()).then(|| {
             format!(
@@ -259,15 +255,16 @@ impl FromStr for Role {
     }
 }
 
-/// A network namespace: its inode number, a name as `ip netns` gives it, or a path. The one that has the
-/// number, the name or the path now is expected, and no later one that gets the same number. A number that is
-/// not found anywhere stands for the first namespace that is seen with it.
+/// /// A network namespace: its inode number, a name as `ip netns` gives it, or a path. It means
+/// the namespace that has the number, name or path now, not a later one that gets the same number.
+/// A number that is not found stands for the first namespace seen with it.
 #[derive(Clone, Debug)]
 pub struct Netns {
     id: NetnsId,
-    /// The cookie of that first one.
+    /// /// The cookie of the first namespace seen with the number.
     first: OnceLock<NonZeroU32>,
-    /// Where namespaces have no cookies (before Linux 5.14): kept open, the number is not given to another.
+    /// /// Without namespace cookies (before Linux 5.14): kept open, so that the number is not
+    /// reused.
     _kept: Option<Arc<File>>,
 }
 
@@ -338,7 +335,7 @@ impl FromStr for Netns {
     }
 }
 
-/// The namespace that has a number now.
+/// /// Returns the namespace that has a number now.
 fn find(inode: u32) -> Option<Netns> {
     let mut found = None;
     let search = netns::find(|namespace| {
@@ -349,7 +346,8 @@ fn find(inode: u32) -> Option<Netns> {
     search.ok().and(found)
 }
 
-/// A cgroup's path, which stands for all below it, or one name in it such as `nginx.service`.
+/// /// A cgroup's path, which includes everything below it, or one name in it such as
+/// `nginx.service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupTerm(pub(super) String);
 

@@ -1,18 +1,17 @@
-//! Losses that were not said yet, for want of room in the output.
+//! //! Losses not reported yet, because the output had no room.
 
 use crate::{
     output::record::{Record, Recorder},
     tracker::LossPlace,
 };
 
-/// What is added up until there is room to say it.
+/// /// Losses that wait for room in the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsaid {
     /// Events, by [`LossPlace::ALL`].
     events: [u64; LossPlace::ALL.len()],
-    /// Rows that the output had no room for.
     pub(super) rows: u64,
-    /// Rows that could not wait for their connection to be judged.
+    /// /// Rows that could not wait for the filter.
     pub(super) unjudged: u64,
 }
 
@@ -22,7 +21,7 @@ impl Unsaid {
         *lost = lost.saturating_add(events);
     }
 
-    /// A record for each kind of loss, which from now on are said.
+    /// /// Returns a record for each kind of loss, and starts anew.
     pub fn take(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
         let Self {
             events,

@@ -1,8 +1,9 @@
-//! TIME_WAIT, which never shows as a state: the kernel moves it to a socket of another kind.
+//! //! Whether a connection entered TIME_WAIT, which never shows as a state: the kernel moves it to
+//! a socket of another kind.
 //!
-//! A timewait socket begins in TIME_WAIT when the peer's FIN came to the full socket, and in
-//! FIN_WAIT2 when we closed first and the peer has not yet: the usual case. That FIN then comes
-//! with no transition. What is learnt of it after the connection's record is a `Release`.
+//! A timewait socket begins in TIME_WAIT if the peer's FIN reached the full socket, and in
+//! FIN_WAIT2 if we closed first and the peer has not yet: the usual case. That FIN then makes no
+//! transition. What is learnt after the connection's record is a `Release`.
 
 use tcptrace_common::TcpState;
 
@@ -10,8 +11,8 @@ use super::release::TimeWaitSource;
 use crate::feed::event::CloseFields;
 use crate::tracker::{connection::Allocation, ended::Ended, verdict::errno};
 
-/// What became of TIME_WAIT, as far as the full socket's end tells; `alloc_seen` says that an
-/// allocation would have been seen.
+/// /// Returns whether TIME_WAIT was entered, as far as the full socket's end tells. `alloc_seen`
+/// tells that an allocation would have been seen.
 pub(in crate::tracker) fn at_close(
     ended: &Ended,
     alloc_seen: bool,
@@ -33,12 +34,13 @@ pub(in crate::tracker) fn at_close(
     }
 }
 
-/// TIME_WAIT was entered, if there was room for it.
+/// /// Whether TIME_WAIT was entered, if there was room for it.
 fn had_room(fields: &CloseFields) -> Option<bool> {
     (!fields.time_wait_full).then_some(true)
 }
 
-/// The classifier that needs no hook: what `tcp_fin` and `tcp_rcv_state_process` do in each state.
+/// /// The classifier that needs no hook: what `tcp_fin` and `tcp_rcv_state_process` do in each
+/// state.
 fn by_flags(ended: &Ended) -> Option<bool> {
     match ended.connection.state {
         TcpState::FinWait2 => {
@@ -46,7 +48,7 @@ fn by_flags(ended: &Ended) -> Option<bool> {
             if fields.peer_fin {
                 had_room(&fields)
             } else {
-                // Swapped for a timewait socket in FIN_WAIT2, or it died of something.
+                // // Replaced by a timewait socket in FIN_WAIT2, or ended by something else.
                 (!ended.may_be_swapped(&fields)).then_some(false)
             }
         }

@@ -24,9 +24,7 @@ use crate::{
 ///
 /// A connection is in at most one of the two.
 pub(in crate::tracker) struct TimeWaits {
-    /// In FIN_WAIT2 on a timewait socket.
     pub(in crate::tracker) waiting: FinWaits,
-    /// In TIME_WAIT.
     pub(in crate::tracker) residents: Residents,
 }
 

@@ -1,24 +1,24 @@
-//! What is learnt of a connection on its timewait socket, some of it after its record.
+//! //! What is learnt of a connection from its timewait socket, some of it after its record.
 
 use crate::feed::event::{Endpoints, SocketOwner};
 use crate::tracker::vocabulary::{Moment, Process, Role};
 use crate::tracker::{connection::Connection, listener::Listener, names::Named};
 
-/// How it is known whether a connection entered TIME_WAIT, from the strongest to the weakest.
+/// /// How it is known whether a connection entered TIME_WAIT, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum TimeWaitSource {
     /// The timewait socket's allocation was seen, or would have been (`inet_twsk_alloc`).
     TwskAlloc,
-    /// The kernel's table of sockets told.
+    /// /// The kernel's table of sockets.
     SockDiag,
-    /// The full socket's last flags: what the kernel meant to do. The allocation can fail.
+    /// /// The full socket's flags at →CLOSE: what the kernel was about to do. The allocation can
+    /// still fail.
     Flags,
 }
 
 impl TimeWaitSource {
-    /// As printed.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -31,33 +31,29 @@ impl TimeWaitSource {
 pub enum Outcome {
     /// The peer's FIN came.
     TimeWait,
-    /// The peer sent data, or a SYN, and got a RST.
+    /// /// The peer sent data or a SYN, and got a RST.
     Refused,
-    /// No FIN came within the longest time that the kernel waits.
+    /// /// No FIN came within the kernel's longest wait.
     NoFin,
-    /// A RST came: the timewait socket is gone, from FIN_WAIT2 or from TIME_WAIT.
+    /// /// A RST came: the timewait socket is gone, from FIN_WAIT2 or from TIME_WAIT.
     Reset,
-    /// A new connection took its place before TIME_WAIT was over.
+    /// /// A new connection took its place before TIME_WAIT ended.
     Reused,
-    /// The socket was gone when it was looked up: a RST, data, or a new connection ended it.
+    /// /// The socket was gone when it was looked up: ended by a RST, data, or a new connection.
     Gone,
 }
 
 impl Outcome {
-    /// As printed.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// Whose a connection or a listener is.
+/// /// The owner of a connection or listener.
 #[derive(Clone, Debug)]
 pub struct Whose {
-    /// Its user and its cgroup.
     pub owner: SocketOwner,
-    /// What of it is known by name.
     pub named: Named,
-    /// Its process.
     pub process: Option<Process>,
 }
 
@@ -84,30 +80,25 @@ impl From<&Listener> for Whose {
 /// What was learnt of a connection after its record.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// The connection's.
+    /// /// The connection's id.
     pub id: u64,
-    /// The connection's.
     pub role: Role,
-    /// The connection's.
     pub endpoints: Option<Endpoints>,
-    /// The connection's.
     pub whose: Whose,
-    /// When it was learnt.
     pub time: Moment,
-    /// The peer's FIN came.
+    /// /// When the peer's FIN came, if it came.
     pub peer_fin: Option<Moment>,
-    /// How long FIN_WAIT2 lasted, nanoseconds; `None` when its beginning or end was not seen.
+    /// /// How long FIN_WAIT2 lasted, nanoseconds; `None` if its beginning or end was not seen.
     pub fin_wait2_ns: Option<u64>,
-    /// From our FIN to the peer's, nanoseconds; `None` when either was not seen.
+    /// /// From our FIN to the peer's, nanoseconds; `None` if either was not seen.
     pub half_closed_ns: Option<u64>,
-    /// It entered TIME_WAIT, or did not, and how we know.
+    /// /// Whether it entered TIME_WAIT, and how that is known.
     pub time_wait: Option<(bool, TimeWaitSource)>,
-    /// What happened.
     pub outcome: Outcome,
 }
 
 impl Release {
-    /// The port that the service is known by, as a connection has it.
+    /// /// Returns the service's port.
     pub fn service_port(&self) -> Option<u16> {
         self.role.service_port(self.endpoints.as_ref())
     }
