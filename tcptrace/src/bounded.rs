@@ -1,10 +1,10 @@
-//! A map with a bound.
+//! //! A bounded map.
 
 use std::{collections::VecDeque, hash::Hash};
 
 use hashbrown::HashMap;
 
-/// A map that forgets its oldest key when it is full.
+/// /// A map that drops its oldest key when full.
 #[derive(Debug)]
 pub struct Bounded<K, V> {
     map: HashMap<K, V>,
@@ -13,7 +13,6 @@ pub struct Bounded<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
-    /// An empty one.
     pub fn new(limit: usize) -> Self {
         Self {
             map: HashMap::new(),
@@ -22,24 +21,21 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         }
     }
 
-    /// A key's value.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.map.get(key)
     }
 
-    /// How many keys are remembered.
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Forgets a key. It takes as long as all keys are many.
+    /// /// Removes a key. Takes time proportional to the number of keys.
     pub fn remove(&mut self, key: &K) {
         if self.map.remove(key).is_some() {
             self.order.retain(|known| known != key);
         }
     }
 
-    /// Takes a value in.
     pub fn insert(&mut self, key: K, value: V) {
         if self.map.insert(key.clone(), value).is_some() {
             return;

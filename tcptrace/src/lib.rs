@@ -1,8 +1,9 @@
-//! tcptrace: an eBPF tracer of the TCP connection lifecycle.
+//! //! tcptrace: an eBPF tracer of the TCP connection lifecycle.
 //!
-//! Data flows one way: a `driver` pulls a `feed`, from the kernel by a `probe` or from a file, through the
-//! `tracker`, which makes connections of it. What the tracker says goes to an `output`, or to the
-//! `metrics` that the `exporter` serves. Only `probe` imports aya; only `clock` reads a clock.
+//! Data flows one way: a `driver` pulls a `feed`, from the kernel by a `probe` or from a file,
+//! through the `tracker`, which makes connections of it. The tracker's updates go to an `output`,
+//! or to the `metrics` that the `exporter` serves. Only `probe` imports aya; only `clock` reads a
+//! clock.
 
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 #![expect(

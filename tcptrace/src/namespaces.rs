@@ -1,23 +1,19 @@
-//! Whether this process is in the host's own namespaces. In a container it may be in others, and what it
-//! is told through them is not what the host would be told.
+//! //! Whether this process is in the host's own namespaces. In a container it may be in others,
+//! and what it reads there is not the host's.
 
 use std::{fs, io, path::Path};
 
-/// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamespaceKind {
-    /// Process ids.
     Pid,
     /// CLOCK_MONOTONIC and CLOCK_BOOTTIME.
     Time,
-    /// Users and capabilities.
     User,
-    /// The host's name.
     Uts,
 }
 
 impl NamespaceKind {
-    /// Its file in /proc/self/ns.
+    /// /// Returns its file in /proc/self/ns.
     const fn file(self) -> &'static str {
         match self {
             Self::Pid => "pid",
@@ -27,8 +23,8 @@ impl NamespaceKind {
         }
     }
 
-    /// The inode number of the initial one, which is fixed (`include/linux/proc_ns.h`,
-    /// `include/uapi/linux/nsfs.h`).
+    /// /// Returns the inode number of the initial namespace, which is fixed
+    /// (`include/linux/proc_ns.h`, `include/uapi/linux/nsfs.h`).
     const fn initial(self) -> u32 {
         match self {
             Self::Pid => 0xEFFF_FFFC,
@@ -38,7 +34,7 @@ impl NamespaceKind {
         }
     }
 
-    /// This process is in the initial one; `None` when that cannot be told, for want of /proc.
+    /// /// Whether this process is in the initial namespace; `None` without /proc.
     pub fn is_initial(self) -> Option<bool> {
         let links = Path::new("/proc/self/ns");
         match fs::read_link(links.join(self.file())) {
@@ -46,7 +42,7 @@ impl NamespaceKind {
                 let initial = format!("{}:[{}]", self.file(), self.initial());
                 Some(link.as_os_str() == initial.as_str())
             }
-            // A kernel without that kind has one for all.
+            // // A kernel without that kind has one for all.
             Err(error) if error.kind() == io::ErrorKind::NotFound && links.is_dir() => Some(true),
             Err(_) => None,
         }

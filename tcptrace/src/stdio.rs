@@ -1,7 +1,7 @@
-//! What the program says of itself.
+//! //! Standard output and standard error.
 //!
-//! `print!` and its kind panic when they cannot write. Here a reader that is gone is no error,
-//! and anything else is one.
+//! `print!` and its kind panic when they cannot write. Here a closed pipe is no error, and anything
+//! else is one.
 
 use std::{
     fmt::Display,
@@ -14,23 +14,23 @@ use std::{
 use anyhow::Context;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Goes to the beginning of the terminal's line and erases it.
+/// /// Moves to the start of the terminal's line and erases it.
 pub const ERASE: &[u8] = b"\r\x1b[K";
 
-/// The terminal's last line is a status, to be erased before anything else is written there.
+/// /// The terminal's last line is a status line, to be erased before anything else is written.
 static STATUS: AtomicBool = AtomicBool::new(false);
 
-/// From now on a status stands in the terminal's last line.
+/// /// Notes that the terminal's last line is a status line.
 pub fn status_is_shown() {
     STATUS.store(true, Ordering::Relaxed);
 }
 
-/// Whether a status stands there. Who asks erases it.
+/// /// Returns whether there is a status line; the caller erases it.
 pub fn take_status() -> bool {
     STATUS.swap(false, Ordering::Relaxed)
 }
 
-/// Standard error, where a status line gives way to what is written.
+/// /// Standard error, which erases a status line before it writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Stderr;
 
@@ -65,7 +65,7 @@ pub fn print(text: impl Display) -> anyhow::Result<()> {
     tolerate(written).context("writing to standard output")
 }
 
-/// A reader that is gone wants no more.
+/// /// Treats a closed pipe as success.
 fn tolerate(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -90,7 +90,7 @@ impl StdoutReader {
         let Some(watched) = &self.0 else {
             return pending().await;
         };
-        // poll(2) tells of a pipe's other end by POLLERR.
+        // // poll(2) reports the other end of a pipe by POLLERR.
         while let Ok(mut guard) = watched.ready(Interest::ERROR).await {
             if guard.ready().is_error() {
                 return;

@@ -1,7 +1,7 @@
-//! Where a capture goes.
+//! //! The destination of a capture.
 //!
-//! A file appears under its name only with the beginning of a capture in it: a capture that cannot trace
-//! leaves everything as it was.
+//! A file gets its name only with the start of a capture in it: a capture that cannot trace changes
+//! nothing.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -13,25 +13,23 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::Builder;
 
-/// Where a capture goes, before anything is written.
+/// /// The destination of a capture, before anything is written.
 pub enum Destination {
-    /// Standard output.
     Stdout,
-    /// Something that is no file of its own, such as a FIFO, open.
+    /// /// Something other than a regular file, such as a FIFO, open.
     Stream(File, PathBuf),
-    /// A file that is new, or to be replaced.
+    /// /// A new file, or one to replace.
     File {
-        /// Its name.
         path: PathBuf,
-        /// One that is there may be replaced.
+        /// /// An existing file may be replaced.
         force: bool,
     },
 }
 
 impl Destination {
-    /// Looks at what is there. Waits for the reader of a FIFO.
+    /// /// Looks at what exists. Waits for the reader of a FIFO.
     ///
-    /// Fails when a file is there that is not to be replaced, or nothing can be written there.
+    /// Fails when a file exists that must not be replaced, or nothing can be written there.
     pub fn find(path: Option<&Path>, force: bool) -> anyhow::Result<Self> {
         let Some(path) = path else {
             if io::stdout().is_terminal() {
@@ -45,7 +43,7 @@ impl Destination {
                 if !force {
                     return Err(exists(path));
                 }
-                // A link stays, and what it leads to is replaced.
+                // // A link stays, and its target is replaced.
                 let path = fs::canonicalize(path)
                     .with_context(|| format!("finding {}", path.display()))?;
                 Ok(Self::File { path, force })
@@ -63,7 +61,7 @@ impl Destination {
         }
     }
 
-    /// For messages.
+    /// /// Returns the name for messages.
     pub fn name(&self) -> String {
         match self {
             Self::Stdout => "standard output".to_owned(),
@@ -71,10 +69,10 @@ impl Destination {
         }
     }
 
-    /// Gives a file its name, with the beginning in it. Returns where to go on, and what is still
-    /// to be written there first.
+    /// /// Gives the file its name, with the start in it. Returns the writer, and what is still to
+    /// be written to it first.
     ///
-    /// Fails when the file cannot be made, or one appeared in its place.
+    /// Fails when the file cannot be created, or one appeared in its place.
     pub fn begin(self, start: Vec<u8>) -> anyhow::Result<(Box<dyn Write + Send>, Vec<u8>)> {
         let name = self.name();
         match self {
@@ -87,7 +85,8 @@ impl Destination {
                 };
                 let mut file = Builder::new()
                     .prefix(".tcptrace-")
-                    // A capture tells who talks to whom: only its owner may read it, whatever the umask allows.
+                    // // A capture tells who talks to whom: only its owner may read it, whatever
+                    // the umask allows.
                     .permissions(Permissions::from_mode(0o600))
                     .tempfile_in(directory)
                     .with_context(|| format!("creating {name}"))?;

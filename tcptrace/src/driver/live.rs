@@ -1,5 +1,5 @@
-//! The one task that owns the probe and the tracker: ring → decode → tracker → consumer.
-//! [`replay`](super::replay) is the same from a file.
+//! //! The one task that owns the probe and the tracker: ring → decode → tracker → consumer.
+//! [`replay`](super::replay) does the same from a file.
 
 use std::{
     ops::ControlFlow,
@@ -20,19 +20,19 @@ use crate::{
     tracker::{Consumer, Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Witness},
 };
 
-/// How long the first walk waits for the search for owners at most.
+/// /// The longest time that the first walk waits for the search for owners.
 const OWNERS_FIRST_NS: u64 = 250_000_000;
-/// The reasons why the connections that were there before are not known yet.
+/// /// Why the connections from before the trace are not known yet.
 const SEARCHING: &str =
     "it looks for the processes that hold the sockets which were there before it";
 const LISTING: &str = "it lists the sockets that were there before it";
 const LISTING_AGAIN: &str = "not all sockets that were there before it could be listed: it tries again every 5 seconds, and its log says why";
-/// How often the log tells of impossible transitions.
+/// /// How often impossible transitions are logged.
 const ANOMALIES_NS: u64 = 60_000_000_000;
-/// Malformed events said one by one; the rest are only counted.
+/// /// How many malformed events are logged one by one; the rest are only counted.
 pub const COMPLAINTS: u64 = 10;
 
-/// What the tracker can rely on, by how each hook is attached.
+/// /// Returns the evidence that the tracker can rely on, by how each hook is attached.
 pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
     Sources {
         resets: ResetHooks {
@@ -46,34 +46,31 @@ pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
     }
 }
 
-/// The probe, the tracker and who listens to it.
+/// /// The probe, the tracker and its consumer.
 pub struct Tracer<C> {
-    /// The kernel's side.
     pub probe: Probe,
-    /// The core.
     pub tracker: Tracker,
-    /// Who listens.
     pub consumer: C,
-    /// What the ring held that was no event.
+    /// /// Events of the ring that could not be decoded.
     pub malformed: u64,
-    /// Whether what was there before is known, as far as this kernel lets it be known, or what that waits
-    /// for.
+    /// /// Whether the connections from before the trace are known, as far as this kernel allows,
+    /// or why not yet.
     pub seeded: watch::Sender<Result<(), &'static str>>,
     survey: Survey,
     owners: owners::Search,
-    /// Until then the first walk waits for the search for owners, so that sockets are named when they are
-    /// found. Those of a large host are named a little later.
+    /// /// Until then the first walk waits for the search for owners, so that sockets are named
+    /// when found. On a large host they are named a little later.
     walk_from_ns: u64,
     lookups: Lookups,
     names: Names,
     lost: Losses,
-    /// Impossible transitions that the log told of, and when it did so last.
+    /// /// How many impossible transitions were logged, and when last.
     told: (u64, u64),
 }
 
 impl<C: Consumer> Tracer<C> {
-    /// A tracer of what the probe sees, which says in `tracker` what can be seen, and compares with the kernel's own list of sockets at
-    /// the start and then every `resync`, if that is wanted.
+    /// /// A tracer of the probe's events. It tells `tracker` what the hooks can see, and compares
+    /// with the kernel's list of sockets at the start and then every `resync`, if given.
     pub fn new(
         probe: Probe,
         tracker: TrackerConfig,
@@ -104,7 +101,7 @@ impl<C: Consumer> Tracer<C> {
     }
 }
 
-/// Gives an item to the tracker, and what it says to the consumer.
+/// /// Passes an item to the tracker, and its updates to the consumer.
 pub fn feed(tracker: &mut Tracker, consumer: &mut impl Consumer, item: &Item) {
     for update in tracker.take(item) {
         consumer.update(&update);
@@ -119,7 +116,8 @@ impl<C: Consumer> Tracer<C> {
         feed(&mut self.tracker, &mut self.consumer, item);
     }
 
-    /// What the ring had no room for, and what the kernel skipped, since the last time.
+    /// /// Passes on what the ring had no room for, and what the kernel skipped, since the last
+    /// time.
     fn feed_losses(&mut self) {
         let stats = self.tracker.stats();
         let repeated = [stats.repeated_transitions, stats.repeated_resets];
@@ -134,12 +132,11 @@ impl<C: Consumer> Tracer<C> {
         self.lost = lost;
     }
 
-    /// Events lost so far.
     pub const fn losses(&self) -> &Losses {
         &self.lost
     }
 
-    /// Tells the log of impossible transitions, once a minute, with what explains the last one.
+    /// /// Logs impossible transitions, once a minute, with details of the last one.
     fn tell_anomalies(&mut self, now_ns: u64) {
         let (told, told_ns) = self.told;
         let count = self.tracker.stats().anomalies;
@@ -161,7 +158,7 @@ impl<C: Consumer> Tracer<C> {
         }
     }
 
-    /// Goes on with the comparison with the kernel's own list of sockets.
+    /// /// Continues the comparison with the kernel's list of sockets.
     fn compare(&mut self, emptied: bool) {
         if !self.probe.traces() {
             return;
@@ -177,7 +174,7 @@ impl<C: Consumer> Tracer<C> {
         let moment = sockets::Moment {
             now_ns: now,
             emptied,
-            // Only of those a connection is left behind, or unknown.
+            // // Only these leave a connection behind, or unknown.
             lost: self.probe.lost_transitions() + self.lost.skipped[0] + self.malformed,
             lost_sockets: self.probe.lost_sockets(),
             uncompared: self.tracker.has_uncompared(),
@@ -237,7 +234,7 @@ impl<C: Consumer> Tracer<C> {
         }
     }
 
-    /// Asks the kernel's table about timewait sockets that tell nothing of themselves.
+    /// /// Looks up timewait sockets, which send no events, in the kernel's table.
     fn look_up(&mut self) {
         let Self {
             lookups,
@@ -302,7 +299,7 @@ impl<C: Consumer> Drain for Tracer<C> {
             feed(tracker, consumer, &item);
         });
         self.feed_losses();
-        // Of an empty ring all that happened before it was looked at is known.
+        // // With an empty ring, everything that happened before it was read is known.
         let known_ns = if taken < BATCH {
             before.monotonic_ns
         } else {

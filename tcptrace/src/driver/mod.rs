@@ -1,5 +1,5 @@
-//! What pulls a feed through a tracker to a consumer: live from the kernel, or from a file; and the capture that
-//! writes such a file.
+//! //! Pulls a feed through a tracker to a consumer, live from the kernel or from a file; also the
+//! capture that writes such a file.
 
 pub mod capture;
 pub mod destination;

@@ -1,4 +1,4 @@
-//! A captured stream back through the same decoding and tracker.
+//! //! Plays a captured stream through the same decoder and tracker.
 
 use std::io::Read;
 
@@ -16,7 +16,7 @@ use crate::{
     tracker::{Consumer, Item, LossPlace, Sources, Tracker},
 };
 
-/// What the capture could have seen.
+/// /// Returns the evidence that the capture had.
 pub fn sources(header: &Header) -> Sources {
     super::live::sources(|hook| {
         let entry = header
@@ -31,25 +31,23 @@ pub fn sources(header: &Header) -> Sources {
     })
 }
 
-/// A file being replayed.
 pub struct Replay<R> {
     reader: Reader<R>,
     clock: ClockReading,
-    /// Blocks read ahead to find the first reading of the clocks.
+    /// /// Blocks read ahead to find the first clock reading.
     first: Option<Block>,
-    /// The end was read.
     ended: bool,
-    /// Events that were malformed.
+    /// /// Events that could not be decoded.
     malformed: u64,
 }
 
 impl<R: Read> Replay<R> {
-    /// Opens a file.
+    /// /// Opens a file.
     ///
-    /// Fails when it is no capture, or does not get as far as its header.
+    /// Fails when it is no capture, or ends before its header does.
     pub fn open(input: R) -> Result<(Self, Header), FormatError> {
         let (mut reader, header) = Reader::open(input)?;
-        // A file that ends or breaks here has nothing to show, and says so when played.
+        // // A file that ends or breaks here has nothing to show; playing it reports that.
         let mut clock = ClockReading {
             monotonic_ns: 0,
             offset_ns: 0,
@@ -71,14 +69,14 @@ impl<R: Read> Replay<R> {
         Ok((replay, header))
     }
 
-    /// The clocks at the beginning.
+    /// /// Returns the first clock reading.
     pub const fn clock(&self) -> ClockReading {
         self.clock
     }
 
-    /// Plays it to the end, or until the consumer has enough.
+    /// /// Plays the file to its end, or until the consumer ends it.
     ///
-    /// Fails where the file is cut short or damaged; what comes before it was played.
+    /// Fails where the file is cut short or damaged, after playing what comes before.
     pub fn play(
         &mut self,
         tracker: &mut Tracker,

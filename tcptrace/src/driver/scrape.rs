@@ -1,5 +1,3 @@
-//! Copies what a scrape shows.
-
 use super::live::Tracer;
 use crate::{
     metrics::{Counter, Scrape, ScrapeContext},

@@ -1,7 +1,7 @@
-//! Events as user space knows them: what the kernel sent, checked.
+//! //! Decoded events.
 //!
 //! The wire structs of `tcptrace-common` hold raw integers; these hold states, addresses and
-//! options. [`decode`](crate::feed::decode::decode) makes one out of the other and is the only way.
+//! options. Only [`decode`](crate::feed::decode::decode) makes one from the other.
 
 pub use super::socket::{
     Bind, COMM_SIZE, CloseFields, Endpoints, HandshakeFields, NetnsId, Request, RequestFields,
@@ -16,12 +16,11 @@ pub struct Event {
     pub time_ns: u64,
     /// The kernel's address of the socket.
     pub socket: u64,
-    /// `skc_cookie`; `None` until somebody asked for it.
+    /// /// `skc_cookie`; `None` until something asked the kernel for it.
     pub cookie: Option<u64>,
-    /// The kernel is believed to have skipped the program; the second copy of it told. If it
-    /// repeats what was told just before, it is not so.
+    /// /// Sent by a program's second copy, because the kernel seemed to have skipped the first. It
+    /// may still repeat the event just before.
     pub recovered: bool,
-    /// What happened.
     pub body: Body,
 }
 
@@ -34,54 +33,51 @@ pub enum Body {
     ResetReceived(Endpoints),
     /// The kernel sends a RST (`tcp_send_reset`).
     ResetSent {
-        /// Both ends.
         endpoints: Endpoints,
-        /// `enum sk_rst_reason` of that kernel; `None` before Linux 6.10.
+        /// /// `enum sk_rst_reason` of the running kernel; `None` before Linux 6.10.
         reason: Option<u32>,
     },
-    /// accept() gave the connection to a process (`inet_csk_accept`).
+    /// /// accept() returned the connection to a process (`inet_csk_accept`).
     Accept {
-        /// The state it was in.
+        /// /// The state of the connection.
         state: TcpState,
-        /// Both ends.
         endpoints: Endpoints,
-        /// Who called.
+        /// /// The calling process.
         task: Task,
-        /// The kernel's address of the listener that it came by.
+        /// /// The kernel's address of the connection's listener.
         listener: Option<u64>,
     },
-    /// A timewait socket was to take over (`inet_twsk_alloc`); →CLOSE follows.
+    /// /// A timewait socket is to take over (`inet_twsk_alloc`); →CLOSE follows.
     Timewait {
-        /// The kernel's address of it; `None` when there was no room for one.
+        /// /// Its address in the kernel; `None` when there was no room for it.
         timewait: Option<u64>,
-        /// It begins in FIN_WAIT2, still without the peer's FIN; else in TIME_WAIT.
+        /// /// It begins in FIN_WAIT2, still without the peer's FIN; otherwise in TIME_WAIT.
         awaits_fin: bool,
     },
-    /// What became of a timewait socket in FIN_WAIT2 (`tcp_timewait_state_process`); the event's
-    /// socket is the timewait socket.
+    /// /// A segment reached a timewait socket (`tcp_timewait_state_process`); the event's socket
+    /// is the timewait socket.
     TimewaitStep {
-        /// Both ends.
         endpoints: Endpoints,
-        /// What came to it.
         arrived: TimewaitArrival,
     },
-    /// A listener's SYN-ACK is sent again (`tcp_retransmit_synack`).
+    /// /// A listener's SYN-ACK is retransmitted (`tcp_retransmit_synack`).
     SynackRetransmit(Endpoints),
-    /// A socket that is there (`iter/tcp`).
+    /// /// A socket found by a walk (`iter/tcp`).
     Seed(Seed),
-    /// connect() failed, before SYN_SENT or in it (`tcp_v4_connect` and what is asked before).
+    /// /// connect() failed, before SYN_SENT or in it (`tcp_v4_connect` and what is called before
+    /// it).
     ConnectFailed(ConnectFailure),
-    /// A process holds the event's socket, in another network namespace than its own
+    /// /// A process holds the event's socket, which is in another network namespace
     /// (`iter/task_file`).
     Held(Endpoints),
-    /// A process that listens has another name, by exec or by its own choice (`task_rename`).
+    /// /// A listening process changed its name, by exec or itself (`task_rename`).
     Rename(Task),
-    /// A process that listened is over (`sched_process_exit`).
+    /// /// A listening process exited (`sched_process_exit`).
     Exit(Task),
 }
 
 impl Body {
-    /// Both ends, where they came along.
+    /// /// Returns both ends, if the event has them.
     pub const fn endpoints(&self) -> Option<&Endpoints> {
         match self {
             Self::Transition(transition) => transition.details.endpoints(),
@@ -97,7 +93,7 @@ impl Body {
         }
     }
 
-    /// Returns the numbers in it that have names.
+    /// /// Returns the event's numbers that have names.
     pub fn numbers(&self) -> Numbers {
         let (endpoints, cgroup) = match self {
             Self::Transition(transition) => match &transition.details {
@@ -135,78 +131,72 @@ impl Body {
     }
 }
 
-/// A socket that is there.
+/// /// A socket found by a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// The state it is in.
     pub state: TcpState,
-    /// Both ends; the remote one unspecified for a listener.
+    /// /// Both ends; the remote one is unspecified for a listener.
     pub endpoints: Endpoints,
-    /// Whose it is.
     pub owner: SocketOwner,
-    /// Of the file that a process has it by.
+    /// /// The inode of the file by which a process holds it.
     pub inode: Option<u64>,
-    /// Who else may listen where it does.
+    /// /// Which other sockets may listen where it does.
     pub bind: Option<Bind>,
 }
 
 /// A connect() that failed inside the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectFailure {
-    /// The remote end is the one that was asked for; the local one is unspecified unless bound.
+    /// /// The remote end is the one connected to; the local one is unspecified unless bound.
     pub endpoints: Endpoints,
-    /// Whose socket it is.
     pub owner: SocketOwner,
-    /// Who called.
+    /// /// The calling process.
     pub task: Task,
-    /// An errno.
+    /// /// The errno.
     pub error: u16,
-    /// A security module or a cgroup's program refused, before TCP was asked.
+    /// /// A security module or a cgroup's program refused it, before TCP was called.
     pub policy: bool,
 }
 
-/// What ends FIN_WAIT2 on a timewait socket.
+/// /// What ends FIN_WAIT2 on a timewait socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimewaitArrival {
     /// The peer's FIN: TIME_WAIT begins.
     Fin,
-    /// Data or a SYN that nobody is there for: the kernel answers with a RST.
+    /// /// Data or a SYN: the kernel answers with a RST.
     Refused,
-    /// A RST: the timewait socket is gone, whichever state it was in.
+    /// /// A RST: the timewait socket is gone, whatever its state was.
     Reset,
 }
 
-/// A state transition, with what the kernel side sends along.
+/// /// A state transition, with what the kernel side sends along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// The state left.
     pub old: TcpState,
-    /// The state entered.
     pub new: TcpState,
-    /// What came with it.
     pub details: Details,
-    /// Our FIN has left by then (→FIN_WAIT2, →CLOSING), or leaves at once (→FIN_WAIT1, →LAST_ACK): nothing
-    /// holds it back: no data before it, no window, no pacing. `None` elsewhere, and where it cannot be read.
+    /// /// Our FIN has left by then (→FIN_WAIT2, →CLOSING), or leaves at once (→FIN_WAIT1,
+    /// →LAST_ACK), as no data before it, window or pacing holds it back. `None` elsewhere, and if
+    /// it cannot be read.
     pub fin_left: Option<bool>,
 }
 
-/// What comes with a transition, by its kind.
+/// /// What comes with a transition, by its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Details {
     /// CLOSE→SYN_SENT, CLOSE→LISTEN.
     Open {
-        /// Both ends; the local port is 0 unless bound.
+        /// /// Both ends; the local port is 0 unless bound.
         endpoints: Endpoints,
-        /// Whose socket it is.
         owner: SocketOwner,
-        /// Who made the call.
+        /// /// The calling process.
         task: Task,
-        /// What else may listen where it does.
+        /// /// Which other sockets may listen where it does.
         bind: Option<Bind>,
     },
     /// LISTEN→SYN_RECV.
     PassiveOpen {
-        /// Both ends; the remote one is missing up to Linux 6.14.
+        /// /// Both ends; the remote one is missing up to Linux 6.14.
         endpoints: Endpoints,
         /// The listener's.
         owner: SocketOwner,
@@ -217,23 +207,21 @@ pub enum Details {
     },
     /// →ESTABLISHED.
     Established {
-        /// Both ends.
         endpoints: Endpoints,
-        /// What the handshake left in the socket; `None` without BTF.
+        /// /// The socket's handshake fields; `None` without BTF.
         handshake: Option<HandshakeFields>,
     },
-    /// Nothing but the states.
+    /// /// Only the states.
     Step,
     /// →FIN_WAIT1 or →LAST_ACK by a call.
     Release {
-        /// Who closes, normally.
+        /// /// Usually the process that closes.
         task: Task,
     },
     /// →CLOSE.
     Close {
-        /// Both ends.
         endpoints: Endpoints,
-        /// The socket's last word; `None` without BTF.
+        /// /// The socket's fields at its end; `None` without BTF.
         fields: Option<CloseFields>,
     },
 }
@@ -269,7 +257,7 @@ impl Details {
         }
     }
 
-    /// Both ends, where they came along.
+    /// /// Returns both ends, if the transition has them.
     pub const fn endpoints(&self) -> Option<&Endpoints> {
         match self {
             Self::Open { endpoints, .. }
@@ -281,11 +269,10 @@ impl Details {
     }
 }
 
-/// The numbers in an event that have names.
+/// /// The numbers of an event that have names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// A cgroup's id.
     pub cgroup: Option<u64>,
-    /// A network namespace and an interface in it.
+    /// /// A network namespace and the number of an interface in it.
     pub interface: Option<(NetnsId, u32)>,
 }

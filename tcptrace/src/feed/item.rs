@@ -1,46 +1,41 @@
-//! What a feed consists of: the same from the kernel and from a file.
+//! //! The items of a feed: the same from the kernel and from a file.
 
 use super::{event::Event, names::Name};
 
-/// What the tracker is fed with, in true order.
+/// /// What the tracker takes, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// Something happened.
     Event(Event),
-    /// The name of something that the next event may tell by its number.
+    /// /// The name of a number that the next event may contain.
     Name(Name),
-    /// Events were lost, somewhere since the last [`Item::Time`].
+    /// /// Events were lost, at some point since the last [`Item::Time`].
     Loss {
-        /// How many.
         events: u64,
-        /// Where.
         place: LossPlace,
-        /// Of which kind they were; `None` when that is not known.
+        /// /// The kind of the events; `None` if not known.
         kind: Option<EventKind>,
     },
-    /// A hook was attached or detached while the others went on.
+    /// /// A hook was attached or detached while the others went on.
     Hook {
-        /// Which.
         witness: Witness,
-        /// It is attached from then on, and not any more otherwise.
+        /// /// Attached from then on; otherwise detached.
         attached: bool,
-        /// When, on the events' clock, nanoseconds.
+        /// /// When, on the events' clock, nanoseconds.
         time_ns: u64,
     },
-    /// Everything that happened before this moment of the events' clock, nanoseconds, has been
-    /// told, and what was lost of it too.
+    /// /// Everything before this moment of the events' clock, nanoseconds, was reported, losses
+    /// included.
     Time(u64),
 }
 
-/// A hook whose silence is evidence while it is attached: had the thing happened, it would have
-/// been told.
+/// /// A hook whose silence is evidence while it is attached: it would have reported the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 pub enum Witness {
     /// `tcp_receive_reset`.
     ResetReceived,
     /// `tcp_send_reset`.
     ResetSent,
-    /// sock_ops, which watches SYNs.
+    /// /// sock_ops, which sees SYNs.
     Syn,
     /// `inet_twsk_alloc`.
     Timewait,
@@ -49,50 +44,44 @@ pub enum Witness {
 }
 
 impl Witness {
-    /// Every value, in order.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
-/// What a lost event would have told.
+/// /// The kind of a lost event.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// A transition.
     Transition,
-    /// A RST, received or sent.
+    /// /// A RST, received or sent.
     Reset,
-    /// An accept().
     Accept,
-    /// A timewait socket, or what came to it.
+    /// /// A timewait socket, or a segment that reached one.
     Timewait,
-    /// A SYN-ACK sent again.
+    /// /// A SYN-ACK retransmit.
     SynackRetransmit,
-    /// A socket that is there.
+    /// /// A socket found by a walk.
     Seed,
-    /// A listening process's new name, or its end.
+    /// /// A listening process's new name or exit.
     Process,
-    /// What is known of a request or a SYN.
+    /// /// A request or a SYN.
     Handshake,
-    /// A failed connect().
+    /// /// A failed connect().
     Connect,
-    /// The path of a new cgroup.
     Cgroup,
 }
 
 impl EventKind {
-    /// Every value, in order.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// As a label.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// Where events are lost.
+/// /// Where events are lost.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
 )]
@@ -103,17 +92,15 @@ pub enum LossPlace {
     Ring,
     /// The kernel skipped the program.
     Kernel,
-    /// What the ring held was no event.
+    /// /// The ring's bytes could not be decoded.
     Decode,
-    /// A capture could not be written as fast as they came.
+    /// /// A capture could not be written fast enough.
     Capture,
 }
 
 impl LossPlace {
-    /// Every value, in order.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// As printed.
     pub fn name(self) -> &'static str {
         self.into()
     }

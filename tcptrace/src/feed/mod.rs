@@ -1,4 +1,4 @@
-//! What comes in, in true order: from the kernel by the pump, or from a file.
+//! //! The feed: events in order, from the kernel or from a file.
 
 pub mod decode;
 pub mod event;

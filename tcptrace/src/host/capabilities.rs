@@ -1,8 +1,8 @@
-//! What this process is allowed (capabilities(7)).
+//! //! The capabilities of this process (capabilities(7)).
 
 use caps::{CapSet, Capability};
 
-/// What tracing takes: its name, and what for.
+/// /// The capabilities that tracing needs: name, and purpose.
 pub const NEEDED: [(&str, Capability, &str); 2] = [
     ("CAP_BPF", Capability::CAP_BPF, "loading eBPF programs"),
     (
@@ -12,7 +12,7 @@ pub const NEEDED: [(&str, Capability, &str); 2] = [
     ),
 ];
 
-/// What more a capability allows: its name, and what is missing without it.
+/// /// The optional capabilities: name, and what is missing without it.
 pub const OPTIONAL: [(&str, Capability, &str); 4] = [
     (
         "CAP_NET_ADMIN",
@@ -36,13 +36,13 @@ pub const OPTIONAL: [(&str, Capability, &str); 4] = [
     ),
 ];
 
-/// This process holds it.
+/// /// Whether this process has the capability.
 pub fn holds(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
-/// The names of those that tracing takes and this process lacks. CAP_SYS_ADMIN stands for both, as before
-/// they were split off.
+/// /// Returns the names of the needed capabilities that this process lacks. CAP_SYS_ADMIN includes
+/// them, as before they were split off.
 pub fn lacking() -> Vec<&'static str> {
     if holds(Capability::CAP_SYS_ADMIN) {
         return Vec::new();

@@ -1,5 +1,4 @@
-//! Who is told by number in an event, and not by name yet: the names of this host's cgroups and
-//! interfaces.
+//! //! The names of this host's cgroups and interfaces, for the numbers in events.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -22,25 +21,24 @@ use crate::{
     host::netns::Namespace,
 };
 
-/// What is known of a cgroup.
+/// /// What is known of a cgroup.
 enum Cgroup {
-    /// Its path, from when it was made; nothing has needed it yet.
+    /// /// Its path, from its creation; no event has needed it yet.
     Made(Box<str>),
-    /// It was told, or could not be found.
+    /// /// Its name was sent, or could not be found.
     Told,
 }
 
-/// Finds names when they are needed first: later a short-lived container is gone. Those of cgroups
-/// that are made meanwhile are known before.
+/// /// Finds names when they are first needed: later a short-lived container is gone. Cgroups
+/// created meanwhile are known before.
 pub struct Names {
     hierarchy: Option<Hierarchy>,
     cgroups: Bounded<u64, Cgroup>,
-    /// This process's network namespace.
     netns: Option<NetnsId>,
     interfaces: Bounded<(NetnsId, u32), String>,
-    /// Tells when one of its interfaces has another name.
+    /// /// Tells when an interface is renamed.
     links: Links,
-    /// Said already.
+    /// /// The problem was logged.
     complained: bool,
 }
 
@@ -58,7 +56,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Takes an event in that tells nothing but a name, which is for later. Answers whether it is one.
+    /// /// Takes an event that tells only a name, for later. Returns whether it is one.
     pub fn take_in(&mut self, event: &[u8]) -> bool {
         let Some((id, path)) = cgroup_in(event) else {
             return false;
@@ -70,7 +68,7 @@ impl Names {
         true
     }
 
-    /// Calls `take` with the names of an event's numbers that were not told yet.
+    /// /// Calls `take` with the names of an event's numbers that were not sent yet.
     pub fn find(&mut self, numbers: Numbers, mut take: impl FnMut(Name)) {
         if let Some(id) = numbers.cgroup {
             let path = match self.cgroups.get(&id) {
@@ -95,7 +93,7 @@ impl Names {
         }
     }
 
-    /// Calls `take` with a name that was found elsewhere, if it is new.
+    /// /// Calls `take` with a name found elsewhere, if it is new.
     pub fn learn(&mut self, name: Name, mut take: impl FnMut(Name)) {
         if let Name::Interface {
             netns,
@@ -150,7 +148,7 @@ impl Links {
         Self(subscribe().ok())
     }
 
-    /// Something has changed since the last time; who cannot be told must always look.
+    /// /// Whether anything changed since the last call; always true if that cannot be told.
     fn have_changed(&self) -> bool {
         let Some(socket) = &self.0 else {
             return true;
@@ -159,7 +157,7 @@ impl Links {
         let mut message = [0; 4096];
         loop {
             match recv(socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
-                // More came than the socket had room for.
+                // // More messages than the socket had room for.
                 Ok(_) | Err(Errno::ENOBUFS) => changed = true,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return changed,
@@ -169,7 +167,7 @@ impl Links {
     }
 }
 
-/// The interfaces of the thread's network namespace, which is this one.
+/// /// Returns the interfaces of the calling thread's network namespace, which is `netns`.
 pub fn interfaces_here(netns: NetnsId) -> Vec<Name> {
     let Ok(interfaces) = if_nameindex() else {
         return Vec::new();
@@ -188,7 +186,6 @@ mod tests {
 
     use super::*;
 
-    /// Ids of cgroups that this host does not have.
     const ID: u64 = u64::MAX;
 
     fn made(id: u64, path: &[u8]) -> Vec<u8> {
@@ -206,7 +203,6 @@ mod tests {
         event.as_bytes().to_vec()
     }
 
-    /// The names that the first socket of a cgroup needs.
     fn found(names: &mut Names, id: u64) -> Vec<Name> {
         let numbers = Numbers {
             cgroup: Some(id),
@@ -223,9 +219,8 @@ mod tests {
         assert!(names.take_in(&made(ID, b"/jobs/a\xff\0")));
         let path = "/jobs/a\u{fffd}".to_owned();
         assert_eq!(found(&mut names, ID), [Name::Cgroup { id: ID, path }]);
-        // Once.
         assert_eq!(found(&mut names, ID), []);
-        // It had no room, and the other was never seen.
+        // // Its path did not fit, and the other cgroup was never seen.
         assert!(names.take_in(&made(ID - 1, b"")));
         assert_eq!(found(&mut names, ID - 1), []);
         assert_eq!(found(&mut names, ID - 2), []);

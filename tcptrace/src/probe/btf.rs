@@ -1,8 +1,8 @@
-//! A walker over the kernel's own BTF: where a field lies, which number a type has.
+//! //! Reads the kernel's own BTF: where a field is, and which number a type has.
 //!
-//! Only what this program asks is kept. Parsing all of it into a tree takes tens of megabytes and
-//! most of the start-up time; one pass that notes where each type begins takes neither.
-//! Format: Documentation/bpf/btf.rst.
+//! Only what this program asks for is kept. Parsing all of it into a tree takes tens of megabytes
+//! and most of the start-up time; one pass that notes where each type begins takes neither. Format:
+//! Documentation/bpf/btf.rst.
 
 mod bytes;
 mod kinds;
@@ -25,16 +25,16 @@ use self::{
 
 /// A type nested deeper than this is a cycle.
 const DEPTH: usize = 32;
-/// Structs and unions looked through for one field. The kernel's largest have some dozens.
+/// /// The most structs and unions searched for one field. The kernel's largest have some dozens.
 const ANONYMOUS: usize = 1024;
 
 /// The kernel's BTF.
 pub struct Btf {
     data: Vec<u8>,
     strings: std::ops::Range<usize>,
-    /// Where each type begins; type 0 is void.
+    /// /// The offset of each type; type 0 is void.
     types: Vec<u32>,
-    /// The named structs, typedefs, enums and functions asked for.
+    /// /// The structs, typedefs, enums and functions asked for, by kind and name.
     named: HashMap<(u8, String), u32>,
 }
 
@@ -50,18 +50,18 @@ struct Type {
     size_or_type: u32,
 }
 
-/// A member of a struct, or of what lies in it.
+/// /// A member of a struct, direct or nested.
 #[derive(Clone, Copy)]
 struct Field {
-    /// From the outer struct's beginning.
+    /// /// The offset from the outer struct.
     bits: u32,
-    /// Its width in bits, 0 when it is no bitfield.
+    /// /// The width in bits; 0 for a field that is no bitfield.
     bitfield: u32,
     ty: u32,
 }
 
 impl Btf {
-    /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
+    /// /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
     pub fn read(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
         let data = std::fs::read(path).map_err(|error| BtfError::Read {
             path: path.display().to_string(),
@@ -70,7 +70,6 @@ impl Btf {
         Self::parse(data, wanted)
     }
 
-    /// As [`Btf::read`], from memory.
     pub fn parse(data: Vec<u8>, wanted: &[&str]) -> Result<Self, BtfError> {
         let invalid = |at, what| BtfError::Invalid { at, what };
         if read_u16(&data, 0)? != MAGIC {
@@ -117,7 +116,7 @@ impl Btf {
         Ok(btf)
     }
 
-    /// Notes an enum without a name by those of its values that are wanted.
+    /// /// Notes an enum without a name by those of its values that are wanted.
     fn note_enumerators(&mut self, ty: Type, wanted: &[&str]) -> Result<(), BtfError> {
         let id = u32::try_from(self.types.len()).unwrap_or(0);
         for entry in 0..ty.entries {
@@ -135,26 +134,26 @@ impl Btf {
         self.types.len()
     }
 
-    /// The number of the typedef `name`, which must have been wanted.
+    /// /// Returns the number of the typedef `name`, which must have been wanted.
     pub fn typedef_id(&self, name: &str) -> Result<u32, BtfError> {
         self.named_id(KIND_TYPEDEF, name)
             .ok_or_else(|| BtfError::NoType(format!("typedef {name}")))
     }
 
-    /// The number of the function `name`, which must have been wanted.
+    /// /// Returns the number of the function `name`, which must have been wanted.
     pub fn function_id(&self, name: &str) -> Result<u32, BtfError> {
         self.named_id(KIND_FUNC, name)
             .ok_or_else(|| BtfError::NoFunction(name.to_owned()))
     }
 
-    /// How many parameters the function `name` has, which must have been wanted.
+    /// /// Returns how many parameters the function `name` has, which must have been wanted.
     pub fn function_parameters(&self, name: &str) -> Result<u32, BtfError> {
         let function = self.type_of(self.function_id(name)?)?;
         self.prototype_parameters(function.size_or_type)
     }
 
-    /// How many arguments the tracepoint of the typedef `name` passes to a program:
-    /// `typedef void (*btf_trace_x)(void *__data, …)`, `__data` not counted.
+    /// /// Returns how many arguments the tracepoint of the typedef `name` passes to a program:
+    /// `typedef void (*btf_trace_x)(void *__data, …)`, without `__data`.
     pub fn tracepoint_arguments(&self, name: &str) -> Result<u32, BtfError> {
         let pointer = self.resolve(self.typedef_id(name)?)?;
         Ok(self
@@ -162,7 +161,7 @@ impl Btf {
             .saturating_sub(1))
     }
 
-    /// The names of the enum `name` by number; empty when there is none.
+    /// /// Returns the names of the enum `name` by number; empty when there is none.
     pub fn enum_names(&self, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
         let Some(id) = self.named_id(KIND_ENUM, name) else {
             return Ok(Vec::new());
@@ -177,7 +176,7 @@ impl Btf {
             .collect()
     }
 
-    /// The value of that name in an enum without a name, which must have been wanted.
+    /// /// Returns the value of that name in an unnamed enum, which must have been wanted.
     pub fn enum_value(&self, name: &str) -> Result<u32, BtfError> {
         self.enum_names(name)?
             .into_iter()
@@ -203,8 +202,8 @@ impl Btf {
         })
     }
 
-    /// The byte offset of a field, given as a path of names (`ns.inum`) from the struct `name`,
-    /// which must have been wanted. Anonymous structs and unions need not be named.
+    /// /// Returns the byte offset of a field, given as a path of names (`ns.inum`) from the struct
+    /// `name`, which must have been wanted. Anonymous structs and unions need not be named.
     ///
     /// Fails when there is no such field, it is a bitfield, or not `size` bytes wide.
     pub fn offset(&self, name: &str, path: &str, size: u32) -> Result<u32, BtfError> {
@@ -229,8 +228,8 @@ impl Btf {
         }
     }
 
-    /// As [`Btf::offset`], of a bitfield of one bit: the byte that it is in, and its bit in that
-    /// byte. BTF counts a bit's place from the lowest on machines that are little-endian.
+    /// /// Returns the byte offset of a bitfield of one bit, and its bit in that byte. BTF counts
+    /// bits from the lowest on little-endian machines.
     pub fn bit(&self, name: &str, path: &str) -> Result<(u32, u32), BtfError> {
         let field = self.field(name, path)?;
         if field.bitfield == 1 {
@@ -265,8 +264,8 @@ impl Btf {
         Ok(found)
     }
 
-    /// A member, looked for in anonymous members too, `left` of them
-    /// at the most: bounded as a whole, for a struct that contains itself twice has 2^depth.
+    /// /// Returns a member, searching anonymous members too, at most `left` of them in all: a
+    /// struct that contains itself twice has 2^depth.
     fn member(&self, id: u32, field: &str, left: &mut usize) -> Result<Option<Field>, BtfError> {
         let ty = self.resolve(id)?;
         if !matches!(ty.kind, KIND_STRUCT | KIND_UNION) || *left == 0 {
@@ -293,7 +292,7 @@ impl Btf {
             if name.is_empty()
                 && let Some(inner) = self.member(member_type, field, left)?
             {
-                // Saturated, it is no byte's offset and refused as such.
+                // // Saturated, it is no byte's offset and is refused as such.
                 return Ok(Some(Field {
                     bits: bits.saturating_add(inner.bits),
                     ..inner
@@ -303,7 +302,7 @@ impl Btf {
         Ok(None)
     }
 
-    /// A type's size in bytes.
+    /// /// Returns a type's size in bytes.
     fn size(&self, id: u32, depth: usize) -> Result<u32, BtfError> {
         let ty = self.resolve(id)?;
         match ty.kind {
@@ -323,7 +322,7 @@ impl Btf {
         }
     }
 
-    /// The type behind typedefs and qualifiers.
+    /// /// Returns the type behind typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Result<Type, BtfError> {
         for _ in 0..DEPTH {
             let at = self.types.get(id as usize).filter(|_| id != 0);
@@ -344,7 +343,7 @@ impl Btf {
         })
     }
 
-    /// The type of a number, typedefs and qualifiers not followed.
+    /// /// Returns the type of a number, without following typedefs and qualifiers.
     fn type_of(&self, id: u32) -> Result<Type, BtfError> {
         let at = self.types.get(id as usize).filter(|_| id != 0);
         let &at = at.ok_or(BtfError::Invalid {
@@ -366,7 +365,7 @@ impl Btf {
         })
     }
 
-    /// The bytes that a kind adds to the fixed part.
+    /// /// Returns how many bytes a kind adds to the fixed part.
     fn extra(&self, ty: Type) -> Result<usize, BtfError> {
         Ok(match ty.kind {
             KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT

@@ -1,7 +1,7 @@
-//! The kernel side's exact counters, read from mapped memory.
+//! //! The kernel side's exact counters, read from mapped memory.
 //!
-//! No bpf(2) call is made: while one reads a map, the kernel skips classic tracepoint programs
-//! on that CPU, and nobody counts those.
+//! Without bpf(2): while that reads a map, the kernel skips classic tracepoint programs on that
+//! CPU, and does not count them.
 
 use std::{
     os::fd::{AsRawFd, BorrowedFd},
@@ -17,38 +17,35 @@ use tcptrace_common::{
 
 use crate::feed::item::EventKind;
 
-/// The mapped counters.
 pub struct Counters {
     memory: MmapRaw,
     cpus: usize,
-    /// SYNs by local port, where they are seen.
+    /// /// SYNs by local port, if they are seen.
     syns: Option<MmapRaw>,
 }
 
 /// Sums over all CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounts {
-    /// Every transition that occurred: from, to, how often. Raw states, for the kernel may have
+    /// /// How often each transition occurred: from, to, count. States are raw: the kernel may have
     /// states that this program does not know.
     pub transitions: Vec<(u8, u8, u64)>,
     /// Events that found the ring full, by [`LOST_EVENTS`].
     pub lost_events: [u64; LOST_EVENTS.len()],
-    /// What is seen of SYNs, where they are.
     pub syns: Option<SynCounts>,
 }
 
-/// What is known of SYNs that came in for listeners; those of SYN cookies and Fast Open are not
-/// among them, nor is one that comes again.
+/// /// The SYNs that reached listeners, without those of SYN cookies and Fast Open, and without
+/// repeated ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SynCounts {
-    /// How many, by the listener's port; those that had any.
+    /// /// Counts by the listener's port, without ports that had none.
     pub by_port: Vec<(u16, u64)>,
-    /// Of how many the time was forgotten, to remember newer ones', before their handshakes were
-    /// over.
+    /// /// How many times were dropped to remember newer ones, before their handshakes ended.
     pub evicted: u64,
 }
 
-/// What is lost when the ring is full: where it is counted, and its kind.
+/// /// What is lost when the ring is full: the counter, and the kind.
 pub const LOST_EVENTS: [(usize, EventKind); 9] = [
     (LOST_TRANSITION, EventKind::Transition),
     (LOST_RESET, EventKind::Reset),
@@ -62,7 +59,7 @@ pub const LOST_EVENTS: [(usize, EventKind); 9] = [
 ];
 
 impl Counters {
-    /// Maps the array behind `map`, one entry a CPU.
+    /// /// Maps the array behind `map`, one entry per CPU.
     pub fn map(map: BorrowedFd<'_>, cpus: usize) -> std::io::Result<Self> {
         let memory = MmapOptions::new()
             .len(cpus * size_of::<CpuCounters>())
@@ -74,7 +71,7 @@ impl Counters {
         })
     }
 
-    /// Maps the array behind `map`, SYNs by local port.
+    /// /// Maps the array behind `map`, SYNs by local port.
     pub fn map_syns(&mut self, map: BorrowedFd<'_>) -> std::io::Result<()> {
         let memory = MmapOptions::new()
             .len(PORTS * size_of::<u64>())
@@ -83,7 +80,7 @@ impl Counters {
         Ok(())
     }
 
-    /// What is seen of SYNs; `None` where they are not.
+    /// /// Returns the counts of SYNs; `None` if they are not seen.
     pub fn syns(&self) -> Option<SynCounts> {
         let memory = self.syns.as_ref()?;
         let by_port = (0..=u16::MAX)
@@ -104,13 +101,14 @@ impl Counters {
         self.sum(std::mem::offset_of!(CpuCounters, lost) + kind * size_of::<u64>())
     }
 
-    /// Runs of programs that were skipped and that their second copies made up for, by `RECOVERED_*`.
+    /// /// Returns how many skipped runs the second copies made up for, by `RECOVERED_*`.
     pub fn recovered(&self) -> [u64; RECOVERED_KINDS] {
         let first = std::mem::offset_of!(CpuCounters, recovered);
         std::array::from_fn(|kind| self.sum(first + kind * size_of::<u64>()))
     }
 
-    /// Everything. Each count is exact; counts of one moment they are only once it is quiet.
+    /// /// Returns all counters. Each is exact; they belong to one moment only when nothing
+    /// happens.
     pub fn read(&self) -> KernelCounts {
         let mut transitions = Vec::new();
         for index in 0..STATE_SLOTS * STATE_SLOTS {
@@ -128,7 +126,7 @@ impl Counters {
         }
     }
 
-    /// The sum over CPUs of the word at a byte offset of each entry.
+    /// /// Returns the sum over CPUs of the word at a byte offset of each entry.
     fn sum(&self, offset: usize) -> u64 {
         (0..self.cpus)
             .map(|cpu| word(&self.memory, cpu * size_of::<CpuCounters>() + offset))
@@ -136,11 +134,10 @@ impl Counters {
     }
 }
 
-/// The mapped array of processes that may listen.
+/// /// The mapped array of processes that may listen.
 pub(super) struct ListenerProcesses(MmapRaw);
 
 impl ListenerProcesses {
-    /// Maps the array behind `map`.
     pub(super) fn map(map: BorrowedFd<'_>) -> std::io::Result<Self> {
         let memory = MmapOptions::new()
             .len(LISTENER_SLOTS)
@@ -148,25 +145,25 @@ impl ListenerProcesses {
         Ok(Self(memory))
     }
 
-    /// A process is among them.
+    /// /// Adds a process.
     pub(super) fn add(&self, pid: u32) {
         let slot = pid as usize % LISTENER_SLOTS;
-        // SAFETY: within the mapping; whoever writes there writes the same.
+        // // SAFETY: within the mapping; all writers write the same value.
         let slot = unsafe { AtomicU8::from_ptr(self.0.as_mut_ptr().add(slot)) };
         slot.store(1, Ordering::Relaxed);
     }
 }
 
-/// The word at a byte offset of a mapping.
+/// /// Returns the word at a byte offset of a mapping.
 fn word(memory: &MmapRaw, at: usize) -> u64 {
     assert!(at.is_multiple_of(8) && at + 8 <= memory.len());
-    // SAFETY: within the mapping, and aligned to 8; the kernel writes these words atomically and
-    // nobody here does.
+    // // SAFETY: within the mapping, and aligned to 8; the kernel writes these words atomically and
+    // user space never writes them.
     let word = unsafe { AtomicU64::from_ptr(memory.as_mut_ptr().add(at).cast()) };
     word.load(Ordering::Relaxed)
 }
 
-/// A state's name, or its number where it has none here.
+/// /// Returns a state's name, or its number if it is unknown here.
 pub fn state_name(raw: u8) -> String {
     TcpState::from_raw(raw).map_or_else(|| raw.to_string(), |state| state.name().to_owned())
 }

@@ -1,41 +1,40 @@
-//! The places in the kernel that are listened to, and what became of each.
+//! //! The hooks, and how each is attached.
 
 use std::fmt;
 
-/// A place in the kernel.
+/// /// A hook in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum Hook {
-    /// Every transition. Nothing works without it.
+    /// /// Every transition. The only hook that is required.
     SetState,
-    /// A listener's child is made: how its handshake began.
+    /// /// A listener's child is created: how its handshake began.
     CreateChild,
-    /// A SYN-ACK is sent again.
+    /// /// A SYN-ACK is retransmitted.
     RetransmitSynack,
-    /// accept() gives a connection to a process.
+    /// /// accept() returns a connection to a process.
     Accept,
-    /// RSTs that came in.
+    /// /// RSTs received.
     ReceiveReset,
-    /// RSTs that go out.
+    /// /// RSTs sent.
     SendReset,
     /// A timewait socket takes over.
     Timewait,
-    /// What comes to a timewait socket.
+    /// /// Segments that reach a timewait socket.
     TimewaitProcess,
-    /// connect() that fails inside the call.
+    /// /// connect() that fails inside the call.
     Connect,
-    /// A process that listens has another name, or is over.
+    /// /// A listening process is renamed or exits.
     Process,
-    /// A cgroup is made.
+    /// /// A cgroup is created.
     Cgroup,
-    /// The sockets that are there.
+    /// /// The sockets that exist already.
     Sockets,
 }
 
 impl Hook {
-    /// Every value, in order.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The kernel's name of it.
+    /// /// Returns the kernel's name for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SetState => "inet_sock_set_state",
@@ -53,7 +52,7 @@ impl Hook {
         }
     }
 
-    /// What it is for.
+    /// /// Returns its purpose.
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::SetState => "every state transition",
@@ -71,7 +70,7 @@ impl Hook {
         }
     }
 
-    /// What is missing or weaker without it.
+    /// /// Returns what is missing or weaker without it.
     pub const fn consequence(self) -> &'static str {
         match self {
             Self::SetState => "nothing can be traced",
@@ -109,7 +108,7 @@ impl Hook {
         }
     }
 
-    /// What is weaker when it is had from this source; `None` when nothing is.
+    /// /// Returns what is weaker with this source; `None` when nothing is.
     pub const fn weakness(self, source: Source) -> Option<&'static str> {
         match (self, source) {
             (Self::CreateChild, Source::SockOps) => Some(
@@ -135,55 +134,52 @@ impl Hook {
 pub enum Source {
     /// A BTF-enabled raw tracepoint.
     TpBtf,
-    /// The classic tracepoint, with socket fields read at the offsets that BTF gave.
+    /// /// The classic tracepoint, with socket fields read at BTF's offsets.
     Tracepoint,
-    /// The classic tracepoint's record and no more, for there is no BTF.
+    /// /// The classic tracepoint's record alone, without BTF.
     TracepointOnly,
-    /// At the entry of a function.
+    /// /// The entry of a function.
     Fentry,
-    /// At the exit of a function.
+    /// /// The exit of a function.
     Fexit,
-    /// A program of the root cgroup's sockets.
+    /// /// A sock_ops program at the root cgroup.
     SockOps,
-    /// An iterator over sockets, run when it is asked for.
+    /// /// An iterator over sockets, run on request.
     Iter,
-    /// No program: the kernel's own list of sockets.
+    /// /// No program: the kernel's own list of sockets.
     SockDiag,
 }
 
 impl Source {
-    /// Every value, in order.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// As printed and as a label.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// What became of a hook.
+/// /// How a hook is attached, or why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookStatus {
-    /// Which.
     pub hook: Hook,
-    /// How it is attached; `Err` says why it is not.
+    /// /// How it is attached, or why not.
     pub attached: Result<Source, String>,
     /// Why it is not attached in a better way.
     pub better: Option<String>,
 }
 
-/// What is not to be used, though it might be had: a hook other than the needed one, or a way to
-/// attach the others.
+/// /// What must not be used though it is available: an optional hook, or a way to attach optional
+/// hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exclusion {
     /// A hook, whatever its source.
     Hook(Hook),
-    /// A source, for all hooks but the needed one.
+    /// /// A source, for all optional hooks.
     Source(Source),
 }
 
 impl Exclusion {
-    /// Every one there is.
+    /// /// Returns every possible exclusion.
     pub fn all() -> impl Iterator<Item = Self> {
         let hooks = Hook::ALL
             .iter()
@@ -198,7 +194,7 @@ impl Exclusion {
         hooks.chain(sources)
     }
 
-    /// As given on the command line.
+    /// /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hook(hook) => hook.name(),

@@ -1,4 +1,4 @@
-//! Where this kernel keeps what the programs read.
+//! //! Where this kernel keeps what the programs read.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,7 +13,6 @@ use super::{
     },
 };
 
-/// Where the running kernel shows its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 const TYPES: [&str; 27] = [
@@ -46,38 +45,37 @@ const TYPES: [&str; 27] = [
     SOCK_OPS_COOKIE,
 ];
 
-/// Why the kernel sends a RST (from Linux 6.10).
 const RESET_REASONS: &str = "sk_rst_reason";
 const RESET_REASON_PREFIX: &str = "SK_RST_REASON_";
 
-/// What BTF told: the layout, and the tracepoints and functions that there are.
+/// /// What BTF tells: the layout, and which tracepoints and functions exist.
 pub struct KernelTypes {
-    /// With no record layout yet: that one comes from tracefs.
+    /// /// The layout, without the record's, which tracefs tells.
     pub layout: Layout,
-    /// Tracepoints' typedefs and functions, and their numbers.
+    /// /// Tracepoints' typedefs and functions, with their numbers.
     named: Vec<Named>,
-    /// Names of `enum sk_rst_reason`, without what all begin with.
+    /// /// Names of `enum sk_rst_reason`, without their common prefix.
     reset_reasons: BTreeMap<u32, String>,
-    /// The groups of fields that cannot be read.
     missing: Vec<MissingGroup>,
-    /// Why the fields of a request cannot be read.
+    /// /// Why the fields of a request cannot be read.
     request: Result<(), String>,
     /// Why a timewait socket's state cannot be read.
     timewait: Result<(), String>,
     /// Why a descriptor's socket cannot be found.
     file: Result<(), String>,
-    /// Why it cannot be told whether a process is over.
+    /// /// Why a process's exit cannot be seen.
     process: Result<(), String>,
-    /// Why the arguments of a system call that is over cannot be read.
+    /// /// Why the arguments of a finished system call cannot be read.
     call: Result<(), String>,
-    /// Why it cannot be told of which hierarchy a cgroup is.
+    /// /// Why a cgroup's hierarchy is not known.
     cgroup: Result<(), String>,
 }
 
 impl KernelTypes {
-    /// Reads `path` once and keeps what the programs need, for `tracepoints` and `functions` too.
+    /// /// Reads `path` once and keeps what the programs need, with `tracepoints` and `functions`.
     ///
-    /// Fails when there is no BTF, or a socket's own kind, ends or state are not where they can be read; the error names the field. Of everything else a group of fields may be missing.
+    /// Fails without BTF, or when a socket's protocol, endpoints or state cannot be read; the error
+    /// names the field. Any other group of fields may be missing.
     pub fn read(path: &Path, tracepoints: &[&str], functions: &[&str]) -> Result<Self, BtfError> {
         let typedefs: Vec<String> = tracepoints.iter().map(|name| typedef(name)).collect();
         let mut wanted: Vec<&str> = TYPES.to_vec();
@@ -139,27 +137,27 @@ impl KernelTypes {
             .any(|(_, kind, known)| *kind == NamedKind::Typedef && *known == name)
     }
 
-    /// BTF with these tracepoints and functions, and nothing else.
+    /// /// Returns BTF with only these tracepoints and functions.
     pub fn named_only(&self) -> Vec<u8> {
         only_named(&self.named)
     }
 
-    /// The kernel's names of the reasons for which it sends a RST, by number.
+    /// /// Returns the kernel's names of its reset reasons, by number.
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
     }
 
-    /// The groups of fields that cannot be read.
+    /// /// Returns the groups of fields that cannot be read.
     pub fn missing(&self) -> &[MissingGroup] {
         &self.missing
     }
 
-    /// What a request knows can be read.
+    /// /// Whether the fields of a request can be read.
     pub fn request(&self) -> Result<(), String> {
         self.request.clone()
     }
 
-    /// A timewait socket's state can be read, and what the kernel does to it.
+    /// /// Whether a timewait socket's state can be read, and what the kernel does to it.
     pub fn timewait(&self) -> Result<(), String> {
         self.timewait.clone()?;
         match self.layout.function.timewait_parameters {
@@ -170,7 +168,7 @@ impl KernelTypes {
         }
     }
 
-    /// The value that accept() returns inside the kernel can be read.
+    /// /// Whether the value that accept() returns inside the kernel can be read.
     pub fn accept(&self) -> Result<(), String> {
         match self.layout.function.accept_parameters {
             2 | 4 => Ok(()),
@@ -180,7 +178,7 @@ impl KernelTypes {
         }
     }
 
-    /// Whether a process is over can be told, and its name.
+    /// /// Whether a process's exit and its name can be seen.
     pub fn process(&self) -> Result<(), String> {
         if self.layout.groups & LAYOUT_TASK == 0 {
             return Err("a task's process cannot be read".to_owned());
@@ -188,14 +186,14 @@ impl KernelTypes {
         self.process.clone()
     }
 
-    /// The arguments of a connect() that is over can be read, and whether its socket had got further
-    /// before.
+    /// /// Whether the arguments of a finished connect() can be read, and how far its socket had
+    /// got before.
     pub fn call(&self) -> Result<(), String> {
         self.file.clone()?;
         self.call.clone()
     }
 
-    /// A cgroup's id can be read, and of which hierarchy it is.
+    /// /// Whether a cgroup's id and hierarchy can be read.
     pub fn cgroup(&self) -> Result<(), String> {
         if self.layout.groups & LAYOUT_CGROUP == 0 {
             return Err("a cgroup's id cannot be read".to_owned());
@@ -203,7 +201,7 @@ impl KernelTypes {
         self.cgroup.clone()
     }
 
-    /// The socket behind a descriptor can be found.
+    /// /// Whether the socket behind a descriptor can be found.
     pub fn file(&self) -> Result<(), String> {
         self.file.clone()
     }

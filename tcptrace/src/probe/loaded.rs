@@ -48,9 +48,9 @@ const SMALLEST_RECORD: usize = size_of::<StepEvent>() + RECORD_HEADER;
 /// The kernel's own header of a record in the ring.
 const RECORD_HEADER: usize = 8;
 
-/// The programs, loaded and attached. Dropping it detaches them.
+/// /// The programs, loaded and attached. Dropping it detaches them.
 pub struct Probe {
-    /// The programs; none once they are detached.
+    /// /// The programs; `None` once detached.
     ebpf: Option<Ebpf>,
     events: RingBuf<MapData>,
     counters: Counters,
@@ -62,14 +62,14 @@ pub struct Probe {
     programs: Programs,
     listener_processes: ListenerProcesses,
     ring_bytes: u32,
-    /// Transitions are attached.
     traces: bool,
 }
 
 impl Probe {
-    /// Loads and attaches.
+    /// /// Loads and attaches the programs.
     ///
-    /// Fails when the transitions cannot be had; every other hook is optional, and [`Probe::hooks`] tells what became of it.
+    /// Fails when transitions cannot be traced; every other hook is optional, and [`Probe::hooks`]
+    /// tells how it is attached.
     pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
         require_kernel()?;
         raise_memlock();
@@ -87,7 +87,7 @@ impl Probe {
         }
         layout.request.syn_seed = seed();
         if cookie_here().is_none() {
-            // Events and walks have to name a namespace alike.
+            // // Events and walks must name a namespace the same way.
             layout.sock.net_cookie = 0;
         }
 
@@ -150,7 +150,7 @@ impl Probe {
         })
     }
 
-    /// Detaches the transitions, and leaves the hooks that tell of what follows them.
+    /// /// Detaches the transitions, and leaves the hooks that report what follows them.
     pub fn detach_transitions(&mut self) {
         self.traces = false;
         let Some(ebpf) = &mut self.ebpf else {
@@ -158,7 +158,7 @@ impl Probe {
         };
         let [(_, second), ..] = SECOND_COPIES;
         for name in [PROGRAM_SET_STATE_BTF, second, PROGRAM_SET_STATE_CLASSIC] {
-            // Only those that were loaded can be unloaded.
+            // // Only loaded programs can be unloaded.
             match ebpf.program_mut(name) {
                 Some(Program::BtfTracePoint(program)) => drop(program.unload()),
                 Some(Program::TracePoint(program)) => drop(program.unload()),
@@ -167,36 +167,34 @@ impl Probe {
         }
     }
 
-    /// Detaches everything: nothing is added to the ring any more. What it holds can still be
+    /// /// Detaches everything: nothing is added to the ring any more. What it holds can still be
     /// drained.
     pub fn detach(&mut self) {
         self.traces = false;
         drop(self.ebpf.take());
     }
 
-    /// Transitions are traced.
+    /// /// Whether transitions are attached.
     pub const fn traces(&self) -> bool {
         self.traces
     }
 
-    /// How many events the ring can hold at most.
+    /// /// Returns the most events that the ring can hold.
     pub const fn most_waiting(&self) -> usize {
         self.ring_bytes as usize / SMALLEST_RECORD
     }
 
-    /// How many sockets of a walk half the ring has room for.
+    /// /// Returns how many sockets of a walk fit into half the ring.
     pub const fn piece(&self) -> usize {
         self.ring_bytes as usize / 2 / (size_of::<SeedEvent>() + RECORD_HEADER)
     }
 
-    /// What became of each hook, the needed one first.
+    /// /// Returns how each hook is attached, the required one first.
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
     }
 
-    /// Whether socket fields can be read; `Err` says why not.
-    ///
-    /// Why BTF cannot be had.
+    /// /// Whether socket fields can be read, or why there is no BTF.
     pub fn btf(&self) -> Result<(), &str> {
         match &self.btf {
             Ok(()) => Ok(()),
@@ -204,38 +202,35 @@ impl Probe {
         }
     }
 
-    /// Fields that this kernel does not have where they could be read, by what they tell.
+    /// /// Returns the groups of fields that this kernel does not let us read.
     pub fn missing_fields(&self) -> &[MissingGroup] {
         &self.missing_fields
     }
 
-    /// What a closing socket tells of itself cannot be read.
+    /// /// Whether a closing socket's fields cannot be read.
     pub fn lacks_tcp_fields(&self) -> bool {
         let bit = tcptrace_common::LAYOUT_TCP;
         self.missing_fields.iter().any(|group| group.bit == bit)
     }
 
-    /// A hook is attached.
     pub fn is_attached(&self, hook: Hook) -> bool {
         self.hooks
             .iter()
             .any(|status| status.hook == hook && status.attached.is_ok())
     }
 
-    /// How a hook is attached.
+    /// /// Returns how a hook is attached.
     pub fn source(&self, hook: Hook) -> Option<Source> {
         let status = self.hooks.iter().find(|status| status.hook == hook)?;
         status.attached.as_ref().ok().copied()
     }
 
-    /// The kernel's names of the reasons for which it sends a RST, by number; empty before
-    /// Linux 6.10.
+    /// /// Returns the kernel's names of its reset reasons, by number; empty before Linux 6.10.
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
     }
 
-    /// A walk over the sockets of one network namespace, to be run where that namespace is the
-    /// thread's own.
+    /// /// Returns a walk over the sockets of one network namespace, to be run by a thread in it.
     ///
     /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk(&mut self) -> Result<SocketWalk, String> {
@@ -250,7 +245,7 @@ impl Probe {
         Ok(SocketWalk(link))
     }
 
-    /// A walk over the open files of all processes: the sockets among them that are in other network
+    /// /// Returns a walk over the open files of all processes, for sockets in other network
     /// namespaces than their processes.
     ///
     /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
@@ -258,8 +253,8 @@ impl Probe {
         self.iterate(PROGRAM_HELD)
     }
 
-    /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the ring
-    /// itself; they are released after the call.
+    /// /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the
+    /// ring itself; they are released after the call.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         for taken in 0..limit {
             match self.events.next() {
@@ -270,27 +265,26 @@ impl Probe {
         limit
     }
 
-    /// Passes the programs' log messages on to the log.
+    /// /// Logs the programs' messages.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
     }
 
-    /// A process listened before: tell when it has another name, or is over.
+    /// /// Makes the programs report when a process that listens is renamed or exits.
     pub fn watch_process(&self, pid: u32) {
         self.listener_processes.add(pid);
     }
 
-    /// The exact counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Events lost so far: `ring`, which found it full, and `skipped`, for which the kernel ran no program,
-    /// neither the one nor, where there is one, its second copy. Of these neither the ring nor the counters
-    /// know; it is 0 where the kernel does not count them. `repeated` transitions and resets of second copies
-    /// repeated what the first had told.
+    /// /// Returns the events lost so far: `ring`, which was full, and `skipped`, for which the
+    /// kernel ran neither the program nor its second copy, if it has one. `skipped` is 0 if the
+    /// kernel does not count that. `repeated` transitions and resets of second copies repeated what
+    /// the first had told.
     pub fn losses(&mut self, repeated: [u64; 2]) -> Losses {
         let running = self.ebpf.is_some();
         Losses {
@@ -299,53 +293,52 @@ impl Probe {
         }
     }
 
-    /// Transitions for which the ring had no room.
+    /// /// Returns the transitions that the ring had no room for.
     pub fn lost_transitions(&self) -> u64 {
         self.counters.lost_of(LOST_TRANSITION)
     }
 
-    /// Sockets of walks for which the ring had no room.
+    /// /// Returns the sockets of walks that the ring had no room for.
     pub fn lost_sockets(&self) -> u64 {
         self.counters.lost_of(LOST_SEED)
     }
 
-    /// Runs that the kernel itself skipped, by program; empty where it does not count them
+    /// /// Returns the runs that the kernel skipped, by program; empty if it does not count them
     /// (before 5.12).
     pub fn program_misses(&self) -> Vec<ProgramMisses> {
         self.programs.misses(&self.counters)
     }
 
-    /// What each program has done; empty unless the kernel has counted that ([`count_runs`], or the
-    /// sysctl `kernel.bpf_stats_enabled`).
+    /// /// Returns the runs of each program; empty unless the kernel has counted them
+    /// ([`count_runs`], or the sysctl `kernel.bpf_stats_enabled`).
     pub fn program_runs(&self) -> Vec<ProgramRuns> {
         self.programs.runs()
     }
 }
 
-/// Has the kernel count the runs of all eBPF programs and their time, until what this returns is
-/// dropped (`BPF_ENABLE_STATS`, from Linux 5.8).
+/// /// Makes the kernel count the runs of all eBPF programs and their time, until the returned
+/// descriptor is closed (`BPF_ENABLE_STATS`, from Linux 5.8).
 ///
-/// Fails when the kernel cannot, or without CAP_SYS_ADMIN.
+/// Fails without CAP_SYS_ADMIN, or when the kernel cannot.
 pub fn count_runs() -> io::Result<OwnedFd> {
     enable_stats(Stats::RunTime).map_err(|error| error.io_error)
 }
 
-/// Events that were lost, or those that were lost since.
+/// /// Counts of lost events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// The ring was full, by [`LOST_EVENTS`].
+    /// /// The ring was full, by [`LOST_EVENTS`].
     pub ring: [u64; LOST_EVENTS.len()],
-    /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
+    /// /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
     pub skipped: Skipped,
 }
 
 impl Losses {
-    /// All of them.
     pub fn total(&self) -> u64 {
         self.ring.iter().chain(&self.skipped).sum()
     }
 
-    /// What was lost since `earlier`: how many, where and of which kind.
+    /// /// Returns what was lost since `earlier`: how many, where and of which kind.
     pub fn since(
         &self,
         earlier: &Self,
@@ -362,24 +355,25 @@ impl Losses {
     }
 }
 
-/// Sockets of a walk at a time at most: the kernel has a buffer of eight pages for an iterator's output.
+/// /// The most sockets of a walk at a time: the kernel has a buffer of eight pages for an
+/// iterator's output.
 const MOST_AT_A_TIME: usize = 16_384;
 
-/// A walk over TCP sockets: each one becomes an event in the ring.
+/// /// A walk over TCP sockets: each becomes an event in the ring.
 pub struct SocketWalk(IterLink);
 
 impl SocketWalk {
-    /// Walks over the sockets of the thread's network namespace, at most `piece` at a time; calls `rest` after
-    /// each piece.
+    /// /// Walks over the sockets of the calling thread's network namespace, at most `piece` at a
+    /// time; calls `rest` after each piece.
     ///
-    /// Fails when the kernel refuses, the walk does not come to its end, or `rest` fails.
+    /// Fails when the kernel refuses, the walk does not end, or `rest` fails.
     pub fn run(
         self,
         piece: usize,
         mut rest: impl FnMut() -> Result<(), String>,
     ) -> Result<(), String> {
         let mut file = self.0.into_file().map_err(|error| chain(&error))?;
-        // A byte for each socket.
+        // // One byte per socket.
         let mut bytes = vec![0; piece.clamp(1, MOST_AT_A_TIME)];
         loop {
             match file.read(&mut bytes) {
@@ -393,14 +387,13 @@ impl SocketWalk {
     }
 }
 
-/// What BTF tells of the running kernel, for every hook.
+/// /// Reads what BTF tells of the running kernel, for every hook.
 ///
-/// Fails when there is no BTF, or a field that every kernel has is not where it can be read.
+/// Fails without BTF, or when a field that every kernel has cannot be read.
 pub fn kernel_types() -> Result<KernelTypes, btf::BtfError> {
     KernelTypes::read(Path::new(KERNEL_BTF), &TRACEPOINTS, &FUNCTIONS)
 }
 
-/// The ring's descriptor, readable when events wait.
 impl AsFd for Probe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()

@@ -1,7 +1,7 @@
-//! The kernel's side of the daemon: loads the programs, attaches them, and hands out bytes.
+//! //! The kernel side: loads the programs, attaches them, and hands out bytes.
 //!
-//! The one module that imports aya. It does not know what an event means; the rest of the
-//! program could be fed from a file.
+//! The only module that imports aya. It does not know what an event means; the rest of the program
+//! can be fed from a file.
 
 mod attach;
 pub mod btf;

@@ -1,4 +1,4 @@
-//! What the kernel tells of each program that is loaded.
+//! //! The kernel's statistics of each loaded program.
 
 use std::{
     fs::File,
@@ -21,29 +21,25 @@ use tcptrace_common::{
 use super::counters::Counters;
 use crate::feed::item::EventKind;
 
-/// Runs of a program that the kernel skipped.
+/// /// Runs of a program that the kernel skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramMisses {
-    /// The program.
     pub program: String,
-    /// Runs skipped.
     pub misses: u64,
-    /// Of those, runs that the second copy made up for; `None` without one.
+    /// /// Of those, the runs that the second copy made up for; `None` without one.
     pub recovered: Option<u64>,
 }
 
-/// What a program has done while the kernel counted that.
+/// /// Runs of a program while the kernel counted them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramRuns {
-    /// The program.
     pub program: String,
-    /// How often it ran.
     pub runs: u64,
-    /// How long, in all.
+    /// /// The total time.
     pub time: Duration,
 }
 
-/// What is missing when a program is skipped.
+/// /// The kinds of events that are missing when a program is skipped.
 pub const SKIPPED_EVENTS: [EventKind; 8] = [
     EventKind::Transition,
     EventKind::Reset,
@@ -55,11 +51,11 @@ pub const SKIPPED_EVENTS: [EventKind; 8] = [
     EventKind::Connect,
 ];
 
-/// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
+/// /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
 pub type Skipped = [u64; SKIPPED_EVENTS.len()];
 
-/// What a program tells of, by its place in [`SKIPPED_EVENTS`]. `None` for those that run for every process
-/// and every cgroup of the host: what is skipped of them is hardly ever of a socket's.
+/// /// Returns the kind of a program's events, as its index in [`SKIPPED_EVENTS`]. `None` for those
+/// that run for every process and every cgroup of the host: a skipped run rarely concerns a socket.
 fn tells_of(program: &str) -> Option<usize> {
     let kind = match program {
         PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => EventKind::Transition,
@@ -76,12 +72,12 @@ fn tells_of(program: &str) -> Option<usize> {
     SKIPPED_EVENTS.iter().position(|&of| of == kind)
 }
 
-/// The programs that are loaded, and what the kernel skipped of them.
+/// /// The loaded programs, and what the kernel skipped of them.
 pub(super) struct Programs {
     programs: Vec<ProgramInfo>,
-    /// What seemed skipped by both copies when it was last looked at.
+    /// /// What both copies seemed to have skipped at the last check.
     seen: Skipped,
-    /// What is told as skipped.
+    /// /// What was reported as skipped.
     told: Skipped,
 }
 
@@ -94,9 +90,9 @@ impl Programs {
         }
     }
 
-    /// Runs skipped so far that no second copy made up for; `repeated` transitions and resets of those
-    /// were found to have made up for nothing. While programs run, a skip is told once it is seen twice: the second
-    /// copy may be about to run.
+    /// /// Returns the runs skipped so far that no second copy made up for; `repeated` transitions
+    /// and resets of second copies made up for nothing. While programs run, a skip is reported once
+    /// it is seen twice: the second copy may be about to run.
     pub(super) fn skipped(
         &mut self,
         counters: &Counters,
@@ -111,7 +107,7 @@ impl Programs {
                 missed[kind] += program.misses().unwrap_or(0);
             }
         }
-        // Read later than the misses, for it is counted later.
+        // // Read after the misses, because it is counted after them.
         let mut recovered = Skipped::default();
         for ((first, ..), count) in SECOND_COPIES.into_iter().zip(counters.recovered()) {
             if let Some(kind) = tells_of(first) {
@@ -139,7 +135,7 @@ impl Programs {
         self.told
     }
 
-    /// By program; empty where the kernel does not count them (before 5.12).
+    /// /// Returns the misses by program; empty if the kernel does not count them (before 5.12).
     pub(super) fn misses(&self, counters: &Counters) -> Vec<ProgramMisses> {
         let of = |program: &ProgramInfo| {
             let misses = program.misses()?;
@@ -158,7 +154,7 @@ impl Programs {
         self.programs.iter().filter_map(of).collect()
     }
 
-    /// By program; empty unless the kernel has counted any.
+    /// /// Returns the runs by program; empty unless the kernel has counted any.
     pub(super) fn runs(&self) -> Vec<ProgramRuns> {
         let of = |program: &ProgramInfo| {
             let [runs, time_ns] = program.numbers(["run_cnt:", "run_time_ns:"])?;
@@ -180,8 +176,8 @@ fn is_second(name: &str) -> bool {
     SECOND_COPIES.iter().any(|(_, second)| *second == name)
 }
 
-/// What the kernel tells of a program, kept open to be read often. It outlives the program's
-/// being detached.
+/// /// The kernel's statistics of a program, kept open to be read often. Readable even after the
+/// program is detached.
 pub(super) struct ProgramInfo {
     name: String,
     info: File,
@@ -199,13 +195,15 @@ impl ProgramInfo {
         })
     }
 
-    /// Runs that the kernel skipped; `None` where it does not count them (before 5.12).
+    /// /// Returns the runs that the kernel skipped; `None` if it does not count them (before
+    /// 5.12).
     fn misses(&self) -> Option<u64> {
         let [misses] = self.numbers(["recursion_misses:"])?;
         Some(misses)
     }
 
-    /// What the lines of these names say (`bpf_prog_show_fdinfo`); `None` if one is not there.
+    /// /// Returns the numbers in the lines of these names (`bpf_prog_show_fdinfo`); `None` if one
+    /// is missing.
     fn numbers<const N: usize>(&self, names: [&str; N]) -> Option<[u64; N]> {
         let mut text = [0; 512];
         let length = self.info.read_at(&mut text, 0).ok()?;
@@ -219,7 +217,7 @@ impl ProgramInfo {
     }
 }
 
-/// The kernel counts the runs of a program that it skips.
+/// /// Whether the kernel counts the runs of a program that it skips.
 pub(super) fn counts_misses(program: &Program) -> bool {
     ProgramInfo::open("", program).is_some_and(|info| info.misses().is_some())
 }

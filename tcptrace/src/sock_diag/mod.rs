@@ -1,5 +1,5 @@
-//! The kernel's own list of TCP sockets (`sock_diag`), in every network namespace that can be
-//! found: what is there already when tracing begins, and whether a connection is still there.
+//! //! A client of the kernel's `sock_diag`, which lists TCP sockets: those that exist when tracing
+//! begins, and whether a connection still exists.
 //!
 //! It asks and never changes anything (no SOCK_DESTROY), and knows nothing of events.
 

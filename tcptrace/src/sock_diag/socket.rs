@@ -1,6 +1,6 @@
-//! The netlink socket on which the kernel is asked, and one question after the other.
+//! //! The netlink socket, and one request after the other.
 //!
-//! Every wait is bounded. Answers to an earlier question (one that was given up) are passed over.
+//! Every wait is bounded. Late replies to an abandoned request are skipped.
 
 use std::{
     io,
@@ -24,56 +24,44 @@ use super::{
 };
 use crate::host::netns::Namespace;
 
-/// The kernel's own limit for what one recv() of a dump gives is half of it.
+/// /// Twice the kernel's own limit for one recv() of a dump.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The kernel normally answers within the call: a longer wait is in vain.
+/// /// The kernel normally answers within the call: waiting longer is pointless.
 const TIMEOUT_SECONDS: i64 = 1;
 
-/// Why there is no answer.
+/// /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
-    /// The namespace cannot be entered.
     #[error("cannot enter the network namespace {inode} (it takes CAP_SYS_ADMIN): {error}")]
-    Enter {
-        /// Its number.
-        inode: u32,
-        /// Why not.
-        error: io::Error,
-    },
-    /// No netlink socket.
+    Enter { inode: u32, error: io::Error },
     #[error("cannot open a netlink socket for sock_diag: {0}")]
     Open(Errno),
-    /// The kernel cannot list TCP sockets.
     #[error("the kernel has no tcp_diag (modprobe tcp_diag)")]
     NoTcpDiag,
-    /// A security module or a sandbox forbids it.
+    /// /// A security module or a sandbox forbids it.
     #[error("not permitted to ask the kernel for TCP sockets (sock_diag): {0}")]
     NotPermitted(Errno),
-    /// The kernel refuses the question.
     #[error("the kernel refuses to list TCP sockets (sock_diag): {0}")]
     Refused(Errno),
-    /// Asking or hearing failed.
     #[error("cannot talk to the kernel's sock_diag: {0}")]
     Talk(Errno),
-    /// Nothing came.
     #[error("the kernel's sock_diag gave no answer within {TIMEOUT_SECONDS} s; ask again")]
     Timeout,
-    /// Something came that is no answer.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 
-/// How a dump went.
+/// /// The result of a dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpOutcome {
-    /// How many sockets came.
     pub sockets: u64,
-    /// The kernel says that its table changed meanwhile: some may be missing or come twice.
+    /// /// The kernel reports that its table changed meanwhile: some sockets may be missing or
+    /// listed twice.
     pub interrupted: bool,
-    /// Returns were lost for lack of memory (ENOBUFS): some are missing.
+    /// /// Messages were lost for lack of memory (ENOBUFS): some sockets are missing.
     pub overrun: bool,
-    /// Returns that could not be understood.
+    /// /// Messages that could not be parsed.
     pub malformed: u64,
 }
 
@@ -88,7 +76,7 @@ impl DumpOutcome {
     }
 }
 
-/// A way to ask the kernel for the TCP sockets of one network namespace.
+/// /// Asks the kernel for the TCP sockets of one network namespace.
 #[derive(Debug)]
 pub struct Diag {
     socket: OwnedFd,
@@ -97,11 +85,11 @@ pub struct Diag {
 }
 
 impl Diag {
-    /// For the namespace. The calling thread stays where it is.
+    /// /// Opens a client in the namespace. The calling thread stays where it is.
     ///
-    /// Fails when the namespace cannot be entered, or as [`Diag::here`].
+    /// Fails when the namespace cannot be entered, or like [`Diag::here`].
     pub fn open(namespace: &Namespace) -> Result<Self, DiagError> {
-        // A socket stays in the namespace it was made in.
+        // // A socket stays in the namespace it was made in.
         namespace
             .enter(Self::here)
             .map_err(|error| DiagError::Enter {
@@ -110,25 +98,25 @@ impl Diag {
             })?
     }
 
-    /// For the calling thread's namespace.
+    /// /// Opens a client in the calling thread's namespace.
     ///
-    /// Fails when the kernel cannot list TCP sockets or forbids it.
+    /// Fails when the kernel cannot list TCP sockets, or forbids it.
     pub fn here() -> Result<Self, DiagError> {
         let mut diag = Self {
             socket: connected().map_err(DiagError::Open)?,
             sequence: 0,
             buffer: vec![0; BUFFER_BYTES],
         };
-        // A lookup's ENOENT means "no such socket" and "no tcp_diag" alike. A dump of no state at
-        // all costs nothing and rules the second out, by loading the module if need be.
+        // // A lookup's ENOENT means "no such socket" or "no tcp_diag". A dump of no state costs
+        // nothing and rules the second out, by loading the module if need be.
         diag.dump(Family::V4, 0, |_| {})?;
         Ok(diag)
     }
 
-    /// Gives each socket of the family whose state is in `states` (`1 << state`; request sockets
-    /// are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`Family::V6`].
+    /// /// Passes each socket of the family whose state is in `states` (`1 << state`; request
+    /// sockets are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`Family::V6`].
     ///
-    /// Fails when the kernel gives no end of the list. What was taken until then is true.
+    /// Fails when the kernel does not end the list. What was taken until then is true.
     pub fn dump(
         &mut self,
         family: Family,
@@ -141,7 +129,7 @@ impl Diag {
         loop {
             let bytes = match self.receive() {
                 Ok(bytes) => bytes,
-                // The kernel goes on behind what was lost.
+                // // The kernel continues behind what was lost.
                 Err(Errno::ENOBUFS) => {
                     outcome.overrun = true;
                     continue;
@@ -173,12 +161,12 @@ impl Diag {
         }
     }
 
-    /// Looks for the one connection, and with `cookie` for that very socket. `None`: it is gone.
+    /// /// Looks up one connection, and with `cookie` that very socket. `None`: it is gone.
     ///
-    /// A socket bound to an interface is found only when the tuple names that interface; `None`
-    /// proves nothing for a tuple that does not.
+    /// A socket bound to an interface is found only if the tuple names it; `None` proves nothing
+    /// for a tuple that does not.
     ///
-    /// Fails when the kernel gives no answer that could be understood.
+    /// Fails when the kernel gives no valid reply.
     pub fn lookup(
         &mut self,
         tuple: &Tuple,
@@ -197,7 +185,7 @@ impl Diag {
                     continue;
                 }
                 return match message.answer? {
-                    // Without the connection the kernel falls back to a listener on its port.
+                    // // Without the connection the kernel falls back to a listener on its port.
                     Answer::Socket(socket) => Ok(socket.tuple.same_ends(tuple).then_some(socket)),
                     Answer::End(libc::ENOENT | libc::ESTALE) => Ok(None),
                     Answer::End(errno) => Err(DiagError::refused(errno)),
@@ -258,7 +246,7 @@ impl DiagError {
     }
 }
 
-/// A socket that hears nobody but the kernel.
+/// /// Returns a netlink socket that receives only from the kernel.
 fn connected() -> Result<OwnedFd, Errno> {
     let socket = socket(
         AddressFamily::Netlink,

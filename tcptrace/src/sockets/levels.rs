@@ -1,8 +1,9 @@
-//! What the kernel's own tables hold, in every network namespace that can be found: how many sockets
-//! in each state, how full the queues and port ranges are, and the counters of what it dropped.
+//! //! What the kernel's own tables hold, in every network namespace that can be found: sockets by
+//! state, how full the queues and port ranges are, and the counters of dropped packets.
 //!
-//! Polled on a thread of its own and never by a scrape. A walk over many sockets takes its time: the
-//! thread then rests longer, so that it takes no more than a twentieth of a processor, up to some intervals.
+//! Polled on a thread of its own and never by a scrape. A walk over many sockets takes time: the
+//! thread then rests longer, up to a few intervals, so that it uses at most a twentieth of a
+//! processor.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,11 +28,11 @@ use crate::{
     sock_diag::{Diag, DiagSocket, Family},
 };
 
-/// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
+/// /// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
 const STATES: u32 = 0x1ffe;
-/// The thread rests so many times as long as it ran on a processor.
+/// /// The thread rests this many times as long as it ran on a processor,
 const REST: u32 = 19;
-/// But no longer than so many intervals: what is found is shown until the next time.
+/// /// but at most this many intervals: a result is shown until the next one.
 const LONGEST_REST: u32 = 4;
 
 /// Counters of `/proc/net/netstat`, `TcpExt`.
@@ -43,24 +44,22 @@ pub const COUNTERS: [&str; 5] = [
     "SyncookiesSent",
 ];
 
-/// What a poll found, over all namespaces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {
-    /// When.
     pub time: Timestamp,
-    /// Sockets by state; full ones where there are both kinds.
+    /// /// Sockets by state; full ones if there are both kinds.
     pub sockets: BTreeMap<TcpState, u64>,
-    /// Timewait sockets that wait for the peer's FIN, in FIN_WAIT2.
+    /// /// Timewait sockets in FIN_WAIT2, which wait for the peer's FIN.
     pub fin_wait2_minisockets: u64,
-    /// `tcp_max_tw_buckets`, the smallest.
+    /// /// The smallest `tcp_max_tw_buckets`.
     pub time_wait_limit: Option<u64>,
-    /// How many ports `ip_local_port_range` has, the smallest.
+    /// /// The fewest ports in any `ip_local_port_range`.
     pub ephemeral_ports: Option<u64>,
-    /// Of those, in use between one local address and one destination, the most.
+    /// /// The most of those in use between one local address and one destination.
     pub ephemeral_in_use: u64,
-    /// The fullest listener of each port.
+    /// /// The fullest listener of each port.
     pub queues: BTreeMap<u16, Queue>,
-    /// [`COUNTERS`], summed up since the namespaces were made or, for the first poll, found.
+    /// /// [`COUNTERS`], summed since the namespaces were made or, for the first poll, found.
     pub counters: [u64; COUNTERS.len()],
 }
 
@@ -69,26 +68,26 @@ pub struct Levels {
 pub struct Queue {
     /// Connections that wait for accept().
     pub length: u32,
-    /// `sk_max_ack_backlog`: how many may.
+    /// /// `sk_max_ack_backlog`: how many connections may wait.
     pub limit: u32,
 }
 
 impl Queue {
-    /// It is fuller than the other one.
+    /// /// Whether it is fuller than the other one.
     pub fn is_fuller(&self, other: &Self) -> bool {
         let full = |one: &Self, other: &Self| u64::from(one.length) * u64::from(other.limit.max(1));
         (full(self, other), self.length) > (full(other, self), other.length)
     }
 }
 
-/// The thread that polls. It ends with this.
+/// /// The polling thread, which ends when this is dropped.
 pub struct Poll {
     last: Arc<Mutex<Option<Arc<Levels>>>>,
     _stop: Sender<()>,
 }
 
 impl Poll {
-    /// Polls now and then once in an interval.
+    /// /// Starts the thread, which polls once now and then every interval.
     pub fn start(interval: Duration) -> io::Result<Self> {
         let last = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel::<()>();
@@ -115,7 +114,7 @@ impl Poll {
         Ok(Self { last, _stop: stop })
     }
 
-    /// What the last poll found; `None` before the first one.
+    /// /// Returns the result of the last poll; `None` before the first one.
     pub fn last(&self) -> Option<Arc<Levels>> {
         self.last
             .lock()
@@ -124,22 +123,21 @@ impl Poll {
     }
 }
 
-/// How long to rest after a poll that took `took`, of which `worked` on a processor.
+/// /// Returns how long to rest after a poll that took `took`, of which `worked` on a processor.
 fn rest(interval: Duration, took: Duration, worked: Duration) -> Duration {
     let share = (worked * REST).min(interval * LONGEST_REST);
     interval.saturating_sub(took).max(share)
 }
 
-/// One poll after the other.
 #[derive(Default)]
 struct Poller {
-    /// By namespace: what its counters were.
+    /// /// The previous counters of each namespace.
     counted: HashMap<NetnsId, [u64; COUNTERS.len()]>,
     sums: [u64; COUNTERS.len()],
     said: BTreeSet<String>,
 }
 
-/// What one namespace has.
+/// /// The result for one namespace.
 #[derive(Default)]
 struct Here {
     counters: Option<[u64; COUNTERS.len()]>,
@@ -147,22 +145,22 @@ struct Here {
     ports: Option<(u16, u16)>,
     sockets: Sockets,
     error: Option<String>,
-    /// How long it took on a processor.
+    /// /// The time on a processor.
     worked: Duration,
 }
 
-/// What a walk over the sockets of a namespace counts.
+/// /// What is counted over the sockets of a namespace.
 #[derive(Default)]
 struct Sockets {
     by_state: BTreeMap<TcpState, u64>,
     fin_wait2_minisockets: u64,
     queues: BTreeMap<u16, Queue>,
-    /// By local address and destination.
+    /// /// By local address and destination.
     ephemeral: HashMap<(IpAddr, IpAddr, u16), u64>,
 }
 
 impl Poller {
-    /// What is found, and how long it took on processors.
+    /// /// Returns the result, and the time on processors.
     fn poll(&mut self) -> (Option<Levels>, Duration) {
         let before = clock::thread_cpu();
         let mut inside = Duration::ZERO;
@@ -242,8 +240,8 @@ impl Levels {
     }
 }
 
-/// What counters of a namespace have counted since they were `before`. If one is lower than it was, it is
-/// another namespace, which has the number of one that is gone (before Linux 5.14): that counts from 0.
+/// /// Returns how much the counters of a namespace grew since `before`. If one is lower, it is
+/// another namespace with a reused number (before Linux 5.14), which counts from 0.
 fn increase(
     before: Option<[u64; COUNTERS.len()]>,
     now: [u64; COUNTERS.len()],
@@ -254,7 +252,7 @@ fn increase(
     std::array::from_fn(|n| now[n] - before[n])
 }
 
-/// Keeps the fullest queue of a port.
+/// /// Keeps the fullest queue of a port.
 fn fuller(queues: &mut BTreeMap<u16, Queue>, port: u16, queue: Queue) {
     let held = queues.entry(port).or_insert(queue);
     if queue.is_fuller(held) {
@@ -262,13 +260,14 @@ fn fuller(queues: &mut BTreeMap<u16, Queue>, port: u16, queue: Queue) {
     }
 }
 
-/// The first and the last port of `ip_local_port_range`, in the thread's own namespace.
+/// /// Returns the first and the last port of `ip_local_port_range` in the calling thread's
+/// namespace.
 pub fn port_range() -> Option<(u16, u16)> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     range(&text)
 }
 
-/// All that is read in the thread's own namespace.
+/// /// Reads everything in the calling thread's namespace.
 fn look(namespace: &Namespace) -> Here {
     let mut here = Here {
         counters: std::fs::read_to_string("/proc/thread-self/net/netstat")
@@ -281,7 +280,7 @@ fn look(namespace: &Namespace) -> Here {
     if let Err(why) = here.sockets.walk(here.ports) {
         here.error = Some(format!("namespace {}: {why}", namespace.id.inode));
     }
-    // The thread was made for this.
+    // // The thread was made for this.
     here.worked = clock::thread_cpu();
     here
 }
@@ -327,15 +326,15 @@ fn number(path: &str) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Two numbers and white space.
+/// /// Parses two numbers.
 fn range(text: &str) -> Option<(u16, u16)> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let range = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     (range.0 <= range.1).then_some(range)
 }
 
-/// [`COUNTERS`] out of `/proc/net/netstat`: a line of names, and one of numbers. One that this
-/// kernel does not have is 0.
+/// /// Parses [`COUNTERS`] from `/proc/net/netstat`: a line of names, and one of numbers. Missing
+/// ones are 0.
 fn counters(text: &str) -> Option<[u64; COUNTERS.len()]> {
     let mut lines = text
         .lines()

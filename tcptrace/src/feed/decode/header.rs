@@ -1,4 +1,4 @@
-//! The header of an event, and what can be wrong with its fields.
+//! //! The header of an event, and the errors of its fields.
 
 use tcptrace_common::{
     EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL, FIELDS_TCP, FIELDS_UNSENT, KIND_RELEASE,
@@ -7,37 +7,26 @@ use tcptrace_common::{
 
 use crate::feed::event::{Body, Details, Transition};
 
-/// Why bytes are no event.
+/// /// Why bytes could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Fewer or more bytes than the kind has.
+    /// /// The length is not the kind's.
     #[error("length: {kind} has {expected} bytes, got {actual}")]
     Length {
-        /// The kind's name.
         kind: &'static str,
-        /// Bytes.
         expected: usize,
-        /// Bytes.
         actual: usize,
     },
-    /// A field holds what it cannot hold.
+    /// /// A field is out of range.
     #[error("{field}: {value} is out of range")]
     Field {
-        /// The field's name in `tcptrace-common`.
+        /// /// The field's name in `tcptrace-common`.
         field: &'static str,
-        /// What it held.
         value: u64,
     },
-    /// The kind is not the one that its transition makes.
+    /// /// The event's kind does not belong to its transition.
     #[error("kind: {kind} cannot carry the transition {old} to {new}")]
-    KindOfTransition {
-        /// As sent.
-        kind: u8,
-        /// As sent.
-        old: u8,
-        /// As sent.
-        new: u8,
-    },
+    KindOfTransition { kind: u8, old: u8, new: u8 },
 }
 
 pub(super) const fn out_of_range(field: &'static str, value: u8) -> DecodeError {
@@ -86,7 +75,7 @@ impl Header {
         })
     }
 
-    /// It is a transition that tells whether our FIN has left.
+    /// /// Whether the transition tells if our FIN has left.
     pub(super) fn knows_fin(&self) -> bool {
         use TcpState::{Closing, FinWait1, FinWait2, LastAck};
         matches!(self.kind, KIND_RELEASE | KIND_STEP)
@@ -98,7 +87,7 @@ impl Header {
         self.fields & fields == fields
     }
 
-    /// What the header of a transition tells, with its details.
+    /// /// Returns the transition of a header, with its details.
     pub(super) fn transition(&self, details: Details) -> Result<Body, DecodeError> {
         Ok(Body::Transition(Transition {
             old: self.old,

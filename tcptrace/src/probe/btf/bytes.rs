@@ -1,41 +1,26 @@
-//! Reading BTF's bytes, and what can be wrong with them.
+//! //! Reads BTF's bytes, and names what is wrong with them.
 
-/// Why BTF does not tell.
+/// /// Why BTF cannot tell.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
-    /// The file cannot be read.
     #[error("{path}: {error}")]
-    Read {
-        /// Which.
-        path: String,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// It is not BTF, or cut short.
+    Read { path: String, error: std::io::Error },
+    /// /// Not BTF, or cut short.
     #[error("not valid BTF at byte {at}: {what}")]
-    Invalid {
-        /// Where.
-        at: usize,
-        /// What is wrong there.
-        what: &'static str,
-    },
-    /// This kernel has no such type.
+    Invalid { at: usize, what: &'static str },
     #[error("the kernel has no {0}")]
     NoType(String),
-    /// This kernel's type has no such field.
     #[error("the kernel's struct {0} has no field {1}")]
     NoField(String, String),
-    /// This kernel has no such function, or does not let it be traced.
+    /// /// The kernel has no such function, or does not let it be traced.
     #[error("the kernel has no function {0}")]
     NoFunction(String),
-    /// The field is not as wide as it is read.
+    /// /// The field does not have the expected width.
     #[error("the kernel's {name} has {actual} bytes, not {expected}")]
     Size {
-        /// struct.field
+        /// /// struct.field
         name: String,
-        /// Bytes.
         expected: u32,
-        /// Bytes.
         actual: u32,
     },
 }

@@ -1,23 +1,20 @@
-//! BTF with a few names in it, for the loader: it needs the numbers of types and nothing of them.
+//! //! BTF with a few names in it, for the loader, which needs only the types' numbers.
 
 use std::collections::HashMap;
 
 use super::kinds::{KIND_FUNC, KIND_FWD, KIND_TYPEDEF, MAGIC, TYPE_SIZE};
 
-/// What the loader looks for by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedKind {
-    /// Of a tracepoint.
     Typedef,
-    /// Of a function or an iterator.
     Function,
 }
 
 /// A type's number, kind and name.
 pub type Named = (u32, NamedKind, String);
 
-/// BTF with just the given types at the given numbers and nothing else, in the bytes that the
-/// loader's own parser takes: it asks for a type's number and for no more.
+/// /// Returns BTF with only the given types at the given numbers. The loader's parser takes it: it
+/// asks for a type's number and nothing else.
 pub fn only_named(named: &[Named]) -> Vec<u8> {
     let mut strings = vec![0_u8];
     let mut entries = HashMap::new();
