@@ -1,4 +1,4 @@
-//! The command line, validated: what each command runs with.
+//! //! The validated command line: what each command runs with.
 
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -43,31 +43,29 @@ pub enum ConfigError {
     /// More fixed ports than labels.
     #[error("--metrics.ports names {0} ports: 1024 are allowed")]
     Ports(usize),
-    /// What cgroups are called, and none has a label.
+    /// /// How cgroups are labelled, though none has a label.
     #[error(
         "{0} says what the labels of cgroups are: it needs --metrics.cgroups, how many there can be"
     )]
     NoCgroups(&'static str),
-    /// Two answers.
+    /// /// Two kinds of cgroup labels.
     #[error(
         "--metrics.cgroup-label and --metrics.cgroup-pattern both say what the label of a cgroup is: one of them must go"
     )]
     CgroupLabels,
 }
 
-/// What `tcptrace explain` runs with.
 #[derive(Clone, Copy, Debug)]
 pub struct ExplainConfig {
-    /// What is explained; `None` is what can be.
+    /// /// The topic; `None` lists the topics.
     pub topic: Option<Topic>,
-    /// Characters of a line.
+    /// /// Characters in a line.
     pub width: usize,
-    /// Without characters past ASCII.
+    /// /// ASCII characters only.
     pub ascii: bool,
 }
 
 impl ExplainConfig {
-    /// Validates the arguments.
     pub fn new(args: &ExplainArgs) -> Result<Self, ConfigError> {
         let name = args.topic.join(" ");
         let topic = if name.is_empty() {
@@ -78,78 +76,66 @@ impl ExplainConfig {
         };
         Ok(Self {
             topic,
-            // Prose is hard to read in longer lines.
+            // // Prose in longer lines is hard to read.
             width: Width::Terminal.now().map_or(80, |width| width.min(80)),
             ascii: !speaks_utf8(),
         })
     }
 }
 
-/// What `tcptrace tail` runs with.
 #[derive(Clone, Debug)]
 pub struct TailConfig {
-    /// The kernel side.
     pub probe: ProbeConfig,
-    /// Connections tracked at most.
+    /// /// The most connections tracked.
     pub max_connections: usize,
-    /// Between two comparisons with the kernel's own list of sockets.
+    /// /// The time between two comparisons with the kernel's list of sockets.
     pub resync_interval: Option<Duration>,
-    /// What is shown.
     pub view: ViewConfig,
-    /// Time after which it ends.
+    /// /// Ends after this time.
     pub duration: Option<Duration>,
 }
 
-/// What `tcptrace capture` runs with.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// The kernel side.
     pub probe: ProbeConfig,
-    /// Where to; `None` is standard output.
+    /// /// The destination; `None` is standard output.
     pub file: Option<PathBuf>,
-    /// Replace the file if there is one.
+    /// /// Replaces an existing file.
     pub force: bool,
-    /// Time after which it ends.
+    /// /// Ends after this time.
     pub duration: Option<Duration>,
 }
 
-/// What `tcptrace replay` runs with.
 #[derive(Clone, Debug)]
 pub struct ReplayConfig {
-    /// Where from; `None` is standard input.
+    /// /// The source; `None` is standard input.
     pub file: Option<PathBuf>,
-    /// What is shown.
     pub view: ViewConfig,
-    /// Connections tracked at most.
+    /// /// The most connections tracked.
     pub max_connections: usize,
 }
 
-/// What `tcptrace daemon` runs with.
 #[derive(Clone, Debug)]
 pub struct DaemonConfig {
-    /// The kernel side.
     pub probe: ProbeConfig,
-    /// Connections tracked at most.
+    /// /// The most connections tracked.
     pub max_connections: usize,
-    /// Between two comparisons with the kernel's own list of sockets.
+    /// /// The time between two comparisons with the kernel's list of sockets.
     pub resync_interval: Option<Duration>,
-    /// Between two looks into the kernel's own tables.
+    /// /// The time between two polls of the kernel's own tables.
     pub poll_interval: Option<Duration>,
-    /// The kernel is to count its programs' runs.
+    /// /// The kernel counts the runs of eBPF programs.
     pub program_stats: bool,
-    /// Where metrics are served.
     pub listen_addresses: Vec<SocketAddr>,
-    /// They are served on sockets that systemd hands over instead.
+    /// /// Serves on the sockets that systemd passes instead.
     pub systemd_socket: bool,
-    /// Their path.
     pub telemetry_path: String,
-    /// TLS and passwords.
+    /// /// The file with TLS and passwords.
     pub web_config: Option<PathBuf>,
-    /// What gets a label of its own.
     pub metrics: MetricsConfig,
 }
 
-/// Slow, when nothing else is said: the kernel sends a SYN again after a second (RFC 6298 §2.1).
+/// /// The default for slow: the kernel retransmits a SYN after a second (RFC 6298 §2.1).
 const SLOW_US: u64 = 1_000_000;
 
 fn view_config(args: ViewArgs) -> ViewConfig {
@@ -207,7 +193,6 @@ fn view_config(args: ViewArgs) -> ViewConfig {
 }
 
 impl TailConfig {
-    /// Validates the arguments.
     pub fn new(args: TailArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
@@ -220,7 +205,6 @@ impl TailConfig {
 }
 
 impl CaptureConfig {
-    /// Validates the arguments.
     pub fn new(args: CaptureArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
@@ -232,7 +216,6 @@ impl CaptureConfig {
 }
 
 impl ReplayConfig {
-    /// Validates the arguments.
     pub fn new(args: ReplayArgs) -> Self {
         Self {
             file: unless_dash(args.file),
@@ -242,7 +225,7 @@ impl ReplayConfig {
     }
 }
 
-/// `-` is a standard stream.
+/// /// Returns `None` for `-`, a standard stream.
 fn unless_dash(file: PathBuf) -> Option<PathBuf> {
     (file.as_os_str() != "-").then_some(file)
 }
@@ -252,7 +235,7 @@ impl DaemonConfig {
     pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
         let cgroup_label = cgroup_label(&args)?;
         let path = args.telemetry_path;
-        // As it will come in a request: no query, no fragment, nothing that must be escaped.
+        // // As it will come in a request: no query, no fragment, nothing that must be escaped.
         let is_path = path
             .parse::<hyper::Uri>()
             .is_ok_and(|uri| uri.path() == path && uri.host().is_none());
@@ -353,7 +336,7 @@ fn filter(args: FilterArgs) -> Filter {
     }
 }
 
-/// Each once, where it is named first.
+/// /// Returns each column once, where it is named first.
 fn unique(columns: &[Column]) -> Vec<Column> {
     let mut unique = Vec::new();
     for &column in columns {
@@ -368,7 +351,7 @@ fn color(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        // https://no-color.org: set to anything but nothing.
+        // // https://no-color.org: set, and not empty.
         ColorChoice::Auto => {
             std::io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -377,12 +360,13 @@ fn color(choice: ColorChoice) -> bool {
     }
 }
 
-/// The terminal knows no escape sequences.
+/// /// Whether the terminal knows no escape sequences.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// The locale's character set, in the order the C library looks (setlocale(3)).
+/// /// Whether the locale's character set is UTF-8, looked up in the C library's order
+/// (setlocale(3)).
 fn speaks_utf8() -> bool {
     ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()

@@ -34,18 +34,17 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Write the raw events to a file.
     Capture(CaptureArgs),
-    /// Show what a capture holds, as `tail` would have.
+    /// /// Show what a capture contains, as `tail` would have shown it.
     Replay(Box<ReplayArgs>),
     /// Show what this kernel and these privileges allow.
     Check(CheckArgs),
     /// Explain a verdict: what it looks like on the wire, its causes, and what to do.
     Explain(ExplainArgs),
-    /// Print what a shell needs to complete the command line.
+    /// /// Print the script that completes the command line in a shell.
     Completions(CompletionsArgs),
 }
 
 impl Command {
-    /// As typed.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Tail(_) => "tail",
@@ -88,7 +87,7 @@ pub struct ExplainArgs {
 /// `tcptrace check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// Fail unless every hook is available, not only the needed one.
+    /// /// Fail unless every hook is available, not only the required one.
     #[arg(long)]
     pub strict: bool,
 }
@@ -104,7 +103,6 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What a screen of 100 columns shows.
     #[test]
     fn each_short_help_fits_a_screen() {
         let mut cli = Cli::command().term_width(100);

@@ -24,11 +24,11 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
     pub port: Option<Terms<Ports>>,
 
-    /// This side's port.
+    /// /// The local port.
     #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
     pub local_port: Option<Terms<Ports>>,
 
-    /// The other side's port.
+    /// /// The remote port.
     #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
     pub remote_port: Option<Terms<Ports>>,
 
@@ -40,9 +40,9 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PIDS", value_parser = parse_terms::<Pid>)]
     pub pid: Option<Terms<Pid>>,
 
-    /// The process's name.
+    /// /// The process's name.
     ///
-    /// The kernel keeps 15 bytes of it. `\,` is a comma in it.
+    /// The kernel keeps 15 bytes of it. Write `\,` for a comma in it.
     #[arg(long, value_name = "NAMES", value_parser = parse_terms::<Comm>)]
     pub comm: Option<Terms<Comm>>,
 
@@ -56,13 +56,14 @@ pub struct FilterArgs {
     #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<Netns>)]
     pub netns: Option<Terms<Netns>>,
 
-    /// The socket's cgroup: a path, or a name such as nginx.service.
+    /// /// The socket's cgroup: a path, or a name such as nginx.service.
     ///
-    /// The one that the socket was made in, or one that it lies in: a path means all below it too.
+    /// The cgroup that the socket was made in, or one that contains it: a path includes everything
+    /// below it.
     #[arg(long, value_name = "CGROUPS", value_parser = parse_terms::<CgroupTerm>)]
     pub cgroup: Option<Terms<CgroupTerm>>,
 
-    /// The container: its id or the beginning of it.
+    /// /// The container: its id or the beginning of its id.
     #[arg(long, value_name = "IDS", value_parser = parse_terms::<ContainerTerm>)]
     pub container: Option<Terms<ContainerTerm>>,
 
@@ -70,9 +71,9 @@ pub struct FilterArgs {
     #[arg(long, value_name = "VERDICTS", value_parser = parse_terms::<Verdict>)]
     pub verdict: Option<Terms<Verdict>>,
 
-    /// Rows that tell of these states.
+    /// /// Rows that show these states.
     ///
-    /// That is the state entered, or at the end the state left.
+    /// A row shows the state entered, or for an ended connection the state left.
     #[arg(long, value_name = "STATES", value_parser = parse_terms::<State>)]
     pub state: Option<Terms<State>>,
 
@@ -80,15 +81,15 @@ pub struct FilterArgs {
     #[arg(long)]
     pub failed: bool,
 
-    /// Handshake or wait for accept() took this long at least: 100ms.
+    /// /// Handshake or accept wait at least this long: 100ms.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub slow: Option<Duration>,
 
-    /// The handshake took this long at least.
+    /// /// The handshake took at least this long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub min_handshake: Option<Duration>,
 
-    /// It lived this long at least.
+    /// /// The connection lived at least this long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub min_duration: Option<Duration>,
 
@@ -104,12 +105,12 @@ pub struct FilterArgs {
 /// What is shown, and how.
 #[derive(Clone, Debug, Args)]
 pub struct ViewArgs {
-    /// Which rows: transitions, handshakes, connections, releases; a comma list.
+    /// /// Which rows: transitions, handshakes, connections, releases; a comma list.
     ///
-    /// transitions: every change of state, listeners' too. handshakes: connections as they are
-    /// established. connections: as they end. releases: what became of TIME_WAIT after that, the peer's
-    /// late FIN. Without it handshakes and connections are shown, in a diagram connections, and with
-    /// --summary nothing else.
+    /// transitions: every change of state, also of listeners. handshakes: connections as they are
+    /// established. connections: connections as they end. releases: what became of TIME_WAIT after
+    /// that, and the peer's late FIN. By default handshakes and connections are shown, in a diagram
+    /// only connections, and with --summary nothing else.
     #[arg(
         long,
         value_enum,
@@ -119,7 +120,7 @@ pub struct ViewArgs {
     )]
     pub show: Vec<Show>,
 
-    /// A row with sums every so often: 10s.
+    /// /// Print a row with sums at this interval: 10s.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub summary: Option<Duration>,
 
@@ -138,24 +139,24 @@ pub struct ViewArgs {
     )]
     pub columns: Vec<Column>,
 
-    /// local or utc time of the day, relative to the first row, or epoch seconds.
+    /// /// local or utc time of day, relative to the first row, or epoch seconds.
     #[arg(long, value_enum, value_name = "HOW", default_value_t = TimeChoice::Local, hide_possible_values = true)]
     pub time: TimeChoice,
 
-    /// Addresses by name; a line never waits for one.
+    /// /// Show addresses by name, without waiting for one.
     ///
-    /// The host's resolver is asked meanwhile, by threads of their own: the first lines of an address
-    /// show it as a number. Names are kept until the end.
+    /// Threads of their own ask the host's resolver: the first lines of an address show it as a
+    /// number. Names are kept until the end.
     #[arg(long)]
     pub resolve: bool,
 
-    /// Ports as numbers, not by their well-known names.
+    /// /// Show ports as numbers, not by their well-known names.
     #[arg(short, long)]
     pub numeric: bool,
 
-    /// How long a line of a table may be: auto is the terminal's width.
+    /// /// The longest line of a table: auto is the terminal's width.
     ///
-    /// Where the output is no terminal, auto means without limit.
+    /// If the output is no terminal, auto means no limit.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = parse_width)]
     pub width: WidthChoice,
 
@@ -193,21 +194,20 @@ pub struct TailArgs {
     pub probe: ProbeArgs,
 }
 
-/// What a tail can show.
+/// /// The rows of a tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Show {
-    /// Every state transition, listeners' too.
+    /// /// Every state transition, also of listeners.
     Transitions,
     /// Connections as they are established.
     Handshakes,
     /// Connections as they end.
     Connections,
-    /// What became of TIME_WAIT after that: the peer's late FIN.
+    /// /// What became of TIME_WAIT after that, and the peer's late FIN.
     #[value(alias = "release")]
     Releases,
 }
 
-/// What is shown of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TimeChoice {
     Local,
@@ -216,7 +216,6 @@ pub enum TimeChoice {
     Epoch,
 }
 
-/// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
     Auto,
@@ -237,12 +236,12 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub view: ViewArgs,
 
-    /// The most connections to track; past that the one unchanged for longest is given up.
+    /// /// The most connections to track; past that, the one unchanged for longest is evicted.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_connections: u32,
 }
 
-/// The columns by name: too many for the short help.
+/// /// Returns the help of `--columns`, with their names: too many for the short help.
 fn columns_help() -> String {
     let names: Vec<_> = Column::value_variants()
         .iter()

@@ -1,13 +1,11 @@
-//! `tcptrace check`: what this kernel and these privileges allow, and what is missing without it.
+//! //! `tcptrace check`: shows what this kernel and these privileges allow, and what is missing.
 
 use std::process::ExitCode;
 
 use crate::{probe::Report, stdio};
 
-/// Checks and prints. The status is 0 when tracing works, and with `strict` only when every hook
-/// can be had.
-///
-/// Fails when the report cannot be written; a closed pipe is no error.
+/// /// Prints the report. The status is 0 if tracing works, and with `strict` only if every hook is
+/// available.
 pub fn run(strict: bool) -> anyhow::Result<ExitCode> {
     let report = Report::make();
     stdio::print(&report)?;

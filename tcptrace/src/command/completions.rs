@@ -1,11 +1,10 @@
-//! `tcptrace completions`: what a shell needs to complete the command line.
+//! //! `tcptrace completions`: prints the completion script of a shell.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::{cli::Cli, stdio};
 
-/// Prints the script for a shell.
 pub fn run(shell: Shell) -> anyhow::Result<()> {
     stdio::print(String::from_utf8_lossy(&script(shell)))
 }

@@ -1,5 +1,5 @@
-//! The metrics as they are sent. Who asked before a scrape began shares its bytes, and all bytes that wait
-//! for readers are bounded: a client that reads slowly costs a share of them, and not a copy.
+//! //! The metrics as sent. Clients that asked before a scrape began share its bytes, and all bytes
+//! that wait for readers are bounded: a slow client costs a share, not a copy.
 
 use std::{
     future::Future,
@@ -13,34 +13,34 @@ use std::{
 use hyper::body::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
-/// Bytes that may wait for readers, over all connections.
+/// /// The most bytes that wait for readers, over all connections.
 const MOST: usize = 32 << 20;
-/// With half of them waiting, bytes of up to this age are shared.
+/// /// When half of them wait, bytes up to this age are shared.
 const UNDER_PRESSURE: Duration = Duration::from_secs(1);
 
-/// How the metrics are spelled.
+/// /// The format of the metrics.
 #[derive(Clone, Copy)]
 pub(super) struct Spelling {
     pub(super) open_metrics: bool,
     pub(super) gzip: bool,
 }
 
-/// The bytes that wait.
+/// /// The bytes that wait.
 pub(super) struct Bodies {
     waiting: Arc<AtomicUsize>,
     most: usize,
-    /// The last ones, by [`Spelling`].
+    /// /// The last bytes, by [`Spelling`].
     last: [Mutex<Option<Last>>; 4],
 }
 
 struct Last {
-    /// When they were begun.
+    /// /// When they were begun.
     begun: Instant,
-    /// `Err` says why there are none.
+    /// /// The bytes, or why there are none.
     bytes: Result<Bytes, Arc<str>>,
 }
 
-/// Bytes that count until the last reader has them.
+/// /// Bytes that count until the last reader has them.
 struct Counted {
     bytes: Vec<u8>,
     waiting: Arc<AtomicUsize>,
@@ -61,8 +61,8 @@ impl Bodies {
         }
     }
 
-    /// Returns the metrics of a moment after this call, spelled by `make` for all who wait for them. That
-    /// takes twice as long as `make` at the most.
+    /// /// Returns the metrics of a moment after this call, made by `make` for all that wait for
+    /// them. That takes at most twice as long as `make`.
     pub(super) async fn get<F>(
         &self,
         spelling: Spelling,
@@ -84,7 +84,7 @@ impl Bodies {
         {
             return last.bytes.clone();
         }
-        // The bytes that were held for others go first.
+        // // First free the bytes held for others.
         *last = None;
         let begun = Instant::now();
         let made = make().await;

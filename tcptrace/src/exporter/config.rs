@@ -1,4 +1,4 @@
-//! How the web server is set up.
+//! //! The configuration of the web server.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,28 +6,28 @@ use tokio::sync::watch;
 
 use super::scraper::ScrapeHandle;
 
-/// Between two lines in the log about the same trouble.
+/// /// The least time between two log lines about the same problem.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// The bounds on what a client can use.
+/// /// Limits on what a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time, over all listeners. For one more, the one that has been idle longest
-    /// is closed; where all are busy, the newcomer is. Both are counted.
+    /// /// The most connections at a time, over all listeners. For one more, the one idle for
+    /// longest is closed; if all are busy, the new one is. Both are counted.
     pub connections: usize,
-    /// From a request's first byte (or the connection's beginning) to the end of its head.
+    /// /// From a request's first byte (or the start of the connection) to the end of its head.
     pub head: Duration,
-    /// Between a response and the next request.
+    /// /// Between a response and the next request.
     pub idle: Duration,
-    /// For the tracer to answer a scrape.
+    /// /// For the tracer to answer a scrape.
     pub scrape: Duration,
-    /// For the client to take a response.
+    /// /// For the client to read a response.
     pub response: Duration,
-    /// For what is under way when the server stops.
+    /// /// For responses in progress when the server stops.
     pub drain: Duration,
 }
 
-/// Bytes of a request's head; above, it is refused with 431.
+/// /// The most bytes in a request's head; above, it is refused with 431.
 pub(super) const HEAD_BYTES: usize = 8192;
 
 impl Default for Limits {
@@ -43,16 +43,14 @@ impl Default for Limits {
     }
 }
 
-/// How the web server is set up.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
-    /// Where the metrics are: an absolute path that is none of the server's own.
+    /// /// The path of the metrics: absolute, and not one of the server's own.
     pub telemetry_path: String,
-    /// TLS and passwords: a file in the format of Prometheus's exporter-toolkit.
+    /// /// TLS and passwords: a file in the format of Prometheus's exporter-toolkit.
     pub file: Option<PathBuf>,
-    /// What clients can ask for.
     pub limits: Limits,
-    /// Whether a password is the one of a hash of that file. It may take a second of a processor's time.
+    /// /// Whether a password matches a hash of that file. May take a second of processor time.
     pub check_password: fn(&[u8], &str) -> bool,
 }
 
@@ -67,15 +65,15 @@ impl Default for WebConfig {
     }
 }
 
-/// `Err` says why it is not ready.
+/// /// Whether the metrics are complete, or why not yet.
 pub type Readiness = Result<(), &'static str>;
 
-/// What the web server needs of the tracer.
+/// /// What the web server needs from the tracer.
 #[derive(Clone, Debug)]
 pub struct ScrapeSource {
-    /// Where scrapes are asked for.
+    /// /// Where scrapes are requested.
     pub scraper: ScrapeHandle,
-    /// Whether the metrics tell all that there is, or why not yet. A sender that is gone says that they
-    /// no longer do.
+    /// /// Whether the metrics are complete, or why not yet. A dropped sender means that they no
+    /// longer are.
     pub ready: watch::Receiver<Readiness>,
 }

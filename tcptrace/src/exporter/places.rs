@@ -1,8 +1,8 @@
-//! The places for connections, and who has to leave when there is none left.
+//! //! The slots for connections, and which connection must leave when none is free.
 //!
-//! Clients that only wait cannot keep the others out: the one that has let us wait for its request
-//! the longest gives up its place, and strangers before those who have shown that they may ask. Only when every place is in use for a response is a newcomer
-//! turned away.
+//! Clients that only wait cannot keep others out: the one whose request we have waited for longest
+//! gives up its slot, unknown clients before authenticated ones. Only when every slot is in use for
+//! a response is a new connection refused.
 
 use std::{
     net::IpAddr,
@@ -17,10 +17,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::config::SAY_EVERY;
 
-/// So many connections at a time, and then few, have left memory behind that is worth giving back.
+/// /// After this many connections at a time, and then few, there is memory worth giving back.
 const FLOOD: usize = 64;
 
-/// All places.
+/// /// All slots.
 pub(super) struct Places {
     limit: usize,
     state: Mutex<State>,
@@ -32,40 +32,37 @@ struct State {
     next: u64,
     counts: Counts,
     said: Option<Instant>,
-    /// The most there were since memory was given back.
+    /// /// The most connections since memory was given back.
     peak: usize,
 }
 
-/// What became of connections for which there was no place.
+/// /// Connections for which there was no slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Closed at once: every place was in use for a response.
+    /// /// Closed at once: every slot was in use for a response.
     pub(super) rejected: u64,
-    /// Closed to make room for another one, for they waited.
+    /// /// Closed while waiting, to make room for another one.
     pub(super) evicted: u64,
 }
 
-/// A connection's client.
 pub(super) struct Client {
-    /// Where it is.
+    /// /// Its address.
     pub(super) from: IpAddr,
-    /// It had a right password, or a certificate: it is the last to leave.
+    /// /// Authenticated by a password or a certificate: the last to leave.
     is_known: AtomicBool,
-    /// Since when we wait for a whole request of it; `None` while it is being answered.
+    /// /// Since when we wait for a whole request; `None` while one is being answered.
     waited_for: Mutex<Option<Instant>>,
     evicted: Notify,
 }
 
-/// A place that is taken. Dropping it gives it back.
+/// /// A taken slot. Dropping it gives it back.
 pub(super) struct Place {
     id: u64,
     places: Arc<Places>,
-    /// Who has it.
     pub(super) client: Arc<Client>,
 }
 
 impl Places {
-    /// So many.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -73,7 +70,7 @@ impl Places {
         })
     }
 
-    /// Takes one for a client at an address, from somebody else if it must be.
+    /// /// Takes a slot for a client at an address, from another connection if necessary.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
         let mut state = lock(&self.state);
         if state.taken.len() >= self.limit && !state.evict() {
@@ -101,14 +98,14 @@ impl Places {
         })
     }
 
-    /// What was counted so far.
+    /// /// Returns the counts so far.
     pub(super) fn counts(&self) -> Counts {
         lock(&self.state).counts
     }
 }
 
 impl State {
-    /// Makes room, if somebody only waits.
+    /// /// Makes room, if a connection only waits.
     fn evict(&mut self) -> bool {
         let longest = self
             .taken
@@ -128,7 +125,7 @@ impl State {
         true
     }
 
-    /// Says in the log that there is no room, now and then.
+    /// /// Logs that there is no room, at most once per interval.
     fn say(&mut self, limit: usize) {
         let now = Instant::now();
         let is_full = self.taken.len() >= limit;
@@ -145,27 +142,27 @@ impl State {
 }
 
 impl Client {
-    /// It has shown that it may ask.
+    /// /// The client is authenticated.
     pub(super) fn becomes_known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
 
-    /// A request of it is being answered.
+    /// /// A request is being answered.
     pub(super) fn is_served(&self) {
         *lock(&self.waited_for) = None;
     }
 
-    /// It got its response: the next request is its turn.
+    /// /// The response is sent: the next request is the client's turn.
     pub(super) fn is_waited_for(&self) {
         *lock(&self.waited_for) = Some(Instant::now());
     }
 
-    /// Since when its request is waited for; `None` while it is being answered.
+    /// /// Returns since when its request is waited for; `None` while one is being answered.
     pub(super) fn waited_for(&self) -> Option<Instant> {
         *lock(&self.waited_for)
     }
 
-    /// Waits until it has lost its place.
+    /// /// Waits until it has lost its slot.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -187,16 +184,16 @@ impl Drop for Place {
     }
 }
 
-/// Gives what connections have left behind back to the kernel: glibc keeps it otherwise.
+/// /// Gives memory that connections have left behind back to the kernel: glibc would keep it.
 fn give_memory_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it touches free memory only.
+    // // SAFETY: it touches free memory only.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Nothing panics while it holds one of these.
+/// /// Locks a mutex; nothing panics while holding one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -209,7 +206,6 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    /// Not yet told to leave.
     fn stays(place: &Place) -> bool {
         let evicted = std::pin::pin!(place.client.evicted());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -224,10 +220,8 @@ mod tests {
             held.push(places.take(HERE).expect("a place"));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        // The first one asked for something, and waits again since.
         held[0].client.is_served();
         held[0].client.is_waited_for();
-        // The second one is being served.
         held[1].client.is_served();
         let new = places.take(HERE).expect("a place");
         let stay: Vec<_> = held.iter().map(stays).collect();
@@ -237,7 +231,6 @@ mod tests {
             rejected: 0,
         };
         assert_eq!(places.counts(), counts);
-        // It gives back nothing: its place is another's.
         drop(held.pop());
         new.client.is_served();
         held[0].client.is_served();

@@ -1,4 +1,4 @@
-//! Which page is returned for which request.
+//! //! Which page answers which request.
 
 use std::{io::Read, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
-/// The exposition's text format, and OpenMetrics for who prefers that.
+/// /// The text format; OpenMetrics for clients that prefer it.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -31,13 +31,12 @@ const LANDING: &str = "/";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 
-/// Everything that is served.
+/// /// The pages.
 pub(super) struct Site {
     config: WebConfig,
     tracer: ScrapeSource,
     places: Arc<Places>,
     bodies: Bodies,
-    /// Who may ask.
     pub(super) access: Access,
 }
 
@@ -60,7 +59,7 @@ impl Site {
         self.config.limits
     }
 
-    /// Returns the response to one request.
+    /// /// Returns the response to one request.
     pub(super) async fn respond(&self, request: &Parts) -> Response<Bytes> {
         let path = request.uri.path();
         let is_telemetry = path == self.config.telemetry_path;
@@ -95,7 +94,7 @@ impl Site {
 
     fn readiness(&self) -> Readiness {
         let ready = &self.tracer.ready;
-        // The last word of a sender that is gone no longer counts.
+        // // The last value of a dropped sender no longer counts.
         let is_alive = ready.has_changed().is_ok();
         (*ready.borrow()).and_then(|()| {
             is_alive
@@ -128,7 +127,7 @@ impl Site {
         response
     }
 
-    /// Asks for a scrape and spells it; an error is the page that says why there is none.
+    /// /// Requests a scrape and encodes it; an error is the page that says why there is none.
     async fn spell(&self, spelling: Spelling) -> Result<Vec<u8>, String> {
         let scrape = self.tracer.scraper.scrape(self.config.limits.scrape).await;
         let scrape = scrape.map_err(|error| format!("503 no metrics: {error}\n"))?;
@@ -168,7 +167,7 @@ impl Site {
     }
 }
 
-/// Whether a header names something, and not with a weight of 0 (RFC 9110, section 12.4).
+/// /// Whether a header names something, and not with a weight of 0 (RFC 9110, section 12.4).
 fn takes(headers: &HeaderMap, header: &HeaderName, what: &str) -> bool {
     let values = headers.get_all(header).into_iter();
     let mut named = values
@@ -192,7 +191,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Text within an attribute's quotes.
+/// /// Escapes text for an attribute's quotes.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('"', "&quot;")

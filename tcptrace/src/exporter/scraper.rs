@@ -1,4 +1,4 @@
-//! How the web server asks the tracer for a scrape: a message there, a message back.
+//! //! How the web server requests a scrape from the tracer: one message each way.
 
 use std::time::Duration;
 
@@ -6,34 +6,31 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Scrape;
 
-/// Requests that may wait; who comes beyond that waits outside, and not for long.
+/// /// The most requests that wait; others wait outside, and not for long.
 const WAITING: usize = 8;
 
-/// Makes both ends: one for the web server, one for the task that owns the tracker.
+/// /// Returns both ends: for the web server, and for the task that owns the tracker.
 pub fn scrape_channel() -> (ScrapeHandle, ScrapeRequests) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (ScrapeHandle { sender }, ScrapeRequests { receiver })
 }
 
-/// The web server's end.
 #[derive(Clone, Debug)]
 pub struct ScrapeHandle {
     sender: mpsc::Sender<ScrapeRequest>,
 }
 
-/// Why there is no scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ScrapeError {
-    /// The tracer's task is over.
+    /// /// The tracer's task has ended.
     #[error("the tracer has stopped; see the daemon's log")]
     Gone,
-    /// It did not answer in time.
     #[error("the tracer did not answer within {} s; it is overloaded or stuck", .0.as_secs_f64())]
     Late(Duration),
 }
 
 impl ScrapeHandle {
-    /// Asks for a scrape and waits for it, at most `limit`.
+    /// /// Requests a scrape and waits for it, at most `limit`.
     pub(super) async fn scrape(&self, limit: Duration) -> Result<Scrape, ScrapeError> {
         let asked = async {
             let (answer, answered) = oneshot::channel();
@@ -48,34 +45,33 @@ impl ScrapeHandle {
     }
 }
 
-/// The tracer's end. Dropped, every scrape is answered with an error.
+/// /// The tracer's end. Once dropped, every scrape fails.
 #[derive(Debug)]
 pub struct ScrapeRequests {
     receiver: mpsc::Receiver<ScrapeRequest>,
 }
 
 impl ScrapeRequests {
-    /// Waits for the next request; `None` when nobody can ask any more. Cancel safe.
+    /// /// Waits for the next request; `None` when none can follow. Cancel safe.
     pub async fn next(&mut self) -> Option<ScrapeRequest> {
         self.receiver.recv().await
     }
 }
 
-/// Somebody waits for a scrape.
+/// /// A request for a scrape.
 #[derive(Debug)]
 pub struct ScrapeRequest {
     answer: oneshot::Sender<Scrape>,
 }
 
 impl ScrapeRequest {
-    /// Whoever asked still waits.
+    /// /// Whether the requester still waits.
     pub fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
     }
 
-    /// Returns it.
     pub fn answer(self, scrape: Scrape) {
-        // Who no longer waits has given up by its own time limit, and said so.
+        // // A requester that gave up has reported its own timeout.
         drop(self.answer.send(scrape));
     }
 }

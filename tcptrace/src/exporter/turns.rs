@@ -1,8 +1,8 @@
-//! Whose turn it is on an HTTP/2 connection, and how long it may take.
+//! //! Requests on an HTTP/2 connection, and how long they may take.
 //!
-//! Several requests can be under way, and a client that does not open its windows keeps a response
-//! back without any byte being late. So that it is the connection that has a limit of time, from
-//! its last progress: a request that came whole, or a response that went.
+//! Several requests can be in progress, and a client that does not open its windows holds back a
+//! response without any byte being late. So the connection has a time limit, counted from its last
+//! progress: a complete request, or a sent response.
 
 use std::{
     convert::Infallible,
@@ -19,10 +19,11 @@ use tokio::{
 
 use super::{Limits, places::Client};
 
-/// Bytes handed on at a time. So much of a response can be waiting without its turn being over.
+/// /// Bytes passed on at a time. This much of a response can wait after its request counts as
+/// done.
 const CHUNK: usize = 16_384;
 
-/// The turns of one connection.
+/// /// The requests in progress on one connection.
 pub(super) struct Turns {
     client: Arc<Client>,
     state: Mutex<State>,
@@ -30,18 +31,18 @@ pub(super) struct Turns {
 }
 
 struct State {
-    /// Requests that are being answered.
+    /// /// How many are being answered.
     open: usize,
-    /// There was one.
+    /// /// There has been a request.
     has_asked: bool,
-    /// When one came or was done with.
+    /// /// When the last one came or was done.
     since: Instant,
 }
 
-/// One request's. It ends with this.
+/// /// One request in progress; it ends when this is dropped.
 pub(super) struct Turn(Arc<Turns>);
 
-/// A response's bytes, and its turn.
+/// /// The bytes of a response, with its request.
 pub(super) struct Response {
     bytes: Bytes,
     _turn: Turn,
@@ -60,7 +61,7 @@ impl Turns {
         })
     }
 
-    /// A request came.
+    /// /// A request came.
     pub(super) fn begin(self: &Arc<Self>) -> Turn {
         let mut state = self.state();
         state.open += 1;
@@ -71,7 +72,7 @@ impl Turns {
         Turn(Arc::clone(self))
     }
 
-    /// Waits until there was no progress for too long.
+    /// /// Waits until there was no progress for too long.
     pub(super) async fn overdue(&self, limits: Limits) {
         loop {
             let until = {
@@ -95,7 +96,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// What is sent: the turn is over when that is handed on.
+    /// /// Returns the body: the request is done when it is passed on.
     pub(super) fn body(self, bytes: Bytes) -> Response {
         Response { bytes, _turn: self }
     }

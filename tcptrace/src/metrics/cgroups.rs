@@ -1,10 +1,11 @@
-//! What is counted by cgroup, when that is asked for: families of their own, so that cgroups are not
-//! multiplied by ports.
+//! //! What is counted by cgroup, if that is enabled: in families of their own, so that cgroups are
+//! not multiplied by ports.
 //!
-//! The label is what [`CgroupLabel`] makes of the cgroup's path. A label stands (see
-//! [`labels`](super::labels)) when a cgroup of it was there as tcptrace started, or when it is of a
-//! pattern: whoever wrote that has named what is to last. What gets none is `other`; `unknown` are
-//! connections whose cgroup's path is not known, `none` those of which the path tells no such thing.
+//! The label is what [`CgroupLabel`] makes of the cgroup's path. A label is permanent (see
+//! [`labels`](super::labels)) if a cgroup with it existed when tcptrace started, or if it comes
+//! from a pattern, which names what is to last. Cgroups without a label count as `other`;
+//! connections whose cgroup's path is not known count as `unknown`, and those whose path has no
+//! such part as `none`.
 
 use std::sync::Arc;
 
@@ -21,24 +22,20 @@ use crate::{
     tracker::{Connection, Moment, Role},
 };
 
-/// No more cgroups than this can have a label of their own.
+/// /// The most cgroups with a label of their own.
 pub const MAX_CGROUPS: usize = 1024;
-/// So many are remembered that have none, and so many cgroups' labels.
+/// /// How many labels without a slot, and cgroups' labels, are remembered.
 const REMEMBERED: usize = 1 << 14;
 
-/// What of a cgroup's path is the label.
+/// /// Which part of a cgroup's path is the label.
 #[derive(Clone, Debug, Default)]
 pub enum CgroupLabel {
-    /// The whole of it.
     #[default]
     Path,
-    /// The systemd unit.
     Unit,
-    /// The UID of the Kubernetes pod.
     Pod,
-    /// The container's id.
     Container,
-    /// What the first of these expressions that matches captures.
+    /// /// The capture of the first expression that matches.
     Patterns(Vec<Regex>),
 }
 
@@ -58,10 +55,10 @@ impl CgroupLabel {
     }
 }
 
-/// What is counted of one role in a cgroup.
+/// /// What is counted for one role in a cgroup.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CgroupRole {
-    /// Anything was counted here.
+    /// /// Something was counted.
     pub(super) seen: bool,
     pub(super) attempts: u64,
     pub(super) established: u64,
@@ -72,7 +69,7 @@ pub(super) struct CgroupRole {
     pub(super) retransmits: u64,
 }
 
-/// What is counted at one label.
+/// /// What is counted at one label.
 #[derive(Clone, Debug)]
 pub(super) struct CgroupCells {
     pub(super) label: Arc<str>,
@@ -85,7 +82,7 @@ impl CgroupCells {
         Self { label, roles }
     }
 
-    /// The roles of which anything was counted.
+    /// /// Returns the roles with counts.
     pub(super) fn seen(&self) -> impl Iterator<Item = (Role, &CgroupRole)> {
         let roles = Role::ALL
             .iter()
@@ -101,28 +98,27 @@ impl CgroupCells {
     }
 }
 
-/// The cgroups. Nothing is counted when none can have a label.
+/// /// The cgroups. Nothing is counted if none can have a label.
 pub(super) struct Cgroups {
     kind: CgroupLabel,
-    /// The label of cgroups that have none.
+    /// /// The label of cgroups whose path has no such part.
     none: Arc<str>,
-    /// What is made of each cgroup that was met, by its id.
+    /// /// The label of each known cgroup, by its id.
     known: Bounded<u64, Arc<str>>,
     slots: HashMap<Arc<str>, Slot>,
     labels: Labels<Arc<str>>,
-    /// The labels of cgroups that were there when tcptrace started.
+    /// /// The labels of cgroups that existed when tcptrace started.
     standing: HashSet<Arc<str>>,
-    /// Of those with established connections and without a label.
+    /// /// The use of labels that have no slot.
     uses: Bounded<Arc<str>, Use>,
     /// By slot.
     cells: Vec<CgroupCells>,
 }
 
 impl Cgroups {
-    /// So many get labels.
     pub(super) fn new(limit: usize, kind: CgroupLabel) -> Self {
         let limit = limit.min(MAX_CGROUPS);
-        // Every cgroup has a path.
+        // // Every cgroup has a path.
         let has_none = limit > 0 && !matches!(kind, CgroupLabel::Path);
         let none: Arc<str> = Arc::from("none");
         let mut cgroups = Self {
@@ -135,7 +131,7 @@ impl Cgroups {
             uses: Bounded::new(REMEMBERED),
             cells: Vec::new(),
         };
-        // Names that a pattern captures may be these words.
+        // // A pattern may capture these words.
         for (label, slot) in [("other", Slot::OTHER), ("unknown", Slot::UNKNOWN)] {
             cgroups.slots.insert(label.into(), slot);
             cgroups.cells.push(CgroupCells::new(label.into()));
@@ -150,17 +146,18 @@ impl Cgroups {
         self.labels.limit() > 0
     }
 
-    /// What is counted at each label; empty when nothing is.
+    /// /// Returns the counts of each label; empty if nothing is counted.
     pub(super) fn cells(&self) -> &[CgroupCells] {
         &self.cells
     }
 
-    /// Distinct labels that had established connections and were not given, as many as are remembered.
+    /// /// Returns how many distinct labels had established connections and no slot, as far as they
+    /// are remembered.
     pub(super) fn folded(&self) -> Option<u64> {
         self.are_counted().then(|| self.uses.len() as u64)
     }
 
-    /// A cgroup was there when tcptrace started.
+    /// /// Notes a cgroup that existed when tcptrace started.
     pub(super) fn stand(&mut self, cgroup: &Cgroup) {
         if self.are_counted()
             && self.standing.len() < REMEMBERED
@@ -170,7 +167,7 @@ impl Cgroups {
         }
     }
 
-    /// An attempt begins.
+    /// /// Counts an attempt.
     pub(super) fn attempt(&mut self, connection: &Connection) {
         let Some((slot, label)) = self.find(connection) else {
             return;
@@ -181,7 +178,7 @@ impl Cgroups {
         }
     }
 
-    /// An attempt is established: its label may have been earned by that.
+    /// /// Counts an established attempt, which may earn its label.
     pub(super) fn established(&mut self, connection: &Connection) {
         let Some((mut slot, label)) = self.find(connection) else {
             return;
@@ -197,7 +194,7 @@ impl Cgroups {
         self.cells[slot.index()].at(connection.role).established += 1;
     }
 
-    /// An attempt is over without having been established.
+    /// /// An attempt failed.
     pub(super) fn end_attempt(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
         let (slot, label) = self.find(connection)?;
         if let (Slot::OTHER, Some(label)) = (slot, label) {
@@ -206,7 +203,7 @@ impl Cgroups {
         Some(self.cells[slot.index()].at(connection.role))
     }
 
-    /// Where what becomes of an established connection is counted.
+    /// /// Returns where an established connection is counted.
     pub(super) fn of_established(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
         let (slot, _) = self.find(connection)?;
         let established_ns = connection.handshake.established_at.map(Moment::get);
@@ -214,12 +211,12 @@ impl Cgroups {
         Some(self.cells[slot.index()].at(connection.role))
     }
 
-    /// Whatever is `other` now was shown as such and can no longer move.
+    /// /// A scrape has shown the attempts that are `other` now: they can no longer move.
     pub(super) fn settle_attempts(&mut self) {
         self.labels.settle_attempts();
     }
 
-    /// Where a connection is counted now, and what its label is or would be.
+    /// /// Returns where a connection is counted now, and its label.
     fn find(&mut self, connection: &Connection) -> Option<(Slot, Option<Arc<str>>)> {
         if !self.are_counted() {
             return None;
@@ -245,9 +242,9 @@ impl Cgroups {
         label
     }
 
-    /// Whether one connection more of a label that was not given earns it.
+    /// /// Whether one more connection earns the label.
     fn earns(&mut self, label: &Arc<str>, time_ns: u64) -> bool {
-        // It is no name, but what has none.
+        // // It is no name: it stands for paths without one.
         if self.slots.contains_key(label) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! What the tracker says, counted.
+//! //! Counts the tracker's updates.
 
 use tcptrace_common::TcpState;
 
@@ -18,20 +18,18 @@ use super::{
 use crate::host::cgroup::Cgroup;
 use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 
-/// How the metrics are set up.
 #[derive(Clone, Debug)]
 pub struct MetricsConfig {
-    /// How many ports can have a label of their own; at most `MAX_PORTS`.
+    /// /// The most ports with a label of their own, up to `MAX_PORTS`.
     pub max_ports: usize,
-    /// When not empty, these ports (the first `MAX_PORTS` of them) have labels from the start
-    /// and no other ever gets one.
+    /// /// If not empty, these ports (the first `MAX_PORTS`) have labels from the start and no
+    /// other ever gets one.
     pub fixed_ports: Vec<u16>,
     /// The first port of the ephemeral range (`net.ipv4.ip_local_port_range`).
     pub ephemeral_from: u16,
-    /// How many cgroups can have a label of their own; at most `MAX_CGROUPS`, and none unless
-    /// that is asked for.
+    /// /// The most cgroups with a label of their own, up to `MAX_CGROUPS`; 0 disables them.
     pub max_cgroups: usize,
-    /// What the label of a cgroup is.
+    /// /// Which part of a cgroup's path is the label.
     pub cgroup_label: CgroupLabel,
 }
 
@@ -47,7 +45,7 @@ impl Default for MetricsConfig {
     }
 }
 
-/// What was counted of connections.
+/// /// The counts of connections.
 pub struct Metrics {
     ports: Ports,
     cells: Cells,
@@ -56,7 +54,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing counted yet. All memory that updates need is taken here.
+    /// /// No counts. Allocates all memory that updates need.
     pub fn new(config: &MetricsConfig) -> Self {
         let ports = Ports::new(config.max_ports, &config.fixed_ports, config.ephemeral_from);
         let mut cells = Cells::new(ports.limit());
@@ -71,8 +69,8 @@ impl Metrics {
         }
     }
 
-    /// Copies what was counted, with what the rest of the tracer knows. Attempts shown by it stay
-    /// with the label they are shown under.
+    /// /// Copies the counts, with `context`. The attempts in it stay with the label they are shown
+    /// under.
     pub fn scrape(&mut self, context: ScrapeContext) -> Scrape {
         self.ports.settle_attempts();
         self.cgroups.settle_attempts();
@@ -89,12 +87,12 @@ impl Metrics {
         }
     }
 
-    /// Somebody listens at a port, and did when tcptrace started.
+    /// /// Notes a port that was listened on when tcptrace started.
     pub fn serve(&mut self, port: u16) {
         self.ports.serve(port);
     }
 
-    /// A cgroup was there when tcptrace started.
+    /// /// Notes a cgroup that existed when tcptrace started.
     pub fn stand(&mut self, cgroup: &Cgroup) {
         self.cgroups.stand(cgroup);
     }
@@ -135,7 +133,7 @@ impl Metrics {
         }
     }
 
-    /// Gives a port its label, if it has none and there is one left.
+    /// /// Gives a port its label, if it has none and one is left.
     fn label(&mut self, port: u16, time_ns: u64) {
         let cells = &mut self.cells;
         let mut moved = [0; ROLES];
@@ -165,7 +163,7 @@ impl Metrics {
             .observe(waited);
     }
 
-    /// Where what becomes of an established connection is counted.
+    /// /// Returns where an established connection is counted.
     fn slot_of(&self, connection: &Connection) -> Slot {
         let established_ns = connection.handshake.established_at.map(Moment::get);
         self.ports
@@ -196,7 +194,8 @@ impl Metrics {
         }
     }
 
-    /// An attempt is over: if its port has no label, it stays `other`. Returns where it is counted.
+    /// /// An attempt failed: if its port has no label, it stays `other`. Returns where it is
+    /// counted.
     fn end_attempt(&mut self, connection: &Connection) -> Slot {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
@@ -257,7 +256,7 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// Counts what the tracker says.
+    /// /// Counts an update.
     pub fn update(&mut self, update: &Update) {
         match update {
             Update::Entered(connection) if connection.established => self.cells.seeded += 1,
@@ -265,7 +264,7 @@ impl Metrics {
             Update::Established(connection) => self.established(connection),
             Update::Ended(ended) if ended.connection.established => self.closed(ended),
             Update::Ended(ended) => self.failed(ended),
-            // The tracker counts evictions itself.
+            // // The tracker counts evictions itself.
             Update::Evicted(connection) if !connection.established => {
                 self.end_attempt(connection);
                 self.cgroups.end_attempt(connection);
@@ -286,7 +285,7 @@ impl Metrics {
                 let slot = self.ports.slot(Some(listener.local_port));
                 self.cells.at(slot, Role::Passive).synack_retransmits += 1;
             }
-            // The kernel counts its transitions and the events it lost itself, exactly.
+            // // The kernel counts its transitions and lost events itself, exactly.
             Update::Evicted(_)
             | Update::Transition { .. }
             | Update::Stray { .. }

@@ -1,4 +1,4 @@
-//! The consumer behind the daemon.
+//! //! The daemon's consumer.
 
 use std::ops::ControlFlow;
 
@@ -8,14 +8,13 @@ use crate::{
     tracker::{Consumer, Tracker, Update},
 };
 
-/// Between two lines in the log about what was lost.
+/// /// The least time between two log lines about losses.
 const SAY_EVERY_NS: u64 = 60_000_000_000;
 
-/// Counts what the tracker says, and says in the log what it lost, now and then.
+/// /// Counts updates, and logs losses, at most once a minute.
 pub struct Counter {
-    /// What is counted.
     pub metrics: Metrics,
-    /// Events lost and connections given up since the last line about them.
+    /// /// Events lost and connections evicted since the last log line.
     lost: u64,
     evicted: u64,
     now_ns: u64,
@@ -23,7 +22,6 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// Nothing said yet.
     pub const fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
@@ -34,7 +32,7 @@ impl Counter {
         }
     }
 
-    /// Says what was not said yet.
+    /// /// Logs what was not logged yet.
     pub fn say(&mut self) {
         let Self { lost, evicted, .. } = *self;
         if lost > 0 {
@@ -95,7 +93,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A batch at such a time, in which so many events were found lost; whether the log says so.
+    /// /// Adds a batch at a time, in which so many events were found lost; returns whether that
+    /// was logged.
     fn batch(counter: &mut Counter, at_ns: u64, events: u64) -> bool {
         let before = counter.said_ns;
         counter.begin_batch(ClockReading {
@@ -118,7 +117,7 @@ mod tests {
         assert!(batch(&mut counter, 2 * SECOND, 5));
         for second in 3..62 {
             assert!(!batch(&mut counter, second * SECOND, 1), "{second}");
-            // Whoever waits for events must not sleep past it.
+            // // The driver must wake up for it.
             assert_eq!(counter.due_ns(), Some(62 * SECOND));
         }
         assert_eq!(counter.lost, 59);

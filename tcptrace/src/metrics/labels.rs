@@ -1,26 +1,26 @@
-//! Who has a label of his own: the bound on what a scrape can grow to.
+//! //! Which ports and cgroups have a label of their own: the limit on the size of a scrape.
 //!
-//! A label is earned, and kept for the life of the process; ranking anew would make `rate()` lie. Half of
-//! the labels go, at their first established connection, to what stands: it was there when tcptrace
-//! started, or its kind does not come and go. All others are for steady use: so many connections
-//! within an hour, and of what does not stand in so many minutes of it. So neither a port scan nor
-//! thousands of short-lived containers leave a busy service without one. What only fails (a scan, a
-//! dead backend) gets none. Everything else is `other`.
+//! A label is earned, and kept for the life of the process; ranking again would break `rate()`.
+//! Half of the labels go, at their first established connection, to what is permanent: what existed
+//! when tcptrace started, or kinds that do not come and go. All others need steady use: so many
+//! connections within an hour, and for what is not permanent in so many of its minutes. So neither
+//! a port scan nor thousands of short-lived containers leave a busy service without a label. What
+//! only fails (a scan, a dead backend) gets none. Everything else is `other`.
 
 use crate::tracker::Role;
 
-/// Attempts remembered until their label is settled.
+/// /// How many attempts are remembered until their label is settled.
 pub(super) const MAX_UNSETTLED: usize = 64;
-/// Established connections within an hour that earn a label.
+/// /// How many established connections within an hour earn a label.
 pub(super) const CONNECTIONS: u8 = 16;
-/// Minutes of an hour with established connections that earn what does not stand one.
+/// /// In how many minutes of that hour, for what is not permanent.
 pub(super) const MINUTES: u8 = 10;
 const MINUTE_NS: u64 = 60 * 1_000_000_000;
 
-/// The use of what has no label.
+/// /// The use of something without a label.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Use {
-    /// The hour that is counted, and the last minute with a connection, since the clock began.
+    /// /// The current hour, and the last minute with a connection, since the clock began.
     hour: u32,
     minute: u32,
     connections: u8,
@@ -44,47 +44,46 @@ impl Use {
     }
 }
 
-/// Where something is counted: an index of the cells.
+/// /// Where something is counted: an index of the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u16);
 
 impl Slot {
-    /// What has no label.
+    /// /// Everything without a label.
     pub(super) const OTHER: Self = Self(0);
-    /// Connections of which it is not known what they belong to.
+    /// /// Connections whose port or cgroup is not known.
     pub(super) const UNKNOWN: Self = Self(1);
-    /// How many slots there are before the first label.
+    /// /// How many slots there are before the first label.
     pub(super) const UNLABELLED: usize = 2;
 
-    /// The index of its cells.
+    /// /// Returns the index of its cells.
     pub(super) const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// It is of one label.
+    /// /// Whether it belongs to one label.
     pub(super) const fn is_labelled(self) -> bool {
         self.index() >= Self::UNLABELLED
     }
 }
 
-/// An attempt without a label, counted as `other` and not scraped since.
+/// /// An attempt without a label, counted as `other` and not scraped since.
 struct Unsettled<K> {
     role: Role,
     key: K,
     attempts: u64,
 }
 
-/// The labels that were given.
+/// /// The labels given out.
 pub(super) struct Labels<K> {
     limit: usize,
     given: Vec<K>,
-    /// When each of them was given, on the events' clock.
+    /// /// When each was given, on the events' clock.
     since_ns: Vec<u64>,
     unsettled: Vec<Unsettled<K>>,
 }
 
 impl<K: Clone + PartialEq> Labels<K> {
-    /// None is given yet, and so many can be.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -94,35 +93,34 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// How many there can be.
     pub(super) const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Whose they are, in the order of their slots.
+    /// /// Returns the owners of labels, in the order of their slots.
     pub(super) fn given(&self) -> &[K] {
         &self.given
     }
 
-    /// There is none left.
+    /// /// Whether none is left.
     pub(super) fn are_given_out(&self) -> bool {
         self.given.len() >= self.limit
     }
 
-    /// Gives one out, if there is one left.
+    /// /// Gives out a label, if one is left.
     pub(super) fn give(&mut self, key: K, time_ns: u64) -> Option<Slot> {
         if self.are_given_out() {
             return None;
         }
-        // The limit keeps it far below 65,536.
+        // // The limit keeps it far below 65,536.
         let slot = u16::try_from(Slot::UNLABELLED + self.given.len()).ok()?;
         self.given.push(key);
         self.since_ns.push(time_ns);
         Some(Slot(slot))
     }
 
-    /// Where an established connection of a slot is counted: what was established before the label was
-    /// given stays where it is.
+    /// /// Returns where an established connection is counted: one established before its label was
+    /// given stays where it was.
     pub(super) fn since(&self, slot: Slot, established_ns: Option<u64>) -> Slot {
         let label = slot.index().checked_sub(Slot::UNLABELLED);
         match label.and_then(|label| self.since_ns.get(label)) {
@@ -131,7 +129,7 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// Whether one connection more of something earns it a label.
+    /// /// Whether one more connection earns a label.
     pub(super) fn earns(&self, used: &mut Use, stands: bool, time_ns: u64) -> bool {
         if self.are_given_out() {
             return false;
@@ -144,7 +142,7 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// An attempt was counted as `other`, and may yet get a label.
+    /// /// Remembers an attempt counted as `other`, which may still get a label.
     pub(super) fn remember_attempt(&mut self, role: Role, key: &K) {
         if self.are_given_out() {
             return;
@@ -160,7 +158,7 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// An attempt that may have been remembered is over: it stays `other`.
+    /// /// Forgets an attempt that failed: it stays `other`.
     pub(super) fn forget_attempt(&mut self, role: Role, key: &K) {
         if let Some(known) = self.find_unsettled(role, key) {
             self.unsettled[known].attempts -= 1;
@@ -170,12 +168,12 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// Whatever is `other` now was shown as such and can no longer move.
+    /// /// A scrape has shown the attempts that are `other` now: they can no longer move.
     pub(super) fn settle_attempts(&mut self) {
         self.unsettled.clear();
     }
 
-    /// Takes the attempts out that were remembered of something.
+    /// /// Removes the attempts remembered for a key, and passes them to `moved`.
     pub(super) fn take_attempts(&mut self, key: &K, mut moved: impl FnMut(Role, u64)) {
         self.unsettled.retain(|known| {
             if known.key == *key {

@@ -1,28 +1,27 @@
-//! What the tracker says, counted for Prometheus.
+//! //! The tracker's updates, counted for Prometheus.
 //!
-//! [`Metrics`] listens to the tracker on the tracer's own thread: an update indexes cells by
-//! small integers and adds, it neither allocates nor locks nor knows a metric's name. A scrape
-//! copies the cells into a [`Scrape`] in one pass; the one who asked for it encodes it with
-//! [`encode`], on a thread of its own.
+//! [`Metrics`] takes updates on the tracer's own thread: it indexes cells by small integers and
+//! adds; it neither allocates nor locks nor knows a metric's name. A scrape copies the cells into a
+//! [`Scrape`] in one pass; [`encode`] runs on the exporter's thread.
 //!
 //! # Ports
 //!
-//! `port` is the service's port. Ports earn labels of their own, and keep them (see
-//! `labels`, whose rule is that of cgroups too); what has none counts as `other`. `unknown` is for connections whose
-//! service port cannot be told: those met in mid-life, simultaneous opens.
+//! `port` is the service's port. Ports earn labels of their own, and keep them (see `labels`; the
+//! rule is the same for cgroups); others count as `other`. `unknown` is for connections whose
+//! service port is not known: those first seen after their handshake, and simultaneous opens.
 //!
-//! A connection is counted under what its port's label was when it was established, so that
-//! attempts = established + failed + pending + evicted attempts
-//! holds over the sum of ports at every scrape. Per port it holds as well, but for attempts that
-//! a scrape showed as `other` before their port got its label: a counter that was shown cannot
-//! fall. Attempts that no scrape has shown yet move to the label with their port.
+//! A connection is counted under the label that its port had when it was established, so that
+//! attempts = established + failed + pending + evicted attempts holds over the sum of ports at
+//! every scrape. It holds per port too, except for attempts that a scrape showed as `other` before
+//! their port got its label: a counter that was shown cannot fall. Attempts that no scrape has
+//! shown yet move to the label with their port.
 //!
-//! # The bound
+//! # The limit
 //!
-//! Labels are bounded, and so are the series that labelled ports can have in the families with
-//! many (handshake times, verdicts): they share a pool. What finds it empty counts as `other`,
-//! and `tcptrace_series_folded_total` counts it: then per port the identities hold no more, over
-//! the sum of ports they still do.
+//! Labels are bounded, and so are the series of labelled ports in the families with many (handshake
+//! times, verdicts): they share a pool. When it is empty they count as `other`, and
+//! `tcptrace_series_folded_total` counts that: then the identities no longer hold per port, but
+//! still over the sum of ports.
 
 mod cells;
 mod cgroups;

@@ -1,34 +1,32 @@
-//! Which service ports have a label of their own.
+//! //! Which service ports have a label of their own.
 //!
-//! A port stands (see [`labels`](super::labels)) when somebody listened there as tcptrace started, or when it
-//! lies below the ephemeral range. In that range any port may be a server's for a moment (passive FTP, tests
-//! that listen on port 0).
+//! A port is permanent (see [`labels`](super::labels)) if it was listened on when tcptrace started,
+//! or is below the ephemeral range. In that range any port may serve for a moment (passive FTP,
+//! tests that listen on port 0).
 
 use super::labels::{Labels, Slot, Use};
 use crate::tracker::Role;
 
-/// Ports are numbered from 0 to this.
+/// /// How many ports there are, with 0.
 const PORTS: usize = 1 << 16;
-/// No more ports than this can have a label of their own; each costs about 5 KiB.
+/// /// The most ports with a label of their own; each costs about 5 KiB.
 pub const MAX_PORTS: usize = 1024;
 
-/// Which ports have labels.
 pub(super) struct Ports {
     labels: Labels<u16>,
-    /// By port; [`Slot::OTHER`] without a label.
+    /// /// By port; [`Slot::OTHER`] without a label.
     slots: Vec<Slot>,
-    /// The first port of the ephemeral range.
     ephemeral: u16,
-    /// One bit a port that was listened to when tcptrace started.
+    /// /// One bit per port that was listened on when tcptrace started.
     served: Vec<u64>,
     uses: Vec<Use>,
-    /// One bit a port that has established connections and no label.
+    /// /// One bit per port that has established connections and no label.
     folded: Vec<u64>,
     folded_count: u64,
 }
 
 impl Ports {
-    /// No label is given out yet but those of `fixed`; when there are any, no other ever is.
+    /// /// No labels except those of `fixed`; if there are any, no other is ever given.
     pub(super) fn new(max: usize, fixed: &[u16], ephemeral: u16) -> Self {
         let mut distinct = Vec::with_capacity(fixed.len());
         for &port in fixed {
@@ -56,53 +54,52 @@ impl Ports {
         ports
     }
 
-    /// How many labels there can be.
     pub(super) const fn limit(&self) -> usize {
         self.labels.limit()
     }
 
-    /// The ports that have labels, in the order of their slots.
+    /// /// Returns the ports with labels, in the order of their slots.
     pub(super) fn labels(&self) -> &[u16] {
         self.labels.given()
     }
 
-    /// Distinct ports with established connections and without a label.
+    /// /// Returns how many distinct ports have established connections and no label.
     pub(super) const fn folded(&self) -> u64 {
         self.folded_count
     }
 
-    /// Where a port is counted now.
+    /// /// Returns where a port is counted now.
     pub(super) fn slot(&self, port: Option<u16>) -> Slot {
         port.map_or(Slot::UNKNOWN, |port| self.slots[usize::from(port)])
     }
 
-    /// Where an established connection is counted.
+    /// /// Returns where an established connection is counted.
     pub(super) fn slot_since(&self, port: Option<u16>, established_ns: Option<u64>) -> Slot {
         self.labels.since(self.slot(port), established_ns)
     }
 
-    /// Somebody listens at a port, and did when tcptrace started.
+    /// /// Notes a port that was listened on when tcptrace started.
     pub(super) fn serve(&mut self, port: u16) {
         set(&mut self.served, port);
     }
 
-    /// An attempt was counted as `other`, and its port may yet get a label.
+    /// /// Remembers an attempt counted as `other`, whose port may still get a label.
     pub(super) fn remember_attempt(&mut self, role: Role, port: u16) {
         self.labels.remember_attempt(role, &port);
     }
 
-    /// An attempt that may have been remembered is over: it stays `other`.
+    /// /// Forgets an attempt that failed: it stays `other`.
     pub(super) fn forget_attempt(&mut self, role: Role, port: u16) {
         self.labels.forget_attempt(role, &port);
     }
 
-    /// Whatever is `other` now was shown as such and can no longer move.
+    /// /// A scrape has shown the attempts that are `other` now: they can no longer move.
     pub(super) fn settle_attempts(&mut self) {
         self.labels.settle_attempts();
     }
 
-    /// A connection to `port` is established. Answers the slot of the label when it gets one by
-    /// that; `moved` then hears which attempts, counted as `other`, are its own.
+    /// /// Counts an established connection to `port`. Returns the slot of the label if it earns
+    /// one; `moved` then gets the attempts counted as `other` that belong to it.
     pub(super) fn on_established(
         &mut self,
         port: u16,
@@ -138,14 +135,14 @@ fn is_set(bits: &[u64], port: u16) -> bool {
     bits[usize::from(port) / 64] & (1 << (port % 64)) != 0
 }
 
-/// Answers whether it was not set before.
+/// /// Returns whether the bit was clear.
 fn set(bits: &mut [u64], port: u16) -> bool {
     let before = is_set(bits, port);
     bits[usize::from(port) / 64] |= 1 << (port % 64);
     !before
 }
 
-/// Answers whether it was set before.
+/// /// Returns whether the bit was set.
 fn clear(bits: &mut [u64], port: u16) -> bool {
     let before = is_set(bits, port);
     bits[usize::from(port) / 64] &= !(1 << (port % 64));

@@ -1,11 +1,10 @@
-//! What the file of `--web.config.file` says, word for word.
+//! //! The file of `--web.config.file`, as written.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-/// The file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -54,14 +53,13 @@ impl Default for TlsFile {
     }
 }
 
-/// The requirements on a client's certificate.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Certificates {
-    /// There must be one.
+    /// /// A certificate is required.
     pub(super) required: bool,
-    /// A required one is vouched for.
+    /// /// A required certificate must be signed by a known authority.
     verified: bool,
-    /// A required one has one of some names.
+    /// /// A required certificate must have one of some names.
     named: bool,
 }
 
@@ -77,7 +75,7 @@ impl Certificates {
         }
     }
 
-    /// Returns whether a client that `before` keeps out may be let in.
+    /// /// Whether a client that `before` refuses may be accepted.
     pub(super) const fn is_weaker_than(self, before: Self) -> bool {
         (before.required && !self.required)
             || (before.verified && !self.verified)
@@ -89,7 +87,7 @@ impl Certificates {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct HttpFile {
-    /// By TLS only.
+    /// /// Only over TLS.
     pub(super) http2: bool,
     pub(super) headers: BTreeMap<String, String>,
 }

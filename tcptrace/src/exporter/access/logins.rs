@@ -1,5 +1,6 @@
-//! The check of passwords. bcrypt is slow: it uses one processor at the most, and the queue for it is short,
-//! so that a flood of wrong passwords neither fills the places for connections nor keeps others out.
+//! //! The check of passwords. bcrypt is slow: it uses at most one processor, and its queue is
+//! short, so that a flood of wrong passwords neither fills the connection slots nor keeps others
+//! out.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -9,20 +10,20 @@ use std::{
 use hashbrown::HashMap;
 use tokio::sync::Semaphore;
 
-/// Passwords that are checked or wait for it.
+/// /// The most passwords that are checked or wait.
 const WAITING: usize = 16;
-/// The part of [`WAITING`] that one IPv4 address, or one IPv6 /64, can take.
+/// /// How many of [`WAITING`] one IPv4 address, or one IPv6 /64, can take.
 const FROM_ONE: usize = 2;
 
-/// The passwords that are being checked.
+/// /// The passwords being checked.
 pub(super) struct Logins {
-    /// Whether a password is the one of a hash.
+    /// /// Whether a password matches a hash.
     is_right: fn(&[u8], &str) -> bool,
     hashing: Arc<Semaphore>,
     waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One of [`WAITING`].
+/// /// One of [`WAITING`].
 struct Waiting {
     from: IpAddr,
     all: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -37,7 +38,7 @@ impl Logins {
         }
     }
 
-    /// Returns whether a password is the one of a bcrypt hash; `None` when too many others wait.
+    /// /// Returns whether a password matches a bcrypt hash; `None` when too many others wait.
     pub(super) async fn check(
         &self,
         from: IpAddr,
@@ -47,7 +48,8 @@ impl Logins {
         let waiting = self.wait(from)?;
         let permit = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
         let is_right = self.is_right;
-        // The hash is finished even if the client leaves: the thread keeps the place and the permit until then.
+        // // The hash is finished even if the client leaves: the thread keeps the slot and the
+        // permit until then.
         let checked = tokio::task::spawn_blocking(move || {
             let _held = (waiting, permit);
             is_right(&password, &hash)
@@ -82,7 +84,7 @@ impl Drop for Waiting {
     }
 }
 
-/// An IPv6 host has all addresses of its /64.
+/// /// Returns the host's network: an IPv6 host has all addresses of its /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

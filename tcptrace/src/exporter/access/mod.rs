@@ -1,9 +1,9 @@
-//! Who may ask, and how: the file of `--web.config.file`, in the format of Prometheus's
+//! //! Who may ask, and how: the file of `--web.config.file`, in the format of Prometheus's
 //! exporter-toolkit.
 //!
-//! The file, and what it names, are looked at when somebody connects or asks, at most once a second.
-//! One that is no longer valid changes nothing, and neither does one that no longer asks for TLS, client
-//! certificates or passwords; the log and a metric say so.
+//! The file, and the files it names, are checked when a client connects or asks, at most once a
+//! second. An invalid file changes nothing, and neither does one that no longer asks for TLS,
+//! client certificates or passwords; the log and a metric say so.
 
 mod file;
 mod logins;
@@ -32,68 +32,66 @@ use self::{
     logins::Logins,
 };
 
-/// Between two looks at the files.
+/// /// The least time between two checks of the files.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The longest interval between requests that can be asked for.
+/// /// The longest interval between requests that can be configured.
 const A_DAY: Duration = Duration::from_secs(86_400);
-/// Passwords whose bcrypt is remembered.
+/// /// How many correct passwords are remembered.
 const REMEMBERED: usize = 64;
-/// The highest cost of a bcrypt hash: a login takes a second of a processor's time.
+/// /// The highest cost of a bcrypt hash: a login takes a second of processor time.
 const HIGHEST_COST: u32 = 14;
-/// The hash of no password but for its version and cost.
+/// /// A hash without a password, except for its version and cost.
 const NOBODY: &str = "abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e";
 
-/// What a file asks for.
+/// /// The rules of a file.
 #[derive(Default)]
 pub(super) struct Rules {
-    /// Connections are by TLS.
+    /// /// Connections use TLS.
     pub(super) tls: Option<TlsAcceptor>,
-    /// Those that every response has.
+    /// /// The headers of every response.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The requirements on a client's certificate.
     certificates: Certificates,
-    /// bcrypt hashes by user; nobody is asked when there are none.
+    /// /// bcrypt hashes by user; without any, no password is asked for.
     users: BTreeMap<String, String>,
-    /// The hash that an unknown user's password is checked against. It has the highest cost of the file, so
-    /// that a known user is not told by the time.
+    /// /// The hash that an unknown user's password is checked against. It has the highest cost of
+    /// the file, so that the time does not tell known users.
     nobody: String,
     rate: Option<Arc<Rate>>,
-    /// What was sent as `Authorization` and was right.
+    /// /// Correct `Authorization` headers.
     right: Mutex<HashSet<Vec<u8>>>,
-    /// When a file was changed, and how long it is.
+    /// /// When each file was changed, and its length.
     stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
 }
 
-/// How many requests are answered: a token bucket, full at first.
+/// /// The rate limit: a token bucket, full at first.
 struct Rate {
     interval: Duration,
     burst: u32,
-    /// When it is full again.
+    /// /// When it is full again.
     full: Mutex<Instant>,
 }
 
 struct State {
     rules: Arc<Rules>,
-    /// When the files were looked at last.
+    /// /// When the files were last checked.
     looked: Option<Instant>,
-    /// What the files say now is what holds.
+    /// /// The files are valid and in use.
     is_valid: bool,
 }
 
-/// What becomes of a request.
+/// /// The decision on a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// Everybody may ask.
+    /// /// Anyone may ask.
     Public,
-    /// It has a right password.
+    /// /// The password is correct.
     Known,
-    /// It has none, or a wrong one.
+    /// /// The password is missing or wrong.
     Denied,
-    /// Too many passwords wait to be checked.
     Busy,
 }
 
-/// The rules of the moment.
+/// /// The current rules.
 pub(super) struct Access {
     path: Option<PathBuf>,
     state: Mutex<State>,
@@ -101,7 +99,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Reads the file, if there is one. `check` says whether a password is the one of a hash.
+    /// /// Reads the file, if there is one. `check` tells whether a password matches a hash.
     pub(super) fn open(
         path: Option<&Path>,
         check: fn(&[u8], &str) -> bool,
@@ -118,7 +116,7 @@ impl Access {
         })
     }
 
-    /// The rules that hold now.
+    /// /// Returns the current rules.
     pub(super) fn rules(&self) -> Arc<Rules> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State {
@@ -157,13 +155,13 @@ impl Access {
         Arc::clone(rules)
     }
 
-    /// The files say what holds: they were not changed to what is not valid.
+    /// /// Whether the files are valid and in use.
     pub(super) fn is_valid(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_valid
     }
 
-    /// Whether a request comes from somebody who may ask. `from` is the address that it came from.
+    /// /// Decides on a request from the address `from`.
     pub(super) async fn admits(
         &self,
         rules: &Arc<Rules>,
@@ -204,7 +202,7 @@ impl Access {
     }
 }
 
-/// User and password of `Basic …` (RFC 7617).
+/// /// Parses the user and password of `Basic …` (RFC 7617).
 fn credentials(sent: &[u8]) -> Option<(String, Vec<u8>)> {
     let (scheme, rest) = sent.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -233,7 +231,7 @@ impl Rules {
             !text.trim().is_empty(),
             "it is empty; who wants neither TLS nor passwords gives no file"
         );
-        // Only its first line: the others show the place in the file, and with it what is there.
+        // // Only its first line: the others quote the file, and with it its secrets.
         let file: File = serde_saphyr::from_str(&text).map_err(|error| {
             let error = error.to_string();
             anyhow::anyhow!("{}", error.lines().next().unwrap_or_default())
@@ -296,7 +294,7 @@ impl Rules {
         })
     }
 
-    /// The same, of files that were changed since and are not valid.
+    /// /// Returns the same rules, for files that were changed since and are not valid.
     fn with_stamps(&self, stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>) -> Self {
         Self {
             tls: self.tls.clone(),
@@ -310,8 +308,7 @@ impl Rules {
         }
     }
 
-    /// Fails if `new` takes away what keeps strangers out: a file that was truncated, or copied by half,
-    /// does.
+    /// /// Fails if `new` removes protection: a truncated or half-copied file would.
     fn must_be_as_strict(&self, new: &Self) -> anyhow::Result<()> {
         let taken = [
             ("TLS", self.tls.is_some() && new.tls.is_none()),
@@ -333,30 +330,30 @@ impl Rules {
         Ok(())
     }
 
-    /// The hash of no password that is made for unknown users.
+    /// /// Returns the hash that unknown users' passwords are checked against.
     #[cfg(test)]
     pub(super) fn nobody(&self) -> &str {
         &self.nobody
     }
 
-    /// There is a token for one more request, or no limit.
+    /// /// Whether one more request is allowed.
     pub(super) fn has_token(&self) -> bool {
         self.rate.as_ref().is_none_or(|rate| rate.take())
     }
 
-    /// Nobody without a certificate gets as far as to ask.
+    /// /// Whether clients need a certificate.
     pub(super) const fn knows_clients(&self) -> bool {
         self.certificates.required
     }
 
-    /// Whether strangers can neither read along nor ask.
+    /// /// Whether outsiders can neither read along nor ask.
     pub(super) fn protects(&self) -> bool {
         self.tls.is_some() || !self.users.is_empty()
     }
 }
 
 impl Rate {
-    /// `None` for an interval of 0, which is no limit.
+    /// /// Returns `None` for an interval of 0, which is no limit.
     fn new(file: &RateFile) -> anyhow::Result<Option<Self>> {
         let interval = Duration::try_from(file.interval);
         let interval = interval.context("rate_limit: interval is negative")?;

@@ -1,8 +1,8 @@
-//! What this program is.
+//! //! The build's identity.
 
 use super::family::Family;
 
-/// The one series, always 1.
+/// /// Returns the one series, always 1.
 pub(super) fn info() -> Family {
     let mut info = Family::gauge(
         "tcptrace_build_info",

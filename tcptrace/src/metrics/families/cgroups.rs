@@ -1,4 +1,4 @@
-//! The families by cgroup.
+//! //! The families by cgroup.
 
 use super::family::Family;
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
     tracker::Verdict,
 };
 
-/// All of them; none when they are not asked for.
 pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut attempts = Family::counter(
         "tcptrace_cgroup_connection_attempts_total",

@@ -1,4 +1,4 @@
-//! How long things took: handshakes, lives, half-closed phases, round trips.
+//! //! Durations: handshakes, lives, half-closed phases, round trips.
 
 use super::family::Family;
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
     tracker::Role,
 };
 
-/// All of them.
 pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut families = vec![handshakes(scrape), lives(scrape), half_closed(scrape)];
     if scrape.source(Hook::Accept).is_some() {

@@ -1,4 +1,4 @@
-//! One metric family under construction.
+//! //! A metric family under construction.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
@@ -7,7 +7,6 @@ use prometheus::proto::{
 
 use crate::metrics::histogram::Histogram;
 
-/// One metric family under construction.
 pub(super) struct Family {
     name: &'static str,
     help: &'static str,
@@ -17,7 +16,6 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// What only ever grows.
     pub(super) const fn counter(
         name: &'static str,
         labels: &'static [&'static str],
@@ -26,7 +24,6 @@ impl Family {
         Self::new(name, labels, help, MetricType::COUNTER)
     }
 
-    /// What rises and falls.
     pub(super) const fn gauge(
         name: &'static str,
         labels: &'static [&'static str],
@@ -35,7 +32,6 @@ impl Family {
         Self::new(name, labels, help, MetricType::GAUGE)
     }
 
-    /// Durations in buckets.
     pub(super) const fn histogram(
         name: &'static str,
         labels: &'static [&'static str],
@@ -59,7 +55,7 @@ impl Family {
         }
     }
 
-    /// Adds one series of a counter or a gauge; `values` are of the labels, in their order.
+    /// /// Adds one series of a counter or a gauge, with the values of its labels in order.
     pub(super) fn add(&mut self, values: &[&str], value: f64) {
         let mut metric = self.labelled(values);
         match self.kind {
@@ -80,13 +76,12 @@ impl Family {
         self.metrics.push(metric);
     }
 
-    /// As [`add`](Self::add), for a count.
+    /// /// Adds one series with a count.
     pub(super) fn add_count(&mut self, values: &[&str], count: u64) {
-        // The exposition format knows only floats: above 2^53 the last digits go.
+        // // The exposition format knows only floats: above 2^53 the last digits are lost.
         self.add(values, count as f64);
     }
 
-    /// Adds one series of a histogram.
     pub(super) fn add_histogram<const N: usize>(
         &mut self,
         values: &[&str],
@@ -118,7 +113,7 @@ impl Family {
         Metric::from_label(self.labels.iter().zip(values).map(pair).collect())
     }
 
-    /// Its row in the table of all metrics.
+    /// /// Returns its row in the table of all metrics.
     #[cfg(test)]
     pub(super) fn row(&self) -> String {
         let kind = match self.kind {
@@ -132,7 +127,7 @@ impl Family {
         format!("| `{name}` | {kind} | {labels} | {help} |\n")
     }
 
-    /// The family as the encoder takes it; `None` when it has no series.
+    /// /// Returns the family for the encoder; `None` without series.
     pub(super) fn finish(self) -> Option<MetricFamily> {
         if self.metrics.is_empty() {
             return None;

@@ -1,6 +1,6 @@
-//! The process: Prometheus's usual metrics, with a fraction of a second of CPU.
+//! //! The process: Prometheus's usual metrics, with fractions of a second of CPU time.
 //!
-//! What /proc does not tell is left out.
+//! What /proc does not tell is absent.
 
 use procfs::{
     ProcResult,
@@ -9,7 +9,6 @@ use procfs::{
 
 use super::family::Family;
 
-/// All of them.
 pub(super) fn families() -> Vec<Family> {
     let Ok(process) = Process::myself() else {
         return Vec::new();
