@@ -1,4 +1,4 @@
-//! The events, byte for byte as they lie in the ring.
+//! The events, byte for byte as in the ring.
 //!
 //! Every event begins with an [`EventHeader`], whose `kind` tells which struct it is. Sizes and
 //! offsets are asserted at compile time; padding is explicit and zero.
@@ -14,48 +14,47 @@ pub const KIND_OPEN: u8 = 1;
 pub const KIND_PASSIVE_OPEN: u8 = 2;
 /// [`EstablishedEvent`]: any state →ESTABLISHED.
 pub const KIND_ESTABLISHED: u8 = 3;
-/// [`StepEvent`]: a transition that needs nothing but its header.
+/// [`StepEvent`]: a transition that needs only its header.
 pub const KIND_STEP: u8 = 4;
-/// [`ReleaseEvent`]: →FIN_WAIT1 or →LAST_ACK, made by whoever closes.
+/// [`ReleaseEvent`]: →FIN_WAIT1 or →LAST_ACK, by the closing process.
 pub const KIND_RELEASE: u8 = 5;
 /// [`CloseEvent`]: any state →CLOSE.
 pub const KIND_CLOSE: u8 = 6;
-/// [`ResetEvent`]: the kernel acts on a RST that came in (`tcp_receive_reset`).
+/// [`ResetEvent`]: the kernel acts on a received RST (`tcp_receive_reset`).
 pub const KIND_RESET_RECEIVED: u8 = 7;
 /// [`ResetEvent`]: the kernel sends a RST (`tcp_send_reset`).
 pub const KIND_RESET_SENT: u8 = 8;
-/// [`AcceptEvent`]: accept() gave the connection to a process (`inet_csk_accept`).
+/// [`AcceptEvent`]: accept() returned the connection to a process (`inet_csk_accept`).
 pub const KIND_ACCEPT: u8 = 9;
-/// [`TimewaitEvent`]: a timewait socket was to take over (`inet_twsk_alloc`).
+/// [`TimewaitEvent`]: a timewait socket is to take over (`inet_twsk_alloc`).
 pub const KIND_TIMEWAIT: u8 = 10;
-/// [`TimewaitStepEvent`]: what came to a timewait socket that waited for the peer's FIN
+/// [`TimewaitStepEvent`]: a segment reached a timewait socket that waited for the peer's FIN
 /// (`tcp_timewait_state_process`).
 pub const KIND_TIMEWAIT_STEP: u8 = 11;
-/// [`PlaceEvent`]: a SYN-ACK of this listener is sent again (`tcp_retransmit_synack`).
+/// [`PlaceEvent`]: a SYN-ACK of this listener is retransmitted (`tcp_retransmit_synack`).
 pub const KIND_SYNACK_RETRANSMIT: u8 = 12;
-/// [`SeedEvent`]: a socket that is there (`iter/tcp`).
+/// [`SeedEvent`]: a socket found by a walk (`iter/tcp`).
 pub const KIND_SEED: u8 = 13;
-/// [`ProcessEvent`]: a process that listens has another name, by exec or by its own choice
-/// (`task_rename`).
+/// [`ProcessEvent`]: a listening process changed its name, by exec or itself (`task_rename`).
 pub const KIND_RENAME: u8 = 14;
-/// [`ProcessEvent`]: a process that listened is over (`sched_process_exit`).
+/// [`ProcessEvent`]: a listening process exited (`sched_process_exit`).
 pub const KIND_EXIT: u8 = 15;
 /// [`ConnectFailedEvent`]: connect() failed inside the kernel's own call (`tcp_v4_connect` and so on).
 pub const KIND_CONNECT_FAILED: u8 = 16;
-/// [`PlaceEvent`]: a socket that a process holds, in another network namespace than its own
-/// (`iter/task_file`); both states are the one held.
+/// [`PlaceEvent`]: a process holds this socket, which is in another network namespace
+/// (`iter/task_file`); both states are the current one.
 pub const KIND_HELD: u8 = 17;
 
-/// [`CgroupEvent`]: a cgroup is made (`cgroup_mkdir`).
+/// [`CgroupEvent`]: a cgroup is created (`cgroup_mkdir`).
 pub const KIND_CGROUP: u8 = 18;
 
-/// Bytes of a cgroup's path that are told, with the NUL after it.
+/// The most bytes of a cgroup's path, with the NUL.
 pub const CGROUP_PATH: usize = 512;
 
-/// The kind of event that the transition `old` → `new` makes (the kernel's numbers).
+/// Returns the kind of event of the transition `old` → `new` (the kernel's numbers).
 ///
-/// Identity goes with the opens, what a handshake needs with →ESTABLISHED, what a record needs
-/// with →CLOSE, and whoever closes with the transitions that close() or shutdown() make.
+/// Opens carry the identity, →ESTABLISHED what a handshake needs, →CLOSE what a record needs, and
+/// the transitions of close() or shutdown() the closing process.
 #[must_use]
 #[inline(always)]
 pub const fn kind_of_transition(old: u8, new: u8) -> u8 {
@@ -86,13 +85,14 @@ pub const FIELDS_TCP: u8 = 2;
 pub const FIELDS_TASK: u8 = 4;
 /// `fields`: the current task is a kernel thread (`PF_KTHREAD`).
 pub const FIELDS_KTHREAD: u8 = 8;
-/// `fields`, of →FIN_WAIT1 and →LAST_ACK: our FIN may not leave at once, for data waits before it, or
-/// the peer, the congestion window, pacing or the queue below has no room; of →FIN_WAIT2 and →CLOSING: it has not left. Only with [`FIELDS_TCP`].
+/// `fields`, of →FIN_WAIT1 and →LAST_ACK: our FIN may not leave at once, because data waits before
+/// it, or the peer, the congestion window, pacing or the queue below has no room; of →FIN_WAIT2 and
+/// →CLOSING: it has not left. Only with [`FIELDS_TCP`].
 pub const FIELDS_UNSENT: u8 = 16;
-/// `fields`, of transitions and resets: told by the second copy of the program, which believes that the
-/// kernel skipped the first. If it repeats what the first told, it is not so.
+/// `fields`, of transitions and resets: sent by the program's second copy, because the kernel
+/// seemed to have skipped the first. It may still repeat what the first told.
 pub const FIELDS_RECOVERED: u8 = 32;
-/// Every `fields` bit there is.
+/// All `fields` bits.
 pub const FIELDS_ALL: u8 =
     FIELDS_USER | FIELDS_TCP | FIELDS_TASK | FIELDS_KTHREAD | FIELDS_UNSENT | FIELDS_RECOVERED;
 
@@ -101,20 +101,20 @@ pub const FAMILY_INET: u16 = 2;
 /// `AF_INET6`.
 pub const FAMILY_INET6: u16 = 10;
 
-/// `sock_flags`: SOCK_DEAD, the application's close() is done with the socket.
+/// `sock_flags`: SOCK_DEAD, close() has finished with the socket.
 pub const SOCK_DEAD: u8 = 1;
 /// `sock_flags`: SOCK_DONE, the peer's FIN was received (`tcp_fin`).
 pub const SOCK_DONE: u8 = 2;
-/// `sock_flags`: `sk->sk_socket` is set, so a descriptor was given out for it.
+/// `sock_flags`: `sk->sk_socket` is set: a descriptor exists for it.
 pub const SOCK_HAS_SOCKET: u8 = 4;
 /// `sock_flags`: `tcp_sock.linger2` is negative, so FIN_WAIT2 is skipped with a RST.
 pub const SOCK_LINGER2_NEGATIVE: u8 = 8;
-/// `sock_flags`, of FIN_WAIT2→CLOSE and CLOSING→CLOSE: the namespace has as many timewait sockets as
-/// `tcp_max_tw_buckets` allows, or nearly, so that there may have been no room for this one.
+/// `sock_flags`, of FIN_WAIT2→CLOSE and CLOSING→CLOSE: the namespace has as many timewait sockets
+/// as `tcp_max_tw_buckets` allows, or nearly, so there may have been no room for this one.
 pub const SOCK_TIMEWAIT_FULL: u8 = 16;
-/// `sock_flags`: TCP_REPAIR is on, so that a close sends nothing (`tcp_disconnect`).
+/// `sock_flags`: TCP_REPAIR is on, so a close sends nothing (`tcp_disconnect`).
 pub const SOCK_REPAIR: u8 = 32;
-/// Every `sock_flags` bit there is.
+/// All `sock_flags` bits.
 pub const SOCK_FLAGS_ALL: u8 = SOCK_DEAD
     | SOCK_DONE
     | SOCK_HAS_SOCKET
@@ -122,52 +122,53 @@ pub const SOCK_FLAGS_ALL: u8 = SOCK_DEAD
     | SOCK_TIMEWAIT_FULL
     | SOCK_REPAIR;
 
-/// `open_flags`: `tcp_create_openreq_child` was seen, so that the request's fields are known.
+/// `open_flags`: `tcp_create_openreq_child` was seen, so the request's fields are known.
 pub const OPEN_REQUEST_SEEN: u32 = 1;
-/// `open_flags`: the child was made of a SYN: TCP Fast Open (RFC 7413).
+/// `open_flags`: the child was made from a SYN: TCP Fast Open (RFC 7413).
 pub const OPEN_FAST: u32 = 2;
 /// `open_flags`: whether the listener has `TCP_DEFER_ACCEPT` is known.
 pub const OPEN_DEFER_KNOWN: u32 = 4;
 /// `open_flags`: the listener has `TCP_DEFER_ACCEPT`.
 pub const OPEN_DEFERRED: u32 = 8;
-/// Every `open_flags` bit there is.
+/// All `open_flags` bits.
 pub const OPEN_ALL: u32 = OPEN_REQUEST_SEEN | OPEN_FAST | OPEN_DEFER_KNOWN | OPEN_DEFERRED;
 
-/// `bind_flags`: the others could be read.
+/// `bind_flags`: the other bits could be read.
 pub const BIND_KNOWN: u32 = 1;
-/// `bind_flags`: SO_REUSEPORT, so that others may listen at the same place.
+/// `bind_flags`: SO_REUSEPORT: other sockets may listen at the same place.
 pub const BIND_REUSEPORT: u32 = 2;
-/// `bind_flags`: IPV6_V6ONLY, so that no IPv4 comes in.
+/// `bind_flags`: IPV6_V6ONLY: it accepts no IPv4.
 pub const BIND_V6ONLY: u32 = 4;
-/// `bind_flags`: IP_TRANSPARENT, of a child its listener's: a proxy that takes what is sent to others.
+/// `bind_flags`: IP_TRANSPARENT, inherited from the listener: a proxy that accepts connections to
+/// other addresses.
 pub const BIND_TRANSPARENT: u32 = 8;
 /// `bind_flags`: an sk_lookup program chooses listeners in this namespace, whatever they listen at.
 pub const BIND_STEERED: u32 = 16;
-/// Every `bind_flags` bit there is.
+/// All `bind_flags` bits.
 pub const BIND_ALL: u32 =
     BIND_KNOWN | BIND_REUSEPORT | BIND_V6ONLY | BIND_TRANSPARENT | BIND_STEERED;
 
-/// `handshake_flags`: `TCP_FASTOPEN_CONNECT`, so that the SYN left at the first send.
+/// `handshake_flags`: `TCP_FASTOPEN_CONNECT`: the SYN left at the first send.
 pub const HANDSHAKE_FASTOPEN_CONNECT: u32 = 1;
-/// `handshake_flags`: data in the SYN was acknowledged by the SYN-ACK, or taken from it.
+/// `handshake_flags`: data in the SYN was acknowledged by the SYN-ACK, or accepted from the SYN.
 pub const HANDSHAKE_SYN_DATA: u32 = 2;
-/// `handshake_flags`: the segment that completed a passive handshake was seen, as sock_ops has it.
+/// `handshake_flags`: sock_ops saw the segment that completed a passive handshake.
 pub const HANDSHAKE_ACK_SEEN: u32 = 4;
-/// `handshake_flags`: that segment carried data or a FIN, so that it may have waited for it.
+/// `handshake_flags`: that segment carried data or a FIN, so it may have waited for it.
 pub const HANDSHAKE_ACK_DATA: u32 = 8;
 /// `handshake_flags`: TCP_REPAIR restored the socket: no SYN was sent.
 pub const HANDSHAKE_REPAIR: u32 = 16;
-/// Every `handshake_flags` bit there is.
+/// All `handshake_flags` bits.
 pub const HANDSHAKE_ALL: u32 = HANDSHAKE_FASTOPEN_CONNECT
     | HANDSHAKE_SYN_DATA
     | HANDSHAKE_ACK_SEEN
     | HANDSHAKE_ACK_DATA
     | HANDSHAKE_REPAIR;
 
-/// `reason`: the kernel gives none (before Linux 6.10).
+/// `reason`: the kernel tells none (before Linux 6.10).
 pub const REASON_NONE: u32 = u32::MAX;
 
-/// What every event begins with.
+/// The start of every event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
@@ -176,13 +177,13 @@ pub struct EventHeader {
     pub time_ns: u64,
     /// The kernel's address of the socket. Reused within microseconds of a socket's end.
     pub socket: u64,
-    /// `skc_cookie`, 0 until somebody asked for it.
+    /// `skc_cookie`, 0 until something asked the kernel for it.
     pub cookie: u64,
     /// One of the `KIND_*`.
     pub kind: u8,
-    /// The state left, as the kernel numbers it; for resets the state held.
+    /// The state left, as the kernel numbers it; for resets the current state.
     pub old_state: u8,
-    /// The state entered; for resets the state held.
+    /// The state entered; for resets the current state.
     pub new_state: u8,
     /// `FIELDS_*` bits: which of the fields below could be read.
     pub fields: u8,
@@ -207,12 +208,11 @@ pub struct Endpoints {
     pub remote_port: u16,
     /// `net.ns.inum`, 0 when it could not be read.
     pub netns: u32,
-    /// `skc_bound_dev_if`: the interface that the socket is bound to, as to a link-local address; 0
-    /// for none.
+    /// `skc_bound_dev_if`: the interface that the socket is bound to, as for a link-local address;
+    /// 0 for none.
     pub interface: u32,
-    /// `net.net_cookie`, which no other namespace of this boot has had or will have; 0 when it could
-    /// not be read, is not given yet (before Linux 5.12), or has more than 32 bits. The kernel counts
-    /// from 1.
+    /// `net.net_cookie`, never reused within a boot; 0 when it could not be read, does not exist
+    /// yet (before Linux 5.12), or has more than 32 bits. The kernel counts from 1.
     pub netns_cookie: u32,
 }
 
@@ -234,39 +234,39 @@ pub struct Task {
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct OpenEvent {
-    /// What every event has.
+    /// The header.
     pub header: EventHeader,
     /// The local port is 0 unless the socket was bound.
     pub endpoints: Endpoints,
     /// The id of the cgroup the socket belongs to (cgroup v2), 0 when it could not be read.
     pub cgroup: u64,
-    /// `sk_uid`: whose socket it is.
+    /// `sk_uid`: the user that owns the socket.
     pub uid: u32,
     /// `BIND_*` bits.
     pub bind_flags: u32,
-    /// The owner.
+    /// The calling process.
     pub task: Task,
 }
 
-/// A child socket was made for a handshake that is just completing.
+/// A child socket was made for a handshake that is completing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct PassiveOpenEvent {
-    /// What every event has. Up to Linux 6.14 the cookie is the listener's.
+    /// The header. Up to Linux 6.14 its cookie is the listener's.
     pub header: EventHeader,
     /// Up to Linux 6.14 the remote end is not set yet.
     pub endpoints: Endpoints,
-    /// As in [`OpenEvent`]; the listener's.
+    /// The listener's, as in [`OpenEvent`].
     pub cgroup: u64,
-    /// As in [`OpenEvent`]; the listener's.
+    /// The listener's, as in [`OpenEvent`].
     pub uid: u32,
     /// `OPEN_*` bits.
     pub open_flags: u32,
     /// `tcp_request_sock.snt_synack`: when the first SYN-ACK was sent, microseconds of
     /// CLOCK_MONOTONIC; 0 when there was none (SYN cookies, Fast Open) or it is not known.
     pub synack_us: u64,
-    /// `request_sock.num_retrans`: SYN-ACKs sent again.
+    /// `request_sock.num_retrans`: SYN-ACK retransmits.
     pub synack_retransmits: u32,
     /// `BIND_*` bits, inherited from the listener.
     pub bind_flags: u32,
@@ -274,20 +274,20 @@ pub struct PassiveOpenEvent {
     pub listener: u64,
 }
 
-/// The handshake is over.
+/// A handshake completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct EstablishedEvent {
-    /// What every event has.
+    /// The header.
     pub header: EventHeader,
     /// Both ends, complete.
     pub endpoints: Endpoints,
-    /// `srtt_us >> 3`: smoothed round trip, microseconds; 0 when there is no sample.
+    /// `srtt_us >> 3`: smoothed round-trip time, microseconds; 0 without a sample.
     pub srtt_us: u32,
     /// `total_retrans`: SYN or SYN-ACK retransmits so far.
     pub retransmits: u32,
-    /// When the SYN came, as sock_ops saw it: CLOCK_MONOTONIC, nanoseconds; 0 when not known.
+    /// When the SYN arrived, as sock_ops saw it: CLOCK_MONOTONIC, nanoseconds; 0 when not known.
     pub syn_ns: u64,
     /// `HANDSHAKE_*` bits.
     pub handshake_flags: u32,
@@ -295,12 +295,12 @@ pub struct EstablishedEvent {
     pub reserved: u32,
 }
 
-/// A transition with nothing to add.
+/// A transition without details.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct StepEvent {
-    /// What every event has.
+    /// The header.
     pub header: EventHeader,
 }
 
@@ -309,24 +309,25 @@ pub struct StepEvent {
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ReleaseEvent {
-    /// What every event has.
+    /// The header.
     pub header: EventHeader,
-    /// Normally whoever closes; a kernel thread when the last reference was dropped elsewhere.
+    /// Usually the closing process; a kernel thread when the last reference was dropped elsewhere.
     pub task: Task,
 }
 
-/// The full socket is done, whether a timewait socket lives on or not.
+/// The full socket has ended, whether a timewait socket lives on or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct CloseEvent {
-    /// What every event has.
+    /// The header.
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,
-    /// `bytes_sent - bytes_retrans`: payload handed to IP; again each time that it was not taken.
+    /// `bytes_sent - bytes_retrans`: payload handed to IP; counted again each time IP did not take
+    /// it.
     pub bytes_sent: u64,
-    /// `bytes_acked`: what the peer acknowledged, our FIN included, and the SYN of connect().
+    /// `bytes_acked`: what the peer acknowledged, with our FIN, and the SYN of connect().
     pub bytes_acked: u64,
     /// `bytes_received`: payload, and one for the peer's FIN.
     pub bytes_received: u64,
@@ -334,15 +335,15 @@ pub struct CloseEvent {
     pub segments_sent: u32,
     /// `segs_in`.
     pub segments_received: u32,
-    /// `total_retrans`: segments retransmitted in the connection's whole life.
+    /// `total_retrans`: segments retransmitted.
     pub retransmits: u32,
-    /// `srtt_us >> 3`, microseconds; 0 when there is no sample.
+    /// `srtt_us >> 3`, microseconds; 0 without a sample.
     pub srtt_us: u32,
     /// `sk_err`: an errno, 0 for none.
     pub error: u32,
-    /// `rcv_nxt - copied_seq`: what the application did not read; may count the peer's FIN.
+    /// `rcv_nxt - copied_seq`: bytes the application did not read; may count the peer's FIN.
     pub unread: u32,
-    /// `write_seq - snd_una`: what the peer has not acknowledged.
+    /// `write_seq - snd_una`: bytes the peer has not acknowledged.
     pub unacknowledged: u32,
     /// `snd_wnd`: the window the peer last offered.
     pub send_window: u32,
@@ -350,11 +351,11 @@ pub struct CloseEvent {
     pub shutdown: u8,
     /// `SOCK_*` bits.
     pub sock_flags: u8,
-    /// `icsk_probes_out`: zero-window or keepalive probes without an answer.
+    /// `icsk_probes_out`: unanswered zero-window or keepalive probes.
     pub probes_out: u8,
     /// Zero.
     pub reserved: u8,
-    /// `snd_nxt - snd_una`: what has left and is not acknowledged.
+    /// `snd_nxt - snd_una`: bytes that have left and are not acknowledged.
     pub in_flight: u32,
 }
 
@@ -363,7 +364,7 @@ pub struct CloseEvent {
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ResetEvent {
-    /// What every event has; both states are the one held.
+    /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,
@@ -373,95 +374,94 @@ pub struct ResetEvent {
     pub reserved: u32,
 }
 
-/// accept() gave a connection to a process.
+/// accept() returned a connection to a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct AcceptEvent {
-    /// What every event has; both states are the one held.
+    /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,
-    /// Who called accept().
+    /// The process that called accept().
     pub task: Task,
     /// The kernel's address of the listener; 0 when it is not known.
     pub listener: u64,
 }
 
-/// A socket's connect() failed, whether it got as far as SYN_SENT or not.
+/// A connect() failed, before SYN_SENT or in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ConnectFailedEvent {
-    /// What every event has; both states are the one held.
+    /// The header; both states are the current one.
     pub header: EventHeader,
-    /// The remote end is the one that was asked for.
+    /// The remote end is the one connected to.
     pub endpoints: Endpoints,
     /// As in [`OpenEvent`].
     pub cgroup: u64,
     /// As in [`OpenEvent`].
     pub uid: u32,
-    /// An errno.
+    /// The errno.
     pub error: u32,
-    /// Who called connect().
+    /// The process that called connect().
     pub task: Task,
-    /// 1 when TCP was not asked: a security module or a cgroup's program refused.
+    /// 1 when TCP was not called: a security module or a cgroup's program refused.
     pub policy: u32,
     /// Zero.
     pub reserved: u32,
 }
 
-/// A process that listens has another name, or one that listened is over.
+/// A listening process changed its name, or exited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct ProcessEvent {
-    /// What every event has; of no socket, no state and no family.
+    /// The header, without socket, state and family.
     pub header: EventHeader,
-    /// Which, by its name from then on.
+    /// The process, with its name from then on.
     pub task: Task,
 }
 
-/// A cgroup of the v2 hierarchy is made. No process can be in it yet.
+/// A cgroup of the v2 hierarchy is created. No process can be in it yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct CgroupEvent {
-    /// What every event has; of no socket, no state and no family.
+    /// The header, without socket, state and family.
     pub header: EventHeader,
-    /// Its id.
+    /// The cgroup's id.
     pub cgroup: u64,
-    /// Bytes of its path with the NUL after it; 0 when it has no room or cannot be read.
+    /// Bytes of the path with its NUL; 0 when it does not fit or cannot be read.
     pub length: u32,
     /// Zero.
     pub reserved: u32,
-    /// The path, from the root of the hierarchy; what comes after it is of no meaning.
+    /// The path, from the root of the hierarchy; the bytes after it mean nothing.
     pub path: [u8; CGROUP_PATH],
 }
 
-/// A timewait socket was to take over from a full one; →CLOSE follows at once.
+/// A timewait socket is to take over from a full one; →CLOSE follows at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct TimewaitEvent {
-    /// What every event has, of the full socket; both states are the one held.
+    /// The full socket's header; both states are the current one.
     pub header: EventHeader,
     /// The kernel's address of the timewait socket; 0 when there was no room for one
     /// (`tcp_max_tw_buckets`, memory).
     pub timewait: u64,
-    /// The state that it begins in: FIN_WAIT2 or TIME_WAIT.
+    /// The timewait socket's first state: FIN_WAIT2 or TIME_WAIT.
     pub substate: u8,
     /// Zero.
     pub reserved: [u8; 7],
 }
 
-/// A segment came to a timewait socket, and changed it.
+/// A segment reached a timewait socket and changed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct TimewaitStepEvent {
-    /// What every event has, of the timewait socket; the states are its `tw_substate` before
-    /// and after.
+    /// The timewait socket's header; the states are its `tw_substate` before and after.
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,
@@ -471,23 +471,23 @@ pub struct TimewaitStepEvent {
     pub reset: u32,
 }
 
-/// A socket, and where it is.
+/// A socket and its endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct PlaceEvent {
-    /// What every event has; both states are the one held.
+    /// The header; both states are the current one.
     pub header: EventHeader,
-    /// Both ends; of a listener its own.
+    /// Both ends; a listener has only its own.
     pub endpoints: Endpoints,
 }
 
-/// A socket that is there.
+/// A socket found by a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
 pub struct SeedEvent {
-    /// What every event has; both states are the one held.
+    /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends.
     pub endpoints: Endpoints,

@@ -1,11 +1,11 @@
-//! Where things lie in this kernel, resolved by user space and passed in as read-only data.
+//! Where fields are in this kernel, resolved by user space and passed in as read-only data.
 //!
-//! The map behind it is frozen before the programs are loaded, so the verifier knows every value
-//! as a constant: an offset makes a plain load, and a branch on a flag that is 0 is dead code.
+//! The map behind it is frozen before the programs are loaded, so the verifier knows every value as
+//! a constant: an offset becomes a plain load, and a branch on a flag that is 0 is dead code.
 
-/// `groups`: a socket can be told to be TCP's, and its local port. Without it BTF is of no use.
+/// `groups`: whether a socket is TCP's, and its local port. Without it BTF is of no use.
 pub const LAYOUT_SOCKET: u32 = 1;
-/// `groups`: what a handshake and a closing socket tell of themselves.
+/// `groups`: the fields of a handshake and of a closing socket.
 pub const LAYOUT_TCP: u32 = 2;
 /// `groups`: the user that a socket belongs to.
 pub const LAYOUT_USER: u32 = 4;
@@ -17,7 +17,7 @@ pub const LAYOUT_NETNS: u32 = 16;
 pub const LAYOUT_TASK: u32 = 32;
 /// `groups`: whether a listener has TCP_DEFER_ACCEPT.
 pub const LAYOUT_DEFER: u32 = 64;
-/// `groups`: what else may listen where a socket does.
+/// `groups`: which other sockets may listen where a socket does.
 pub const LAYOUT_BIND: u32 = 128;
 
 /// The read-only data of the programs.
@@ -42,7 +42,7 @@ pub struct Layout {
     pub record: RecordLayout,
 }
 
-/// Byte offsets in `struct sock`, but for those said to be elsewhere.
+/// Byte offsets in `struct sock`, unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SockLayout {
@@ -54,7 +54,7 @@ pub struct SockLayout {
     pub sk_shutdown: u32,
     /// `sk_socket`.
     pub sk_socket: u32,
-    /// `inode.i_ino` of a socket's file, from the start of its `struct socket`; 0 when it is not known.
+    /// `inode.i_ino` of a socket's file, from the start of its `struct socket`; 0 when not known.
     pub socket_inode: u32,
     /// `sk_uid`.
     pub sk_uid: u32,
@@ -64,10 +64,10 @@ pub struct SockLayout {
     pub inet_sport: u32,
     /// `net.ns.inum`, from the start of `struct net`.
     pub net_ns_inum: u32,
-    /// `net.net_cookie`, 8 bytes, likewise; 0 when it is not there (before Linux 5.7).
+    /// `net.net_cookie`, 8 bytes, likewise; 0 when it does not exist (before Linux 5.7).
     pub net_cookie: u32,
     /// `net.ipv4.tcp_death_row.tw_refcount` or `tw_count`, 4 bytes, from the start of `struct net`;
-    /// 0 when it is not there (Linux 5.18 to 6.0).
+    /// 0 when it does not exist (Linux 5.18 to 6.0).
     pub net_tw_count: u32,
     /// `net.ipv4.tcp_death_row.sysctl_max_tw_buckets`, 4 bytes, likewise.
     pub net_tw_limit: u32,
@@ -161,7 +161,7 @@ pub struct TcpLayout {
     pub lost_out: u32,
     /// `retrans_out`.
     pub retrans_out: u32,
-    /// `snd_cwnd`; 0 when what can hold a segment back is not known.
+    /// `snd_cwnd`; 0 when what can hold back a segment is not known.
     pub snd_cwnd: u32,
     /// `tcp_wstamp_ns`, 8 bytes.
     pub tcp_wstamp_ns: u32,
@@ -183,9 +183,9 @@ pub struct RequestLayout {
     pub tw_substate: u32,
     /// `inet_timewait_sock.__tw_common.skc_nulls_node.pprev`: NULL once it is out of the table.
     pub tw_pprev: u32,
-    /// 1 when sock_ops programs can ask for a namespace's cookie (from Linux 5.15 on).
+    /// 1 when sock_ops programs can ask for a namespace's cookie (from Linux 5.15).
     pub netns_cookie: u32,
-    /// Any number: the seed of a hash.
+    /// The seed of a hash: any number.
     pub syn_seed: u32,
 }
 
@@ -215,13 +215,13 @@ pub struct FileLayout {
     pub call_second: u32,
 }
 
-/// Where the traced functions of this kernel keep what is read of them.
+/// How to read the traced functions of this kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FunctionLayout {
     /// How many parameters `inet_csk_accept` has: 4, and 2 from Linux 6.10.
     pub accept_parameters: u32,
-    /// How many `tcp_timewait_state_process` has: 3 to 5.
+    /// How many parameters `tcp_timewait_state_process` has: 3 to 5.
     pub timewait_parameters: u32,
     /// 1 when `tcp_send_reset` tells a reason (from Linux 6.10).
     pub reset_has_reason: u32,
@@ -241,7 +241,7 @@ pub struct TaskLayout {
     pub tgid: u32,
     /// `signal`.
     pub signal: u32,
-    /// `signal_struct.live`: how many threads of the process are not over.
+    /// `signal_struct.live`: how many threads of the process have not exited.
     pub signal_live: u32,
     /// `nsproxy`; 0 when it is not known.
     pub nsproxy: u32,
@@ -279,8 +279,8 @@ pub struct RecordLayout {
     pub daddr_v6: u32,
 }
 
-/// Offsets in `struct sock_common` that have not moved in years. They are compiled in, and
-/// user space confirms each against BTF before it loads a program.
+/// Offsets in `struct sock_common` that have not moved in years. They are compiled in, and user
+/// space checks each against BTF before it loads a program.
 pub mod sock_common {
     /// `skc_daddr`, 4 bytes; `skc_rcv_saddr` follows it.
     pub const SKC_DADDR: usize = 0;
@@ -307,7 +307,7 @@ pub mod sock_common {
     /// `skc_flags`, 8 bytes.
     pub const SKC_FLAGS: usize = 96;
 
-    /// Every one of them by name and with its width in bytes, for the confirmation.
+    /// All of them, by name and with their width in bytes, for that check.
     pub const ALL: [(&str, usize, u32); 12] = [
         ("skc_daddr", SKC_DADDR, 4),
         ("skc_rcv_saddr", SKC_RCV_SADDR, 4),

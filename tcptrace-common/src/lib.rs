@@ -1,8 +1,8 @@
 //! What crosses the kernel boundary: the events, the states in them, the layout that user space
-//! resolves for the programs, the counters, and the names both sides know each other by.
+//! resolves for the programs, the counters, and the names that both sides use.
 //!
-//! Only integers and byte arrays cross. No enum, bool or Option does: a byte that is out of
-//! range must be an error of the decoder, never undefined behaviour.
+//! Only integers and byte arrays cross. No enum, bool or Option does: a byte out of range must be
+//! an error of the decoder, never undefined behaviour.
 #![no_std]
 
 mod counters;
@@ -26,8 +26,8 @@ pub const GLOBAL_LAYOUT: &str = "LAYOUT";
 
 /// `tp_btf/inet_sock_set_state`.
 pub const PROGRAM_SET_STATE_BTF: &str = "set_state_btf";
-/// The second copies of programs, for what the kernel skips of the first: which, and its second
-/// copy. Their places are those of the `RECOVERED_*`.
+/// The programs with a second copy, for what the kernel skips of the first: first, and second. In
+/// the order of `RECOVERED_*`.
 pub const SECOND_COPIES: [(&str, &str); 3] = [
     (PROGRAM_SET_STATE_BTF, "set_state_second"),
     (PROGRAM_RECEIVE_RESET, "receive_reset_second"),
@@ -41,13 +41,13 @@ pub const PROGRAM_RECEIVE_RESET: &str = "receive_reset";
 pub const PROGRAM_SEND_RESET: &str = "send_reset";
 /// `fentry/tcp_create_openreq_child`.
 pub const PROGRAM_CREATE_CHILD: &str = "create_child";
-/// sock_ops, for when a SYN comes in.
+/// sock_ops, for incoming SYNs.
 pub const PROGRAM_SYN: &str = "syn";
 /// `fexit/inet_csk_accept`.
 pub const PROGRAM_ACCEPT: &str = "accept";
 /// The classic tracepoints `syscalls:sys_exit_accept` and `sys_exit_accept4`.
 pub const PROGRAMS_ACCEPT_EXIT: [&str; 2] = ["accept_exit", "accept4_exit"];
-/// `fexit` of the functions that connect() calls: which, and its program.
+/// `fexit` of the functions that connect() calls: function, and program.
 pub const PROGRAMS_CONNECT: [(&str, &str); 5] = [
     ("tcp_v4_connect", "connect_v4"),
     ("tcp_v6_connect", "connect_v6"),

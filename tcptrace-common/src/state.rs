@@ -11,7 +11,7 @@ pub enum TcpState {
     Established = 1,
     /// Our SYN is on its way.
     SynSent = 2,
-    /// A SYN came and ours went out; its acknowledgement is awaited.
+    /// A SYN came and our SYN-ACK went out; it is not yet acknowledged.
     SynRecv = 3,
     /// We closed first; our FIN is not yet acknowledged.
     FinWait1 = 4,
@@ -51,7 +51,7 @@ impl TcpState {
         Self::NewSynRecv,
     ];
 
-    /// The state with the kernel's number `raw`, if there is one.
+    /// Returns the state with the kernel's number `raw`, if there is one.
     #[must_use]
     pub const fn from_raw(raw: u8) -> Option<Self> {
         match raw {
@@ -71,13 +71,13 @@ impl TcpState {
         }
     }
 
-    /// The kernel's number.
+    /// Returns the kernel's number.
     #[must_use]
     pub const fn raw(self) -> u8 {
         self as u8
     }
 
-    /// The kernel's name without its `TCP_` prefix.
+    /// Returns the kernel's name without its `TCP_` prefix.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

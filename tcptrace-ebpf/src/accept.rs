@@ -10,7 +10,7 @@ use crate::{
     socket::Socket,
 };
 
-/// accept() or accept4() comes back.
+/// accept() or accept4() returns.
 #[inline(always)]
 pub fn returned(ctx: &TracePointContext) {
     // SAFETY: a probe read of the record, at the place that its format gives.
@@ -26,13 +26,13 @@ pub fn returned(ctx: &TracePointContext) {
     let socket = Socket::<Probe>::new(sk);
     let family = socket.family();
     if (family == FAMILY_INET || family == FAMILY_INET6) && socket.is_tcp() {
-        // Which listener it came by, a descriptor does not tell.
+        // A descriptor does not tell its listener.
         emit::accept(&socket, 0);
     }
 }
 
-/// The `struct sock` behind a descriptor of the current task. Between the call's end and here
-/// another thread can have closed it: what is there must point back.
+/// Returns the `struct sock` behind a descriptor of the current task. Another thread can have
+/// closed it since the call ended: what is there must point back.
 #[inline(always)]
 pub fn socket_of(fd: u64) -> Option<*const u8> {
     // SAFETY: probe reads take any address.
@@ -52,7 +52,8 @@ pub fn socket_of(fd: u64) -> Option<*const u8> {
     }
 }
 
-/// The `struct sock` behind an open file, if it is a socket's: what is there must point back.
+/// Returns the `struct sock` behind an open file, if it is a socket's: what is there must point
+/// back.
 #[inline(always)]
 pub fn socket_of_file(file: u64) -> Option<*const u8> {
     if file == 0 {

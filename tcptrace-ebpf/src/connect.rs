@@ -33,7 +33,7 @@ struct Address {
 
 /// The exit of a function that connect() calls: `(sock, address, length)` and its result.
 ///
-/// `policy`: a security module or a program of a cgroup refused, before TCP was asked.
+/// `policy`: a security module or a cgroup's program refused, before TCP was called.
 #[inline(always)]
 pub fn failed(sk: *const u8, address: *const u8, length: u64, result: u64, policy: bool) {
     let error = -i64::from(result as i32);
@@ -41,7 +41,7 @@ pub fn failed(sk: *const u8, address: *const u8, length: u64, result: u64, polic
         return;
     }
     let socket = Socket::<Probe>::new(sk);
-    // A security module is asked before the socket's state is looked at.
+    // A security module is called before the socket's state is checked.
     if !is_for_tcp(&socket) || socket.state() != TcpState::Close.raw() {
         return;
     }
@@ -115,7 +115,7 @@ fn tell(socket: &Socket<Probe>, address: &Address, length: u64, error: u32, poli
     } else {
         SOCKADDR_IN6
     };
-    // A wrong family or a short address is the mistake of the application, not a failure of the network.
+    // A wrong family or a short address is an error of the application, not of the network.
     if address.family != family || length < least {
         return;
     }

@@ -1,15 +1,16 @@
 //! Two copies of one program, so that none of its events is missed.
 //!
 //! The kernel runs no program within a run of itself: while a softirq interrupts a run, or another
-//! task preempts it, every event there is skipped for this program (`bpf_trace_run`). A second
-//! copy is skipped only during runs of its own, which are other moments. The first copy marks what it
-//! runs for before it does anything else; the second comes after it in the tracepoint's list,
-//! and acts only when it finds no mark.
+//! task preempts it, every event there is skipped for this program (`bpf_trace_run`). A second copy
+//! is skipped only during runs of its own, which are other moments. The first copy marks what it
+//! runs for before it does anything else; the second comes after it in the tracepoint's list, and
+//! acts only when it finds no mark.
 //!
-//! The two can be interrupted, preempted and moved to another CPU between the mark and the look. So all marks of
-//! a socket lie in one bucket, whatever the CPU, and none overwrites another as long as there is room: a softirq between
-//! the two may leave and take away thousands. If a mark is lost all the same, both copies tell of one event, and
-//! user space sees that it repeats the last of its socket.
+//! Both can be interrupted, preempted and moved to another CPU between the mark and the check. So
+//! all marks of a socket are in one bucket, whatever the CPU, and none overwrites another as long
+//! as there is room: a softirq between the two may leave and remove thousands. If a mark is lost
+//! all the same, both copies report one event, and user space sees that it repeats the last one of
+//! its socket.
 
 use aya_ebpf::{
     EbpfContext,
@@ -19,35 +20,34 @@ use tcptrace_common::{FIELDS_RECOVERED, MARK_BUCKETS, MARK_WAYS, RECOVERED_TRANS
 
 use crate::maps::{MARKS, count_recovered};
 
-/// Which of the two a program is.
-pub trait Copy {
-    /// It is the one that acts only where the other was skipped.
+/// Which of the two copies a program is.
+pub trait Pass {
+    /// Whether it acts only when the other was skipped.
     const SECOND: bool;
-    /// The fields of its events' header.
+    /// The `FIELDS_*` bits of its events.
     const FIELDS: u8;
 }
 
-/// The one that acts.
+/// The copy that always acts.
 pub struct First;
 
-/// The one that acts where the first was skipped.
+/// The copy that acts when the first was skipped.
 pub struct Second;
 
-impl Copy for First {
+impl Pass for First {
     const SECOND: bool = false;
     const FIELDS: u8 = 0;
 }
 
-impl Copy for Second {
+impl Pass for Second {
     const SECOND: bool = true;
     const FIELDS: u8 = FIELDS_RECOVERED;
 }
 
 /// The cause of a program's run: an object, and what happens to it.
 pub struct Occasion {
-    /// The address of it, whose highest byte is that of every kernel address.
+    /// The object's address; the highest byte is the same for every kernel address.
     object: u64,
-    /// What happens to it.
     what: u8,
 }
 
@@ -72,10 +72,10 @@ impl Occasion {
         }
     }
 
-    /// Whether this copy is to act.
+    /// Whether this copy must act.
     #[inline(always)]
-    pub fn is_for<C: Copy>(&self) -> bool {
-        // What lies where the marks of an object lie, whatever happens to it.
+    pub fn is_for<C: Pass>(&self) -> bool {
+        // The bucket depends on the object alone, whatever happens to it.
         let bucket = self.object.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let Some(bucket) = MARKS.get_ptr_mut(bucket as u32 % MARK_BUCKETS) else {
             return true;
@@ -103,7 +103,7 @@ impl Occasion {
             unsafe {
                 let held = &raw mut (*bucket)[way];
                 let other = held.read_volatile();
-                // An old mark of this object must not be taken for one to come.
+                // An old mark of this object must not be taken for a later one.
                 if other >> 8 == mark >> 8 {
                     found |= other == mark;
                     held.write_volatile(0);
@@ -122,8 +122,8 @@ impl Occasion {
     }
 }
 
-/// A word of the context as a number. Read by the helper, for the verifier lets nobody calculate
-/// with a pointer to a socket.
+/// Reads a word of the context as a number. By the helper, because the verifier allows no
+/// arithmetic with a pointer to a socket.
 #[inline(always)]
 fn word(ctx: &impl EbpfContext, index: usize) -> u64 {
     let words: *const u64 = ctx.as_ptr().cast();

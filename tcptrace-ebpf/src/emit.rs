@@ -16,14 +16,15 @@ use tcptrace_common::{
 
 use crate::{
     access::Access,
-    copies::Copy,
+    copies::Pass,
     handshake,
     maps::{EVENTS, count_loss, count_transition},
     socket::{Record, Socket, Tcp},
     task::{self, Process},
 };
 
-/// Reserves room for a `T`, lets `fill` write all of it, and submits; counts what finds no room.
+/// Reserves room for a `T`, lets `fill` write all of it, and submits; counts the event if there is
+/// no room.
 #[inline(always)]
 fn emit<T: 'static>(lost: usize, fill: impl FnOnce(*mut T)) {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
@@ -34,7 +35,7 @@ fn emit<T: 'static>(lost: usize, fill: impl FnOnce(*mut T)) {
     entry.submit(0);
 }
 
-/// The fields of the header besides the time.
+/// The fields of the header, without the time.
 struct Head {
     socket: u64,
     cookie: u64,
@@ -45,8 +46,8 @@ struct Head {
     family: u16,
 }
 
-/// Writes a header. No method, for BTF would name `Head` without describing it; the linker puts such
-/// names in an order that depends on where the sources lie.
+/// Writes a header. Not a method: BTF would name `Head` without describing it, and the linker
+/// orders such names by where the sources are.
 #[inline(always)]
 fn write_header(head: &Head, to: *mut EventHeader) {
     // SAFETY: `to` is reserved room of the right size.
@@ -66,9 +67,9 @@ fn write_header(head: &Head, to: *mut EventHeader) {
     }
 }
 
-/// One transition of a socket whose fields can be read.
+/// A transition of a socket whose fields can be read.
 #[inline(always)]
-pub fn transition<A: Access, C: Copy>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8) {
+pub fn transition<A: Access, C: Pass>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8, new: u8) {
     count_transition(old, new);
     let kind = kind_of_transition(old, new);
     let head = Head {
@@ -130,7 +131,7 @@ pub fn transition<A: Access, C: Copy>(socket: &Socket<A>, tcp: &Tcp<A>, old: u8,
     }
 }
 
-/// One transition of which there is nothing but the classic tracepoint's record.
+/// A transition of which only the classic tracepoint's record is known.
 #[inline(always)]
 pub fn transition_of_record(record: &Record<'_>) {
     count_transition(record.old(), record.new());
@@ -194,7 +195,7 @@ fn emit_step(head: &Head) {
     });
 }
 
-/// The states of an event that is no transition: both are the one held.
+/// The header of an event that is no transition: both states are the current one.
 #[inline(always)]
 fn standing<A: Access>(socket: &Socket<A>, kind: u8) -> Head {
     let state = socket.state();
@@ -212,7 +213,7 @@ fn standing<A: Access>(socket: &Socket<A>, kind: u8) -> Head {
 
 /// A RST, received or sent; for a timewait socket only what `sock_common` has.
 #[inline(always)]
-pub fn reset<A: Access, C: Copy>(socket: &Socket<A>, kind: u8, reason: u32) {
+pub fn reset<A: Access, C: Pass>(socket: &Socket<A>, kind: u8, reason: u32) {
     if socket.is_full() && !socket.is_tcp() {
         return;
     }
@@ -231,7 +232,7 @@ pub fn reset<A: Access, C: Copy>(socket: &Socket<A>, kind: u8, reason: u32) {
     });
 }
 
-/// accept() gave a connection to the current task.
+/// accept() returned a connection to the current task.
 #[inline(always)]
 pub fn accept<A: Access>(socket: &Socket<A>, listener: u64) {
     // SAFETY: the pointer is reserved room for the whole event.
@@ -248,7 +249,7 @@ pub fn accept<A: Access>(socket: &Socket<A>, listener: u64) {
     });
 }
 
-/// The current task's connect() failed; `fill` writes what it was for and how.
+/// The current task's connect() failed; `fill` writes the details.
 #[inline(always)]
 pub fn connect_failed<A: Access>(socket: &Socket<A>, fill: impl FnOnce(&mut ConnectFailedEvent)) {
     // SAFETY: the pointer is reserved room for the whole event.
@@ -268,7 +269,7 @@ pub fn connect_failed<A: Access>(socket: &Socket<A>, fill: impl FnOnce(&mut Conn
     });
 }
 
-/// A process has another name from now on.
+/// A process changed its name.
 #[inline(always)]
 pub fn renamed(process: &Process, comm: *const u8) {
     // SAFETY: the pointer is reserved room for the whole event.
@@ -281,7 +282,7 @@ pub fn renamed(process: &Process, comm: *const u8) {
     });
 }
 
-/// The current process is over.
+/// The current process exited.
 #[inline(always)]
 pub fn exited() {
     // SAFETY: the pointer is reserved room for the whole event.
@@ -291,7 +292,7 @@ pub fn exited() {
     });
 }
 
-/// A cgroup is made.
+/// A cgroup is created.
 #[inline(always)]
 pub fn cgroup_made(cgroup: u64, path: *const u8) {
     // SAFETY: the pointer is reserved room for the whole event; the helper takes any address, and writes
@@ -301,7 +302,7 @@ pub fn cgroup_made(cgroup: u64, path: *const u8) {
         let length = bpf_probe_read_kernel_str(to, CGROUP_PATH as u32, path.cast());
         write_header(&of_process(KIND_CGROUP, 0), &raw mut (*event).header);
         (*event).cgroup = cgroup;
-        // All the room is taken by what is longer, too.
+        // A longer path fills all the room, too.
         (*event).length = if length > 0 && length < CGROUP_PATH as i64 {
             length as u32
         } else {
@@ -336,7 +337,7 @@ pub fn timewait<A: Access>(socket: &Socket<A>, timewait: u64, substate: u8) {
     });
 }
 
-/// A segment came to a timewait socket, and changed it.
+/// A segment reached a timewait socket and changed it.
 #[inline(always)]
 pub fn timewait_step<A: Access>(
     socket: &Socket<A>,
@@ -363,7 +364,7 @@ pub fn timewait_step<A: Access>(
     });
 }
 
-/// A SYN-ACK of a listener is sent again.
+/// A SYN-ACK of a listener is retransmitted.
 #[inline(always)]
 pub fn synack_retransmit<A: Access>(socket: &Socket<A>) {
     // SAFETY: the pointer is reserved room for the whole event.
@@ -376,7 +377,7 @@ pub fn synack_retransmit<A: Access>(socket: &Socket<A>) {
     });
 }
 
-/// A socket that a process holds.
+/// A process holds a socket.
 #[inline(always)]
 pub fn held<A: Access>(socket: &Socket<A>) {
     // SAFETY: the pointer is reserved room for the whole event.
@@ -386,7 +387,7 @@ pub fn held<A: Access>(socket: &Socket<A>) {
     });
 }
 
-/// A socket that is there.
+/// A socket found by a walk.
 #[inline(always)]
 pub fn seed<A: Access>(tcp: &Tcp<A>) {
     let socket = tcp.socket();

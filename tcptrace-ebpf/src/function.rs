@@ -1,12 +1,12 @@
-//! What traced functions answer: an argument of the context past the function's own, whose place
+//! Results of traced functions: an argument of the context past the function's own, whose place
 //! differs between kernels.
 
 use core::arch::asm;
 
 use aya_ebpf::{EbpfContext, programs::FExitContext};
 
-/// Loads a word of the context at a fixed offset. In assembly, for the compiler would otherwise
-/// compute one address out of two and load once, which the verifier refuses of a context.
+/// Loads a word of the context at a fixed offset. In assembly, because the compiler would compute
+/// one address from two and load once, which the verifier refuses for a context.
 macro_rules! load {
     ($ctx:expr, $offset:literal) => {{
         let word: u64;
@@ -23,7 +23,7 @@ macro_rules! load {
     }};
 }
 
-/// Returns the result of a function with `parameters` parameters; 0 for a number that none here has.
+/// Returns the result of a function with `parameters` parameters; 0 for an unknown number.
 #[inline(always)]
 pub fn answer(ctx: &FExitContext, parameters: u32) -> u64 {
     if parameters == 2 {

@@ -18,15 +18,15 @@ use crate::{
     socket::{Socket, Tcp},
 };
 
-/// Where a TCP header has its flags, and the SYN among them (RFC 9293 §3.1).
+/// The offset of a TCP header's flags, with the SYN (RFC 9293 §3.1).
 const TCP_FLAGS_AT: u64 = 13;
 const TCP_FLAG_SYN: u8 = 2;
 const TCP_FLAG_FIN: u8 = 1;
 const TCP_FLAG_RST: u8 = 4;
-/// Where it has its own length, in words of 4 bytes, in the upper half.
+/// The offset of its length, in words of 4 bytes, in the upper half.
 const TCP_DATA_OFFSET_AT: usize = 12;
 
-/// A TCP header has a RST.
+/// Whether a TCP header has a RST.
 #[inline(always)]
 pub fn is_reset(header: *const u8) -> bool {
     // SAFETY: probe reads take any address.
@@ -34,7 +34,7 @@ pub fn is_reset(header: *const u8) -> bool {
     flags & TCP_FLAG_RST != 0
 }
 
-/// Leaves what the request knows for the child that is about to be made.
+/// Leaves the request's fields for the child that is about to be made.
 #[inline(always)]
 pub fn leave_request(listener: &Tcp<Direct>, request: *const u8, segment: *const u8) {
     let Some(scratch) = scratch() else {
@@ -70,7 +70,7 @@ pub fn leave_request(listener: &Tcp<Direct>, request: *const u8, segment: *const
     }
 }
 
-/// Writes what is known of the request into the event of its child.
+/// Writes the request's fields into the event of its child.
 #[inline(always)]
 pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
     to.open_flags = 0;
@@ -103,14 +103,14 @@ pub fn write_request<A: Access>(to: &mut PassiveOpenEvent, tcp: &Tcp<A>) {
     }
 }
 
-/// A passive handshake is being completed: leaves what is known of its SYN, and of the segment that
+/// A passive handshake is completing: leaves what is known of its SYN, and of the segment that
 /// completes it, for the child's SYN_RECV→ESTABLISHED, which follows at once.
 #[inline(always)]
 pub fn leave_last_segment(ctx: &SockOpsContext) {
     let ops = ctx.ops;
     // SAFETY: the verifier checks each load of the context.
     unsafe {
-        // A Fast Open child is told of at its SYN.
+        // A Fast Open child is reported at its SYN.
         if (*ops).op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
             || (*ops).skb_tcp_flags & u32::from(TCP_FLAG_SYN) != 0
         {
@@ -150,7 +150,7 @@ unsafe fn last_segment(ops: *const bpf_sock_ops) -> u32 {
     }
 }
 
-/// What [`leave_last_segment`] left for this child, and forgets it: when the SYN came in, or 0, and
+/// Takes what [`leave_last_segment`] left for this child: when the SYN arrived, or 0, and
 /// `HANDSHAKE_*` bits.
 #[inline(always)]
 pub fn take_last_segment<A: Access>(child: &Socket<A>) -> (u64, u32) {
@@ -166,8 +166,8 @@ pub fn take_last_segment<A: Access>(child: &Socket<A>) -> (u64, u32) {
     (0, 0)
 }
 
-/// Remembers when a SYN came in, and counts it. `BPF_SOCK_OPS_TIMEOUT_INIT` is asked once for each
-/// request, of the request itself; not for SYN cookies and Fast Open.
+/// Remembers when a SYN arrived, and counts it. `BPF_SOCK_OPS_TIMEOUT_INIT` is called once for each
+/// request; not for SYN cookies and Fast Open.
 #[inline(always)]
 pub fn remember_syn(ctx: &SockOpsContext) {
     let ops = ctx.ops;
@@ -209,7 +209,7 @@ pub fn remember_syn(ctx: &SockOpsContext) {
     }
 }
 
-/// When the SYN of a handshake came in, and forgets it; 0 when that is not known.
+/// Takes when the SYN of a handshake arrived; 0 when not known.
 #[inline(always)]
 unsafe fn take_syn(ops: *mut bpf_sock_ops) -> u64 {
     // SAFETY: the verifier checks each load of the context; a bucket is a map's value.
@@ -229,8 +229,8 @@ unsafe fn take_syn(ops: *mut bpf_sock_ops) -> u64 {
     }
 }
 
-/// Stands for the connection that a context is of. The family is the listener's: of IPv4 too may be
-/// an address that is mapped, in the request as in the child.
+/// Returns a hash of the connection of a context. The family is the listener's: an IPv4 address may
+/// be mapped, in the request as in the child.
 #[inline(always)]
 unsafe fn syn_tag(ops: *mut bpf_sock_ops) -> u64 {
     // One load each: the verifier refuses two at once, and to have the context's address computed.
@@ -283,7 +283,7 @@ fn mix(hash: u64, word: u64) -> u64 {
     hash ^ hash >> 32
 }
 
-/// Where the SYN of a connection is remembered.
+/// Returns the bucket of a connection's SYN.
 #[inline(always)]
 fn bucket_of(tag: u64) -> Option<*mut SynBucket> {
     SYNS.get_ptr_mut(tag as u32 & (SYN_BUCKETS - 1))

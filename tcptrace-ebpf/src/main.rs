@@ -1,7 +1,7 @@
 //! The eBPF programs: entry points of a few lines each.
 //!
-//! No connection is remembered here. Each program reads, stamps and emits; what it means is for
-//! user space to say. Everything is kept within what the verifier of Linux 5.10 accepts.
+//! No connection is remembered here. Each program reads, stamps and emits; user space says what it
+//! means. Everything stays within what the verifier of Linux 5.10 accepts.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -33,7 +33,7 @@ use tcptrace_common::{
 
 use crate::{
     access::{Access as _, Direct, Probe},
-    copies::{Copy, First, Occasion, Second},
+    copies::{First, Occasion, Pass, Second},
     maps::{has, layout, scratch},
     socket::{Record, Socket},
     task::Process,
@@ -52,7 +52,7 @@ pub fn set_state_second(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn set_state<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
+fn set_state<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
     let (old, new) = (old as u8, new as u8);
@@ -65,8 +65,8 @@ fn set_state<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(tcp) = socket.tcp() else {
-        // bpf_skc_to_tcp_sock refuses nothing that carries protocol 6, as far as is known. (The
-        // socket's address cannot be logged: the verifier lets nobody take a pointer apart.)
+        // bpf_skc_to_tcp_sock refuses nothing with protocol 6, as far as is known. (The socket's
+        // address cannot be logged: the verifier allows no arithmetic with a pointer.)
         warn!(
             ctx,
             "a socket of protocol 6 and state {} is no tcp_sock",
@@ -97,7 +97,7 @@ pub fn set_state_classic(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// The kernel acts on a RST that came in; before the transition it causes.
+/// The kernel acts on a received RST; before the transition it causes.
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn receive_reset(ctx: BtfTracePointContext) -> i32 {
     reset_received::<First>(&ctx)
@@ -110,7 +110,7 @@ pub fn receive_reset_second(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn reset_received<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
+fn reset_received<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
     if Occasion::reset(ctx, RECOVERED_RESET_RECEIVED).is_for::<C>() {
         let socket = Socket::<Direct>::new(ctx.arg(0));
         emit::reset::<_, C>(&socket, KIND_RESET_RECEIVED, REASON_NONE);
@@ -131,7 +131,7 @@ pub fn send_reset_second(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn reset_sent<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
+fn reset_sent<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
     if !Occasion::reset(ctx, RECOVERED_RESET_SENT).is_for::<C>() {
         return 0;
     }
@@ -152,14 +152,15 @@ fn reset_sent<C: Copy>(ctx: &BtfTracePointContext) -> i32 {
 /// A listener makes a child: the request's last moment, just before LISTEN→SYN_RECV.
 #[fentry(function = "tcp_create_openreq_child")]
 pub fn create_child(ctx: FEntryContext) -> i32 {
-    // Neither can a listener be anything but TCP's.
+    // Only TCP has listeners.
     if let Some(listener) = Socket::<Direct>::new(ctx.arg(0)).tcp() {
         handshake::leave_request(&listener, ctx.arg(1), ctx.arg(2));
     }
     0
 }
 
-/// A SYN comes in, or the segment that completes a handshake, for kernels where `tcp_create_openreq_child` cannot be traced.
+/// A SYN arrives, or the segment that completes a handshake, for kernels where
+/// `tcp_create_openreq_child` cannot be traced.
 #[sock_ops]
 pub fn syn(ctx: SockOpsContext) -> u32 {
     handshake::remember_syn(&ctx);
@@ -167,7 +168,7 @@ pub fn syn(ctx: SockOpsContext) -> u32 {
     1
 }
 
-/// accept() gives a connection to a process: `struct sock *inet_csk_accept(…)`.
+/// accept() returns a connection to a process: `struct sock *inet_csk_accept(…)`.
 #[fexit(function = "inet_csk_accept")]
 pub fn accept(ctx: FExitContext) -> i32 {
     let sk = function::answer(&ctx, layout!(function.accept_parameters)) as *const u8;
@@ -199,7 +200,7 @@ pub fn accept4_exit(ctx: TracePointContext) -> u32 {
 #[fexit(function = "tcp_v4_connect")]
 pub fn connect_v4(ctx: FExitContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
-    // An IPv6 socket's connect to a mapped address comes by here too.
+    // An IPv6 socket's connect to a mapped address comes here too.
     if Socket::<Probe>::new(sk).family() == FAMILY_INET {
         connect::failed(
             sk,
@@ -225,7 +226,8 @@ pub fn connect_v6(ctx: FExitContext) -> i32 {
     0
 }
 
-/// The answer of a cgroup's programs to a connect over IPv4: `int tcp_v4_pre_connect(sk, address, length)`.
+/// The result of a cgroup's programs for a connect over IPv4: `int tcp_v4_pre_connect(sk, address,
+/// length)`.
 #[fexit(function = "tcp_v4_pre_connect")]
 pub fn pre_connect_v4(ctx: FExitContext) -> i32 {
     connect::failed(
@@ -251,7 +253,8 @@ pub fn pre_connect_v6(ctx: FExitContext) -> i32 {
     0
 }
 
-/// The answer of the security modules to a connect: `int security_socket_connect(socket, address, length)`.
+/// The result of the security modules for a connect: `int security_socket_connect(socket, address,
+/// length)`.
 #[fexit(function = "security_socket_connect")]
 pub fn security_connect(ctx: FExitContext) -> i32 {
     let result = function::answer(&ctx, 3);
@@ -279,8 +282,8 @@ pub fn connect_exit(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// A timewait socket takes over, or there is no room for one:
-/// `struct inet_timewait_sock *inet_twsk_alloc(sk, dr, state)`.
+/// A timewait socket is to take over, or there is no room for it: `struct inet_timewait_sock
+/// *inet_twsk_alloc(sk, dr, state)`.
 #[fexit(function = "inet_twsk_alloc")]
 pub fn timewait(ctx: FExitContext) -> i32 {
     let socket = Socket::<Probe>::new(ctx.arg(0));
@@ -291,7 +294,7 @@ pub fn timewait(ctx: FExitContext) -> i32 {
     0
 }
 
-/// A segment comes to a timewait socket: notes what it is in.
+/// A segment reaches a timewait socket: notes the socket's state.
 #[fentry(function = "tcp_timewait_state_process")]
 pub fn timewait_begin(ctx: FEntryContext) -> i32 {
     let socket = Socket::<Probe>::new(ctx.arg(0));
@@ -305,7 +308,7 @@ pub fn timewait_begin(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// The segment is dealt with: tells what became of the timewait socket, if anything did.
+/// The segment was processed: reports what became of the timewait socket, if it changed.
 #[fexit(function = "tcp_timewait_state_process")]
 pub fn timewait_end(ctx: FExitContext) -> i32 {
     let socket = Socket::<Probe>::new(ctx.arg(0));
@@ -321,7 +324,7 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
         let status = function::answer(&ctx, layout!(function.timewait_parameters)) as u32;
         const TCP_TW_RST: u32 = 1;
         let reset = socket.is_unhashed() && handshake::is_reset(ctx.arg(2));
-        // After a RST it is free already: nothing in it but NULL can be relied on.
+        // After a RST it may be freed: only NULL in it means anything.
         let after = if reset { before } else { socket.substate() };
         let refused = before == TcpState::FinWait2.raw() && status == TCP_TW_RST;
         if after != before || refused || reset {
@@ -331,14 +334,14 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
     0
 }
 
-/// A SYN-ACK is sent again; the socket is the listener.
+/// A SYN-ACK is retransmitted; the socket is the listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     emit::synack_retransmit(&Socket::<Direct>::new(ctx.arg(0)));
     0
 }
 
-/// A task has another name, by exec or by its own choice.
+/// A task changes its name, by exec or itself.
 #[btf_tracepoint(function = "task_rename")]
 pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
     let process = Process::of(ctx.arg(0));
@@ -348,7 +351,7 @@ pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A thread is over, and perhaps its process with it: the current one.
+/// The current thread exits, and perhaps its process with it.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let process = Process::of(ctx.arg(0));
@@ -358,7 +361,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A cgroup is made, and no process can be in it yet: `(struct cgroup *, const char *path)`.
+/// A cgroup is created, and no process can be in it yet: `(struct cgroup *, const char *path)`.
 #[btf_tracepoint(function = "cgroup_mkdir")]
 pub fn cgroup_made(ctx: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = ctx.arg(0);
@@ -380,7 +383,8 @@ struct IterationMeta {
 }
 
 impl IterationMeta {
-    /// Puts a byte into the iterator's own output, so that who reads it gets as many sockets at a time as bytes.
+    /// Puts a byte into the iterator's output, so that its reader gets as many sockets at a time as
+    /// bytes.
     ///
     /// # Safety
     ///
@@ -403,7 +407,7 @@ struct TcpIteration {
     sk_common: *const u8,
 }
 
-/// A socket that is there.
+/// A socket that exists.
 ///
 /// # Safety
 ///
@@ -416,7 +420,7 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
     if sk.is_null() {
         return 0;
     }
-    // What the iterator hands out is a sock_common, whatever lies behind it.
+    // The iterator passes a sock_common, whatever socket it belongs to.
     if let Some(tcp) = Socket::<Direct>::new(sk).tcp() {
         emit::seed(&tcp);
         // SAFETY: the context's.
@@ -434,8 +438,8 @@ struct FileIteration {
     file: *const u8,
 }
 
-/// A process holds a TCP socket of another network namespace than its own: one that no walk over
-/// namespaces may come through.
+/// A process holds a TCP socket of another network namespace: walks over namespaces may not find
+/// it.
 ///
 /// # Safety
 ///

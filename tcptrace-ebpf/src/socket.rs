@@ -66,7 +66,8 @@ impl<A: Access> Socket<A> {
         self.protocol() == IPPROTO_TCP
     }
 
-    /// Neither a timewait nor a request socket, so the fields past `sock_common` exist.
+    /// Whether it is neither a timewait nor a request socket, so that the fields past `sock_common`
+    /// exist.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         let state = self.state();
@@ -88,7 +89,7 @@ impl<A: Access> Socket<A> {
         self.read(SKC_COOKIE, 0)
     }
 
-    /// The user; 0 where it cannot be read, which [`known_fields`](Self::known_fields) tells.
+    /// The user; 0 if it cannot be read, which [`known_fields`](Self::known_fields) tells.
     #[inline(always)]
     pub fn uid(&self) -> u32 {
         if !has(LAYOUT_USER) {
@@ -110,14 +111,14 @@ impl<A: Access> Socket<A> {
         fields
     }
 
-    /// The cgroup's id; 0 where the pointer is none (before 5.15 bit 0 marks other contents).
+    /// The cgroup's id; 0 if the pointer is none (before 5.15 bit 0 marks other contents).
     #[inline(always)]
     pub fn cgroup(&self) -> u64 {
         if !has(LAYOUT_CGROUP) {
             return 0;
         }
-        // SAFETY: probe reads take any address; a plain load would give a pointer, whose bits
-        // the verifier does not let anybody look at.
+        // SAFETY: probe reads take any address; a plain load would give a pointer, whose bits the
+        // verifier does not let a program see.
         unsafe {
             let cgroup: u64 = Probe::read(self.sk, layout!(sock.sk_cgrp_data) as usize, 0);
             if cgroup == 0 || cgroup & 1 != 0 {
@@ -127,7 +128,7 @@ impl<A: Access> Socket<A> {
         }
     }
 
-    /// The inode of the file that a process has it by; 0 where there is none.
+    /// The inode of the file by which a process holds it; 0 without one.
     #[inline(always)]
     pub fn inode(&self) -> u64 {
         if layout!(sock.socket_inode) == 0 {
@@ -174,11 +175,11 @@ impl<A: Access> Socket<A> {
         self.read(SKC_DPORT, 0)
     }
 
-    /// It leaves a state from which TIME_WAIT is entered, and there may be no room for that: the
-    /// kernel tries to allocate just before (`tcp_time_wait`, `inet_twsk_alloc`).
+    /// Whether it leaves a state from which TIME_WAIT is entered, and there may be no room for
+    /// that: the kernel tries to allocate just before (`tcp_time_wait`, `inet_twsk_alloc`).
     #[inline(always)]
     fn has_full_time_wait(&self) -> bool {
-        // What may come and go between the attempt and this look.
+        // What may come and go between the attempt and this check.
         const MARGIN: u32 = 64;
         const FIN_WAIT2: u8 = TcpState::FinWait2.raw();
         const CLOSING: u8 = TcpState::Closing.raw();
@@ -196,7 +197,8 @@ impl<A: Access> Socket<A> {
         u64::from(count) + u64::from(MARGIN) >= u64::from(limit)
     }
 
-    /// Both ends; `local_port` is the caller's, for it lies elsewhere in each kind of socket.
+    /// Writes both ends; `local_port` comes from the caller, because each kind of socket keeps it
+    /// elsewhere.
     #[inline(always)]
     pub fn write_endpoints(&self, to: &mut Endpoints, local_port: u16) {
         if self.family() == FAMILY_INET6 {
@@ -224,7 +226,7 @@ impl<A: Access> Socket<A> {
         self.field(layout!(request.tw_substate), 0)
     }
 
-    /// A timewait socket is no longer in the kernel's table.
+    /// Whether a timewait socket is no longer in the kernel's table.
     #[inline(always)]
     pub fn is_unhashed(&self) -> bool {
         self.field(layout!(request.tw_pprev), 0_u64) == 0
@@ -237,7 +239,7 @@ impl<A: Access> Socket<A> {
         unsafe { core::mem::transmute(halves) }
     }
 
-    /// A SYN was about to leave once (`sk_set_txhash`).
+    /// Whether a SYN was once about to leave (`sk_set_txhash`).
     #[inline(always)]
     pub fn has_tried_to_connect(&self) -> bool {
         self.field(layout!(sock.sk_txhash), 1_u32) != 0
@@ -251,10 +253,10 @@ impl<A: Access> Socket<A> {
 }
 
 impl Socket<Direct> {
-    /// The verifier's word that this is a `tcp_sock`, without which it refuses those fields.
+    /// Has the verifier accept this as a `tcp_sock`, without which it refuses those fields.
     #[inline(always)]
     pub fn tcp(&self) -> Option<Tcp<Direct>> {
-        // SAFETY: the helper takes a pointer to a sock_common and answers NULL for others.
+        // SAFETY: the helper takes a pointer to a sock_common and returns NULL for others.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.sk.cast_mut().cast()) };
         (!tcp.is_null()).then(|| Tcp(Socket::new(tcp.cast_const().cast())))
     }
@@ -284,7 +286,7 @@ impl<A: Access> Tcp<A> {
         u16::from_be(self.0.field(layout!(sock.inet_sport), 0))
     }
 
-    /// Smoothed round trip, microseconds.
+    /// Smoothed round-trip time, microseconds.
     #[inline(always)]
     pub fn srtt_us(&self) -> u32 {
         if !has(LAYOUT_TCP) {
@@ -301,8 +303,8 @@ impl<A: Access> Tcp<A> {
         self.0.field(layout!(tcp.total_retrans), 0)
     }
 
-    /// `TCP_DEFER_ACCEPT` of a listener, or of a child that still has its listener's. Only to be
-    /// asked with [`LAYOUT_DEFER`].
+    /// Whether a listener has `TCP_DEFER_ACCEPT`, or a child that still has its listener's. Only
+    /// with [`LAYOUT_DEFER`].
     #[inline(always)]
     pub fn is_deferred(&self) -> bool {
         has(LAYOUT_DEFER) && self.0.field(layout!(tcp.rskq_defer_accept), 0_u8) != 0
@@ -389,9 +391,9 @@ impl<A: Access> Tcp<A> {
         if unsent { FIELDS_UNSENT } else { 0 }
     }
 
-    /// The next segment may have to wait, though it is all there is to send and the peer has room
-    /// (`tcp_write_xmit`): for the congestion window (of which some kernels exempt a FIN), for pacing, or
-    /// because the queues below hold enough of this socket (`tcp_small_queue_check`).
+    /// Whether the next segment may have to wait, though nothing else is to be sent and the peer
+    /// has room (`tcp_write_xmit`): for the congestion window (some kernels exempt a FIN), for
+    /// pacing, or because the queues below hold enough of this socket (`tcp_small_queue_check`).
     #[inline(always)]
     fn is_held_back(&self) -> bool {
         // Twice the least memory of a segment, the bound of `tcp_small_queue_check` at low rates.
@@ -421,7 +423,7 @@ impl<A: Access> Tcp<A> {
             || u64::from(queued) > few
     }
 
-    /// All that a closing socket tells about its life and its end.
+    /// Writes the fields of a closing socket.
     #[inline(always)]
     pub fn write_close(&self, to: &mut CloseEvent) {
         if !has(LAYOUT_TCP) {
@@ -528,7 +530,7 @@ impl<'a> Record<'a> {
         self.family
     }
 
-    /// Both ends as the record has them; the namespace is not in it.
+    /// Writes both ends as the record has them, without the namespace.
     #[inline(always)]
     pub fn write_endpoints(&self, to: &mut Endpoints) {
         let read4 = |offset: u32| v4(self.field(offset, 0_u32));
@@ -563,7 +565,7 @@ fn v4(address: u32) -> [u8; 16] {
     unsafe { core::mem::transmute(halves) }
 }
 
-/// The id of a `struct cgroup`; 0 where it cannot be read.
+/// Returns the id of a `struct cgroup`; 0 if it cannot be read.
 #[inline(always)]
 pub fn cgroup_id(cgroup: *const u8) -> u64 {
     // SAFETY: probe reads take any address.

@@ -1,4 +1,4 @@
-//! Reading the current task: its process, not its thread.
+//! Reads the current task: its process, not its thread.
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
@@ -14,7 +14,7 @@ use crate::{
 /// `PF_KTHREAD` (`include/linux/sched.h`).
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// Writes the current task and answers the `FIELDS_*` bits that this earns.
+/// Writes the current task and returns the `FIELDS_*` bits for it.
 #[inline(always)]
 pub fn write_current(to: &mut Task) -> u8 {
     to.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -37,7 +37,7 @@ pub fn write_current(to: &mut Task) -> u8 {
     }
 }
 
-/// The current process listens.
+/// Notes that the current process listens.
 #[inline(always)]
 pub fn note_listener() {
     if let Some(slot) = slot((bpf_get_current_pid_tgid() >> 32) as u32) {
@@ -46,7 +46,7 @@ pub fn note_listener() {
     }
 }
 
-/// A process's place in [`LISTENER_PROCESSES`].
+/// Returns a process's slot in [`LISTENER_PROCESSES`].
 #[inline(always)]
 fn slot(pid: u32) -> Option<*mut u8> {
     let slots = LISTENER_PROCESSES.get_ptr_mut(0)?.cast::<u8>();
@@ -74,20 +74,20 @@ impl Process {
         unsafe { Probe::read(self.task, offset as usize, 0) }
     }
 
-    /// The task is the one whose name the process has.
+    /// Whether the task is the thread group leader, whose name the process has.
     #[inline(always)]
     pub fn is_leader(&self) -> bool {
         self.pointer(layout!(task.group_leader)) == self.task as u64
     }
 
-    /// It may be one that listens.
+    /// Whether it may listen.
     #[inline(always)]
     pub fn may_listen(&self) -> bool {
         // SAFETY: a map's value.
         slot(self.pid).is_some_and(|slot| unsafe { slot.read() } != 0)
     }
 
-    /// None of its threads is left: the last one is on its way out.
+    /// Whether no thread of it is left: the last one is exiting.
     #[inline(always)]
     pub fn is_over(&self) -> bool {
         let signal = self.pointer(layout!(task.signal)) as *const u8;
@@ -96,7 +96,7 @@ impl Process {
         live <= 0
     }
 
-    /// Writes it, by another name.
+    /// Writes it with another name.
     #[inline(always)]
     pub fn write_as(&self, comm: *const u8, to: &mut Task) {
         to.pid = self.pid;

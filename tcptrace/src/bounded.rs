@@ -1,10 +1,10 @@
-//! //! A bounded map.
+//! A bounded map.
 
 use std::{collections::VecDeque, hash::Hash};
 
 use hashbrown::HashMap;
 
-/// /// A map that drops its oldest key when full.
+/// A map that drops its oldest key when full.
 #[derive(Debug)]
 pub struct Bounded<K, V> {
     map: HashMap<K, V>,
@@ -29,7 +29,7 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         self.map.len()
     }
 
-    /// /// Removes a key. Takes time proportional to the number of keys.
+    /// Removes a key. Takes time proportional to the number of keys.
     pub fn remove(&mut self, key: &K) {
         if self.map.remove(key).is_some() {
             self.order.retain(|known| known != key);

@@ -1,4 +1,4 @@
-//! //! The only place that reads a clock, and that turns kernel time into wall time.
+//! The only place that reads a clock, and that turns kernel time into wall time.
 //!
 //! Events carry CLOCK_MONOTONIC, which neither steps nor runs while the machine is suspended;
 //! durations are differences of it alone. For printing, the offset between the two clocks is
@@ -12,28 +12,27 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::namespaces::NamespaceKind;
 
-/// /// Smaller changes are the clock being disciplined, not stepped.
+/// Smaller changes are the clock being disciplined, not stepped.
 const STEP_NS: i64 = 1_000_000;
-/// /// How many steps are remembered.
+/// How many steps are remembered.
 const STEPS: usize = 256;
 
-/// /// Returns CLOCK_MONOTONIC as the kernel and its events have it, nanoseconds. In a time
-/// namespace the process's own differs by a constant.
+/// Returns CLOCK_MONOTONIC as the kernel and its events have it, nanoseconds. In a time namespace
+/// the process's own differs by a constant.
 pub fn monotonic_ns() -> u64 {
     let own = read(ClockId::CLOCK_MONOTONIC);
     u64::try_from(own - offset().unwrap_or(0)).unwrap_or(0)
 }
 
-/// /// Returns how far CLOCK_MONOTONIC is ahead in this process's time namespace, nanoseconds;
-/// `None` when that is not known.
+/// Returns how far CLOCK_MONOTONIC is ahead in this process's time namespace, nanoseconds; `None`
+/// when that is not known.
 pub(crate) fn offset() -> Option<i64> {
     static OFFSET: OnceLock<Option<i64>> = OnceLock::new();
     *OFFSET.get_or_init(|| {
         if NamespaceKind::Time.is_initial() != Some(false) {
             return Some(0);
         }
-        // // The file shows the namespace of children, which differs after an unshare without a
-        // fork.
+        // The file shows the namespace of children, which differs after an unshare without a fork.
         let own = ["time", "time_for_children"]
             .map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).ok());
         let text = std::fs::read_to_string("/proc/self/timens_offsets").ok()?;
@@ -42,7 +41,7 @@ pub(crate) fn offset() -> Option<i64> {
     })
 }
 
-/// /// Parses the first line of `/proc/self/timens_offsets`: `monotonic SECONDS NANOSECONDS`.
+/// Parses the first line of `/proc/self/timens_offsets`: `monotonic SECONDS NANOSECONDS`.
 fn monotonic_offset(text: &str) -> Option<i64> {
     let line = text
         .lines()
@@ -53,11 +52,11 @@ fn monotonic_offset(text: &str) -> Option<i64> {
 }
 
 fn read(clock: ClockId) -> i64 {
-    // // Linux always has both clocks; 0 would only make a time print as 1970.
+    // Linux always has both clocks; 0 would only make a time print as 1970.
     clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec())
 }
 
-/// /// Returns how long the calling thread has run on a processor.
+/// Returns how long the calling thread has run on a processor.
 pub fn thread_cpu() -> Duration {
     Duration::from_nanos(read(ClockId::CLOCK_THREAD_CPUTIME_ID).unsigned_abs())
 }
@@ -67,12 +66,12 @@ pub fn thread_cpu() -> Duration {
 pub struct ClockReading {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub monotonic_ns: u64,
-    /// /// CLOCK_REALTIME minus CLOCK_MONOTONIC, nanoseconds.
+    /// CLOCK_REALTIME minus CLOCK_MONOTONIC, nanoseconds.
     pub offset_ns: i64,
 }
 
 impl ClockReading {
-    /// /// Reads both clocks, as close together as a few tries get them.
+    /// Reads both clocks, as close together as a few tries get them.
     pub fn now() -> Self {
         let once = || {
             let before = monotonic_ns();
@@ -84,7 +83,7 @@ impl ClockReading {
             (monotonic_ns() - before, reading)
         };
         let mut best = once();
-        // // A preemption between the reads would make the offset wrong by as much.
+        // A preemption between the reads would make the offset wrong by as much.
         for _ in 0..3 {
             if best.0 < STEP_NS.unsigned_abs() / 10 {
                 break;
@@ -98,10 +97,10 @@ impl ClockReading {
     }
 }
 
-/// /// Turns event times into wall times.
+/// Turns event times into wall times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WallClock {
-    /// /// Each holds from its own time on.
+    /// Each holds from its own time on.
     readings: VecDeque<ClockReading>,
 }
 
@@ -112,7 +111,7 @@ impl WallClock {
         }
     }
 
-    /// /// Takes a later reading. Returns whether it tells anything new: a step, or a suspend.
+    /// Takes a later reading. Returns whether it tells anything new: a step, or a suspend.
     pub fn learn(&mut self, reading: ClockReading) -> bool {
         if let Some(last) = self.readings.back()
             && (reading.offset_ns - last.offset_ns).abs() < STEP_NS
@@ -126,7 +125,7 @@ impl WallClock {
         true
     }
 
-    /// /// Returns the wall time of an event's time.
+    /// Returns the wall time of an event's time.
     pub fn wall(&self, monotonic_ns: u64) -> Timestamp {
         let offset = self
             .readings

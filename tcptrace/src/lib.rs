@@ -1,4 +1,4 @@
-//! //! tcptrace: an eBPF tracer of the TCP connection lifecycle.
+//! tcptrace: an eBPF tracer of the TCP connection lifecycle.
 //!
 //! Data flows one way: a `driver` pulls a `feed`, from the kernel by a `probe` or from a file,
 //! through the `tracker`, which makes connections of it. The tracker's updates go to an `output`,

@@ -1,4 +1,4 @@
-//! //! The `tcptrace` command: parses, runs, and turns errors into exit statuses.
+//! The `tcptrace` command: parses, runs, and turns errors into exit statuses.
 //!
 //! 0: done, also after a closed pipe or Ctrl-C. 1: failed. 2: invalid arguments or settings,
 //! including the files they name.
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<ConfigError>() {
             Some(error) => print(&usage_error(name, error)),
             None => {
-                // // If this cannot be written either, the status tells.
+                // If this cannot be written either, the status tells.
                 drop(stdio::eprint_line(format_args!("tcptrace: {error:#}")));
                 ExitCode::FAILURE
             }
@@ -35,10 +35,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// /// Returns an error of a command's arguments, with that command's usage.
+/// Returns an error of a command's arguments, with that command's usage.
 fn usage_error(name: &str, error: &ConfigError) -> clap::Error {
     let mut cli = Cli::command();
-    // // Otherwise the usage would lack the program's name.
+    // Otherwise the usage would lack the program's name.
     cli.build();
     match cli.find_subcommand_mut(name) {
         Some(command) => command.error(ErrorKind::ValueValidation, error),
@@ -46,7 +46,7 @@ fn usage_error(name: &str, error: &ConfigError) -> clap::Error {
     }
 }
 
-/// /// Prints help, the version, or what is wrong with the arguments.
+/// Prints help, the version, or what is wrong with the arguments.
 fn print(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
@@ -84,7 +84,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
             if let (Err(error), LogFormat::Json) = (&ended, format)
                 && tracing::enabled!(Level::ERROR)
             {
-                // // Readers of the log expect JSON up to the last line.
+                // Readers of the log expect JSON up to the last line.
                 tracing::error!("{error:#}");
                 let is_setting = error.downcast_ref::<ConfigError>().is_some();
                 return Ok(ExitCode::from(if is_setting { 2 } else { 1 }));
@@ -98,7 +98,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
         }
         Command::Replay(args) => {
             drop(log_to_stderr(LogLevel::Warn, LogStyle::Message));
-            // // A signal ends it at once: nothing is traced.
+            // A signal ends it at once: nothing is traced.
             let _stop = Stop::on_signals()?;
             replay::run(ReplayConfig::new(*args))?;
         }
@@ -112,8 +112,8 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// /// Reads the daemon's settings again. The log level changes at once; returns the names of the
-/// other settings that changed.
+/// Reads the daemon's settings again. The log level changes at once; returns the names of the other
+/// settings that changed.
 fn reload(settings: &Settings, set_level: &impl Fn(LogLevel)) -> anyhow::Result<Vec<String>> {
     let read = Settings::read(env::args_os());
     let (now, cli) = read.map_err(|error| anyhow::anyhow!(brief(&error)))?;

@@ -1,5 +1,5 @@
-//! //! Whether this process is in the host's own namespaces. In a container it may be in others,
-//! and what it reads there is not the host's.
+//! Whether this process is in the host's own namespaces. In a container it may be in others, and
+//! what it reads there is not the host's.
 
 use std::{fs, io, path::Path};
 
@@ -13,7 +13,7 @@ pub enum NamespaceKind {
 }
 
 impl NamespaceKind {
-    /// /// Returns its file in /proc/self/ns.
+    /// Returns its file in /proc/self/ns.
     const fn file(self) -> &'static str {
         match self {
             Self::Pid => "pid",
@@ -23,7 +23,7 @@ impl NamespaceKind {
         }
     }
 
-    /// /// Returns the inode number of the initial namespace, which is fixed
+    /// Returns the inode number of the initial namespace, which is fixed
     /// (`include/linux/proc_ns.h`, `include/uapi/linux/nsfs.h`).
     const fn initial(self) -> u32 {
         match self {
@@ -34,7 +34,7 @@ impl NamespaceKind {
         }
     }
 
-    /// /// Whether this process is in the initial namespace; `None` without /proc.
+    /// Whether this process is in the initial namespace; `None` without /proc.
     pub fn is_initial(self) -> Option<bool> {
         let links = Path::new("/proc/self/ns");
         match fs::read_link(links.join(self.file())) {
@@ -42,7 +42,7 @@ impl NamespaceKind {
                 let initial = format!("{}:[{}]", self.file(), self.initial());
                 Some(link.as_os_str() == initial.as_str())
             }
-            // // A kernel without that kind has one for all.
+            // A kernel without that kind has one for all.
             Err(error) if error.kind() == io::ErrorKind::NotFound && links.is_dir() => Some(true),
             Err(_) => None,
         }

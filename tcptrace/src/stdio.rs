@@ -1,4 +1,4 @@
-//! //! Standard output and standard error.
+//! Standard output and standard error.
 //!
 //! `print!` and its kind panic when they cannot write. Here a closed pipe is no error, and anything
 //! else is one.
@@ -14,23 +14,23 @@ use std::{
 use anyhow::Context;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// /// Moves to the start of the terminal's line and erases it.
+/// Moves to the start of the terminal's line and erases it.
 pub const ERASE: &[u8] = b"\r\x1b[K";
 
-/// /// The terminal's last line is a status line, to be erased before anything else is written.
+/// The terminal's last line is a status line, to be erased before anything else is written.
 static STATUS: AtomicBool = AtomicBool::new(false);
 
-/// /// Notes that the terminal's last line is a status line.
+/// Notes that the terminal's last line is a status line.
 pub fn status_is_shown() {
     STATUS.store(true, Ordering::Relaxed);
 }
 
-/// /// Returns whether there is a status line; the caller erases it.
+/// Returns whether there is a status line; the caller erases it.
 pub fn take_status() -> bool {
     STATUS.swap(false, Ordering::Relaxed)
 }
 
-/// /// Standard error, which erases a status line before it writes.
+/// Standard error, which erases a status line before it writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Stderr;
 
@@ -65,7 +65,7 @@ pub fn print(text: impl Display) -> anyhow::Result<()> {
     tolerate(written).context("writing to standard output")
 }
 
-/// /// Treats a closed pipe as success.
+/// Treats a closed pipe as success.
 fn tolerate(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -90,7 +90,7 @@ impl StdoutReader {
         let Some(watched) = &self.0 else {
             return pending().await;
         };
-        // // poll(2) reports the other end of a pipe by POLLERR.
+        // poll(2) reports the other end of a pipe by POLLERR.
         while let Ok(mut guard) = watched.ready(Interest::ERROR).await {
             if guard.ready().is_error() {
                 return;

@@ -26,19 +26,19 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
 
-/// /// A way to stop, and to learn of it.
+/// A way to stop, and to learn of it.
 #[derive(Clone, Debug)]
 pub struct Stop {
     requested: watch::Sender<bool>,
     tracing: Arc<AtomicBool>,
-    /// /// How many times SIGHUP came; it reloads the settings if `reloads` is set.
+    /// How many times SIGHUP came; it reloads the settings if `reloads` is set.
     hangups: watch::Sender<u64>,
     reloads: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// /// Takes over the process's signals. Must be called before any other thread starts:
-    /// existing threads would still die of them.
+    /// Takes over the process's signals. Must be called before any other thread starts: existing
+    /// threads would still die of them.
     pub fn on_signals() -> anyhow::Result<Self> {
         let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
         if !is_ignored(Signal::SIGHUP) {
@@ -55,7 +55,7 @@ impl Stop {
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                // // It cannot fail with signals that exist.
+                // It cannot fail with signals that exist.
                 while let Ok(signal) = signals.wait() {
                     taker.take(signal);
                 }
@@ -77,7 +77,7 @@ impl Stop {
         }
     }
 
-    /// /// Tracing begins: from now on a signal asks to stop in order.
+    /// Tracing begins: from now on a signal asks to stop in order.
     pub fn begin_tracing(&self) {
         self.tracing.store(true, Ordering::Relaxed);
     }
@@ -86,18 +86,18 @@ impl Stop {
         self.requested.send_replace(true);
     }
 
-    /// /// Returns a flag that becomes true when it is time to stop.
+    /// Returns a flag that becomes true when it is time to stop.
     pub fn requested(&self) -> watch::Receiver<bool> {
         self.requested.subscribe()
     }
 
-    /// /// From now on SIGHUP does not stop the program: each one changes the returned value.
+    /// From now on SIGHUP does not stop the program: each one changes the returned value.
     pub fn reloads(&self) -> watch::Receiver<u64> {
         self.reloads.store(true, Ordering::Relaxed);
         self.hangups.subscribe()
     }
 
-    /// /// Asks to stop after a time, if given. Must be called within a runtime.
+    /// Asks to stop after a time, if given. Must be called within a runtime.
     pub fn after(&self, time: Option<Duration>) {
         if let Some(time) = time {
             let stop = self.clone();
@@ -109,14 +109,14 @@ impl Stop {
     }
 }
 
-/// /// Whether the signal is ignored, as `nohup` arranges.
+/// Whether the signal is ignored, as `nohup` arranges.
 fn is_ignored(signal: Signal) -> bool {
     let ignored = || -> io::Result<Option<u64>> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
         Ok(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()))
     };
-    // // Without /proc it counts as not ignored, the usual case.
+    // Without /proc it counts as not ignored, the usual case.
     let mask = ignored().ok().flatten().unwrap_or(0);
     mask & (1 << (signal as u32 - 1)) != 0
 }

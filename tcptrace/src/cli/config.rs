@@ -1,4 +1,4 @@
-//! //! The validated command line: what each command runs with.
+//! The validated command line: what each command runs with.
 
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -43,12 +43,12 @@ pub enum ConfigError {
     /// More fixed ports than labels.
     #[error("--metrics.ports names {0} ports: 1024 are allowed")]
     Ports(usize),
-    /// /// How cgroups are labelled, though none has a label.
+    /// How cgroups are labelled, though none has a label.
     #[error(
         "{0} says what the labels of cgroups are: it needs --metrics.cgroups, how many there can be"
     )]
     NoCgroups(&'static str),
-    /// /// Two kinds of cgroup labels.
+    /// Two kinds of cgroup labels.
     #[error(
         "--metrics.cgroup-label and --metrics.cgroup-pattern both say what the label of a cgroup is: one of them must go"
     )]
@@ -57,11 +57,11 @@ pub enum ConfigError {
 
 #[derive(Clone, Copy, Debug)]
 pub struct ExplainConfig {
-    /// /// The topic; `None` lists the topics.
+    /// The topic; `None` lists the topics.
     pub topic: Option<Topic>,
-    /// /// Characters in a line.
+    /// Characters in a line.
     pub width: usize,
-    /// /// ASCII characters only.
+    /// ASCII characters only.
     pub ascii: bool,
 }
 
@@ -76,7 +76,7 @@ impl ExplainConfig {
         };
         Ok(Self {
             topic,
-            // // Prose in longer lines is hard to read.
+            // Prose in longer lines is hard to read.
             width: Width::Terminal.now().map_or(80, |width| width.min(80)),
             ascii: !speaks_utf8(),
         })
@@ -86,56 +86,56 @@ impl ExplainConfig {
 #[derive(Clone, Debug)]
 pub struct TailConfig {
     pub probe: ProbeConfig,
-    /// /// The most connections tracked.
+    /// The most connections tracked.
     pub max_connections: usize,
-    /// /// The time between two comparisons with the kernel's list of sockets.
+    /// The time between two comparisons with the kernel's list of sockets.
     pub resync_interval: Option<Duration>,
     pub view: ViewConfig,
-    /// /// Ends after this time.
+    /// Ends after this time.
     pub duration: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
     pub probe: ProbeConfig,
-    /// /// The destination; `None` is standard output.
+    /// The destination; `None` is standard output.
     pub file: Option<PathBuf>,
-    /// /// Replaces an existing file.
+    /// Replaces an existing file.
     pub force: bool,
-    /// /// Ends after this time.
+    /// Ends after this time.
     pub duration: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
 pub struct ReplayConfig {
-    /// /// The source; `None` is standard input.
+    /// The source; `None` is standard input.
     pub file: Option<PathBuf>,
     pub view: ViewConfig,
-    /// /// The most connections tracked.
+    /// The most connections tracked.
     pub max_connections: usize,
 }
 
 #[derive(Clone, Debug)]
 pub struct DaemonConfig {
     pub probe: ProbeConfig,
-    /// /// The most connections tracked.
+    /// The most connections tracked.
     pub max_connections: usize,
-    /// /// The time between two comparisons with the kernel's list of sockets.
+    /// The time between two comparisons with the kernel's list of sockets.
     pub resync_interval: Option<Duration>,
-    /// /// The time between two polls of the kernel's own tables.
+    /// The time between two polls of the kernel's own tables.
     pub poll_interval: Option<Duration>,
-    /// /// The kernel counts the runs of eBPF programs.
+    /// The kernel counts the runs of eBPF programs.
     pub program_stats: bool,
     pub listen_addresses: Vec<SocketAddr>,
-    /// /// Serves on the sockets that systemd passes instead.
+    /// Serves on the sockets that systemd passes instead.
     pub systemd_socket: bool,
     pub telemetry_path: String,
-    /// /// The file with TLS and passwords.
+    /// The file with TLS and passwords.
     pub web_config: Option<PathBuf>,
     pub metrics: MetricsConfig,
 }
 
-/// /// The default for slow: the kernel retransmits a SYN after a second (RFC 6298 §2.1).
+/// The default for slow: the kernel retransmits a SYN after a second (RFC 6298 §2.1).
 const SLOW_US: u64 = 1_000_000;
 
 fn view_config(args: ViewArgs) -> ViewConfig {
@@ -225,7 +225,7 @@ impl ReplayConfig {
     }
 }
 
-/// /// Returns `None` for `-`, a standard stream.
+/// Returns `None` for `-`, a standard stream.
 fn unless_dash(file: PathBuf) -> Option<PathBuf> {
     (file.as_os_str() != "-").then_some(file)
 }
@@ -235,7 +235,7 @@ impl DaemonConfig {
     pub fn new(args: DaemonArgs) -> Result<Self, ConfigError> {
         let cgroup_label = cgroup_label(&args)?;
         let path = args.telemetry_path;
-        // // As it will come in a request: no query, no fragment, nothing that must be escaped.
+        // As it will come in a request: no query, no fragment, nothing that must be escaped.
         let is_path = path
             .parse::<hyper::Uri>()
             .is_ok_and(|uri| uri.path() == path && uri.host().is_none());
@@ -336,7 +336,7 @@ fn filter(args: FilterArgs) -> Filter {
     }
 }
 
-/// /// Returns each column once, where it is named first.
+/// Returns each column once, where it is named first.
 fn unique(columns: &[Column]) -> Vec<Column> {
     let mut unique = Vec::new();
     for &column in columns {
@@ -351,7 +351,7 @@ fn color(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        // // https://no-color.org: set, and not empty.
+        // https://no-color.org: set, and not empty.
         ColorChoice::Auto => {
             std::io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -360,13 +360,12 @@ fn color(choice: ColorChoice) -> bool {
     }
 }
 
-/// /// Whether the terminal knows no escape sequences.
+/// Whether the terminal knows no escape sequences.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// /// Whether the locale's character set is UTF-8, looked up in the C library's order
-/// (setlocale(3)).
+/// Whether the locale's character set is UTF-8, looked up in the C library's order (setlocale(3)).
 fn speaks_utf8() -> bool {
     ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()

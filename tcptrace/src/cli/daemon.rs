@@ -22,11 +22,11 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// /// Check the settings and exit.
+    /// Check the settings and exit.
     #[arg(long)]
     pub check_config: bool,
 
-    /// /// Where to serve metrics; a comma list, may be repeated.
+    /// Where to serve metrics; a comma list, may be repeated.
     #[arg(
         long = "web.listen-address",
         value_name = "ADDRESS:PORT",
@@ -36,7 +36,7 @@ pub struct DaemonArgs {
     )]
     pub listen_addresses: Vec<SocketAddr>,
 
-    /// /// Serve on the sockets that systemd passes instead.
+    /// Serve on the sockets that systemd passes instead.
     #[arg(long = "web.systemd-socket")]
     pub systemd_socket: bool,
 
@@ -53,35 +53,35 @@ pub struct DaemonArgs {
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// /// The format of log lines.
+    /// The format of log lines.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
 
-    /// /// How often to read the kernel's own tables (sockets by state, queues, drops); off means
+    /// How often to read the kernel's own tables (sockets by state, queues, drops); off means
     /// never.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]
     pub poll_interval: Interval,
 
-    /// /// Have the kernel count the runs and the time of all its eBPF programs, which makes each
-    /// run a little slower (Linux 5.8 and newer; needs CAP_SYS_ADMIN).
+    /// Have the kernel count the runs and the time of all its eBPF programs, which makes each run a
+    /// little slower (Linux 5.8 and newer; needs CAP_SYS_ADMIN).
     #[arg(long)]
     pub program_stats: bool,
 
-    /// /// How many ports can get a label of their own: half of them ports that serve from the
-    /// start or are below the ephemeral range, the others by steady use; the rest are "other".
+    /// How many ports can get a label of their own: half of them ports that serve from the start or
+    /// are below the ephemeral range, the others by steady use; the rest are "other".
     #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_ports: u16,
 
-    /// /// Only these ports get a label; a comma list.
+    /// Only these ports get a label; a comma list.
     #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = parse_port)]
     pub ports: Vec<u16>,
 
-    /// /// Count by cgroup too, with labels for this many: half of them cgroups that exist at the
+    /// Count by cgroup too, with labels for this many: half of them cgroups that exist at the
     /// start, the others by steady use; the rest are "other".
     #[arg(long = "metrics.cgroups", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_cgroups: u16,
 
-    /// /// The label of a cgroup: its path, or the part of it that names a unit, pod or container
+    /// The label of a cgroup: its path, or the part of it that names a unit, pod or container
     /// ("none" if it names no such thing). Needs --metrics.cgroups.
     #[arg(
         long = "metrics.cgroup-label",
@@ -91,7 +91,7 @@ pub struct DaemonArgs {
     )]
     pub cgroup_label: CgroupLabelChoice,
 
-    /// /// The label is what this regular expression captures from a cgroup's path, such as
+    /// The label is what this regular expression captures from a cgroup's path, such as
     /// '/system\.slice/(.+)\.service'. If repeated, the first match counts; "none" without a match.
     #[arg(long = "metrics.cgroup-pattern", value_name = "REGEX", value_parser = parse_pattern)]
     pub cgroup_patterns: Vec<Regex>,
@@ -100,16 +100,16 @@ pub struct DaemonArgs {
     pub probe: ProbeArgs,
 }
 
-/// /// The format of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// /// A time, a level and a message.
+    /// A time, a level and a message.
     Text,
     /// The same as a JSON object (timestamp, level, message).
     Json,
 }
 
-/// /// Which part of a cgroup's path labels its metrics.
+/// Which part of a cgroup's path labels its metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CgroupLabelChoice {
     /// The whole path.

@@ -34,13 +34,13 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Write the raw events to a file.
     Capture(CaptureArgs),
-    /// /// Show what a capture contains, as `tail` would have shown it.
+    /// Show what a capture contains, as `tail` would have shown it.
     Replay(Box<ReplayArgs>),
     /// Show what this kernel and these privileges allow.
     Check(CheckArgs),
     /// Explain a verdict: what it looks like on the wire, its causes, and what to do.
     Explain(ExplainArgs),
-    /// /// Print the script that completes the command line in a shell.
+    /// Print the script that completes the command line in a shell.
     Completions(CompletionsArgs),
 }
 
@@ -87,7 +87,7 @@ pub struct ExplainArgs {
 /// `tcptrace check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// /// Fail unless every hook is available, not only the required one.
+    /// Fail unless every hook is available, not only the required one.
     #[arg(long)]
     pub strict: bool,
 }

@@ -1,5 +1,5 @@
-//! //! Where a setting of the daemon comes from: the command line, else the environment, else a
-//! file, else its default. All are checked alike.
+//! Where a setting of the daemon comes from: the command line, else the environment, else a file,
+//! else its default. All are checked alike.
 //!
 //! A setting has the name of its flag: `--web.listen-address` is `TCPTRACE_WEB_LISTEN_ADDRESS` in
 //! the environment, and `listen-address` in the table `web` of the TOML file. An empty variable
@@ -18,20 +18,20 @@ use toml::{
 
 use super::{Cli, Command};
 
-/// /// The command that has settings.
+/// The command that has settings.
 const DAEMON: &str = "daemon";
-/// /// Flags that are no settings.
+/// Flags that are no settings.
 const NO_SETTINGS: [&str; 4] = ["config", "check-config", "help", "version"];
 
-/// /// The command line, with the settings of the environment and a file.
+/// The command line, with the settings of the environment and a file.
 #[derive(Clone, Debug)]
 pub struct Settings {
     matches: ArgMatches,
 }
 
 impl Settings {
-    /// /// Reads the settings from all sources. Fails when an argument, a variable or the file is
-    /// not valid, and for `--help`.
+    /// Reads the settings from all sources. Fails when an argument, a variable or the file is not
+    /// valid, and for `--help`.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<(Self, Cli), clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let command = Cli::command().mut_subcommand(DAEMON, with_environment);
@@ -44,7 +44,7 @@ impl Settings {
             return Ok((settings, cli));
         };
         let mut whole = command.clone();
-        // // Otherwise the usage would lack the program's name.
+        // Otherwise the usage would lack the program's name.
         whole.build();
         let mut refuse = |why: String| {
             let daemon = whole.find_subcommand_mut(DAEMON);
@@ -62,7 +62,7 @@ impl Settings {
             }
             daemon
         });
-        // // Everything before the file's settings is valid.
+        // Everything before the file's settings is valid.
         Self::parse(command, &arguments).map_err(|error| {
             let flag = long_of(&error).unwrap_or_default();
             let entry = entries.iter().find(|entry| entry.name == flag);
@@ -77,7 +77,7 @@ impl Settings {
         Ok((Self { matches }, cli))
     }
 
-    /// /// Returns the names of the settings that differ.
+    /// Returns the names of the settings that differ.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let raw = |settings: &Self, id: &str| -> Vec<OsString> {
             let daemon = settings.matches.subcommand_matches(DAEMON);
@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-/// /// Returns the error of a command line in one line, without the usage.
+/// Returns the error of a command line in one line, without the usage.
 pub fn brief(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().take_while(|line| !line.trim().is_empty());
@@ -101,7 +101,7 @@ pub fn brief(error: &clap::Error) -> String {
     line.trim_start_matches("error: ").to_owned()
 }
 
-/// /// Returns the flag of an error, as clap shows it.
+/// Returns the flag of an error, as clap shows it.
 fn flag_of(error: &clap::Error) -> Option<String> {
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(flag)) => Some(flag.clone()),
@@ -109,14 +109,14 @@ fn flag_of(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// /// Returns its long name.
+/// Returns its long name.
 fn long_of(error: &clap::Error) -> Option<String> {
     let flag = flag_of(error)?;
     let long = flag.trim_start_matches('-').split([' ', '=']).next()?;
     Some(long.to_owned())
 }
 
-/// /// Names the variable of an error for which clap names only the flag.
+/// Names the variable of an error for which clap names only the flag.
 fn with_variable(
     mut error: clap::Error,
     command: &ClapCommand,
@@ -145,12 +145,12 @@ fn with_variable(
     error
 }
 
-/// /// Lets each setting come from a variable.
+/// Lets each setting come from a variable.
 fn with_environment(daemon: ClapCommand) -> ClapCommand {
     daemon.mut_args(|argument| match argument.get_long() {
         Some(long) if !NO_SETTINGS.contains(&long) || long == "config" => {
             let name = format!("TCPTRACE_{}", long.to_uppercase().replace(['.', '-'], "_"));
-            // // Compose and Helm create empty variables for settings that are not set.
+            // Compose and Helm create empty variables for settings that are not set.
             match env::var_os(&name).is_some_and(|value| value.is_empty()) {
                 true => argument,
                 false => argument.env(name).hide_env(true),
@@ -160,7 +160,7 @@ fn with_environment(daemon: ClapCommand) -> ClapCommand {
     })
 }
 
-/// /// Returns the daemon's settings: name, and clap's id.
+/// Returns the daemon's settings: name, and clap's id.
 fn known(command: &ClapCommand) -> Vec<(String, String)> {
     let daemon = command.find_subcommand(DAEMON);
     let arguments = daemon.into_iter().flat_map(ClapCommand::get_arguments);
@@ -173,14 +173,14 @@ fn known(command: &ClapCommand) -> Vec<(String, String)> {
         .collect()
 }
 
-/// /// A setting of a file.
+/// A setting of a file.
 struct Entry {
     name: String,
-    /// /// clap's id.
+    /// clap's id.
     id: String,
-    /// /// The values, as they would be typed.
+    /// The values, as they would be typed.
     values: Vec<String>,
-    /// /// The line of its name, from 1.
+    /// The line of its name, from 1.
     line: usize,
 }
 
@@ -205,8 +205,8 @@ fn read_file(path: &Path, command: &ClapCommand) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// /// Returns the values with their full names, nested tables joined by dots, and the offset of
-/// each name.
+/// Returns the values with their full names, nested tables joined by dots, and the offset of each
+/// name.
 fn flatten<'a>(table: &'a DeTable<'_>, above: &str) -> Vec<(String, usize, &'a DeValue<'a>)> {
     let mut all = Vec::new();
     for (key, value) in table {
@@ -244,7 +244,7 @@ fn as_typed(name: &str, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     Ok(vec![one(value)?])
 }
 
-/// /// Returns the error of an unknown setting, with the nearest name.
+/// Returns the error of an unknown setting, with the nearest name.
 fn unknown(name: &str, known: &[(String, String)]) -> String {
     let nearness = |known: &str| strsim::jaro_winkler(name, known);
     let nearest = known

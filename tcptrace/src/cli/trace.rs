@@ -29,16 +29,16 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_size, hide_short_help = true, help_heading = "Tracing")]
     pub ring_size: u64,
 
-    /// /// The most connections to track; past that, the one unchanged for longest is evicted.
+    /// The most connections to track; past that, the one unchanged for longest is evicted.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216), hide_short_help = true, help_heading = "Tracing")]
     pub max_connections: u32,
 
-    /// /// How often to compare the tracked connections with the kernel's list of sockets, and
-    /// correct them; off means only at the start and after losses.
+    /// How often to compare the tracked connections with the kernel's list of sockets, and correct
+    /// them; off means only at the start and after losses.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval, hide_short_help = true, help_heading = "Tracing")]
     pub resync_interval: Interval,
 
-    /// /// The log level on standard error.
+    /// The log level on standard error.
     #[arg(
         long,
         value_enum,
@@ -65,7 +65,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// /// `tcptrace capture`.
+/// `tcptrace capture`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 The file holds the events as the kernel sent them, in blocks with a checksum each: what was
@@ -78,7 +78,7 @@ pub struct CaptureArgs {
     /// The file to write; - is standard output.
     pub file: PathBuf,
 
-    /// /// Replace an existing file.
+    /// Replace an existing file.
     #[arg(long)]
     pub force: bool,
 

@@ -9,11 +9,11 @@ use regex_lite::Regex;
 
 use crate::output::view::terms::Terms;
 
-/// /// A time between two runs, or `off`.
+/// A time between two runs, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval(pub Option<Duration>);
 
-/// /// The longest line.
+/// The longest line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WidthChoice {
     /// As wide as the terminal, if it is one.
@@ -51,7 +51,7 @@ pub(super) fn parse_port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// /// Parses an expression with a capture.
+/// Parses an expression with a capture.
 pub(super) fn parse_pattern(text: &str) -> Result<Regex, String> {
     let pattern = Regex::new(text).map_err(|error| error.to_string())?;
     if pattern.captures_len() < 2 {
@@ -60,7 +60,7 @@ pub(super) fn parse_pattern(text: &str) -> Result<Regex, String> {
     Ok(pattern)
 }
 
-/// /// Parses where to listen: an address or a name of this host, and a port. Without an address it
+/// Parses where to listen: an address or a name of this host, and a port. Without an address it
 /// means all addresses.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
@@ -89,7 +89,7 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("{host} has no address"))
 }
 
-/// /// Parses a number of bytes: `4096`, `64KiB`, `8M`.
+/// Parses a number of bytes: `4096`, `64KiB`, `8M`.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
     let number: u64 = digits
@@ -118,7 +118,7 @@ pub(super) fn parse_interval(text: &str) -> Result<Interval, String> {
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    // // A day means 24 hours.
+    // A day means 24 hours.
     let days = jiff::SpanRelativeTo::days_are_24_hours();
     let duration = text
         .parse::<jiff::Span>()

@@ -24,11 +24,11 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
     pub port: Option<Terms<Ports>>,
 
-    /// /// The local port.
+    /// The local port.
     #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
     pub local_port: Option<Terms<Ports>>,
 
-    /// /// The remote port.
+    /// The remote port.
     #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
     pub remote_port: Option<Terms<Ports>>,
 
@@ -40,7 +40,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PIDS", value_parser = parse_terms::<Pid>)]
     pub pid: Option<Terms<Pid>>,
 
-    /// /// The process's name.
+    /// The process's name.
     ///
     /// The kernel keeps 15 bytes of it. Write `\,` for a comma in it.
     #[arg(long, value_name = "NAMES", value_parser = parse_terms::<Comm>)]
@@ -56,14 +56,14 @@ pub struct FilterArgs {
     #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<Netns>)]
     pub netns: Option<Terms<Netns>>,
 
-    /// /// The socket's cgroup: a path, or a name such as nginx.service.
+    /// The socket's cgroup: a path, or a name such as nginx.service.
     ///
     /// The cgroup that the socket was made in, or one that contains it: a path includes everything
     /// below it.
     #[arg(long, value_name = "CGROUPS", value_parser = parse_terms::<CgroupTerm>)]
     pub cgroup: Option<Terms<CgroupTerm>>,
 
-    /// /// The container: its id or the beginning of its id.
+    /// The container: its id or the beginning of its id.
     #[arg(long, value_name = "IDS", value_parser = parse_terms::<ContainerTerm>)]
     pub container: Option<Terms<ContainerTerm>>,
 
@@ -71,7 +71,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "VERDICTS", value_parser = parse_terms::<Verdict>)]
     pub verdict: Option<Terms<Verdict>>,
 
-    /// /// Rows that show these states.
+    /// Rows that show these states.
     ///
     /// A row shows the state entered, or for an ended connection the state left.
     #[arg(long, value_name = "STATES", value_parser = parse_terms::<State>)]
@@ -81,15 +81,15 @@ pub struct FilterArgs {
     #[arg(long)]
     pub failed: bool,
 
-    /// /// Handshake or accept wait at least this long: 100ms.
+    /// Handshake or accept wait at least this long: 100ms.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub slow: Option<Duration>,
 
-    /// /// The handshake took at least this long.
+    /// The handshake took at least this long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub min_handshake: Option<Duration>,
 
-    /// /// The connection lived at least this long.
+    /// The connection lived at least this long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub min_duration: Option<Duration>,
 
@@ -105,7 +105,7 @@ pub struct FilterArgs {
 /// What is shown, and how.
 #[derive(Clone, Debug, Args)]
 pub struct ViewArgs {
-    /// /// Which rows: transitions, handshakes, connections, releases; a comma list.
+    /// Which rows: transitions, handshakes, connections, releases; a comma list.
     ///
     /// transitions: every change of state, also of listeners. handshakes: connections as they are
     /// established. connections: connections as they end. releases: what became of TIME_WAIT after
@@ -120,7 +120,7 @@ pub struct ViewArgs {
     )]
     pub show: Vec<Show>,
 
-    /// /// Print a row with sums at this interval: 10s.
+    /// Print a row with sums at this interval: 10s.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub summary: Option<Duration>,
 
@@ -139,22 +139,22 @@ pub struct ViewArgs {
     )]
     pub columns: Vec<Column>,
 
-    /// /// local or utc time of day, relative to the first row, or epoch seconds.
+    /// local or utc time of day, relative to the first row, or epoch seconds.
     #[arg(long, value_enum, value_name = "HOW", default_value_t = TimeChoice::Local, hide_possible_values = true)]
     pub time: TimeChoice,
 
-    /// /// Show addresses by name, without waiting for one.
+    /// Show addresses by name, without waiting for one.
     ///
     /// Threads of their own ask the host's resolver: the first lines of an address show it as a
     /// number. Names are kept until the end.
     #[arg(long)]
     pub resolve: bool,
 
-    /// /// Show ports as numbers, not by their well-known names.
+    /// Show ports as numbers, not by their well-known names.
     #[arg(short, long)]
     pub numeric: bool,
 
-    /// /// The longest line of a table: auto is the terminal's width.
+    /// The longest line of a table: auto is the terminal's width.
     ///
     /// If the output is no terminal, auto means no limit.
     #[arg(long, value_name = "N", default_value = "auto", value_parser = parse_width)]
@@ -194,16 +194,16 @@ pub struct TailArgs {
     pub probe: ProbeArgs,
 }
 
-/// /// The rows of a tail.
+/// The rows of a tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Show {
-    /// /// Every state transition, also of listeners.
+    /// Every state transition, also of listeners.
     Transitions,
     /// Connections as they are established.
     Handshakes,
     /// Connections as they end.
     Connections,
-    /// /// What became of TIME_WAIT after that, and the peer's late FIN.
+    /// What became of TIME_WAIT after that, and the peer's late FIN.
     #[value(alias = "release")]
     Releases,
 }
@@ -236,12 +236,12 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub view: ViewArgs,
 
-    /// /// The most connections to track; past that, the one unchanged for longest is evicted.
+    /// The most connections to track; past that, the one unchanged for longest is evicted.
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_connections: u32,
 }
 
-/// /// Returns the help of `--columns`, with their names: too many for the short help.
+/// Returns the help of `--columns`, with their names: too many for the short help.
 fn columns_help() -> String {
     let names: Vec<_> = Column::value_variants()
         .iter()

@@ -1,4 +1,4 @@
-//! //! `tcptrace capture`: writes the raw event stream to a file.
+//! `tcptrace capture`: writes the raw event stream to a file.
 
 use anyhow::Context;
 
@@ -19,10 +19,10 @@ use crate::{
     stop::Stop,
 };
 
-/// /// The most blocks that wait to be written.
+/// The most blocks that wait to be written.
 const WAITING: usize = 128;
 
-/// /// Captures until it is interrupted or its time is over.
+/// Captures until it is interrupted or its time is over.
 pub fn run(config: &CaptureConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let destination = Destination::find(config.file.as_deref(), config.force)?;

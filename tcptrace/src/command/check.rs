@@ -1,10 +1,10 @@
-//! //! `tcptrace check`: shows what this kernel and these privileges allow, and what is missing.
+//! `tcptrace check`: shows what this kernel and these privileges allow, and what is missing.
 
 use std::process::ExitCode;
 
 use crate::{probe::Report, stdio};
 
-/// /// Prints the report. The status is 0 if tracing works, and with `strict` only if every hook is
+/// Prints the report. The status is 0 if tracing works, and with `strict` only if every hook is
 /// available.
 pub fn run(strict: bool) -> anyhow::Result<ExitCode> {
     let report = Report::make();

@@ -1,4 +1,4 @@
-//! //! `tcptrace completions`: prints the completion script of a shell.
+//! `tcptrace completions`: prints the completion script of a shell.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;

@@ -5,7 +5,7 @@ use crate::{
     stdio,
 };
 
-/// /// Prints the explanation of a topic, or the list of topics, in lines of `width` characters.
+/// Prints the explanation of a topic, or the list of topics, in lines of `width` characters.
 pub fn run(topic: Option<Topic>, width: usize, ascii: bool) -> anyhow::Result<()> {
     match topic {
         Some(topic) => stdio::print(topic.text(width, ascii)),

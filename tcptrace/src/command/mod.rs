@@ -1,4 +1,4 @@
-//! //! The commands. Each runs with its configuration until it ends or is told to stop.
+//! The commands. Each runs with its configuration until it ends or is told to stop.
 
 pub mod capture;
 pub mod check;

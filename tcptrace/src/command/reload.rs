@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::{runtime::Runtime, sync::watch};
 
-/// /// Reloads the settings on request, and remembers whether the last reload succeeded.
+/// Reloads the settings on request, and remembers whether the last reload succeeded.
 pub(super) struct Reloader {
     succeeded: Arc<AtomicBool>,
 }

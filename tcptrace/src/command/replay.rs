@@ -1,4 +1,4 @@
-//! //! `tcptrace replay`: shows a capture as a tail would have shown it.
+//! `tcptrace replay`: shows a capture as a tail would have shown it.
 
 use std::{
     fs::File,
@@ -51,7 +51,7 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
         WallClock::new(replay.clock()),
         header.reset_reasons.clone(),
     );
-    // // No ring waits to be drained, and everything in the file is shown.
+    // No ring waits to be drained, and everything in the file is shown.
     let start_ns = replay.clock().monotonic_ns;
     let mut tail = Tail::start(recorder, config.view, Patience::Endless, start_ns)?;
     let mut tracker = Tracker::new(TrackerConfig {
@@ -62,7 +62,7 @@ pub fn run(config: ReplayConfig) -> anyhow::Result<()> {
     });
     let outcome = replay.play(&mut tracker, &mut tail);
     let state = tail.finish(&tracker);
-    // // First the rows that were read, then the error of the rest.
+    // First the rows that were read, then the error of the rest.
     match (state, outcome) {
         (WriterState::Failed(error), _) => Err(error).context("writing to standard output"),
         (WriterState::ReaderGone, _) => Ok(()),

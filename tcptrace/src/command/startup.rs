@@ -1,4 +1,4 @@
-//! //! The messages of a command that starts to trace.
+//! The messages of a command that starts to trace.
 
 use crate::{
     host::{kernel_release, notices},
@@ -13,7 +13,7 @@ pub(crate) fn missing(probe: &Probe) -> impl Iterator<Item = String> {
         .chain(notices::notices())
 }
 
-/// /// Prints on standard error what is traced, and what is missing.
+/// Prints on standard error what is traced, and what is missing.
 pub(crate) fn say_what_is_traced(probe: &Probe, filtered: bool) -> anyhow::Result<()> {
     let hooks = probe.hooks();
     let attached = hooks.iter().filter(|status| status.attached.is_ok());

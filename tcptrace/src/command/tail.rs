@@ -22,7 +22,7 @@ use crate::{
     tracker::TrackerConfig,
 };
 
-/// /// Runs a tail until it is told to stop, has shown enough, or its reader is gone.
+/// Runs a tail until it is told to stop, has shown enough, or its reader is gone.
 ///
 /// Fails when tracing is not possible, or the output cannot be written. A closed pipe is no error.
 pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
@@ -63,7 +63,7 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
     }
     match tracer.consumer.finish(&tracer.tracker) {
         WriterState::Failed(error) => Err(error).context("writing to standard output"),
-        // // After `tail | head`, nobody reads a summary.
+        // After `tail | head`, nobody reads a summary.
         WriterState::ReaderGone => Ok(()),
         WriterState::Done | WriterState::Open => stdio::eprint_line(tracer.consumer.counts()),
     }

@@ -1,4 +1,4 @@
-//! //! Writes the raw event stream to a file.
+//! Writes the raw event stream to a file.
 
 use std::{
     ops::ControlFlow,
@@ -22,10 +22,10 @@ use crate::{
     probe::{Losses, Probe},
 };
 
-/// /// The most bytes of events in one block.
+/// The most bytes of events in one block.
 const BLOCK: usize = 1 << 18;
 
-/// /// Writes the probe's events.
+/// Writes the probe's events.
 pub struct Capture {
     probe: Probe,
     clock: WallClock,
@@ -35,13 +35,13 @@ pub struct Capture {
     ended: Option<WriterState>,
     events: u64,
     lost: Losses,
-    /// /// Events that the file could not take, not reported in it yet.
+    /// Events that the file could not take, not reported in it yet.
     dropped: u64,
     dropped_total: u64,
 }
 
 impl Capture {
-    /// /// A capture that continues `writer`, after the start of the file with the reading `first`.
+    /// A capture that continues `writer`, after the start of the file with the reading `first`.
     pub fn new(probe: Probe, first: ClockReading, writer: Writer<Vec<u8>>) -> Self {
         Self {
             probe,
@@ -57,7 +57,7 @@ impl Capture {
         }
     }
 
-    /// /// Returns how it ended, and a summary in words.
+    /// Returns how it ended, and a summary in words.
     pub fn outcome(&mut self) -> (WriterState, String) {
         let lost = self.lost.total();
         let mut summary = format!("{} events captured, {lost} lost", self.events);
@@ -71,7 +71,7 @@ impl Capture {
         (state, summary)
     }
 
-    /// /// Writes the current block, of `events` events, or counts them as dropped.
+    /// Writes the current block, of `events` events, or counts them as dropped.
     fn close_block(&mut self, events: u64) {
         if self.block.is_empty() {
             return;
@@ -90,7 +90,7 @@ impl Capture {
         self.writer.as_ref().is_some_and(Writer::has_room)
     }
 
-    /// /// Writes something, which may be the block.
+    /// Writes something, which may be the block.
     fn note(&mut self, write: impl FnOnce(&mut Vec<u8>, &[u8])) {
         if let Some(writer) = &mut self.writer {
             let mut bytes = Vec::new();
@@ -99,13 +99,13 @@ impl Capture {
         }
     }
 
-    /// /// Notes what was lost since the last time, and that everything up to a moment was
-    /// reported. Without room it is noted later.
+    /// Notes what was lost since the last time, and that everything up to a moment was reported.
+    /// Without room it is noted later.
     fn note_time(&mut self, known_ns: u64) {
         if !self.has_room() {
             return;
         }
-        // // Only the reader of the capture can tell which events are repeated.
+        // Only the reader of the capture can tell which events are repeated.
         let lost = self.probe.losses([0, 0]);
         let dropped = std::mem::take(&mut self.dropped);
         let new = lost.since(&self.lost);
@@ -148,21 +148,21 @@ impl Drain for Capture {
             let Self { block, names, .. } = self;
             let mut new = Vec::new();
             let mut events = 0;
-            // // Blocks are bounded, so that a torn one costs little.
+            // Blocks are bounded, so that a torn one costs little.
             let most = (BLOCK / 64).min(BATCH - total);
             let taken = self.probe.drain(most, |bytes| {
                 last_ns = time_of(bytes).unwrap_or(last_ns);
                 if names.take_in(bytes) {
                     return;
                 }
-                // // A replay counts what cannot be decoded.
+                // A replay counts what cannot be decoded.
                 if let Ok(event) = decode(bytes) {
                     names.find(event.body.numbers(), |name| new.push(name));
                 }
                 push_event(bytes, block);
                 events += 1;
             });
-            // // Before the events that need them. A few names may fit where a block does not.
+            // Before the events that need them. A few names may fit where a block does not.
             for name in new {
                 self.note(|file, _| write_name(&name, file));
             }
@@ -172,7 +172,7 @@ impl Drain for Capture {
                 break;
             }
         }
-        // // With an empty ring, everything that happened before it was read is known.
+        // With an empty ring, everything that happened before it was read is known.
         let known_ns = if total < BATCH {
             now.monotonic_ns
         } else {

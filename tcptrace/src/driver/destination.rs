@@ -1,4 +1,4 @@
-//! //! The destination of a capture.
+//! The destination of a capture.
 //!
 //! A file gets its name only with the start of a capture in it: a capture that cannot trace changes
 //! nothing.
@@ -13,21 +13,21 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::Builder;
 
-/// /// The destination of a capture, before anything is written.
+/// The destination of a capture, before anything is written.
 pub enum Destination {
     Stdout,
-    /// /// Something other than a regular file, such as a FIFO, open.
+    /// Something other than a regular file, such as a FIFO, open.
     Stream(File, PathBuf),
-    /// /// A new file, or one to replace.
+    /// A new file, or one to replace.
     File {
         path: PathBuf,
-        /// /// An existing file may be replaced.
+        /// An existing file may be replaced.
         force: bool,
     },
 }
 
 impl Destination {
-    /// /// Looks at what exists. Waits for the reader of a FIFO.
+    /// Looks at what exists. Waits for the reader of a FIFO.
     ///
     /// Fails when a file exists that must not be replaced, or nothing can be written there.
     pub fn find(path: Option<&Path>, force: bool) -> anyhow::Result<Self> {
@@ -43,7 +43,7 @@ impl Destination {
                 if !force {
                     return Err(exists(path));
                 }
-                // // A link stays, and its target is replaced.
+                // A link stays, and its target is replaced.
                 let path = fs::canonicalize(path)
                     .with_context(|| format!("finding {}", path.display()))?;
                 Ok(Self::File { path, force })
@@ -61,7 +61,7 @@ impl Destination {
         }
     }
 
-    /// /// Returns the name for messages.
+    /// Returns the name for messages.
     pub fn name(&self) -> String {
         match self {
             Self::Stdout => "standard output".to_owned(),
@@ -69,8 +69,8 @@ impl Destination {
         }
     }
 
-    /// /// Gives the file its name, with the start in it. Returns the writer, and what is still to
-    /// be written to it first.
+    /// Gives the file its name, with the start in it. Returns the writer, and what is still to be
+    /// written to it first.
     ///
     /// Fails when the file cannot be created, or one appeared in its place.
     pub fn begin(self, start: Vec<u8>) -> anyhow::Result<(Box<dyn Write + Send>, Vec<u8>)> {
@@ -85,8 +85,8 @@ impl Destination {
                 };
                 let mut file = Builder::new()
                     .prefix(".tcptrace-")
-                    // // A capture tells who talks to whom: only its owner may read it, whatever
-                    // the umask allows.
+                    // A capture tells who talks to whom: only its owner may read it, whatever the
+                    // umask allows.
                     .permissions(Permissions::from_mode(0o600))
                     .tempfile_in(directory)
                     .with_context(|| format!("creating {name}"))?;

@@ -1,4 +1,4 @@
-//! //! The one task that owns the probe and the tracker: ring → decode → tracker → consumer.
+//! The one task that owns the probe and the tracker: ring → decode → tracker → consumer.
 //! [`replay`](super::replay) does the same from a file.
 
 use std::{
@@ -20,19 +20,19 @@ use crate::{
     tracker::{Consumer, Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Witness},
 };
 
-/// /// The longest time that the first walk waits for the search for owners.
+/// The longest time that the first walk waits for the search for owners.
 const OWNERS_FIRST_NS: u64 = 250_000_000;
-/// /// Why the connections from before the trace are not known yet.
+/// Why the connections from before the trace are not known yet.
 const SEARCHING: &str =
     "it looks for the processes that hold the sockets which were there before it";
 const LISTING: &str = "it lists the sockets that were there before it";
 const LISTING_AGAIN: &str = "not all sockets that were there before it could be listed: it tries again every 5 seconds, and its log says why";
-/// /// How often impossible transitions are logged.
+/// How often impossible transitions are logged.
 const ANOMALIES_NS: u64 = 60_000_000_000;
-/// /// How many malformed events are logged one by one; the rest are only counted.
+/// How many malformed events are logged one by one; the rest are only counted.
 pub const COMPLAINTS: u64 = 10;
 
-/// /// Returns the evidence that the tracker can rely on, by how each hook is attached.
+/// Returns the evidence that the tracker can rely on, by how each hook is attached.
 pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
     Sources {
         resets: ResetHooks {
@@ -46,31 +46,31 @@ pub fn sources(attached: impl Fn(Hook) -> Option<Source>) -> Sources {
     }
 }
 
-/// /// The probe, the tracker and its consumer.
+/// The probe, the tracker and its consumer.
 pub struct Tracer<C> {
     pub probe: Probe,
     pub tracker: Tracker,
     pub consumer: C,
-    /// /// Events of the ring that could not be decoded.
+    /// Events of the ring that could not be decoded.
     pub malformed: u64,
-    /// /// Whether the connections from before the trace are known, as far as this kernel allows,
-    /// or why not yet.
+    /// Whether the connections from before the trace are known, as far as this kernel allows, or
+    /// why not yet.
     pub seeded: watch::Sender<Result<(), &'static str>>,
     survey: Survey,
     owners: owners::Search,
-    /// /// Until then the first walk waits for the search for owners, so that sockets are named
-    /// when found. On a large host they are named a little later.
+    /// Until then the first walk waits for the search for owners, so that sockets are named when
+    /// found. On a large host they are named a little later.
     walk_from_ns: u64,
     lookups: Lookups,
     names: Names,
     lost: Losses,
-    /// /// How many impossible transitions were logged, and when last.
+    /// How many impossible transitions were logged, and when last.
     told: (u64, u64),
 }
 
 impl<C: Consumer> Tracer<C> {
-    /// /// A tracer of the probe's events. It tells `tracker` what the hooks can see, and compares
-    /// with the kernel's list of sockets at the start and then every `resync`, if given.
+    /// A tracer of the probe's events. It tells `tracker` what the hooks can see, and compares with
+    /// the kernel's list of sockets at the start and then every `resync`, if given.
     pub fn new(
         probe: Probe,
         tracker: TrackerConfig,
@@ -101,7 +101,7 @@ impl<C: Consumer> Tracer<C> {
     }
 }
 
-/// /// Passes an item to the tracker, and its updates to the consumer.
+/// Passes an item to the tracker, and its updates to the consumer.
 pub fn feed(tracker: &mut Tracker, consumer: &mut impl Consumer, item: &Item) {
     for update in tracker.take(item) {
         consumer.update(&update);
@@ -116,8 +116,7 @@ impl<C: Consumer> Tracer<C> {
         feed(&mut self.tracker, &mut self.consumer, item);
     }
 
-    /// /// Passes on what the ring had no room for, and what the kernel skipped, since the last
-    /// time.
+    /// Passes on what the ring had no room for, and what the kernel skipped, since the last time.
     fn feed_losses(&mut self) {
         let stats = self.tracker.stats();
         let repeated = [stats.repeated_transitions, stats.repeated_resets];
@@ -136,7 +135,7 @@ impl<C: Consumer> Tracer<C> {
         &self.lost
     }
 
-    /// /// Logs impossible transitions, once a minute, with details of the last one.
+    /// Logs impossible transitions, once a minute, with details of the last one.
     fn tell_anomalies(&mut self, now_ns: u64) {
         let (told, told_ns) = self.told;
         let count = self.tracker.stats().anomalies;
@@ -158,7 +157,7 @@ impl<C: Consumer> Tracer<C> {
         }
     }
 
-    /// /// Continues the comparison with the kernel's list of sockets.
+    /// Continues the comparison with the kernel's list of sockets.
     fn compare(&mut self, emptied: bool) {
         if !self.probe.traces() {
             return;
@@ -174,7 +173,7 @@ impl<C: Consumer> Tracer<C> {
         let moment = sockets::Moment {
             now_ns: now,
             emptied,
-            // // Only these leave a connection behind, or unknown.
+            // Only these leave a connection behind, or unknown.
             lost: self.probe.lost_transitions() + self.lost.skipped[0] + self.malformed,
             lost_sockets: self.probe.lost_sockets(),
             uncompared: self.tracker.has_uncompared(),
@@ -234,7 +233,7 @@ impl<C: Consumer> Tracer<C> {
         }
     }
 
-    /// /// Looks up timewait sockets, which send no events, in the kernel's table.
+    /// Looks up timewait sockets, which send no events, in the kernel's table.
     fn look_up(&mut self) {
         let Self {
             lookups,
@@ -299,7 +298,7 @@ impl<C: Consumer> Drain for Tracer<C> {
             feed(tracker, consumer, &item);
         });
         self.feed_losses();
-        // // With an empty ring, everything that happened before it was read is known.
+        // With an empty ring, everything that happened before it was read is known.
         let known_ns = if taken < BATCH {
             before.monotonic_ns
         } else {

@@ -1,4 +1,4 @@
-//! //! Pulls a feed through a tracker to a consumer, live from the kernel or from a file; also the
+//! Pulls a feed through a tracker to a consumer, live from the kernel or from a file; also the
 //! capture that writes such a file.
 
 pub mod capture;

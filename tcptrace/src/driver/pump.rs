@@ -1,4 +1,4 @@
-//! //! The loop that empties the ring: drain, rest a little so that one wake-up serves a batch, and
+//! The loop that empties the ring: drain, rest a little so that one wake-up serves a batch, and
 //! sleep until the kernel has something. Nothing it calls may block.
 
 use std::{
@@ -18,44 +18,44 @@ use tokio::{
 
 use crate::tracker::GRACE_NS;
 
-/// /// The most events taken before requests and the stop are checked.
+/// The most events taken before requests and the stop are checked.
 pub const BATCH: usize = 1 << 16;
-/// /// How long it rests after a batch.
+/// How long it rests after a batch.
 pub const REST: Duration = Duration::from_millis(5);
-/// /// The longest sleep: a notification that never came costs no more.
+/// The longest sleep: a notification that never came costs no more.
 pub const IDLE: Duration = Duration::from_secs(1);
 
-/// /// How long the other hooks stay once the transitions are detached: longer than what follows
-/// →CLOSE takes, which [`GRACE_NS`] bounds, so that their silence is evidence.
+/// How long the other hooks stay once the transitions are detached: longer than what follows →CLOSE
+/// takes, which [`GRACE_NS`] bounds, so that their silence is evidence.
 const AFTERMATH: Duration = Duration::from_nanos(GRACE_NS + GRACE_NS / 4);
 
-/// /// Empties the ring.
+/// Empties the ring.
 pub trait Drain {
-    /// /// Returns the ring's descriptor, readable when events wait.
+    /// Returns the ring's descriptor, readable when events wait.
     fn ring(&self) -> BorrowedFd<'_>;
 
     /// Takes up to [`BATCH`] waiting events and returns how many. `Break` ends the trace.
     fn drain(&mut self) -> (usize, ControlFlow<()>);
 
-    /// /// Stops the transitions; the other hooks go on.
+    /// Stops the transitions; the other hooks go on.
     fn detach_transitions(&mut self);
 
-    /// /// Stops every hook.
+    /// Stops every hook.
     fn detach(&mut self);
 
-    /// /// Returns the most events that the ring can hold.
+    /// Returns the most events that the ring can hold.
     fn most_waiting(&self) -> usize;
 
-    /// /// Returns how long it can sleep, at most [`IDLE`].
+    /// Returns how long it can sleep, at most [`IDLE`].
     fn idle(&self) -> Duration;
 
     /// Flushes what is pending at shutdown.
     fn finish(&mut self);
 }
 
-/// /// Drains until `stop` is true or the drain ends the trace, answering requests in between. Then
-/// it detaches the transitions, waits for what can still follow the last of them, detaches the
-/// rest, takes the events that wait, at most one ring's worth, and finishes.
+/// Drains until `stop` is true or the drain ends the trace, answering requests in between. Then it
+/// detaches the transitions, waits for what can still follow the last of them, detaches the rest,
+/// takes the events that wait, at most one ring's worth, and finishes.
 ///
 /// `next` waits for the next request and must be cancel safe; `None` means that none will follow.
 pub async fn pump<D: Drain, R>(
@@ -114,7 +114,7 @@ pub async fn pump<D: Drain, R>(
     Ok(())
 }
 
-/// /// Takes what the ring holds now.
+/// Takes what the ring holds now.
 fn empty<D: Drain>(drain: &mut D) -> ControlFlow<()> {
     let mut left = drain.most_waiting();
     loop {
@@ -126,7 +126,7 @@ fn empty<D: Drain>(drain: &mut D) -> ControlFlow<()> {
     }
 }
 
-/// /// Returns a runtime of one thread.
+/// Returns a runtime of one thread.
 pub fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

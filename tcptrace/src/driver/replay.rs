@@ -1,4 +1,4 @@
-//! //! Plays a captured stream through the same decoder and tracker.
+//! Plays a captured stream through the same decoder and tracker.
 
 use std::io::Read;
 
@@ -16,7 +16,7 @@ use crate::{
     tracker::{Consumer, Item, LossPlace, Sources, Tracker},
 };
 
-/// /// Returns the evidence that the capture had.
+/// Returns the evidence that the capture had.
 pub fn sources(header: &Header) -> Sources {
     super::live::sources(|hook| {
         let entry = header
@@ -34,20 +34,20 @@ pub fn sources(header: &Header) -> Sources {
 pub struct Replay<R> {
     reader: Reader<R>,
     clock: ClockReading,
-    /// /// Blocks read ahead to find the first clock reading.
+    /// Blocks read ahead to find the first clock reading.
     first: Option<Block>,
     ended: bool,
-    /// /// Events that could not be decoded.
+    /// Events that could not be decoded.
     malformed: u64,
 }
 
 impl<R: Read> Replay<R> {
-    /// /// Opens a file.
+    /// Opens a file.
     ///
     /// Fails when it is no capture, or ends before its header does.
     pub fn open(input: R) -> Result<(Self, Header), FormatError> {
         let (mut reader, header) = Reader::open(input)?;
-        // // A file that ends or breaks here has nothing to show; playing it reports that.
+        // A file that ends or breaks here has nothing to show; playing it reports that.
         let mut clock = ClockReading {
             monotonic_ns: 0,
             offset_ns: 0,
@@ -69,12 +69,12 @@ impl<R: Read> Replay<R> {
         Ok((replay, header))
     }
 
-    /// /// Returns the first clock reading.
+    /// Returns the first clock reading.
     pub const fn clock(&self) -> ClockReading {
         self.clock
     }
 
-    /// /// Plays the file to its end, or until the consumer ends it.
+    /// Plays the file to its end, or until the consumer ends it.
     ///
     /// Fails where the file is cut short or damaged, after playing what comes before.
     pub fn play(

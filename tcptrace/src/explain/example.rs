@@ -1,4 +1,4 @@
-//! //! Records of textbook connections, to draw.
+//! Records of textbook connections, to draw.
 
 use tcptrace_common::TcpState;
 
@@ -8,7 +8,7 @@ use crate::{
     tracker::{Role, Verdict},
 };
 
-/// /// Returns the record of a scene, without times.
+/// Returns the record of a scene, without times.
 pub(super) fn record(scene: Scene) -> ConnectionRecord {
     use TcpState::{Close, Closing, Established, FinWait2, LastAck, SynRecv, SynSent};
     let (role, last_state, verdict) = match scene {

@@ -1,5 +1,5 @@
-//! //! Explanations: what each verdict looks like on the wire, how it is known, its usual causes
-//! and what to do; the same for handshake and release. `tcptrace explain` prints them, and
+//! Explanations: what each verdict looks like on the wire, how it is known, its usual causes and
+//! what to do; the same for handshake and release. `tcptrace explain` prints them, and
 //! `docs/verdicts.md` is made from them.
 
 mod example;
@@ -19,7 +19,7 @@ pub enum Topic {
     Verdict(Verdict),
 }
 
-/// /// What to draw.
+/// What to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scene {
     ActiveOpen,
@@ -31,7 +31,7 @@ enum Scene {
 }
 
 impl Scene {
-    /// /// Returns the title of a scene that is one of several.
+    /// Returns the title of a scene that is one of several.
     const fn title(self) -> Option<&'static str> {
         match self {
             Self::ActiveOpen => Some("an active open"),
@@ -53,13 +53,13 @@ struct Explanation {
 }
 
 impl Topic {
-    /// /// Returns every topic.
+    /// Returns every topic.
     pub fn all() -> impl Iterator<Item = Self> {
         let verdicts = Verdict::ALL.iter().copied().map(Self::Verdict);
         [Self::Handshake, Self::Release].into_iter().chain(verdicts)
     }
 
-    /// /// Returns the topic's name on the command line.
+    /// Returns the topic's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -76,7 +76,7 @@ impl Topic {
         }
     }
 
-    /// /// Returns the explanation, in lines of at most `width` characters unless a word is longer.
+    /// Returns the explanation, in lines of at most `width` characters unless a word is longer.
     pub fn text(self, width: usize, ascii: bool) -> String {
         let Explanation {
             meaning,
@@ -114,7 +114,7 @@ impl Topic {
 impl FromStr for Topic {
     type Err = String;
 
-    /// /// Parses `reset_received`, or `reset received` as tables show it.
+    /// Parses `reset_received`, or `reset received` as tables show it.
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");
         Self::all()
@@ -126,7 +126,7 @@ impl FromStr for Topic {
     }
 }
 
-/// /// Returns one line for each topic.
+/// Returns one line for each topic.
 pub fn list(width: usize) -> String {
     let mut text = String::new();
     for topic in Topic::all() {
@@ -143,8 +143,7 @@ pub fn list(width: usize) -> String {
     text
 }
 
-/// /// Appends text in lines of at most `width`: the first starts with `first`, the others with
-/// `next`.
+/// Appends text in lines of at most `width`: the first starts with `first`, the others with `next`.
 fn wrap(text: &str, first: &str, next: &str, width: usize, out: &mut String) {
     let mut line = first.to_owned();
     let mut is_empty = true;

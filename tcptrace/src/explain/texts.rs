@@ -1,4 +1,4 @@
-//! //! The text of each topic.
+//! The text of each topic.
 
 use super::{Explanation, Scene};
 use crate::tracker::Verdict;

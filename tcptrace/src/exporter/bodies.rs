@@ -1,4 +1,4 @@
-//! //! The metrics as sent. Clients that asked before a scrape began share its bytes, and all bytes
+//! The metrics as sent. Clients that asked before a scrape began share its bytes, and all bytes
 //! that wait for readers are bounded: a slow client costs a share, not a copy.
 
 use std::{
@@ -13,34 +13,34 @@ use std::{
 use hyper::body::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
-/// /// The most bytes that wait for readers, over all connections.
+/// The most bytes that wait for readers, over all connections.
 const MOST: usize = 32 << 20;
-/// /// When half of them wait, bytes up to this age are shared.
+/// When half of them wait, bytes up to this age are shared.
 const UNDER_PRESSURE: Duration = Duration::from_secs(1);
 
-/// /// The format of the metrics.
+/// The format of the metrics.
 #[derive(Clone, Copy)]
 pub(super) struct Spelling {
     pub(super) open_metrics: bool,
     pub(super) gzip: bool,
 }
 
-/// /// The bytes that wait.
+/// The bytes that wait.
 pub(super) struct Bodies {
     waiting: Arc<AtomicUsize>,
     most: usize,
-    /// /// The last bytes, by [`Spelling`].
+    /// The last bytes, by [`Spelling`].
     last: [Mutex<Option<Last>>; 4],
 }
 
 struct Last {
-    /// /// When they were begun.
+    /// When they were begun.
     begun: Instant,
-    /// /// The bytes, or why there are none.
+    /// The bytes, or why there are none.
     bytes: Result<Bytes, Arc<str>>,
 }
 
-/// /// Bytes that count until the last reader has them.
+/// Bytes that count until the last reader has them.
 struct Counted {
     bytes: Vec<u8>,
     waiting: Arc<AtomicUsize>,
@@ -61,8 +61,8 @@ impl Bodies {
         }
     }
 
-    /// /// Returns the metrics of a moment after this call, made by `make` for all that wait for
-    /// them. That takes at most twice as long as `make`.
+    /// Returns the metrics of a moment after this call, made by `make` for all that wait for them.
+    /// That takes at most twice as long as `make`.
     pub(super) async fn get<F>(
         &self,
         spelling: Spelling,
@@ -84,7 +84,7 @@ impl Bodies {
         {
             return last.bytes.clone();
         }
-        // // First free the bytes held for others.
+        // First free the bytes held for others.
         *last = None;
         let begun = Instant::now();
         let made = make().await;

@@ -1,4 +1,4 @@
-//! //! The configuration of the web server.
+//! The configuration of the web server.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,28 +6,28 @@ use tokio::sync::watch;
 
 use super::scraper::ScrapeHandle;
 
-/// /// The least time between two log lines about the same problem.
+/// The least time between two log lines about the same problem.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// /// Limits on what a client can use.
+/// Limits on what a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// /// The most connections at a time, over all listeners. For one more, the one idle for
-    /// longest is closed; if all are busy, the new one is. Both are counted.
+    /// The most connections at a time, over all listeners. For one more, the one idle for longest
+    /// is closed; if all are busy, the new one is. Both are counted.
     pub connections: usize,
-    /// /// From a request's first byte (or the start of the connection) to the end of its head.
+    /// From a request's first byte (or the start of the connection) to the end of its head.
     pub head: Duration,
-    /// /// Between a response and the next request.
+    /// Between a response and the next request.
     pub idle: Duration,
-    /// /// For the tracer to answer a scrape.
+    /// For the tracer to answer a scrape.
     pub scrape: Duration,
-    /// /// For the client to read a response.
+    /// For the client to read a response.
     pub response: Duration,
-    /// /// For responses in progress when the server stops.
+    /// For responses in progress when the server stops.
     pub drain: Duration,
 }
 
-/// /// The most bytes in a request's head; above, it is refused with 431.
+/// The most bytes in a request's head; above, it is refused with 431.
 pub(super) const HEAD_BYTES: usize = 8192;
 
 impl Default for Limits {
@@ -45,12 +45,12 @@ impl Default for Limits {
 
 #[derive(Clone, Debug)]
 pub struct WebConfig {
-    /// /// The path of the metrics: absolute, and not one of the server's own.
+    /// The path of the metrics: absolute, and not one of the server's own.
     pub telemetry_path: String,
-    /// /// TLS and passwords: a file in the format of Prometheus's exporter-toolkit.
+    /// TLS and passwords: a file in the format of Prometheus's exporter-toolkit.
     pub file: Option<PathBuf>,
     pub limits: Limits,
-    /// /// Whether a password matches a hash of that file. May take a second of processor time.
+    /// Whether a password matches a hash of that file. May take a second of processor time.
     pub check_password: fn(&[u8], &str) -> bool,
 }
 
@@ -65,15 +65,15 @@ impl Default for WebConfig {
     }
 }
 
-/// /// Whether the metrics are complete, or why not yet.
+/// Whether the metrics are complete, or why not yet.
 pub type Readiness = Result<(), &'static str>;
 
-/// /// What the web server needs from the tracer.
+/// What the web server needs from the tracer.
 #[derive(Clone, Debug)]
 pub struct ScrapeSource {
-    /// /// Where scrapes are requested.
+    /// Where scrapes are requested.
     pub scraper: ScrapeHandle,
-    /// /// Whether the metrics are complete, or why not yet. A dropped sender means that they no
-    /// longer are.
+    /// Whether the metrics are complete, or why not yet. A dropped sender means that they no longer
+    /// are.
     pub ready: watch::Receiver<Readiness>,
 }

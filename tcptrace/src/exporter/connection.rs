@@ -1,4 +1,4 @@
-//! //! One connection: HTTP until either side is done.
+//! One connection: HTTP until either side is done.
 
 use std::{
     convert::Infallible,
@@ -37,13 +37,13 @@ use super::{
     turns::Turns,
 };
 
-/// /// The most requests in progress on an HTTP/2 connection.
+/// The most requests in progress on an HTTP/2 connection.
 const STREAMS: u32 = 2;
-/// /// The most bytes that an HTTP/2 client can send before they are read: the least possible (RFC
+/// The most bytes that an HTTP/2 client can send before they are read: the least possible (RFC
 /// 9113, section 6.9.2).
 const WINDOW: u32 = 65_535;
 
-/// /// Serves one connection, over TLS if configured.
+/// Serves one connection, over TLS if configured.
 pub(super) async fn serve_by_rules(
     stream: TcpStream,
     site: Arc<Site>,
@@ -72,7 +72,7 @@ pub(super) async fn serve_by_rules(
     }
 }
 
-/// /// Returns the response to one request, if the client may ask.
+/// Returns the response to one request, if the client may ask.
 async fn respond(site: &Site, client: &Client, request: &Parts) -> Response<Bytes> {
     let rules = site.access.rules();
     // RFC 9112, section 3.2.
@@ -121,7 +121,7 @@ async fn respond(site: &Site, client: &Client, request: &Parts) -> Response<Byte
     response
 }
 
-/// /// Serves one connection by HTTP/1, as long as it has its slot.
+/// Serves one connection by HTTP/1, as long as it has its slot.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     site: Arc<Site>,
@@ -133,21 +133,21 @@ pub(super) async fn serve(
     let service = service_fn(|request: Request<Incoming>| {
         client.is_served();
         let site = Arc::clone(&site);
-        // // The body is ignored: hyper closes the connection rather than read it.
+        // The body is ignored: hyper closes the connection rather than read it.
         let (head, _) = request.into_parts();
         let client = Arc::clone(client);
         async move { Ok::<_, Infallible>(respond(&site, &client, &head).await.map(Full::new)) }
     });
     let connection = http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
-        // // A client that has sent its last byte is still answered.
+        // A client that has sent its last byte is still answered.
         .half_close(true)
         .header_read_timeout(None)
         .serve_connection(io, service);
     drive(connection, pending(), client, shutdown).await;
 }
 
-/// /// Serves one connection by HTTP/2, as long as it has its slot.
+/// Serves one connection by HTTP/2, as long as it has its slot.
 pub(super) async fn serve_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     site: Arc<Site>,
@@ -163,7 +163,7 @@ pub(super) async fn serve_http2(
         let client = Arc::clone(&place.client);
         async move {
             let mut response = respond(&site, &client, &head).await;
-            // // With HTTP/2, hyper leaves it to us that a response to HEAD has no body.
+            // With HTTP/2, hyper leaves it to us that a response to HEAD has no body.
             if head.method == Method::HEAD {
                 let length = response.body().len().into();
                 response.headers_mut().insert(CONTENT_LENGTH, length);
@@ -181,8 +181,8 @@ pub(super) async fn serve_http2(
     drive(connection, turns.overdue(limits), &place.client, shutdown).await;
 }
 
-/// /// Drives a connection until it ends, its client has lost its slot or is overdue, or it is time
-/// to stop.
+/// Drives a connection until it ends, its client has lost its slot or is overdue, or it is time to
+/// stop.
 async fn drive(
     connection: impl GracefulConnection<Error = hyper::Error>,
     overdue: impl Future<Output = ()>,
@@ -200,7 +200,7 @@ async fn drive(
         }
     };
     if let Err(error) = result {
-        // // Bytes from outside must not fill the log.
+        // Bytes from outside must not fill the log.
         tracing::debug!("a web connection ended: {error}");
     }
 }

@@ -32,19 +32,19 @@ enum Phase {
     Response,
 }
 
-/// /// A connection's bytes with time limits.
+/// A connection's bytes with time limits.
 pub(super) struct Deadline<S> {
     inner: S,
     limits: Limits,
     phase: Phase,
-    /// /// While a request is served, from the end of its head to the start of its response, the
-    /// client has no time limit.
+    /// While a request is served, from the end of its head to the start of its response, the client
+    /// has no time limit.
     client: Arc<Client>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S> Deadline<S> {
-    /// /// A new connection. Its first request must come within [`Limits::head`].
+    /// A new connection. Its first request must come within [`Limits::head`].
     pub(super) fn new(inner: S, limits: Limits, client: Arc<Client>) -> Self {
         Self {
             inner,
@@ -60,7 +60,7 @@ impl<S> Deadline<S> {
         self.timer.as_mut().reset(Instant::now() + limit);
     }
 
-    /// /// The client makes us wait: an error once that was too long.
+    /// The client makes us wait: an error once that was too long.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         ready!(self.timer.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -87,7 +87,7 @@ impl<S: Read + Unpin> Read for Deadline<S> {
                 }
                 Poll::Ready(result)
             }
-            // // Writing has the limit of a response, and is polled as well.
+            // Writing has the limit of a response, and is polled as well.
             Poll::Pending if self.phase == Phase::Response => Poll::Pending,
             Poll::Pending if self.client.waited_for().is_none() => Poll::Pending,
             Poll::Pending => self.wait(context),
@@ -124,7 +124,7 @@ impl<S: Write + Unpin> Write for Deadline<S> {
         self.inner.is_write_vectored()
     }
 
-    /// /// hyper calls this only with nothing left to write: in a response, that is its end.
+    /// hyper calls this only with nothing left to write: in a response, that is its end.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.inner).poll_flush(context) {
             Poll::Ready(result) => {
@@ -132,8 +132,8 @@ impl<S: Write + Unpin> Write for Deadline<S> {
                     self.client.is_waited_for();
                     let limit = self.limits.idle;
                     self.enter(Phase::Idle, limit);
-                    // // hyper has looked for the next request already and waits; only the timer
-                    // makes it look again, and then poll_read reports the error.
+                    // hyper has looked for the next request already and waits; only the timer makes
+                    // it look again, and then poll_read reports the error.
                     if self.timer.as_mut().poll(context).is_ready() {
                         context.waker().wake_by_ref();
                     }

@@ -1,4 +1,4 @@
-//! //! The web server: `/metrics` and a few pages beside it.
+//! The web server: `/metrics` and a few pages beside it.
 //!
 //! It runs on a thread of its own, so that neither a slow reader nor encoding a scrape holds up the
 //! tracer. It asks the tracer by messages (`ScrapeHandle`) and shares no state with it. Everything
@@ -38,7 +38,7 @@ use self::{
 };
 use crate::stop::Stop;
 
-/// /// How long accept() rests when the process has no descriptors left.
+/// How long accept() rests when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Listens on every address.
 fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
@@ -62,7 +62,7 @@ fn inherit() -> anyhow::Result<Vec<StdListener>> {
 
 fn bind_one(address: SocketAddr) -> anyhow::Result<StdListener> {
     let bound = match StdListener::bind(address) {
-        // // All addresses of a host without IPv6.
+        // All addresses of a host without IPv6.
         Err(error)
             if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
                 && address.ip() == Ipv6Addr::UNSPECIFIED =>
@@ -98,7 +98,7 @@ pub fn listen(addresses: &[SocketAddr], systemd: bool) -> anyhow::Result<Vec<Std
 pub struct Protection {
     /// Served over TLS.
     pub tls: bool,
-    /// /// Reading them needs a certificate or a password.
+    /// Reading them needs a certificate or a password.
     pub authentication: bool,
 }
 
@@ -176,8 +176,8 @@ impl Exporter {
     }
 }
 
-/// /// Starts the web server on a thread of its own. It ends when `shutdown` becomes true or its
-/// sender is dropped, and responses in progress are done or [`Limits::drain`] is over.
+/// Starts the web server on a thread of its own. It ends when `shutdown` becomes true or its sender
+/// is dropped, and responses in progress are done or [`Limits::drain`] is over.
 fn spawn(
     config: WebConfig,
     listeners: Vec<StdListener>,
@@ -193,14 +193,14 @@ fn spawn(
         .name("web".to_owned())
         .spawn(move || {
             let served = runtime.block_on(run(config, listeners, tracer, shutdown));
-            // // A password being hashed must not delay a stop.
+            // A password being hashed must not delay a stop.
             runtime.shutdown_background();
             served
         })
         .context("cannot start the web server's thread")
 }
 
-/// /// Serves until `shutdown` becomes true or its sender is dropped; then stops as [`spawn`] says.
+/// Serves until `shutdown` becomes true or its sender is dropped; then stops as [`spawn`] says.
 async fn run(
     config: WebConfig,
     listeners: Vec<StdListener>,
@@ -224,7 +224,7 @@ async fn run(
     Ok(())
 }
 
-/// /// Accepts connections on one listener until it is time to stop.
+/// Accepts connections on one listener until it is time to stop.
 async fn accept_all(
     listener: TcpListener,
     site: Arc<Site>,
@@ -247,7 +247,7 @@ async fn accept_all(
                     connections.spawn(connection::serve_by_rules(stream, site, place, shutdown));
                 }
             }
-            // // The client was gone before it was accepted.
+            // The client was gone before it was accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 failures += 1;
@@ -272,7 +272,7 @@ async fn accept_all(
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // // An error means that the sender is gone: nothing else would ever stop us.
+    // An error means that the sender is gone: nothing else would ever stop us.
     drop(shutdown.wait_for(|&stop| stop).await);
 }
 

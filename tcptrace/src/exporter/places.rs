@@ -1,4 +1,4 @@
-//! //! The slots for connections, and which connection must leave when none is free.
+//! The slots for connections, and which connection must leave when none is free.
 //!
 //! Clients that only wait cannot keep others out: the one whose request we have waited for longest
 //! gives up its slot, unknown clients before authenticated ones. Only when every slot is in use for
@@ -17,10 +17,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::config::SAY_EVERY;
 
-/// /// After this many connections at a time, and then few, there is memory worth giving back.
+/// After this many connections at a time, and then few, there is memory worth giving back.
 const FLOOD: usize = 64;
 
-/// /// All slots.
+/// All slots.
 pub(super) struct Places {
     limit: usize,
     state: Mutex<State>,
@@ -32,30 +32,30 @@ struct State {
     next: u64,
     counts: Counts,
     said: Option<Instant>,
-    /// /// The most connections since memory was given back.
+    /// The most connections since memory was given back.
     peak: usize,
 }
 
-/// /// Connections for which there was no slot.
+/// Connections for which there was no slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// /// Closed at once: every slot was in use for a response.
+    /// Closed at once: every slot was in use for a response.
     pub(super) rejected: u64,
-    /// /// Closed while waiting, to make room for another one.
+    /// Closed while waiting, to make room for another one.
     pub(super) evicted: u64,
 }
 
 pub(super) struct Client {
-    /// /// Its address.
+    /// Its address.
     pub(super) from: IpAddr,
-    /// /// Authenticated by a password or a certificate: the last to leave.
+    /// Authenticated by a password or a certificate: the last to leave.
     is_known: AtomicBool,
-    /// /// Since when we wait for a whole request; `None` while one is being answered.
+    /// Since when we wait for a whole request; `None` while one is being answered.
     waited_for: Mutex<Option<Instant>>,
     evicted: Notify,
 }
 
-/// /// A taken slot. Dropping it gives it back.
+/// A taken slot. Dropping it gives it back.
 pub(super) struct Place {
     id: u64,
     places: Arc<Places>,
@@ -70,7 +70,7 @@ impl Places {
         })
     }
 
-    /// /// Takes a slot for a client at an address, from another connection if necessary.
+    /// Takes a slot for a client at an address, from another connection if necessary.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
         let mut state = lock(&self.state);
         if state.taken.len() >= self.limit && !state.evict() {
@@ -98,14 +98,14 @@ impl Places {
         })
     }
 
-    /// /// Returns the counts so far.
+    /// Returns the counts so far.
     pub(super) fn counts(&self) -> Counts {
         lock(&self.state).counts
     }
 }
 
 impl State {
-    /// /// Makes room, if a connection only waits.
+    /// Makes room, if a connection only waits.
     fn evict(&mut self) -> bool {
         let longest = self
             .taken
@@ -125,7 +125,7 @@ impl State {
         true
     }
 
-    /// /// Logs that there is no room, at most once per interval.
+    /// Logs that there is no room, at most once per interval.
     fn say(&mut self, limit: usize) {
         let now = Instant::now();
         let is_full = self.taken.len() >= limit;
@@ -142,27 +142,27 @@ impl State {
 }
 
 impl Client {
-    /// /// The client is authenticated.
+    /// The client is authenticated.
     pub(super) fn becomes_known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
 
-    /// /// A request is being answered.
+    /// A request is being answered.
     pub(super) fn is_served(&self) {
         *lock(&self.waited_for) = None;
     }
 
-    /// /// The response is sent: the next request is the client's turn.
+    /// The response is sent: the next request is the client's turn.
     pub(super) fn is_waited_for(&self) {
         *lock(&self.waited_for) = Some(Instant::now());
     }
 
-    /// /// Returns since when its request is waited for; `None` while one is being answered.
+    /// Returns since when its request is waited for; `None` while one is being answered.
     pub(super) fn waited_for(&self) -> Option<Instant> {
         *lock(&self.waited_for)
     }
 
-    /// /// Waits until it has lost its slot.
+    /// Waits until it has lost its slot.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -184,16 +184,16 @@ impl Drop for Place {
     }
 }
 
-/// /// Gives memory that connections have left behind back to the kernel: glibc would keep it.
+/// Gives memory that connections have left behind back to the kernel: glibc would keep it.
 fn give_memory_back() {
     #[cfg(target_env = "gnu")]
-    // // SAFETY: it touches free memory only.
+    // SAFETY: it touches free memory only.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// /// Locks a mutex; nothing panics while holding one.
+/// Locks a mutex; nothing panics while holding one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! //! Which page answers which request.
+//! Which page answers which request.
 
 use std::{io::Read, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
-/// /// The text format; OpenMetrics for clients that prefer it.
+/// The text format; OpenMetrics for clients that prefer it.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -31,7 +31,7 @@ const LANDING: &str = "/";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 
-/// /// The pages.
+/// The pages.
 pub(super) struct Site {
     config: WebConfig,
     tracer: ScrapeSource,
@@ -59,7 +59,7 @@ impl Site {
         self.config.limits
     }
 
-    /// /// Returns the response to one request.
+    /// Returns the response to one request.
     pub(super) async fn respond(&self, request: &Parts) -> Response<Bytes> {
         let path = request.uri.path();
         let is_telemetry = path == self.config.telemetry_path;
@@ -94,7 +94,7 @@ impl Site {
 
     fn readiness(&self) -> Readiness {
         let ready = &self.tracer.ready;
-        // // The last value of a dropped sender no longer counts.
+        // The last value of a dropped sender no longer counts.
         let is_alive = ready.has_changed().is_ok();
         (*ready.borrow()).and_then(|()| {
             is_alive
@@ -127,7 +127,7 @@ impl Site {
         response
     }
 
-    /// /// Requests a scrape and encodes it; an error is the page that says why there is none.
+    /// Requests a scrape and encodes it; an error is the page that says why there is none.
     async fn spell(&self, spelling: Spelling) -> Result<Vec<u8>, String> {
         let scrape = self.tracer.scraper.scrape(self.config.limits.scrape).await;
         let scrape = scrape.map_err(|error| format!("503 no metrics: {error}\n"))?;
@@ -167,7 +167,7 @@ impl Site {
     }
 }
 
-/// /// Whether a header names something, and not with a weight of 0 (RFC 9110, section 12.4).
+/// Whether a header names something, and not with a weight of 0 (RFC 9110, section 12.4).
 fn takes(headers: &HeaderMap, header: &HeaderName, what: &str) -> bool {
     let values = headers.get_all(header).into_iter();
     let mut named = values
@@ -191,7 +191,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// /// Escapes text for an attribute's quotes.
+/// Escapes text for an attribute's quotes.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('"', "&quot;")

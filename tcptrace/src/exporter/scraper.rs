@@ -1,4 +1,4 @@
-//! //! How the web server requests a scrape from the tracer: one message each way.
+//! How the web server requests a scrape from the tracer: one message each way.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Scrape;
 
-/// /// The most requests that wait; others wait outside, and not for long.
+/// The most requests that wait; others wait outside, and not for long.
 const WAITING: usize = 8;
 
-/// /// Returns both ends: for the web server, and for the task that owns the tracker.
+/// Returns both ends: for the web server, and for the task that owns the tracker.
 pub fn scrape_channel() -> (ScrapeHandle, ScrapeRequests) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (ScrapeHandle { sender }, ScrapeRequests { receiver })
@@ -22,7 +22,7 @@ pub struct ScrapeHandle {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ScrapeError {
-    /// /// The tracer's task has ended.
+    /// The tracer's task has ended.
     #[error("the tracer has stopped; see the daemon's log")]
     Gone,
     #[error("the tracer did not answer within {} s; it is overloaded or stuck", .0.as_secs_f64())]
@@ -30,7 +30,7 @@ pub(super) enum ScrapeError {
 }
 
 impl ScrapeHandle {
-    /// /// Requests a scrape and waits for it, at most `limit`.
+    /// Requests a scrape and waits for it, at most `limit`.
     pub(super) async fn scrape(&self, limit: Duration) -> Result<Scrape, ScrapeError> {
         let asked = async {
             let (answer, answered) = oneshot::channel();
@@ -45,33 +45,33 @@ impl ScrapeHandle {
     }
 }
 
-/// /// The tracer's end. Once dropped, every scrape fails.
+/// The tracer's end. Once dropped, every scrape fails.
 #[derive(Debug)]
 pub struct ScrapeRequests {
     receiver: mpsc::Receiver<ScrapeRequest>,
 }
 
 impl ScrapeRequests {
-    /// /// Waits for the next request; `None` when none can follow. Cancel safe.
+    /// Waits for the next request; `None` when none can follow. Cancel safe.
     pub async fn next(&mut self) -> Option<ScrapeRequest> {
         self.receiver.recv().await
     }
 }
 
-/// /// A request for a scrape.
+/// A request for a scrape.
 #[derive(Debug)]
 pub struct ScrapeRequest {
     answer: oneshot::Sender<Scrape>,
 }
 
 impl ScrapeRequest {
-    /// /// Whether the requester still waits.
+    /// Whether the requester still waits.
     pub fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
     }
 
     pub fn answer(self, scrape: Scrape) {
-        // // A requester that gave up has reported its own timeout.
+        // A requester that gave up has reported its own timeout.
         drop(self.answer.send(scrape));
     }
 }

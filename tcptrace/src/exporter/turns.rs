@@ -1,4 +1,4 @@
-//! //! Requests on an HTTP/2 connection, and how long they may take.
+//! Requests on an HTTP/2 connection, and how long they may take.
 //!
 //! Several requests can be in progress, and a client that does not open its windows holds back a
 //! response without any byte being late. So the connection has a time limit, counted from its last
@@ -19,11 +19,10 @@ use tokio::{
 
 use super::{Limits, places::Client};
 
-/// /// Bytes passed on at a time. This much of a response can wait after its request counts as
-/// done.
+/// Bytes passed on at a time. This much of a response can wait after its request counts as done.
 const CHUNK: usize = 16_384;
 
-/// /// The requests in progress on one connection.
+/// The requests in progress on one connection.
 pub(super) struct Turns {
     client: Arc<Client>,
     state: Mutex<State>,
@@ -31,18 +30,18 @@ pub(super) struct Turns {
 }
 
 struct State {
-    /// /// How many are being answered.
+    /// How many are being answered.
     open: usize,
-    /// /// There has been a request.
+    /// There has been a request.
     has_asked: bool,
-    /// /// When the last one came or was done.
+    /// When the last one came or was done.
     since: Instant,
 }
 
-/// /// One request in progress; it ends when this is dropped.
+/// One request in progress; it ends when this is dropped.
 pub(super) struct Turn(Arc<Turns>);
 
-/// /// The bytes of a response, with its request.
+/// The bytes of a response, with its request.
 pub(super) struct Response {
     bytes: Bytes,
     _turn: Turn,
@@ -61,7 +60,7 @@ impl Turns {
         })
     }
 
-    /// /// A request came.
+    /// A request came.
     pub(super) fn begin(self: &Arc<Self>) -> Turn {
         let mut state = self.state();
         state.open += 1;
@@ -72,7 +71,7 @@ impl Turns {
         Turn(Arc::clone(self))
     }
 
-    /// /// Waits until there was no progress for too long.
+    /// Waits until there was no progress for too long.
     pub(super) async fn overdue(&self, limits: Limits) {
         loop {
             let until = {
@@ -96,7 +95,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// /// Returns the body: the request is done when it is passed on.
+    /// Returns the body: the request is done when it is passed on.
     pub(super) fn body(self, bytes: Bytes) -> Response {
         Response { bytes, _turn: self }
     }

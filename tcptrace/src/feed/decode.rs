@@ -1,4 +1,4 @@
-//! //! Decodes bytes of the ring: every field is checked, and no byte sequence panics.
+//! Decodes bytes of the ring: every field is checked, and no byte sequence panics.
 //!
 //! Nothing is guessed: an event with a value out of range is an error that names the field, and the
 //! reader counts it as lost.
@@ -27,26 +27,26 @@ pub use self::header::DecodeError;
 use self::header::{Header, out_of_range, zero};
 use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival};
 
-/// /// Returns when an event happened, CLOCK_MONOTONIC nanoseconds, without decoding the rest;
-/// `None` when it is too short.
+/// Returns when an event happened, CLOCK_MONOTONIC nanoseconds, without decoding the rest; `None`
+/// when it is too short.
 pub fn time_of(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|first| u64::from_ne_bytes(*first))
 }
 
-/// /// Returns the id of a new cgroup, and its path if it fitted: all that such an event tells.
-/// `None` for every other event.
+/// Returns the id of a new cgroup, and its path if it fitted: all that such an event tells. `None`
+/// for every other event.
 pub fn cgroup_in(bytes: &[u8]) -> Option<(u64, Option<&[u8]>)> {
     if bytes.get(offset_of!(EventHeader, kind)) != Some(&KIND_CGROUP) {
         return None;
     }
     let event = CgroupEvent::read_from_bytes(bytes).ok()?;
-    // // The last byte is the NUL.
+    // The last byte is the NUL.
     let length = (event.length as usize).checked_sub(1);
     let path = length.and_then(|length| bytes.get(offset_of!(CgroupEvent, path)..)?.get(..length));
     Some((event.cgroup, path))
 }
 
-/// /// An event as sent.
+/// An event as sent.
 enum Sent {
     Open(OpenEvent),
     PassiveOpen(PassiveOpenEvent),
@@ -87,7 +87,7 @@ impl Sent {
         })
     }
 
-    /// /// Whether the program that sends it has a second copy.
+    /// Whether the program that sends it has a second copy.
     const fn has_second_copy(&self) -> bool {
         !matches!(
             self,
@@ -102,7 +102,7 @@ impl Sent {
     }
 }
 
-/// /// Reads the bytes as a `T`, if the length is the same.
+/// Reads the bytes as a `T`, if the length is the same.
 fn whole<T: FromBytes>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
     T::read_from_bytes(bytes).map_err(|_| DecodeError::Length {
         kind,
@@ -111,7 +111,7 @@ fn whole<T: FromBytes>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeErro
     })
 }
 
-/// /// Decodes one event.
+/// Decodes one event.
 ///
 /// Fails when the length is not the kind's, or a field is out of range; the error names it.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
@@ -154,7 +154,7 @@ fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
                 });
             }
         }
-        // // No transition: the old state is the current one.
+        // No transition: the old state is the current one.
         Sent::Reset(_)
         | Sent::Accept(_)
         | Sent::Timewait(_)
@@ -214,7 +214,7 @@ fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
         })),
         Sent::ConnectFailed(event) => read_connect_failed(event, header).map(Body::ConnectFailed),
         Sent::Held(event) => read_endpoints(&event.endpoints, family).map(Body::Held),
-        // // Its header names no socket: it was read before.
+        // Its header names no socket: it was read before.
         Sent::Process(event) => Err(out_of_range("kind", event.header.kind)),
     }
 }
@@ -225,7 +225,7 @@ fn read_reset(event: &ResetEvent, header: &Header) -> Result<Body, DecodeError> 
     let reason = Some(event.reason).filter(|&reason| reason != REASON_NONE);
     match (header.kind, reason) {
         (KIND_RESET_RECEIVED, None) => Ok(Body::ResetReceived(endpoints)),
-        // // The tracepoint has no such argument.
+        // The tracepoint has no such argument.
         (KIND_RESET_RECEIVED, Some(reason)) => Err(DecodeError::Field {
             field: "reason",
             value: reason.into(),
@@ -234,7 +234,7 @@ fn read_reset(event: &ResetEvent, header: &Header) -> Result<Body, DecodeError> 
     }
 }
 
-/// /// Reads a process event, whose header names no socket.
+/// Reads a process event, whose header names no socket.
 fn read_process(event: &ProcessEvent) -> Result<Event, DecodeError> {
     let header = &event.header;
     if header.fields & !(FIELDS_TASK | FIELDS_KTHREAD) != 0 {

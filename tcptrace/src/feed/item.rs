@@ -1,41 +1,41 @@
-//! //! The items of a feed: the same from the kernel and from a file.
+//! The items of a feed: the same from the kernel and from a file.
 
 use super::{event::Event, names::Name};
 
-/// /// What the tracker takes, in order.
+/// What the tracker takes, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     Event(Event),
-    /// /// The name of a number that the next event may contain.
+    /// The name of a number that the next event may contain.
     Name(Name),
-    /// /// Events were lost, at some point since the last [`Item::Time`].
+    /// Events were lost, at some point since the last [`Item::Time`].
     Loss {
         events: u64,
         place: LossPlace,
-        /// /// The kind of the events; `None` if not known.
+        /// The kind of the events; `None` if not known.
         kind: Option<EventKind>,
     },
-    /// /// A hook was attached or detached while the others went on.
+    /// A hook was attached or detached while the others went on.
     Hook {
         witness: Witness,
-        /// /// Attached from then on; otherwise detached.
+        /// Attached from then on; otherwise detached.
         attached: bool,
-        /// /// When, on the events' clock, nanoseconds.
+        /// When, on the events' clock, nanoseconds.
         time_ns: u64,
     },
-    /// /// Everything before this moment of the events' clock, nanoseconds, was reported, losses
+    /// Everything before this moment of the events' clock, nanoseconds, was reported, losses
     /// included.
     Time(u64),
 }
 
-/// /// A hook whose silence is evidence while it is attached: it would have reported the event.
+/// A hook whose silence is evidence while it is attached: it would have reported the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 pub enum Witness {
     /// `tcp_receive_reset`.
     ResetReceived,
     /// `tcp_send_reset`.
     ResetSent,
-    /// /// sock_ops, which sees SYNs.
+    /// sock_ops, which sees SYNs.
     Syn,
     /// `inet_twsk_alloc`.
     Timewait,
@@ -47,7 +47,7 @@ impl Witness {
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
-/// /// The kind of a lost event.
+/// The kind of a lost event.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
 )]
@@ -55,20 +55,20 @@ impl Witness {
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     Transition,
-    /// /// A RST, received or sent.
+    /// A RST, received or sent.
     Reset,
     Accept,
-    /// /// A timewait socket, or a segment that reached one.
+    /// A timewait socket, or a segment that reached one.
     Timewait,
-    /// /// A SYN-ACK retransmit.
+    /// A SYN-ACK retransmit.
     SynackRetransmit,
-    /// /// A socket found by a walk.
+    /// A socket found by a walk.
     Seed,
-    /// /// A listening process's new name or exit.
+    /// A listening process's new name or exit.
     Process,
-    /// /// A request or a SYN.
+    /// A request or a SYN.
     Handshake,
-    /// /// A failed connect().
+    /// A failed connect().
     Connect,
     Cgroup,
 }
@@ -81,7 +81,7 @@ impl EventKind {
     }
 }
 
-/// /// Where events are lost.
+/// Where events are lost.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray, serde::Serialize,
 )]
@@ -92,9 +92,9 @@ pub enum LossPlace {
     Ring,
     /// The kernel skipped the program.
     Kernel,
-    /// /// The ring's bytes could not be decoded.
+    /// The ring's bytes could not be decoded.
     Decode,
-    /// /// A capture could not be written fast enough.
+    /// A capture could not be written fast enough.
     Capture,
 }
 

@@ -1,4 +1,4 @@
-//! //! The feed: events in order, from the kernel or from a file.
+//! The feed: events in order, from the kernel or from a file.
 
 pub mod decode;
 pub mod event;

@@ -1,8 +1,8 @@
-//! //! The capabilities of this process (capabilities(7)).
+//! The capabilities of this process (capabilities(7)).
 
 use caps::{CapSet, Capability};
 
-/// /// The capabilities that tracing needs: name, and purpose.
+/// The capabilities that tracing needs: name, and purpose.
 pub const NEEDED: [(&str, Capability, &str); 2] = [
     ("CAP_BPF", Capability::CAP_BPF, "loading eBPF programs"),
     (
@@ -12,7 +12,7 @@ pub const NEEDED: [(&str, Capability, &str); 2] = [
     ),
 ];
 
-/// /// The optional capabilities: name, and what is missing without it.
+/// The optional capabilities: name, and what is missing without it.
 pub const OPTIONAL: [(&str, Capability, &str); 4] = [
     (
         "CAP_NET_ADMIN",
@@ -36,12 +36,12 @@ pub const OPTIONAL: [(&str, Capability, &str); 4] = [
     ),
 ];
 
-/// /// Whether this process has the capability.
+/// Whether this process has the capability.
 pub fn holds(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
-/// /// Returns the names of the needed capabilities that this process lacks. CAP_SYS_ADMIN includes
+/// Returns the names of the needed capabilities that this process lacks. CAP_SYS_ADMIN includes
 /// them, as before they were split off.
 pub fn lacking() -> Vec<&'static str> {
     if holds(Capability::CAP_SYS_ADMIN) {

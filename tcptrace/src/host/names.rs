@@ -1,4 +1,4 @@
-//! //! The names of this host's cgroups and interfaces, for the numbers in events.
+//! The names of this host's cgroups and interfaces, for the numbers in events.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -21,24 +21,24 @@ use crate::{
     host::netns::Namespace,
 };
 
-/// /// What is known of a cgroup.
+/// What is known of a cgroup.
 enum Cgroup {
-    /// /// Its path, from its creation; no event has needed it yet.
+    /// Its path, from its creation; no event has needed it yet.
     Made(Box<str>),
-    /// /// Its name was sent, or could not be found.
+    /// Its name was sent, or could not be found.
     Told,
 }
 
-/// /// Finds names when they are first needed: later a short-lived container is gone. Cgroups
-/// created meanwhile are known before.
+/// Finds names when they are first needed: later a short-lived container is gone. Cgroups created
+/// meanwhile are known before.
 pub struct Names {
     hierarchy: Option<Hierarchy>,
     cgroups: Bounded<u64, Cgroup>,
     netns: Option<NetnsId>,
     interfaces: Bounded<(NetnsId, u32), String>,
-    /// /// Tells when an interface is renamed.
+    /// Tells when an interface is renamed.
     links: Links,
-    /// /// The problem was logged.
+    /// The problem was logged.
     complained: bool,
 }
 
@@ -56,7 +56,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// /// Takes an event that tells only a name, for later. Returns whether it is one.
+    /// Takes an event that tells only a name, for later. Returns whether it is one.
     pub fn take_in(&mut self, event: &[u8]) -> bool {
         let Some((id, path)) = cgroup_in(event) else {
             return false;
@@ -68,7 +68,7 @@ impl Names {
         true
     }
 
-    /// /// Calls `take` with the names of an event's numbers that were not sent yet.
+    /// Calls `take` with the names of an event's numbers that were not sent yet.
     pub fn find(&mut self, numbers: Numbers, mut take: impl FnMut(Name)) {
         if let Some(id) = numbers.cgroup {
             let path = match self.cgroups.get(&id) {
@@ -93,7 +93,7 @@ impl Names {
         }
     }
 
-    /// /// Calls `take` with a name found elsewhere, if it is new.
+    /// Calls `take` with a name found elsewhere, if it is new.
     pub fn learn(&mut self, name: Name, mut take: impl FnMut(Name)) {
         if let Name::Interface {
             netns,
@@ -148,7 +148,7 @@ impl Links {
         Self(subscribe().ok())
     }
 
-    /// /// Whether anything changed since the last call; always true if that cannot be told.
+    /// Whether anything changed since the last call; always true if that cannot be told.
     fn have_changed(&self) -> bool {
         let Some(socket) = &self.0 else {
             return true;
@@ -157,7 +157,7 @@ impl Links {
         let mut message = [0; 4096];
         loop {
             match recv(socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
-                // // More messages than the socket had room for.
+                // More messages than the socket had room for.
                 Ok(_) | Err(Errno::ENOBUFS) => changed = true,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return changed,
@@ -167,7 +167,7 @@ impl Links {
     }
 }
 
-/// /// Returns the interfaces of the calling thread's network namespace, which is `netns`.
+/// Returns the interfaces of the calling thread's network namespace, which is `netns`.
 pub fn interfaces_here(netns: NetnsId) -> Vec<Name> {
     let Ok(interfaces) = if_nameindex() else {
         return Vec::new();
@@ -220,7 +220,7 @@ mod tests {
         let path = "/jobs/a\u{fffd}".to_owned();
         assert_eq!(found(&mut names, ID), [Name::Cgroup { id: ID, path }]);
         assert_eq!(found(&mut names, ID), []);
-        // // Its path did not fit, and the other cgroup was never seen.
+        // Its path did not fit, and the other cgroup was never seen.
         assert!(names.take_in(&made(ID - 1, b"")));
         assert_eq!(found(&mut names, ID - 1), []);
         assert_eq!(found(&mut names, ID - 2), []);

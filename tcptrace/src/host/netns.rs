@@ -1,4 +1,4 @@
-//! //! The network namespaces that can be found: those of processes and those mounted somewhere.
+//! The network namespaces that can be found: those of processes and those mounted somewhere.
 //!
 //! A namespace held only by a socket or by a thread (not its process) has no name anywhere and is
 //! not found; nor is one whose processes and mounts are hidden from us. Only threads made for it
@@ -29,17 +29,17 @@ use crate::feed::event::NetnsId;
 /// The calling thread's own.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// /// A network namespace, kept alive by its file.
+/// A network namespace, kept alive by its file.
 #[derive(Debug)]
 pub struct Namespace {
-    /// /// Its id, as in events.
+    /// Its id, as in events.
     pub id: NetnsId,
-    /// /// Keeps the namespace, and leads into it.
+    /// Keeps the namespace, and leads into it.
     pub file: File,
 }
 
-/// /// Finds the namespaces and passes each to `visit`, once, the own one first. One file is open
-/// at a time, unless `visit` keeps it.
+/// Finds the namespaces and passes each to `visit`, once, the own one first. One file is open at a
+/// time, unless `visit` keeps it.
 ///
 /// Returns how many processes and mounts could not be looked at or opened, mostly for lack of
 /// CAP_SYS_PTRACE. They may be in a visited namespace.
@@ -55,7 +55,7 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     };
     (search.visit)(own);
     for entry in fs::read_dir("/proc")? {
-        // // The process may exit at any moment.
+        // The process may exit at any moment.
         let Ok(entry) = entry else { continue };
         if entry.file_name().as_encoded_bytes()[0].is_ascii_digit() {
             search.look_at_process(&entry.path().join("ns/net"));
@@ -73,7 +73,7 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
 }
 
 struct Search<'a> {
-    /// /// nsfs. A path to another device leads to no namespace.
+    /// nsfs. A path to another device leads to no namespace.
     device: u64,
     seen: HashSet<u32>,
     refused: usize,
@@ -81,7 +81,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// /// Looks at a process's link, which names the number without being opened.
+    /// Looks at a process's link, which names the number without being opened.
     fn look_at_process(&mut self, link: &Path) {
         match fs::read_link(link) {
             Ok(target) => {
@@ -93,14 +93,14 @@ impl Search<'_> {
         }
     }
 
-    /// /// Opens what `path` leads to, unless `inode` is known already.
+    /// Opens what `path` leads to, unless `inode` is known already.
     fn take(&mut self, inode: u32, path: &Path) {
         if self.seen.contains(&inode) {
             return;
         }
         match Namespace::open(path) {
-            // // What was opened counts: the process may have moved, and another mount may cover
-            // this one.
+            // What was opened counts: the process may have moved, and another mount may cover this
+            // one.
             Ok((device, namespace)) => {
                 if device == self.device && self.seen.insert(namespace.id.inode) {
                     (self.visit)(namespace);
@@ -110,7 +110,7 @@ impl Search<'_> {
         }
     }
 
-    /// /// Counts an error, unless the target has vanished.
+    /// Counts an error, unless the target has vanished.
     fn count(&mut self, error: &io::Error) {
         let vanished =
             error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
@@ -121,14 +121,14 @@ impl Search<'_> {
 }
 
 impl Namespace {
-    /// /// Returns the calling thread's namespace.
+    /// Returns the calling thread's namespace.
     ///
     /// Fails when /proc is not mounted.
     pub fn own() -> io::Result<Self> {
         Ok(Self::open(Path::new(OWN))?.1)
     }
 
-    /// /// Returns the namespace that a path such as /proc/1234/ns/net leads to.
+    /// Returns the namespace that a path such as /proc/1234/ns/net leads to.
     ///
     /// Fails when it cannot be opened, with [`ErrorKind::InvalidData`] when it is no network
     /// namespace.
@@ -141,7 +141,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// /// Opens a namespace and returns its device too.
+    /// Opens a namespace and returns its device too.
     fn open(path: &Path) -> io::Result<(u64, Self)> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -150,13 +150,13 @@ impl Namespace {
             id: NetnsId::without_cookie(inode),
             file,
         };
-        // // Without the right to enter it, nothing can be asked of it, not even its cookie.
+        // Without the right to enter it, nothing can be asked of it, not even its cookie.
         namespace.id.cookie = namespace.enter(cookie_here).ok().flatten();
         Ok((metadata.dev(), namespace))
     }
 
-    /// /// Runs `work` in the namespace, on a thread that ends with it: the calling thread stays
-    /// where it is. What `work` opens belongs to the namespace for good.
+    /// Runs `work` in the namespace, on a thread that ends with it: the calling thread stays where
+    /// it is. What `work` opens belongs to the namespace for good.
     ///
     /// Fails when the thread cannot be created, or not be moved (that needs CAP_SYS_ADMIN, unless
     /// the namespace is the calling thread's).
@@ -183,8 +183,8 @@ impl Namespace {
     }
 }
 
-/// /// Returns the cookie of the calling thread's network namespace (SO_NETNS_COOKIE, from Linux
-/// 5.14); `None` if the kernel does not tell it, or it has more than 32 bits.
+/// Returns the cookie of the calling thread's network namespace (SO_NETNS_COOKIE, from Linux 5.14);
+/// `None` if the kernel does not tell it, or it has more than 32 bits.
 pub fn cookie_here() -> Option<NonZeroU32> {
     let socket = nix::sys::socket::socket(
         AddressFamily::Unix,
@@ -195,7 +195,7 @@ pub fn cookie_here() -> Option<NonZeroU32> {
     .ok()?;
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).ok()?;
-    // // SAFETY: the kernel writes at most `length` bytes, which `cookie` has.
+    // SAFETY: the kernel writes at most `length` bytes, which `cookie` has.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -215,13 +215,13 @@ fn no_namespace() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "not a network namespace")
 }
 
-/// /// Parses `net:[4026531840]`.
+/// Parses `net:[4026531840]`.
 fn number(name: &[u8]) -> Option<u32> {
     let digits = name.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// /// Parses a line of mountinfo, if a network namespace is mounted there: `ip netns` does that in
+/// Parses a line of mountinfo, if a network namespace is mounted there: `ip netns` does that in
 /// /run/netns, container engines in their own places.
 fn net_mount(line: &[u8]) -> Option<(u32, PathBuf)> {
     let mut fields = line.split(|&byte| byte == b' ');
@@ -231,7 +231,7 @@ fn net_mount(line: &[u8]) -> Option<(u32, PathBuf)> {
     (kind == b"nsfs").then(|| (inode, PathBuf::from(OsString::from_vec(path))))
 }
 
-/// /// Unescapes spaces, tabs, newlines and backslashes, written as three octal digits.
+/// Unescapes spaces, tabs, newlines and backslashes, written as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

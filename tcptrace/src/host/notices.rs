@@ -1,8 +1,8 @@
-//! //! What is missing because this process is not in the host's own namespaces.
+//! What is missing because this process is not in the host's own namespaces.
 
 use crate::namespaces::NamespaceKind;
 
-/// /// Returns what is missing for that reason, a sentence each, with the remedy.
+/// Returns what is missing for that reason, a sentence each, with the remedy.
 pub fn notices() -> Vec<String> {
     let mut notices = Vec::new();
     let mut say = |is_initial: Option<bool>, what: &str, remedy: &str| {

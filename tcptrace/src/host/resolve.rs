@@ -1,5 +1,5 @@
-//! //! Names of addresses, asked of the host's resolver by threads of their own: a slow or missing
-//! DNS server blocks nothing. An address has no name until it is known.
+//! Names of addresses, asked of the host's resolver by threads of their own: a slow or missing DNS
+//! server blocks nothing. An address has no name until it is known.
 
 use std::{
     fmt, io,
@@ -13,11 +13,11 @@ use std::{
 
 use crate::bounded::Bounded;
 
-/// /// How many addresses are looked up at once: each may wait for a DNS server.
+/// How many addresses are looked up at once: each may wait for a DNS server.
 const THREADS: usize = 4;
-/// /// The most addresses that wait for a lookup; another is looked up when it is shown again.
+/// The most addresses that wait for a lookup; another is looked up when it is shown again.
 const WAITING: usize = 1 << 10;
-/// /// How many results are kept, with those without a name; past that the oldest is dropped.
+/// How many results are kept, with those without a name; past that the oldest is dropped.
 const KEPT: usize = 1 << 16;
 
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ enum Answer {
 
 type Answers = Arc<Mutex<Bounded<IpAddr, Answer>>>;
 
-/// /// Looks addresses up. Clones share the results.
+/// Looks addresses up. Clones share the results.
 #[derive(Clone)]
 pub struct Resolver {
     answers: Answers,
@@ -42,11 +42,11 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// /// A resolver that asks the host's (getnameinfo(3)).
+    /// A resolver that asks the host's (getnameinfo(3)).
     pub fn of_this_host() -> io::Result<Self> {
         Self::start(|address| {
             let name = dns_lookup::lookup_addr(&address).ok()?;
-            // // Without a name it returns the address again.
+            // Without a name it returns the address again.
             name.parse::<IpAddr>().is_err().then_some(name)
         })
     }
@@ -73,7 +73,7 @@ impl Resolver {
         Ok(Self { answers, queue })
     }
 
-    /// /// Returns an address's name if it is known; otherwise starts its lookup. Never waits.
+    /// Returns an address's name if it is known; otherwise starts its lookup. Never waits.
     pub fn name(&self, address: IpAddr) -> Option<Arc<str>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         match answers.get(&address) {
@@ -110,7 +110,7 @@ mod tests {
     const KNOWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const NAMELESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-    /// /// A resolver that waits for permission to answer, and reports what it was asked.
+    /// A resolver that waits for permission to answer, and reports what it was asked.
     fn slow() -> (Resolver, Sender<()>, Receiver<IpAddr>) {
         let (let_go, gate) = channel::<()>();
         let gate = Arc::new(Mutex::new(gate));

@@ -1,4 +1,4 @@
-//! //! What is counted: integers in arrays, so that an update is an index and an addition.
+//! What is counted: integers in arrays, so that an update is an index and an addition.
 //!
 //! Nothing here knows a metric's name; see [`families`](super::families).
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::tracker::{ClosedBy, Connection, HandshakeSource, Role, Verdict};
 
-/// /// How many series of the wide families (handshake times, failures and ends by verdict)
-/// labelled ports may have, per possible label. They share one pool: a service uses its verdicts
-/// and scopes unevenly, and all of them times all labels would be far over 2,000.
+/// How many series of the wide families (handshake times, failures and ends by verdict) labelled
+/// ports may have, per possible label. They share one pool: a service uses its verdicts and scopes
+/// unevenly, and all of them times all labels would be far over 2,000.
 const WIDE_SERIES_PER_LABEL: usize = 70;
-/// /// How many series beside those: a single service needs more than its share.
+/// How many series beside those: a single service needs more than its share.
 const WIDE_SERIES: usize = 30;
 
 pub(super) const ROLES: usize = Role::ALL.len();
@@ -24,11 +24,11 @@ pub(super) const CLOSERS: [Option<ClosedBy>; 4] = [
     Some(ClosedBy::Simultaneous),
     None,
 ];
-/// /// The values of the label `scope`.
+/// The values of the label `scope`.
 pub(super) const SCOPES: [&str; 2] = ["network", "loopback"];
 /// The label `side` of a half-closed phase: whose direction was closed.
 pub(super) const SIDES: [ClosedBy; 2] = [ClosedBy::Local, ClosedBy::Remote];
-/// /// The values of the label `direction`.
+/// The values of the label `direction`.
 pub(super) const DIRECTIONS: [&str; 2] = ["sent", "received"];
 /// The values of the label `source` of a handshake's time; `None` is "none": it has no time.
 pub(super) const HANDSHAKE_SOURCES: [Option<HandshakeSource>; 5] = [
@@ -38,32 +38,32 @@ pub(super) const HANDSHAKE_SOURCES: [Option<HandshakeSource>; 5] = [
     Some(HandshakeSource::SockOps),
     Some(HandshakeSource::Srtt),
 ];
-/// /// How many reset reasons are counted apart: more than any kernel's `enum sk_rst_reason` has.
+/// How many reset reasons are counted apart: more than any kernel's `enum sk_rst_reason` has.
 pub(super) const RESET_REASONS: usize = 64;
-/// /// The errnos that an application can see (`include/linux/errno.h`).
+/// The errnos that an application can see (`include/linux/errno.h`).
 const ERRNOS: usize = 512;
 
-/// /// The index of `sent` in [`DIRECTIONS`].
+/// The index of `sent` in [`DIRECTIONS`].
 pub(super) const SENT: usize = 0;
-/// /// The index of `received` in [`DIRECTIONS`].
+/// The index of `received` in [`DIRECTIONS`].
 pub(super) const RECEIVED: usize = 1;
 
-/// /// Returns a role's index, the order of `Role::ALL`.
+/// Returns a role's index, the order of `Role::ALL`.
 pub(super) const fn role_index(role: Role) -> usize {
     role as usize
 }
 
-/// /// Returns a verdict's index, the order of `Verdict::ALL`.
+/// Returns a verdict's index, the order of `Verdict::ALL`.
 pub(super) const fn verdict_index(verdict: Verdict) -> usize {
     verdict as usize
 }
 
-/// /// Returns the index in [`CLOSERS`].
+/// Returns the index in [`CLOSERS`].
 pub(super) fn closer_index(closed_by: Option<ClosedBy>) -> usize {
     closed_by.map_or(CLOSERS.len() - 1, |closer| closer as usize)
 }
 
-/// /// Returns the index in [`SIDES`]. Crossed FINs leave no side open alone.
+/// Returns the index in [`SIDES`]. Crossed FINs leave no side open alone.
 pub(super) const fn side_index(closed_by: Option<ClosedBy>) -> Option<usize> {
     match closed_by {
         Some(ClosedBy::Local) => Some(0),
@@ -72,20 +72,20 @@ pub(super) const fn side_index(closed_by: Option<ClosedBy>) -> Option<usize> {
     }
 }
 
-/// /// Returns the index in [`SCOPES`].
+/// Returns the index in [`SCOPES`].
 pub(super) fn scope_index(connection: &Connection) -> usize {
     usize::from(connection.is_loopback())
 }
 
-/// /// Returns the index in [`HANDSHAKE_SOURCES`].
+/// Returns the index in [`HANDSHAKE_SOURCES`].
 pub(super) fn source_index(source: Option<HandshakeSource>) -> usize {
     source.map_or(0, |source| source as usize + 1)
 }
 
-/// /// What is counted for one role at one port label.
+/// What is counted for one role at one port label.
 #[derive(Clone, Debug)]
 pub(super) struct RoleCells {
-    /// /// Something was counted: the narrow counters are shown, zeros included.
+    /// Something was counted: the narrow counters are shown, zeros included.
     pub(super) seen: bool,
     pub(super) attempts: u64,
     pub(super) established: u64,
@@ -96,9 +96,9 @@ pub(super) struct RoleCells {
     pub(super) handshake: [LatencyHistogram; SCOPES.len()],
     /// From ESTABLISHED to accept().
     pub(super) accept_wait: LatencyHistogram,
-    /// /// SYNs of an active open, SYN-ACKs of a completed passive one.
+    /// SYNs of an active open, SYN-ACKs of a completed passive one.
     pub(super) syn_retransmits: u64,
-    /// /// SYN-ACK retransmits of a listener.
+    /// SYN-ACK retransmits of a listener.
     pub(super) synack_retransmits: u64,
     pub(super) time_wait: u64,
     /// Payload, by [`DIRECTIONS`].
@@ -128,23 +128,23 @@ impl RoleCells {
     }
 }
 
-/// /// What is counted at one port label, by role.
+/// What is counted at one port label, by role.
 pub(super) type PortCells = [RoleCells; ROLES];
 
 fn latency_histograms() -> [LatencyHistogram; SCOPES.len()] {
     std::array::from_fn(|_| LatencyHistogram::new(&LATENCY_BOUNDS))
 }
 
-/// /// A cell of a wide family, which labelled ports have only while the pool lasts.
+/// A cell of a wide family, which labelled ports have only while the pool lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WideCell {
-    /// /// The index of a failure's verdict.
+    /// The index of a failure's verdict.
     Failure(usize),
-    /// /// The indexes of an end's verdict and closer.
+    /// The indexes of an end's verdict and closer.
     Closed(usize, usize),
-    /// /// The index of a handshake's scope.
+    /// The index of a handshake's scope.
     Handshake(usize),
-    /// /// Accept waits.
+    /// Accept waits.
     AcceptWait,
 }
 
@@ -166,37 +166,36 @@ impl WideCell {
     }
 }
 
-/// /// All counts.
+/// All counts.
 #[derive(Clone, Debug)]
 pub(super) struct Cells {
     /// By [`Slot`].
     ports: Vec<PortCells>,
-    /// /// Wide series that labelled ports may still have.
+    /// Wide series that labelled ports may still have.
     pool: usize,
-    /// /// Counted as `other` because the pool was empty.
+    /// Counted as `other` because the pool was empty.
     pub(super) pool_exhausted: u64,
-    /// /// Connections first seen after their handshake.
+    /// Connections first seen after their handshake.
     pub(super) seeded: u64,
-    /// /// connect() calls that failed before SYN_SENT, by errno; the last one is for higher
-    /// numbers.
+    /// connect() calls that failed before SYN_SENT, by errno; the last one is for higher numbers.
     pub(super) connect_failures: [u64; ERRNOS],
     /// Established connections, by role and [`HANDSHAKE_SOURCES`].
     pub(super) measured: [[u64; HANDSHAKE_SOURCES.len()]; ROLES],
-    /// /// How long connections lived, by role.
+    /// How long connections lived, by role.
     pub(super) duration: [DurationHistogram; ROLES],
     /// By [`SIDES`].
     pub(super) half_closed: [DurationHistogram; SIDES.len()],
     /// By [`SCOPES`].
     pub(super) rtt: [LatencyHistogram; SCOPES.len()],
     pub(super) resets_received: u64,
-    /// /// RSTs sent, by the kernel's reason; the last one is for higher numbers.
+    /// RSTs sent, by the kernel's reason; the last one is for higher numbers.
     pub(super) resets_sent: [u64; RESET_REASONS],
-    /// /// RSTs sent without a reason from the kernel.
+    /// RSTs sent without a reason from the kernel.
     pub(super) resets_unexplained: u64,
 }
 
 impl Cells {
-    /// /// No counts, with room for `labels` port labels, so that no update allocates.
+    /// No counts, with room for `labels` port labels, so that no update allocates.
     pub(super) fn new(labels: usize) -> Self {
         let mut cells = Self {
             ports: Vec::with_capacity(Slot::UNLABELLED + labels),
@@ -215,14 +214,14 @@ impl Cells {
         for _ in 0..Slot::UNLABELLED {
             cells.add_slot();
         }
-        // // So that both roles are always exported.
+        // So that both roles are always exported.
         for role in [Role::Active, Role::Passive] {
             cells.at(Slot::OTHER, role);
         }
         cells
     }
 
-    /// /// Adds the cells of a new label.
+    /// Adds the cells of a new label.
     pub(super) fn add_slot(&mut self) {
         self.ports.push(std::array::from_fn(|_| RoleCells::new()));
     }
@@ -231,12 +230,12 @@ impl Cells {
         &self.ports
     }
 
-    /// /// Counts a connect() that failed before SYN_SENT.
+    /// Counts a connect() that failed before SYN_SENT.
     pub(super) fn connect_failed(&mut self, errno: u16) {
         self.connect_failures[usize::from(errno).min(ERRNOS - 1)] += 1;
     }
 
-    /// /// Counts a RST.
+    /// Counts a RST.
     pub(super) fn reset(&mut self, sent: bool, reason: Option<u32>) {
         match (sent, reason) {
             (false, _) => self.resets_received += 1,
@@ -248,15 +247,15 @@ impl Cells {
         }
     }
 
-    /// /// Returns the cells of a role at a slot.
+    /// Returns the cells of a role at a slot.
     pub(super) fn at(&mut self, slot: Slot, role: Role) -> &mut RoleCells {
         let cells = &mut self.ports[slot.index()][role_index(role)];
         cells.seen = true;
         cells
     }
 
-    /// /// Returns the cells for a wide family: the label's own, or those of `other` when the pool
-    /// is empty.
+    /// Returns the cells for a wide family: the label's own, or those of `other` when the pool is
+    /// empty.
     pub(super) fn at_wide(&mut self, slot: Slot, role: Role, cell: WideCell) -> &mut RoleCells {
         let first = slot.is_labelled() && !cell.is_used(self.at(slot, role));
         if !first {

@@ -1,5 +1,5 @@
-//! //! What is counted by cgroup, if that is enabled: in families of their own, so that cgroups are
-//! not multiplied by ports.
+//! What is counted by cgroup, if that is enabled: in families of their own, so that cgroups are not
+//! multiplied by ports.
 //!
 //! The label is what [`CgroupLabel`] makes of the cgroup's path. A label is permanent (see
 //! [`labels`](super::labels)) if a cgroup with it existed when tcptrace started, or if it comes
@@ -22,12 +22,12 @@ use crate::{
     tracker::{Connection, Moment, Role},
 };
 
-/// /// The most cgroups with a label of their own.
+/// The most cgroups with a label of their own.
 pub const MAX_CGROUPS: usize = 1024;
-/// /// How many labels without a slot, and cgroups' labels, are remembered.
+/// How many labels without a slot, and cgroups' labels, are remembered.
 const REMEMBERED: usize = 1 << 14;
 
-/// /// Which part of a cgroup's path is the label.
+/// Which part of a cgroup's path is the label.
 #[derive(Clone, Debug, Default)]
 pub enum CgroupLabel {
     #[default]
@@ -35,7 +35,7 @@ pub enum CgroupLabel {
     Unit,
     Pod,
     Container,
-    /// /// The capture of the first expression that matches.
+    /// The capture of the first expression that matches.
     Patterns(Vec<Regex>),
 }
 
@@ -55,10 +55,10 @@ impl CgroupLabel {
     }
 }
 
-/// /// What is counted for one role in a cgroup.
+/// What is counted for one role in a cgroup.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CgroupRole {
-    /// /// Something was counted.
+    /// Something was counted.
     pub(super) seen: bool,
     pub(super) attempts: u64,
     pub(super) established: u64,
@@ -69,7 +69,7 @@ pub(super) struct CgroupRole {
     pub(super) retransmits: u64,
 }
 
-/// /// What is counted at one label.
+/// What is counted at one label.
 #[derive(Clone, Debug)]
 pub(super) struct CgroupCells {
     pub(super) label: Arc<str>,
@@ -82,7 +82,7 @@ impl CgroupCells {
         Self { label, roles }
     }
 
-    /// /// Returns the roles with counts.
+    /// Returns the roles with counts.
     pub(super) fn seen(&self) -> impl Iterator<Item = (Role, &CgroupRole)> {
         let roles = Role::ALL
             .iter()
@@ -98,18 +98,18 @@ impl CgroupCells {
     }
 }
 
-/// /// The cgroups. Nothing is counted if none can have a label.
+/// The cgroups. Nothing is counted if none can have a label.
 pub(super) struct Cgroups {
     kind: CgroupLabel,
-    /// /// The label of cgroups whose path has no such part.
+    /// The label of cgroups whose path has no such part.
     none: Arc<str>,
-    /// /// The label of each known cgroup, by its id.
+    /// The label of each known cgroup, by its id.
     known: Bounded<u64, Arc<str>>,
     slots: HashMap<Arc<str>, Slot>,
     labels: Labels<Arc<str>>,
-    /// /// The labels of cgroups that existed when tcptrace started.
+    /// The labels of cgroups that existed when tcptrace started.
     standing: HashSet<Arc<str>>,
-    /// /// The use of labels that have no slot.
+    /// The use of labels that have no slot.
     uses: Bounded<Arc<str>, Use>,
     /// By slot.
     cells: Vec<CgroupCells>,
@@ -118,7 +118,7 @@ pub(super) struct Cgroups {
 impl Cgroups {
     pub(super) fn new(limit: usize, kind: CgroupLabel) -> Self {
         let limit = limit.min(MAX_CGROUPS);
-        // // Every cgroup has a path.
+        // Every cgroup has a path.
         let has_none = limit > 0 && !matches!(kind, CgroupLabel::Path);
         let none: Arc<str> = Arc::from("none");
         let mut cgroups = Self {
@@ -131,7 +131,7 @@ impl Cgroups {
             uses: Bounded::new(REMEMBERED),
             cells: Vec::new(),
         };
-        // // A pattern may capture these words.
+        // A pattern may capture these words.
         for (label, slot) in [("other", Slot::OTHER), ("unknown", Slot::UNKNOWN)] {
             cgroups.slots.insert(label.into(), slot);
             cgroups.cells.push(CgroupCells::new(label.into()));
@@ -146,18 +146,18 @@ impl Cgroups {
         self.labels.limit() > 0
     }
 
-    /// /// Returns the counts of each label; empty if nothing is counted.
+    /// Returns the counts of each label; empty if nothing is counted.
     pub(super) fn cells(&self) -> &[CgroupCells] {
         &self.cells
     }
 
-    /// /// Returns how many distinct labels had established connections and no slot, as far as they
-    /// are remembered.
+    /// Returns how many distinct labels had established connections and no slot, as far as they are
+    /// remembered.
     pub(super) fn folded(&self) -> Option<u64> {
         self.are_counted().then(|| self.uses.len() as u64)
     }
 
-    /// /// Notes a cgroup that existed when tcptrace started.
+    /// Notes a cgroup that existed when tcptrace started.
     pub(super) fn stand(&mut self, cgroup: &Cgroup) {
         if self.are_counted()
             && self.standing.len() < REMEMBERED
@@ -167,7 +167,7 @@ impl Cgroups {
         }
     }
 
-    /// /// Counts an attempt.
+    /// Counts an attempt.
     pub(super) fn attempt(&mut self, connection: &Connection) {
         let Some((slot, label)) = self.find(connection) else {
             return;
@@ -178,7 +178,7 @@ impl Cgroups {
         }
     }
 
-    /// /// Counts an established attempt, which may earn its label.
+    /// Counts an established attempt, which may earn its label.
     pub(super) fn established(&mut self, connection: &Connection) {
         let Some((mut slot, label)) = self.find(connection) else {
             return;
@@ -194,7 +194,7 @@ impl Cgroups {
         self.cells[slot.index()].at(connection.role).established += 1;
     }
 
-    /// /// An attempt failed.
+    /// An attempt failed.
     pub(super) fn end_attempt(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
         let (slot, label) = self.find(connection)?;
         if let (Slot::OTHER, Some(label)) = (slot, label) {
@@ -203,7 +203,7 @@ impl Cgroups {
         Some(self.cells[slot.index()].at(connection.role))
     }
 
-    /// /// Returns where an established connection is counted.
+    /// Returns where an established connection is counted.
     pub(super) fn of_established(&mut self, connection: &Connection) -> Option<&mut CgroupRole> {
         let (slot, _) = self.find(connection)?;
         let established_ns = connection.handshake.established_at.map(Moment::get);
@@ -211,12 +211,12 @@ impl Cgroups {
         Some(self.cells[slot.index()].at(connection.role))
     }
 
-    /// /// A scrape has shown the attempts that are `other` now: they can no longer move.
+    /// A scrape has shown the attempts that are `other` now: they can no longer move.
     pub(super) fn settle_attempts(&mut self) {
         self.labels.settle_attempts();
     }
 
-    /// /// Returns where a connection is counted now, and its label.
+    /// Returns where a connection is counted now, and its label.
     fn find(&mut self, connection: &Connection) -> Option<(Slot, Option<Arc<str>>)> {
         if !self.are_counted() {
             return None;
@@ -242,9 +242,9 @@ impl Cgroups {
         label
     }
 
-    /// /// Whether one more connection earns the label.
+    /// Whether one more connection earns the label.
     fn earns(&mut self, label: &Arc<str>, time_ns: u64) -> bool {
-        // // It is no name: it stands for paths without one.
+        // It is no name: it stands for paths without one.
         if self.slots.contains_key(label) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! //! Counts the tracker's updates.
+//! Counts the tracker's updates.
 
 use tcptrace_common::TcpState;
 
@@ -20,16 +20,16 @@ use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 
 #[derive(Clone, Debug)]
 pub struct MetricsConfig {
-    /// /// The most ports with a label of their own, up to `MAX_PORTS`.
+    /// The most ports with a label of their own, up to `MAX_PORTS`.
     pub max_ports: usize,
-    /// /// If not empty, these ports (the first `MAX_PORTS`) have labels from the start and no
-    /// other ever gets one.
+    /// If not empty, these ports (the first `MAX_PORTS`) have labels from the start and no other
+    /// ever gets one.
     pub fixed_ports: Vec<u16>,
     /// The first port of the ephemeral range (`net.ipv4.ip_local_port_range`).
     pub ephemeral_from: u16,
-    /// /// The most cgroups with a label of their own, up to `MAX_CGROUPS`; 0 disables them.
+    /// The most cgroups with a label of their own, up to `MAX_CGROUPS`; 0 disables them.
     pub max_cgroups: usize,
-    /// /// Which part of a cgroup's path is the label.
+    /// Which part of a cgroup's path is the label.
     pub cgroup_label: CgroupLabel,
 }
 
@@ -45,7 +45,7 @@ impl Default for MetricsConfig {
     }
 }
 
-/// /// The counts of connections.
+/// The counts of connections.
 pub struct Metrics {
     ports: Ports,
     cells: Cells,
@@ -54,7 +54,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// /// No counts. Allocates all memory that updates need.
+    /// No counts. Allocates all memory that updates need.
     pub fn new(config: &MetricsConfig) -> Self {
         let ports = Ports::new(config.max_ports, &config.fixed_ports, config.ephemeral_from);
         let mut cells = Cells::new(ports.limit());
@@ -69,7 +69,7 @@ impl Metrics {
         }
     }
 
-    /// /// Copies the counts, with `context`. The attempts in it stay with the label they are shown
+    /// Copies the counts, with `context`. The attempts in it stay with the label they are shown
     /// under.
     pub fn scrape(&mut self, context: ScrapeContext) -> Scrape {
         self.ports.settle_attempts();
@@ -87,12 +87,12 @@ impl Metrics {
         }
     }
 
-    /// /// Notes a port that was listened on when tcptrace started.
+    /// Notes a port that was listened on when tcptrace started.
     pub fn serve(&mut self, port: u16) {
         self.ports.serve(port);
     }
 
-    /// /// Notes a cgroup that existed when tcptrace started.
+    /// Notes a cgroup that existed when tcptrace started.
     pub fn stand(&mut self, cgroup: &Cgroup) {
         self.cgroups.stand(cgroup);
     }
@@ -133,7 +133,7 @@ impl Metrics {
         }
     }
 
-    /// /// Gives a port its label, if it has none and one is left.
+    /// Gives a port its label, if it has none and one is left.
     fn label(&mut self, port: u16, time_ns: u64) {
         let cells = &mut self.cells;
         let mut moved = [0; ROLES];
@@ -163,7 +163,7 @@ impl Metrics {
             .observe(waited);
     }
 
-    /// /// Returns where an established connection is counted.
+    /// Returns where an established connection is counted.
     fn slot_of(&self, connection: &Connection) -> Slot {
         let established_ns = connection.handshake.established_at.map(Moment::get);
         self.ports
@@ -194,8 +194,7 @@ impl Metrics {
         }
     }
 
-    /// /// An attempt failed: if its port has no label, it stays `other`. Returns where it is
-    /// counted.
+    /// An attempt failed: if its port has no label, it stays `other`. Returns where it is counted.
     fn end_attempt(&mut self, connection: &Connection) -> Slot {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
@@ -256,7 +255,7 @@ impl Metrics {
 }
 
 impl Metrics {
-    /// /// Counts an update.
+    /// Counts an update.
     pub fn update(&mut self, update: &Update) {
         match update {
             Update::Entered(connection) if connection.established => self.cells.seeded += 1,
@@ -264,7 +263,7 @@ impl Metrics {
             Update::Established(connection) => self.established(connection),
             Update::Ended(ended) if ended.connection.established => self.closed(ended),
             Update::Ended(ended) => self.failed(ended),
-            // // The tracker counts evictions itself.
+            // The tracker counts evictions itself.
             Update::Evicted(connection) if !connection.established => {
                 self.end_attempt(connection);
                 self.cgroups.end_attempt(connection);
@@ -285,7 +284,7 @@ impl Metrics {
                 let slot = self.ports.slot(Some(listener.local_port));
                 self.cells.at(slot, Role::Passive).synack_retransmits += 1;
             }
-            // // The kernel counts its transitions and lost events itself, exactly.
+            // The kernel counts its transitions and lost events itself, exactly.
             Update::Evicted(_)
             | Update::Transition { .. }
             | Update::Stray { .. }

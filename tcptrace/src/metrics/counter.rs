@@ -1,4 +1,4 @@
-//! //! The daemon's consumer.
+//! The daemon's consumer.
 
 use std::ops::ControlFlow;
 
@@ -8,13 +8,13 @@ use crate::{
     tracker::{Consumer, Tracker, Update},
 };
 
-/// /// The least time between two log lines about losses.
+/// The least time between two log lines about losses.
 const SAY_EVERY_NS: u64 = 60_000_000_000;
 
-/// /// Counts updates, and logs losses, at most once a minute.
+/// Counts updates, and logs losses, at most once a minute.
 pub struct Counter {
     pub metrics: Metrics,
-    /// /// Events lost and connections evicted since the last log line.
+    /// Events lost and connections evicted since the last log line.
     lost: u64,
     evicted: u64,
     now_ns: u64,
@@ -32,7 +32,7 @@ impl Counter {
         }
     }
 
-    /// /// Logs what was not logged yet.
+    /// Logs what was not logged yet.
     pub fn say(&mut self) {
         let Self { lost, evicted, .. } = *self;
         if lost > 0 {
@@ -93,8 +93,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// /// Adds a batch at a time, in which so many events were found lost; returns whether that
-    /// was logged.
+    /// Adds a batch at a time, in which so many events were found lost; returns whether that was
+    /// logged.
     fn batch(counter: &mut Counter, at_ns: u64, events: u64) -> bool {
         let before = counter.said_ns;
         counter.begin_batch(ClockReading {
@@ -117,7 +117,7 @@ mod tests {
         assert!(batch(&mut counter, 2 * SECOND, 5));
         for second in 3..62 {
             assert!(!batch(&mut counter, second * SECOND, 1), "{second}");
-            // // The driver must wake up for it.
+            // The driver must wake up for it.
             assert_eq!(counter.due_ns(), Some(62 * SECOND));
         }
         assert_eq!(counter.lost, 59);

@@ -1,9 +1,9 @@
-//! //! Histograms, counted here and encoded only when scraped.
+//! Histograms, counted here and encoded only when scraped.
 //!
 //! Durations are integers in nanoseconds: a float sum would lose small ones beside a large sum.
 
-/// /// Handshakes, waits and round trips, nanoseconds. Since Linux 6.5 SYN timeouts are 1, 1, 1, 1,
-/// 1, 2, 4 s; before, 1, 2, 4 …: the bounds make both visible.
+/// Handshakes, waits and round trips, nanoseconds. Since Linux 6.5 SYN timeouts are 1, 1, 1, 1, 1,
+/// 2, 4 s; before, 1, 2, 4 …: the bounds make both visible.
 pub(super) static LATENCY_BOUNDS: [u64; 21] = [
     50_000,
     100_000,
@@ -28,8 +28,8 @@ pub(super) static LATENCY_BOUNDS: [u64; 21] = [
     67_000_000_000,
 ];
 
-/// /// Lives of connections, nanoseconds: a millisecond to a day in steps of about 3, with bounds
-/// at whole minutes above 5 minutes.
+/// Lives of connections, nanoseconds: a millisecond to a day in steps of about 3, with bounds at
+/// whole minutes above 5 minutes.
 pub(super) static DURATION_BOUNDS: [u64; 17] = [
     1_000_000,
     3_000_000,
@@ -50,20 +50,20 @@ pub(super) static DURATION_BOUNDS: [u64; 17] = [
     86_400_000_000_000,
 ];
 
-/// /// For handshakes, waits and round trips.
+/// For handshakes, waits and round trips.
 pub(super) type LatencyHistogram = Histogram<21>;
-/// /// For lives of connections and of their phases.
+/// For lives of connections and of their phases.
 pub(super) type DurationHistogram = Histogram<17>;
 
-/// /// Durations in buckets.
+/// Durations in buckets.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram<const N: usize> {
-    /// /// Inclusive upper bounds, nanoseconds.
+    /// Inclusive upper bounds, nanoseconds.
     bounds: &'static [u64; N],
-    /// /// Not cumulative; durations above the last bound are only in `count`.
+    /// Not cumulative; durations above the last bound are only in `count`.
     buckets: [u64; N],
     count: u64,
-    /// /// Wide enough for any number of days times any number of connections.
+    /// Wide enough for any number of days times any number of connections.
     sum_ns: u128,
 }
 
@@ -77,7 +77,7 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
-    /// /// How many series it is scraped as: its buckets, +Inf, the sum and the count.
+    /// How many series it is scraped as: its buckets, +Inf, the sum and the count.
     pub(super) const fn series() -> usize {
         N + 3
     }
@@ -94,12 +94,12 @@ impl<const N: usize> Histogram<N> {
         self.count
     }
 
-    /// /// Returns the sum, seconds.
+    /// Returns the sum, seconds.
     pub(super) fn sum_seconds(&self) -> f64 {
         self.sum_ns as f64 / 1e9
     }
 
-    /// /// Returns each upper bound in seconds, and how many durations do not exceed it.
+    /// Returns each upper bound in seconds, and how many durations do not exceed it.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         self.bounds
             .iter()

@@ -1,4 +1,4 @@
-//! //! Which ports and cgroups have a label of their own: the limit on the size of a scrape.
+//! Which ports and cgroups have a label of their own: the limit on the size of a scrape.
 //!
 //! A label is earned, and kept for the life of the process; ranking again would break `rate()`.
 //! Half of the labels go, at their first established connection, to what is permanent: what existed
@@ -9,18 +9,18 @@
 
 use crate::tracker::Role;
 
-/// /// How many attempts are remembered until their label is settled.
+/// How many attempts are remembered until their label is settled.
 pub(super) const MAX_UNSETTLED: usize = 64;
-/// /// How many established connections within an hour earn a label.
+/// How many established connections within an hour earn a label.
 pub(super) const CONNECTIONS: u8 = 16;
-/// /// In how many minutes of that hour, for what is not permanent.
+/// In how many minutes of that hour, for what is not permanent.
 pub(super) const MINUTES: u8 = 10;
 const MINUTE_NS: u64 = 60 * 1_000_000_000;
 
-/// /// The use of something without a label.
+/// The use of something without a label.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Use {
-    /// /// The current hour, and the last minute with a connection, since the clock began.
+    /// The current hour, and the last minute with a connection, since the clock began.
     hour: u32,
     minute: u32,
     connections: u8,
@@ -44,41 +44,41 @@ impl Use {
     }
 }
 
-/// /// Where something is counted: an index of the cells.
+/// Where something is counted: an index of the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u16);
 
 impl Slot {
-    /// /// Everything without a label.
+    /// Everything without a label.
     pub(super) const OTHER: Self = Self(0);
-    /// /// Connections whose port or cgroup is not known.
+    /// Connections whose port or cgroup is not known.
     pub(super) const UNKNOWN: Self = Self(1);
-    /// /// How many slots there are before the first label.
+    /// How many slots there are before the first label.
     pub(super) const UNLABELLED: usize = 2;
 
-    /// /// Returns the index of its cells.
+    /// Returns the index of its cells.
     pub(super) const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// /// Whether it belongs to one label.
+    /// Whether it belongs to one label.
     pub(super) const fn is_labelled(self) -> bool {
         self.index() >= Self::UNLABELLED
     }
 }
 
-/// /// An attempt without a label, counted as `other` and not scraped since.
+/// An attempt without a label, counted as `other` and not scraped since.
 struct Unsettled<K> {
     role: Role,
     key: K,
     attempts: u64,
 }
 
-/// /// The labels given out.
+/// The labels given out.
 pub(super) struct Labels<K> {
     limit: usize,
     given: Vec<K>,
-    /// /// When each was given, on the events' clock.
+    /// When each was given, on the events' clock.
     since_ns: Vec<u64>,
     unsettled: Vec<Unsettled<K>>,
 }
@@ -97,29 +97,29 @@ impl<K: Clone + PartialEq> Labels<K> {
         self.limit
     }
 
-    /// /// Returns the owners of labels, in the order of their slots.
+    /// Returns the owners of labels, in the order of their slots.
     pub(super) fn given(&self) -> &[K] {
         &self.given
     }
 
-    /// /// Whether none is left.
+    /// Whether none is left.
     pub(super) fn are_given_out(&self) -> bool {
         self.given.len() >= self.limit
     }
 
-    /// /// Gives out a label, if one is left.
+    /// Gives out a label, if one is left.
     pub(super) fn give(&mut self, key: K, time_ns: u64) -> Option<Slot> {
         if self.are_given_out() {
             return None;
         }
-        // // The limit keeps it far below 65,536.
+        // The limit keeps it far below 65,536.
         let slot = u16::try_from(Slot::UNLABELLED + self.given.len()).ok()?;
         self.given.push(key);
         self.since_ns.push(time_ns);
         Some(Slot(slot))
     }
 
-    /// /// Returns where an established connection is counted: one established before its label was
+    /// Returns where an established connection is counted: one established before its label was
     /// given stays where it was.
     pub(super) fn since(&self, slot: Slot, established_ns: Option<u64>) -> Slot {
         let label = slot.index().checked_sub(Slot::UNLABELLED);
@@ -129,7 +129,7 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// /// Whether one more connection earns a label.
+    /// Whether one more connection earns a label.
     pub(super) fn earns(&self, used: &mut Use, stands: bool, time_ns: u64) -> bool {
         if self.are_given_out() {
             return false;
@@ -142,7 +142,7 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// /// Remembers an attempt counted as `other`, which may still get a label.
+    /// Remembers an attempt counted as `other`, which may still get a label.
     pub(super) fn remember_attempt(&mut self, role: Role, key: &K) {
         if self.are_given_out() {
             return;
@@ -158,7 +158,7 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// /// Forgets an attempt that failed: it stays `other`.
+    /// Forgets an attempt that failed: it stays `other`.
     pub(super) fn forget_attempt(&mut self, role: Role, key: &K) {
         if let Some(known) = self.find_unsettled(role, key) {
             self.unsettled[known].attempts -= 1;
@@ -168,12 +168,12 @@ impl<K: Clone + PartialEq> Labels<K> {
         }
     }
 
-    /// /// A scrape has shown the attempts that are `other` now: they can no longer move.
+    /// A scrape has shown the attempts that are `other` now: they can no longer move.
     pub(super) fn settle_attempts(&mut self) {
         self.unsettled.clear();
     }
 
-    /// /// Removes the attempts remembered for a key, and passes them to `moved`.
+    /// Removes the attempts remembered for a key, and passes them to `moved`.
     pub(super) fn take_attempts(&mut self, key: &K, mut moved: impl FnMut(Role, u64)) {
         self.unsettled.retain(|known| {
             if known.key == *key {

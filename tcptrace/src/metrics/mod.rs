@@ -1,4 +1,4 @@
-//! //! The tracker's updates, counted for Prometheus.
+//! The tracker's updates, counted for Prometheus.
 //!
 //! [`Metrics`] takes updates on the tracer's own thread: it indexes cells by small integers and
 //! adds; it neither allocates nor locks nor knows a metric's name. A scrape copies the cells into a

@@ -1,4 +1,4 @@
-//! //! Which service ports have a label of their own.
+//! Which service ports have a label of their own.
 //!
 //! A port is permanent (see [`labels`](super::labels)) if it was listened on when tcptrace started,
 //! or is below the ephemeral range. In that range any port may serve for a moment (passive FTP,
@@ -7,26 +7,26 @@
 use super::labels::{Labels, Slot, Use};
 use crate::tracker::Role;
 
-/// /// How many ports there are, with 0.
+/// How many ports there are, with 0.
 const PORTS: usize = 1 << 16;
-/// /// The most ports with a label of their own; each costs about 5 KiB.
+/// The most ports with a label of their own; each costs about 5 KiB.
 pub const MAX_PORTS: usize = 1024;
 
 pub(super) struct Ports {
     labels: Labels<u16>,
-    /// /// By port; [`Slot::OTHER`] without a label.
+    /// By port; [`Slot::OTHER`] without a label.
     slots: Vec<Slot>,
     ephemeral: u16,
-    /// /// One bit per port that was listened on when tcptrace started.
+    /// One bit per port that was listened on when tcptrace started.
     served: Vec<u64>,
     uses: Vec<Use>,
-    /// /// One bit per port that has established connections and no label.
+    /// One bit per port that has established connections and no label.
     folded: Vec<u64>,
     folded_count: u64,
 }
 
 impl Ports {
-    /// /// No labels except those of `fixed`; if there are any, no other is ever given.
+    /// No labels except those of `fixed`; if there are any, no other is ever given.
     pub(super) fn new(max: usize, fixed: &[u16], ephemeral: u16) -> Self {
         let mut distinct = Vec::with_capacity(fixed.len());
         for &port in fixed {
@@ -58,48 +58,48 @@ impl Ports {
         self.labels.limit()
     }
 
-    /// /// Returns the ports with labels, in the order of their slots.
+    /// Returns the ports with labels, in the order of their slots.
     pub(super) fn labels(&self) -> &[u16] {
         self.labels.given()
     }
 
-    /// /// Returns how many distinct ports have established connections and no label.
+    /// Returns how many distinct ports have established connections and no label.
     pub(super) const fn folded(&self) -> u64 {
         self.folded_count
     }
 
-    /// /// Returns where a port is counted now.
+    /// Returns where a port is counted now.
     pub(super) fn slot(&self, port: Option<u16>) -> Slot {
         port.map_or(Slot::UNKNOWN, |port| self.slots[usize::from(port)])
     }
 
-    /// /// Returns where an established connection is counted.
+    /// Returns where an established connection is counted.
     pub(super) fn slot_since(&self, port: Option<u16>, established_ns: Option<u64>) -> Slot {
         self.labels.since(self.slot(port), established_ns)
     }
 
-    /// /// Notes a port that was listened on when tcptrace started.
+    /// Notes a port that was listened on when tcptrace started.
     pub(super) fn serve(&mut self, port: u16) {
         set(&mut self.served, port);
     }
 
-    /// /// Remembers an attempt counted as `other`, whose port may still get a label.
+    /// Remembers an attempt counted as `other`, whose port may still get a label.
     pub(super) fn remember_attempt(&mut self, role: Role, port: u16) {
         self.labels.remember_attempt(role, &port);
     }
 
-    /// /// Forgets an attempt that failed: it stays `other`.
+    /// Forgets an attempt that failed: it stays `other`.
     pub(super) fn forget_attempt(&mut self, role: Role, port: u16) {
         self.labels.forget_attempt(role, &port);
     }
 
-    /// /// A scrape has shown the attempts that are `other` now: they can no longer move.
+    /// A scrape has shown the attempts that are `other` now: they can no longer move.
     pub(super) fn settle_attempts(&mut self) {
         self.labels.settle_attempts();
     }
 
-    /// /// Counts an established connection to `port`. Returns the slot of the label if it earns
-    /// one; `moved` then gets the attempts counted as `other` that belong to it.
+    /// Counts an established connection to `port`. Returns the slot of the label if it earns one;
+    /// `moved` then gets the attempts counted as `other` that belong to it.
     pub(super) fn on_established(
         &mut self,
         port: u16,
@@ -135,14 +135,14 @@ fn is_set(bits: &[u64], port: u16) -> bool {
     bits[usize::from(port) / 64] & (1 << (port % 64)) != 0
 }
 
-/// /// Returns whether the bit was clear.
+/// Returns whether the bit was clear.
 fn set(bits: &mut [u64], port: u16) -> bool {
     let before = is_set(bits, port);
     bits[usize::from(port) / 64] |= 1 << (port % 64);
     !before
 }
 
-/// /// Returns whether the bit was set.
+/// Returns whether the bit was set.
 fn clear(bits: &mut [u64], port: u16) -> bool {
     let before = is_set(bits, port);
     bits[usize::from(port) / 64] &= !(1 << (port % 64));

@@ -1,30 +1,30 @@
-//! //! SYNs by port label.
+//! SYNs by port label.
 
 use std::collections::HashMap;
 
 use super::{labels::Slot, ports::Ports};
 use crate::probe::SynCounts;
 
-/// /// SYNs as a scrape shows them.
+/// SYNs as a scrape shows them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShownSyns {
-    /// /// Of the labelled ports that had any.
+    /// Of the labelled ports that had any.
     pub(super) labelled: Vec<(u16, u64)>,
-    /// /// Of all other ports.
+    /// Of all other ports.
     pub(super) other: u64,
     pub(super) evicted: u64,
 }
 
-/// /// What was shown of them: the kernel side counts by port, and a port may get its label later.
+/// What was shown of them: the kernel side counts by port, and a port may get its label later.
 #[derive(Default)]
 pub(super) struct Syns {
-    /// /// What a scrape showed as `other`, by port; it stays there, because a counter that was
-    /// shown cannot fall.
+    /// What a scrape showed as `other`, by port; it stays there, because a counter that was shown
+    /// cannot fall.
     as_other: HashMap<u16, u64>,
 }
 
 impl Syns {
-    /// /// Returns what a scrape shows.
+    /// Returns what a scrape shows.
     pub(super) fn show(&mut self, counts: &SynCounts, ports: &Ports) -> ShownSyns {
         let mut shown = ShownSyns {
             evicted: counts.evicted,

@@ -1,4 +1,4 @@
-//! //! Output: a [`record`] passes a [`view`] and is [`render`]ed to a [`sink`].
+//! Output: a [`record`] passes a [`view`] and is [`render`]ed to a [`sink`].
 
 pub mod record;
 pub mod render;

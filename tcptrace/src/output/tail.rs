@@ -1,4 +1,4 @@
-//! //! The consumer behind `tail` and `replay`: makes records, selects them, and has them written.
+//! The consumer behind `tail` and `replay`: makes records, selects them, and has them written.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -17,44 +17,44 @@ use crate::{
     tracker::{Consumer, Tracker, Update},
 };
 
-/// /// What is shown, and how.
+/// What is shown, and how.
 #[derive(Clone, Debug)]
 pub struct ViewConfig {
     pub filter: Filter,
     pub shown: view::Shown,
     pub format: Format,
     pub look: Look,
-    /// /// Shows addresses by name.
+    /// Shows addresses by name.
     pub resolve: bool,
-    /// /// The time between two summaries.
+    /// The time between two summaries.
     pub summary: Option<Duration>,
-    /// /// How many rows end it.
+    /// How many rows end it.
     pub count: Option<u64>,
 }
 
-/// /// The most rows that wait for a slow reader, beside the batches on their way.
+/// The most rows that wait for a slow reader, beside the batches on their way.
 const UNWRITTEN: usize = 1 << 15;
 
-/// /// How often the status line is renewed.
+/// How often the status line is renewed.
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// /// Shows what the tracker reports.
+/// Shows what the tracker reports.
 pub struct Tail {
     recorder: Recorder,
-    /// /// The events' clock at the start of the batch.
+    /// The events' clock at the start of the batch.
     now_ns: u64,
-    /// /// Everything before this moment was reported.
+    /// Everything before this moment was reported.
     known_ns: u64,
     view: View,
     writer: Option<Writer<Shown>>,
-    /// /// When the next summary is due, and the time between two.
+    /// When the next summary is due, and the time between two.
     summary: Option<(u64, u64)>,
     status: Option<StatusLine>,
     rows_left: Option<u64>,
     ended: Option<WriterState>,
 }
 
-/// /// The status line, and when its rates were last computed.
+/// The status line, and when its rates were last computed.
 struct StatusLine {
     since_ns: u64,
     opened: u64,
@@ -78,7 +78,7 @@ impl StatusLine {
         self.since_ns.saturating_add(SECOND_NS)
     }
 
-    /// /// Computes the rates since the last time.
+    /// Computes the rates since the last time.
     fn renew(&mut self, counts: &Counts, open: u64, time: Timestamp, now_ns: u64) {
         let elapsed = Duration::from_nanos(now_ns.saturating_sub(self.since_ns)).as_secs_f64();
         let rate = |now: u64, before: u64| {
@@ -105,7 +105,7 @@ impl StatusLine {
 }
 
 impl Tail {
-    /// /// Starts a tail that shows what `config` asks for on standard output.
+    /// Starts a tail that shows what `config` asks for on standard output.
     pub fn start(
         recorder: Recorder,
         config: ViewConfig,
@@ -166,8 +166,8 @@ impl Tail {
         &self.view.counts
     }
 
-    /// /// Writes the rows that no earlier one can precede any more. Losses are reported among them
-    /// if there is room, or at the end; those rows do not count.
+    /// Writes the rows that no earlier one can precede any more. Losses are reported among them if
+    /// there is room, or at the end; those rows do not count.
     fn write(&mut self, known_ns: u64, at_the_end: bool) {
         let Some(writer) = &mut self.writer else {
             return;
@@ -193,7 +193,7 @@ impl Tail {
         if at_the_end || writer.has_room() {
             self.view.say_losses(&self.recorder, self.now_ns);
         }
-        // // The status line is below the last row.
+        // The status line is below the last row.
         if let Some(StatusLine {
             shown: Some(status),
             ..
@@ -205,13 +205,13 @@ impl Tail {
         }
     }
 
-    /// /// Adds a summary if it is due.
+    /// Adds a summary if it is due.
     fn sum_up(&mut self, known_ns: u64, tracker: &Tracker) {
         if let Some((due_ns, interval_ns)) = &mut self.summary
             && known_ns >= *due_ns
         {
             self.view.summarize(&self.recorder, tracker, known_ns);
-            // // One summary for a whole long silence, which tells its length.
+            // One summary for a whole long silence, which tells its length.
             let missed = (known_ns - *due_ns) / *interval_ns;
             *due_ns = due_ns.saturating_add((missed + 1).saturating_mul(*interval_ns));
         }
@@ -229,17 +229,17 @@ impl Tail {
         }
     }
 
-    /// /// The reader is gone.
+    /// The reader is gone.
     pub fn end_without_reader(&mut self) {
         self.ended = Some(WriterState::ReaderGone);
     }
 
-    /// /// Counts SYNs whose time was dropped, as the kernel side reports at the end.
+    /// Counts SYNs whose time was dropped, as the kernel side reports at the end.
     pub const fn count_syns_evicted(&mut self, evicted: u64) {
         self.view.counts.syns_evicted = evicted;
     }
 
-    /// /// Writes what waits, counts what is still open, and returns how the output ended.
+    /// Writes what waits, counts what is still open, and returns how the output ended.
     pub fn finish(&mut self, tracker: &Tracker) -> WriterState {
         self.view.count_open(tracker.connections());
         if self.summary.is_some() {
@@ -248,7 +248,7 @@ impl Tail {
         }
         self.status = None;
         self.write(u64::MAX, true);
-        // // Reports what that lost.
+        // Reports what that lost.
         self.write(u64::MAX, true);
         match (self.ended.take(), self.writer.take()) {
             (Some(ended), _) => ended,

@@ -1,4 +1,4 @@
-//! //! Attaches each hook in the best way that this kernel allows.
+//! Attaches each hook in the best way that this kernel allows.
 
 use std::fs::File;
 
@@ -26,19 +26,19 @@ use super::{
 };
 use crate::host::{capabilities, cgroup};
 
-/// /// What the kernel was found to have.
+/// What the kernel was found to have.
 pub(super) struct Kernel<'a> {
-    /// /// What BTF tells, or why there is none.
+    /// What BTF tells, or why there is none.
     pub(super) types: Result<&'a KernelTypes, &'a String>,
-    /// /// BTF for the loader, or why there is none.
+    /// BTF for the loader, or why there is none.
     pub(super) btf: Result<&'a Btf, &'a String>,
-    /// /// Why the classic tracepoint's record cannot be read.
+    /// Why the classic tracepoint's record cannot be read.
     pub(super) record: Result<(), &'a String>,
-    /// /// Why the end of accept() cannot be read.
+    /// Why the end of accept() cannot be read.
     pub(super) exit_ret: Result<(), &'a String>,
 }
 
-/// /// Attaches all hooks, the optional ones first: they must have seen what precedes a transition.
+/// Attaches all hooks, the optional ones first: they must have seen what precedes a transition.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     config: &ProbeConfig,
@@ -65,12 +65,12 @@ struct Attacher<'a> {
     ebpf: &'a mut Ebpf,
     config: &'a ProbeConfig,
     kernel: &'a Kernel<'a>,
-    /// /// What the current hook is attached without.
+    /// What the current hook is attached without.
     lacking: Vec<String>,
 }
 
 impl Attacher<'_> {
-    /// /// Attaches the required hook.
+    /// Attaches the required hook.
     fn transitions(&mut self) -> Result<HookStatus, ProbeError> {
         let first = match self.config.attach {
             AttachMode::Auto | AttachMode::TpBtf => {
@@ -118,7 +118,7 @@ impl Attacher<'_> {
         })
     }
 
-    /// /// Attaches an optional hook, in the best way first.
+    /// Attaches an optional hook, in the best way first.
     fn optional(&mut self, hook: Hook) -> HookStatus {
         let mut refusals = Vec::new();
         let mut attached = None;
@@ -204,7 +204,7 @@ impl Attacher<'_> {
                 self.tp_btf(PROGRAM_CGROUP_MADE, hook)
             }
             (Hook::Sockets, Source::Iter) => self.load_iter(),
-            // // With BTF, events carry their sockets' cookies.
+            // With BTF, events carry their sockets' cookies.
             (Hook::Sockets, Source::SockDiag) => Ok(()),
             (hook, source) => Err(format!(
                 "{} is not available as {}",
@@ -221,8 +221,8 @@ impl Attacher<'_> {
         program(self.ebpf, name)
     }
 
-    /// /// Attaches the second copy of a program, behind the first, if the kernel skips runs and
-    /// counts them. Returns why it cannot.
+    /// Attaches the second copy of a program, behind the first, if the kernel skips runs and counts
+    /// them. Returns why it cannot.
     fn second_copy(&mut self, first: &str, hook: Hook) -> Option<String> {
         let counts = self.ebpf.program(first).is_some_and(counts_misses);
         let &(_, second) = SECOND_COPIES.iter().find(|(of, _)| *of == first)?;
@@ -289,13 +289,13 @@ impl Attacher<'_> {
         Ok(())
     }
 
-    /// /// Attaches the program for the sockets of every cgroup below, beside those that others
-    /// have attached.
+    /// Attaches the program for the sockets of every cgroup below, beside those that others have
+    /// attached.
     fn sock_ops(&mut self) -> Result<(), String> {
         let place = cgroup::hierarchy()
             .ok_or_else(|| "the cgroup v2 hierarchy is not mounted".to_owned())?;
         if !cgroup::is_whole(&place) {
-            // // Traffic for the sockets of other cgroups would go unseen.
+            // Traffic for the sockets of other cgroups would go unseen.
             return Err(format!(
                 "{} is not the root of the host's hierarchy (as in a container with a cgroup namespace)",
                 place.display()
@@ -305,14 +305,14 @@ impl Attacher<'_> {
         let program: &mut SockOps = self.program(PROGRAM_SYN)?;
         program.load().map_err(|error| brief(&error))?;
         program
-            // // A link shares the cgroup with others whatever this says, and takes no other flag.
+            // A link shares the cgroup with others whatever this says, and takes no other flag.
             .attach(cgroup, CgroupAttachMode::Single)
             .map_err(|error| chain(&error))?;
         Ok(())
     }
 
-    /// /// Attaches to the functions that connect() calls. TCP's own over IPv4 must exist; each of
-    /// the others may be missing (IPv6 as a module, no security modules).
+    /// Attaches to the functions that connect() calls. TCP's own over IPv4 must exist; each of the
+    /// others may be missing (IPv6 as a module, no security modules).
     fn connects(&mut self) -> Result<(), String> {
         self.kernel
             .types
@@ -343,7 +343,7 @@ impl Attacher<'_> {
     }
 }
 
-/// /// Returns why transitions cannot be traced, or which capabilities are missing.
+/// Returns why transitions cannot be traced, or which capabilities are missing.
 fn no_transitions(tp_btf: String, tracepoint: String) -> ProbeError {
     let error = ProbeError::NoTransitions { tp_btf, tracepoint };
     if capabilities::lacking().is_empty() {
@@ -359,7 +359,7 @@ const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 /// The second tracepoint of [`Hook::Process`].
 const PROCESS_EXIT: &str = "sched_process_exit";
 
-/// /// The functions entered or left, with the iterators' own.
+/// The functions entered or left, with the iterators' own.
 pub(super) const FUNCTIONS: [&str; 11] = [
     Hook::CreateChild.name(),
     Hook::Accept.name(),
@@ -384,7 +384,7 @@ pub(super) const TRACEPOINTS: [&str; 7] = [
     Hook::Cgroup.name(),
 ];
 
-/// /// Returns the ways to attach an optional hook, best first.
+/// Returns the ways to attach an optional hook, best first.
 const fn ways(hook: Hook) -> &'static [Source] {
     match hook {
         Hook::SetState => &[],
@@ -400,7 +400,7 @@ const fn ways(hook: Hook) -> &'static [Source] {
     }
 }
 
-/// /// Returns the program of a reset hook. It has a second copy, because the absence of a reset is
+/// Returns the program of a reset hook. It has a second copy, because the absence of a reset is
 /// evidence.
 const fn reset_program(hook: Hook) -> Option<&'static str> {
     match hook {
@@ -419,7 +419,7 @@ const fn reset_program(hook: Hook) -> Option<&'static str> {
     }
 }
 
-/// /// Returns a program of the object by its name.
+/// Returns a program of the object by its name.
 pub(super) fn program<'p, P>(ebpf: &'p mut Ebpf, name: &str) -> Result<&'p mut P, String>
 where
     &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,

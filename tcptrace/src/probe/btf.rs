@@ -1,4 +1,4 @@
-//! //! Reads the kernel's own BTF: where a field is, and which number a type has.
+//! Reads the kernel's own BTF: where a field is, and which number a type has.
 //!
 //! Only what this program asks for is kept. Parsing all of it into a tree takes tens of megabytes
 //! and most of the start-up time; one pass that notes where each type begins takes neither. Format:
@@ -25,16 +25,16 @@ use self::{
 
 /// A type nested deeper than this is a cycle.
 const DEPTH: usize = 32;
-/// /// The most structs and unions searched for one field. The kernel's largest have some dozens.
+/// The most structs and unions searched for one field. The kernel's largest have some dozens.
 const ANONYMOUS: usize = 1024;
 
 /// The kernel's BTF.
 pub struct Btf {
     data: Vec<u8>,
     strings: std::ops::Range<usize>,
-    /// /// The offset of each type; type 0 is void.
+    /// The offset of each type; type 0 is void.
     types: Vec<u32>,
-    /// /// The structs, typedefs, enums and functions asked for, by kind and name.
+    /// The structs, typedefs, enums and functions asked for, by kind and name.
     named: HashMap<(u8, String), u32>,
 }
 
@@ -50,18 +50,18 @@ struct Type {
     size_or_type: u32,
 }
 
-/// /// A member of a struct, direct or nested.
+/// A member of a struct, direct or nested.
 #[derive(Clone, Copy)]
 struct Field {
-    /// /// The offset from the outer struct.
+    /// The offset from the outer struct.
     bits: u32,
-    /// /// The width in bits; 0 for a field that is no bitfield.
+    /// The width in bits; 0 for a field that is no bitfield.
     bitfield: u32,
     ty: u32,
 }
 
 impl Btf {
-    /// /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
+    /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
     pub fn read(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
         let data = std::fs::read(path).map_err(|error| BtfError::Read {
             path: path.display().to_string(),
@@ -116,7 +116,7 @@ impl Btf {
         Ok(btf)
     }
 
-    /// /// Notes an enum without a name by those of its values that are wanted.
+    /// Notes an enum without a name by those of its values that are wanted.
     fn note_enumerators(&mut self, ty: Type, wanted: &[&str]) -> Result<(), BtfError> {
         let id = u32::try_from(self.types.len()).unwrap_or(0);
         for entry in 0..ty.entries {
@@ -134,25 +134,25 @@ impl Btf {
         self.types.len()
     }
 
-    /// /// Returns the number of the typedef `name`, which must have been wanted.
+    /// Returns the number of the typedef `name`, which must have been wanted.
     pub fn typedef_id(&self, name: &str) -> Result<u32, BtfError> {
         self.named_id(KIND_TYPEDEF, name)
             .ok_or_else(|| BtfError::NoType(format!("typedef {name}")))
     }
 
-    /// /// Returns the number of the function `name`, which must have been wanted.
+    /// Returns the number of the function `name`, which must have been wanted.
     pub fn function_id(&self, name: &str) -> Result<u32, BtfError> {
         self.named_id(KIND_FUNC, name)
             .ok_or_else(|| BtfError::NoFunction(name.to_owned()))
     }
 
-    /// /// Returns how many parameters the function `name` has, which must have been wanted.
+    /// Returns how many parameters the function `name` has, which must have been wanted.
     pub fn function_parameters(&self, name: &str) -> Result<u32, BtfError> {
         let function = self.type_of(self.function_id(name)?)?;
         self.prototype_parameters(function.size_or_type)
     }
 
-    /// /// Returns how many arguments the tracepoint of the typedef `name` passes to a program:
+    /// Returns how many arguments the tracepoint of the typedef `name` passes to a program:
     /// `typedef void (*btf_trace_x)(void *__data, …)`, without `__data`.
     pub fn tracepoint_arguments(&self, name: &str) -> Result<u32, BtfError> {
         let pointer = self.resolve(self.typedef_id(name)?)?;
@@ -161,7 +161,7 @@ impl Btf {
             .saturating_sub(1))
     }
 
-    /// /// Returns the names of the enum `name` by number; empty when there is none.
+    /// Returns the names of the enum `name` by number; empty when there is none.
     pub fn enum_names(&self, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
         let Some(id) = self.named_id(KIND_ENUM, name) else {
             return Ok(Vec::new());
@@ -176,7 +176,7 @@ impl Btf {
             .collect()
     }
 
-    /// /// Returns the value of that name in an unnamed enum, which must have been wanted.
+    /// Returns the value of that name in an unnamed enum, which must have been wanted.
     pub fn enum_value(&self, name: &str) -> Result<u32, BtfError> {
         self.enum_names(name)?
             .into_iter()
@@ -202,7 +202,7 @@ impl Btf {
         })
     }
 
-    /// /// Returns the byte offset of a field, given as a path of names (`ns.inum`) from the struct
+    /// Returns the byte offset of a field, given as a path of names (`ns.inum`) from the struct
     /// `name`, which must have been wanted. Anonymous structs and unions need not be named.
     ///
     /// Fails when there is no such field, it is a bitfield, or not `size` bytes wide.
@@ -228,8 +228,8 @@ impl Btf {
         }
     }
 
-    /// /// Returns the byte offset of a bitfield of one bit, and its bit in that byte. BTF counts
-    /// bits from the lowest on little-endian machines.
+    /// Returns the byte offset of a bitfield of one bit, and its bit in that byte. BTF counts bits
+    /// from the lowest on little-endian machines.
     pub fn bit(&self, name: &str, path: &str) -> Result<(u32, u32), BtfError> {
         let field = self.field(name, path)?;
         if field.bitfield == 1 {
@@ -264,8 +264,8 @@ impl Btf {
         Ok(found)
     }
 
-    /// /// Returns a member, searching anonymous members too, at most `left` of them in all: a
-    /// struct that contains itself twice has 2^depth.
+    /// Returns a member, searching anonymous members too, at most `left` of them in all: a struct
+    /// that contains itself twice has 2^depth.
     fn member(&self, id: u32, field: &str, left: &mut usize) -> Result<Option<Field>, BtfError> {
         let ty = self.resolve(id)?;
         if !matches!(ty.kind, KIND_STRUCT | KIND_UNION) || *left == 0 {
@@ -292,7 +292,7 @@ impl Btf {
             if name.is_empty()
                 && let Some(inner) = self.member(member_type, field, left)?
             {
-                // // Saturated, it is no byte's offset and is refused as such.
+                // Saturated, it is no byte's offset and is refused as such.
                 return Ok(Some(Field {
                     bits: bits.saturating_add(inner.bits),
                     ..inner
@@ -302,7 +302,7 @@ impl Btf {
         Ok(None)
     }
 
-    /// /// Returns a type's size in bytes.
+    /// Returns a type's size in bytes.
     fn size(&self, id: u32, depth: usize) -> Result<u32, BtfError> {
         let ty = self.resolve(id)?;
         match ty.kind {
@@ -322,7 +322,7 @@ impl Btf {
         }
     }
 
-    /// /// Returns the type behind typedefs and qualifiers.
+    /// Returns the type behind typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Result<Type, BtfError> {
         for _ in 0..DEPTH {
             let at = self.types.get(id as usize).filter(|_| id != 0);
@@ -343,7 +343,7 @@ impl Btf {
         })
     }
 
-    /// /// Returns the type of a number, without following typedefs and qualifiers.
+    /// Returns the type of a number, without following typedefs and qualifiers.
     fn type_of(&self, id: u32) -> Result<Type, BtfError> {
         let at = self.types.get(id as usize).filter(|_| id != 0);
         let &at = at.ok_or(BtfError::Invalid {
@@ -365,7 +365,7 @@ impl Btf {
         })
     }
 
-    /// /// Returns how many bytes a kind adds to the fixed part.
+    /// Returns how many bytes a kind adds to the fixed part.
     fn extra(&self, ty: Type) -> Result<usize, BtfError> {
         Ok(match ty.kind {
             KIND_PTR | KIND_FWD | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT

@@ -1,4 +1,4 @@
-//! //! The kernel side's exact counters, read from mapped memory.
+//! The kernel side's exact counters, read from mapped memory.
 //!
 //! Without bpf(2): while that reads a map, the kernel skips classic tracepoint programs on that
 //! CPU, and does not count them.
@@ -20,14 +20,14 @@ use crate::feed::item::EventKind;
 pub struct Counters {
     memory: MmapRaw,
     cpus: usize,
-    /// /// SYNs by local port, if they are seen.
+    /// SYNs by local port, if they are seen.
     syns: Option<MmapRaw>,
 }
 
 /// Sums over all CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounts {
-    /// /// How often each transition occurred: from, to, count. States are raw: the kernel may have
+    /// How often each transition occurred: from, to, count. States are raw: the kernel may have
     /// states that this program does not know.
     pub transitions: Vec<(u8, u8, u64)>,
     /// Events that found the ring full, by [`LOST_EVENTS`].
@@ -35,17 +35,17 @@ pub struct KernelCounts {
     pub syns: Option<SynCounts>,
 }
 
-/// /// The SYNs that reached listeners, without those of SYN cookies and Fast Open, and without
+/// The SYNs that reached listeners, without those of SYN cookies and Fast Open, and without
 /// repeated ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SynCounts {
-    /// /// Counts by the listener's port, without ports that had none.
+    /// Counts by the listener's port, without ports that had none.
     pub by_port: Vec<(u16, u64)>,
-    /// /// How many times were dropped to remember newer ones, before their handshakes ended.
+    /// How many times were dropped to remember newer ones, before their handshakes ended.
     pub evicted: u64,
 }
 
-/// /// What is lost when the ring is full: the counter, and the kind.
+/// What is lost when the ring is full: the counter, and the kind.
 pub const LOST_EVENTS: [(usize, EventKind); 9] = [
     (LOST_TRANSITION, EventKind::Transition),
     (LOST_RESET, EventKind::Reset),
@@ -59,7 +59,7 @@ pub const LOST_EVENTS: [(usize, EventKind); 9] = [
 ];
 
 impl Counters {
-    /// /// Maps the array behind `map`, one entry per CPU.
+    /// Maps the array behind `map`, one entry per CPU.
     pub fn map(map: BorrowedFd<'_>, cpus: usize) -> std::io::Result<Self> {
         let memory = MmapOptions::new()
             .len(cpus * size_of::<CpuCounters>())
@@ -71,7 +71,7 @@ impl Counters {
         })
     }
 
-    /// /// Maps the array behind `map`, SYNs by local port.
+    /// Maps the array behind `map`, SYNs by local port.
     pub fn map_syns(&mut self, map: BorrowedFd<'_>) -> std::io::Result<()> {
         let memory = MmapOptions::new()
             .len(PORTS * size_of::<u64>())
@@ -80,7 +80,7 @@ impl Counters {
         Ok(())
     }
 
-    /// /// Returns the counts of SYNs; `None` if they are not seen.
+    /// Returns the counts of SYNs; `None` if they are not seen.
     pub fn syns(&self) -> Option<SynCounts> {
         let memory = self.syns.as_ref()?;
         let by_port = (0..=u16::MAX)
@@ -101,14 +101,13 @@ impl Counters {
         self.sum(std::mem::offset_of!(CpuCounters, lost) + kind * size_of::<u64>())
     }
 
-    /// /// Returns how many skipped runs the second copies made up for, by `RECOVERED_*`.
+    /// Returns how many skipped runs the second copies made up for, by `RECOVERED_*`.
     pub fn recovered(&self) -> [u64; RECOVERED_KINDS] {
         let first = std::mem::offset_of!(CpuCounters, recovered);
         std::array::from_fn(|kind| self.sum(first + kind * size_of::<u64>()))
     }
 
-    /// /// Returns all counters. Each is exact; they belong to one moment only when nothing
-    /// happens.
+    /// Returns all counters. Each is exact; they belong to one moment only when nothing happens.
     pub fn read(&self) -> KernelCounts {
         let mut transitions = Vec::new();
         for index in 0..STATE_SLOTS * STATE_SLOTS {
@@ -126,7 +125,7 @@ impl Counters {
         }
     }
 
-    /// /// Returns the sum over CPUs of the word at a byte offset of each entry.
+    /// Returns the sum over CPUs of the word at a byte offset of each entry.
     fn sum(&self, offset: usize) -> u64 {
         (0..self.cpus)
             .map(|cpu| word(&self.memory, cpu * size_of::<CpuCounters>() + offset))
@@ -134,7 +133,7 @@ impl Counters {
     }
 }
 
-/// /// The mapped array of processes that may listen.
+/// The mapped array of processes that may listen.
 pub(super) struct ListenerProcesses(MmapRaw);
 
 impl ListenerProcesses {
@@ -145,25 +144,25 @@ impl ListenerProcesses {
         Ok(Self(memory))
     }
 
-    /// /// Adds a process.
+    /// Adds a process.
     pub(super) fn add(&self, pid: u32) {
         let slot = pid as usize % LISTENER_SLOTS;
-        // // SAFETY: within the mapping; all writers write the same value.
+        // SAFETY: within the mapping; all writers write the same value.
         let slot = unsafe { AtomicU8::from_ptr(self.0.as_mut_ptr().add(slot)) };
         slot.store(1, Ordering::Relaxed);
     }
 }
 
-/// /// Returns the word at a byte offset of a mapping.
+/// Returns the word at a byte offset of a mapping.
 fn word(memory: &MmapRaw, at: usize) -> u64 {
     assert!(at.is_multiple_of(8) && at + 8 <= memory.len());
-    // // SAFETY: within the mapping, and aligned to 8; the kernel writes these words atomically and
+    // SAFETY: within the mapping, and aligned to 8; the kernel writes these words atomically and
     // user space never writes them.
     let word = unsafe { AtomicU64::from_ptr(memory.as_mut_ptr().add(at).cast()) };
     word.load(Ordering::Relaxed)
 }
 
-/// /// Returns a state's name, or its number if it is unknown here.
+/// Returns a state's name, or its number if it is unknown here.
 pub fn state_name(raw: u8) -> String {
     TcpState::from_raw(raw).map_or_else(|| raw.to_string(), |state| state.name().to_owned())
 }

@@ -1,4 +1,4 @@
-//! //! Errors of loading and attaching, each on one line.
+//! Errors of loading and attaching, each on one line.
 
 use std::io::ErrorKind;
 
@@ -10,20 +10,20 @@ use crate::{host::capabilities, namespaces::NamespaceKind};
 pub enum ProbeError {
     #[error("Linux {0} is too old: tcptrace needs {major}.{minor} or newer", major = OLDEST_KERNEL.0, minor = OLDEST_KERNEL.1)]
     KernelTooOld(String),
-    /// /// The kernel refuses permission.
+    /// The kernel refuses permission.
     #[error("not permitted to load eBPF programs: {advice} ({why})")]
     NotPermitted {
         /// What is missing, and what to do.
         advice: String,
-        /// /// The kernel's error.
+        /// The kernel's error.
         why: String,
     },
-    /// /// Transitions can be attached in neither way.
+    /// Transitions can be attached in neither way.
     #[error(
         "cannot attach to inet_sock_set_state: as tp_btf: {tp_btf}; as a classic tracepoint: {tracepoint}. `tcptrace check` shows what this kernel allows"
     )]
     NoTransitions {
-        /// /// Why not as tp_btf.
+        /// Why not as tp_btf.
         tp_btf: String,
         /// Why not as a classic tracepoint.
         tracepoint: String,
@@ -34,7 +34,7 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
-    /// /// A refusal that names the capabilities this process lacks.
+    /// A refusal that names the capabilities this process lacks.
     pub(super) fn not_permitted(why: String) -> Self {
         let lacking = capabilities::lacking();
         let advice = if NamespaceKind::User.is_initial() == Some(false) {
@@ -51,7 +51,7 @@ impl ProbeError {
     }
 }
 
-/// /// Returns an error with all its causes on one line.
+/// Returns an error with all its causes on one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -66,7 +66,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// /// Returns an error like [`chain`], with the verifier's log cut to its objection.
+/// Returns an error like [`chain`], with the verifier's log cut to its objection.
 pub(super) fn brief(error: &dyn std::error::Error) -> String {
     let text = chain(error);
     let Some((before, log)) = text.split_once("Verifier output:") else {
@@ -88,7 +88,7 @@ pub(super) fn brief(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// /// Whether EPERM or EACCES is among the causes of an error.
+/// Whether EPERM or EACCES is among the causes of an error.
 pub(super) fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

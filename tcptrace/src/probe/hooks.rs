@@ -1,40 +1,40 @@
-//! //! The hooks, and how each is attached.
+//! The hooks, and how each is attached.
 
 use std::fmt;
 
-/// /// A hook in the kernel.
+/// A hook in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum Hook {
-    /// /// Every transition. The only hook that is required.
+    /// Every transition. The only hook that is required.
     SetState,
-    /// /// A listener's child is created: how its handshake began.
+    /// A listener's child is created: how its handshake began.
     CreateChild,
-    /// /// A SYN-ACK is retransmitted.
+    /// A SYN-ACK is retransmitted.
     RetransmitSynack,
-    /// /// accept() returns a connection to a process.
+    /// accept() returns a connection to a process.
     Accept,
-    /// /// RSTs received.
+    /// RSTs received.
     ReceiveReset,
-    /// /// RSTs sent.
+    /// RSTs sent.
     SendReset,
     /// A timewait socket takes over.
     Timewait,
-    /// /// Segments that reach a timewait socket.
+    /// Segments that reach a timewait socket.
     TimewaitProcess,
-    /// /// connect() that fails inside the call.
+    /// connect() that fails inside the call.
     Connect,
-    /// /// A listening process is renamed or exits.
+    /// A listening process is renamed or exits.
     Process,
-    /// /// A cgroup is created.
+    /// A cgroup is created.
     Cgroup,
-    /// /// The sockets that exist already.
+    /// The sockets that exist already.
     Sockets,
 }
 
 impl Hook {
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// /// Returns the kernel's name for it.
+    /// Returns the kernel's name for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SetState => "inet_sock_set_state",
@@ -52,7 +52,7 @@ impl Hook {
         }
     }
 
-    /// /// Returns its purpose.
+    /// Returns its purpose.
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::SetState => "every state transition",
@@ -70,7 +70,7 @@ impl Hook {
         }
     }
 
-    /// /// Returns what is missing or weaker without it.
+    /// Returns what is missing or weaker without it.
     pub const fn consequence(self) -> &'static str {
         match self {
             Self::SetState => "nothing can be traced",
@@ -108,7 +108,7 @@ impl Hook {
         }
     }
 
-    /// /// Returns what is weaker with this source; `None` when nothing is.
+    /// Returns what is weaker with this source; `None` when nothing is.
     pub const fn weakness(self, source: Source) -> Option<&'static str> {
         match (self, source) {
             (Self::CreateChild, Source::SockOps) => Some(
@@ -134,19 +134,19 @@ impl Hook {
 pub enum Source {
     /// A BTF-enabled raw tracepoint.
     TpBtf,
-    /// /// The classic tracepoint, with socket fields read at BTF's offsets.
+    /// The classic tracepoint, with socket fields read at BTF's offsets.
     Tracepoint,
-    /// /// The classic tracepoint's record alone, without BTF.
+    /// The classic tracepoint's record alone, without BTF.
     TracepointOnly,
-    /// /// The entry of a function.
+    /// The entry of a function.
     Fentry,
-    /// /// The exit of a function.
+    /// The exit of a function.
     Fexit,
-    /// /// A sock_ops program at the root cgroup.
+    /// A sock_ops program at the root cgroup.
     SockOps,
-    /// /// An iterator over sockets, run on request.
+    /// An iterator over sockets, run on request.
     Iter,
-    /// /// No program: the kernel's own list of sockets.
+    /// No program: the kernel's own list of sockets.
     SockDiag,
 }
 
@@ -158,28 +158,28 @@ impl Source {
     }
 }
 
-/// /// How a hook is attached, or why not.
+/// How a hook is attached, or why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookStatus {
     pub hook: Hook,
-    /// /// How it is attached, or why not.
+    /// How it is attached, or why not.
     pub attached: Result<Source, String>,
     /// Why it is not attached in a better way.
     pub better: Option<String>,
 }
 
-/// /// What must not be used though it is available: an optional hook, or a way to attach optional
+/// What must not be used though it is available: an optional hook, or a way to attach optional
 /// hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exclusion {
     /// A hook, whatever its source.
     Hook(Hook),
-    /// /// A source, for all optional hooks.
+    /// A source, for all optional hooks.
     Source(Source),
 }
 
 impl Exclusion {
-    /// /// Returns every possible exclusion.
+    /// Returns every possible exclusion.
     pub fn all() -> impl Iterator<Item = Self> {
         let hooks = Hook::ALL
             .iter()
@@ -194,7 +194,7 @@ impl Exclusion {
         hooks.chain(sources)
     }
 
-    /// /// Returns its name on the command line.
+    /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hook(hook) => hook.name(),

@@ -1,4 +1,4 @@
-//! //! Where this kernel keeps what the programs read.
+//! Where this kernel keeps what the programs read.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -48,31 +48,31 @@ const TYPES: [&str; 27] = [
 const RESET_REASONS: &str = "sk_rst_reason";
 const RESET_REASON_PREFIX: &str = "SK_RST_REASON_";
 
-/// /// What BTF tells: the layout, and which tracepoints and functions exist.
+/// What BTF tells: the layout, and which tracepoints and functions exist.
 pub struct KernelTypes {
-    /// /// The layout, without the record's, which tracefs tells.
+    /// The layout, without the record's, which tracefs tells.
     pub layout: Layout,
-    /// /// Tracepoints' typedefs and functions, with their numbers.
+    /// Tracepoints' typedefs and functions, with their numbers.
     named: Vec<Named>,
-    /// /// Names of `enum sk_rst_reason`, without their common prefix.
+    /// Names of `enum sk_rst_reason`, without their common prefix.
     reset_reasons: BTreeMap<u32, String>,
     missing: Vec<MissingGroup>,
-    /// /// Why the fields of a request cannot be read.
+    /// Why the fields of a request cannot be read.
     request: Result<(), String>,
     /// Why a timewait socket's state cannot be read.
     timewait: Result<(), String>,
     /// Why a descriptor's socket cannot be found.
     file: Result<(), String>,
-    /// /// Why a process's exit cannot be seen.
+    /// Why a process's exit cannot be seen.
     process: Result<(), String>,
-    /// /// Why the arguments of a finished system call cannot be read.
+    /// Why the arguments of a finished system call cannot be read.
     call: Result<(), String>,
-    /// /// Why a cgroup's hierarchy is not known.
+    /// Why a cgroup's hierarchy is not known.
     cgroup: Result<(), String>,
 }
 
 impl KernelTypes {
-    /// /// Reads `path` once and keeps what the programs need, with `tracepoints` and `functions`.
+    /// Reads `path` once and keeps what the programs need, with `tracepoints` and `functions`.
     ///
     /// Fails without BTF, or when a socket's protocol, endpoints or state cannot be read; the error
     /// names the field. Any other group of fields may be missing.
@@ -137,27 +137,27 @@ impl KernelTypes {
             .any(|(_, kind, known)| *kind == NamedKind::Typedef && *known == name)
     }
 
-    /// /// Returns BTF with only these tracepoints and functions.
+    /// Returns BTF with only these tracepoints and functions.
     pub fn named_only(&self) -> Vec<u8> {
         only_named(&self.named)
     }
 
-    /// /// Returns the kernel's names of its reset reasons, by number.
+    /// Returns the kernel's names of its reset reasons, by number.
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
     }
 
-    /// /// Returns the groups of fields that cannot be read.
+    /// Returns the groups of fields that cannot be read.
     pub fn missing(&self) -> &[MissingGroup] {
         &self.missing
     }
 
-    /// /// Whether the fields of a request can be read.
+    /// Whether the fields of a request can be read.
     pub fn request(&self) -> Result<(), String> {
         self.request.clone()
     }
 
-    /// /// Whether a timewait socket's state can be read, and what the kernel does to it.
+    /// Whether a timewait socket's state can be read, and what the kernel does to it.
     pub fn timewait(&self) -> Result<(), String> {
         self.timewait.clone()?;
         match self.layout.function.timewait_parameters {
@@ -168,7 +168,7 @@ impl KernelTypes {
         }
     }
 
-    /// /// Whether the value that accept() returns inside the kernel can be read.
+    /// Whether the value that accept() returns inside the kernel can be read.
     pub fn accept(&self) -> Result<(), String> {
         match self.layout.function.accept_parameters {
             2 | 4 => Ok(()),
@@ -178,7 +178,7 @@ impl KernelTypes {
         }
     }
 
-    /// /// Whether a process's exit and its name can be seen.
+    /// Whether a process's exit and its name can be seen.
     pub fn process(&self) -> Result<(), String> {
         if self.layout.groups & LAYOUT_TASK == 0 {
             return Err("a task's process cannot be read".to_owned());
@@ -186,14 +186,14 @@ impl KernelTypes {
         self.process.clone()
     }
 
-    /// /// Whether the arguments of a finished connect() can be read, and how far its socket had
-    /// got before.
+    /// Whether the arguments of a finished connect() can be read, and how far its socket had got
+    /// before.
     pub fn call(&self) -> Result<(), String> {
         self.file.clone()?;
         self.call.clone()
     }
 
-    /// /// Whether a cgroup's id and hierarchy can be read.
+    /// Whether a cgroup's id and hierarchy can be read.
     pub fn cgroup(&self) -> Result<(), String> {
         if self.layout.groups & LAYOUT_CGROUP == 0 {
             return Err("a cgroup's id cannot be read".to_owned());
@@ -201,7 +201,7 @@ impl KernelTypes {
         self.cgroup.clone()
     }
 
-    /// /// Whether the socket behind a descriptor can be found.
+    /// Whether the socket behind a descriptor can be found.
     pub fn file(&self) -> Result<(), String> {
         self.file.clone()
     }

@@ -1,4 +1,4 @@
-//! //! Loads the object, and takes its maps.
+//! Loads the object, and takes its maps.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -21,12 +21,12 @@ use super::{
 /// The programs, as `build.rs` embeds them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRACE_EBPF_OBJECT"));
 
-/// /// The layout in the loader's form.
+/// The layout in the loader's form.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct LayoutBytes(Layout);
 
-// // SAFETY: a repr(C) struct of u32 without padding (its size is asserted where it is defined).
+// SAFETY: a repr(C) struct of u32 without padding (its size is asserted where it is defined).
 unsafe impl Pod for LayoutBytes {}
 
 pub(super) fn require_kernel() -> Result<(), ProbeError> {
@@ -35,13 +35,13 @@ pub(super) fn require_kernel() -> Result<(), ProbeError> {
         Ok(version) if version < KernelVersion::new(major, minor, 0) => {
             Err(ProbeError::KernelTooOld(crate::host::kernel_release()))
         }
-        // // A version that cannot be parsed is no reason to refuse: loading will tell.
+        // A version that cannot be parsed is no reason to refuse: loading will tell.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// /// Raises the limit that kernels before 5.11 charge maps to. Newer ones ignore it, so a refusal
-/// is no error.
+/// Raises the limit that kernels before 5.11 charge maps to. Newer ones ignore it, so a refusal is
+/// no error.
 pub(super) fn raise_memlock() {
     if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
         tracing::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
@@ -68,7 +68,7 @@ pub(super) fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, 
     })
 }
 
-/// /// Returns a number that nobody outside can know.
+/// Returns a number that nobody outside can know.
 pub(super) fn seed() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }

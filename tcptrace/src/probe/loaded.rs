@@ -48,9 +48,9 @@ const SMALLEST_RECORD: usize = size_of::<StepEvent>() + RECORD_HEADER;
 /// The kernel's own header of a record in the ring.
 const RECORD_HEADER: usize = 8;
 
-/// /// The programs, loaded and attached. Dropping it detaches them.
+/// The programs, loaded and attached. Dropping it detaches them.
 pub struct Probe {
-    /// /// The programs; `None` once detached.
+    /// The programs; `None` once detached.
     ebpf: Option<Ebpf>,
     events: RingBuf<MapData>,
     counters: Counters,
@@ -66,7 +66,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// /// Loads and attaches the programs.
+    /// Loads and attaches the programs.
     ///
     /// Fails when transitions cannot be traced; every other hook is optional, and [`Probe::hooks`]
     /// tells how it is attached.
@@ -87,7 +87,7 @@ impl Probe {
         }
         layout.request.syn_seed = seed();
         if cookie_here().is_none() {
-            // // Events and walks must name a namespace the same way.
+            // Events and walks must name a namespace the same way.
             layout.sock.net_cookie = 0;
         }
 
@@ -150,7 +150,7 @@ impl Probe {
         })
     }
 
-    /// /// Detaches the transitions, and leaves the hooks that report what follows them.
+    /// Detaches the transitions, and leaves the hooks that report what follows them.
     pub fn detach_transitions(&mut self) {
         self.traces = false;
         let Some(ebpf) = &mut self.ebpf else {
@@ -158,7 +158,7 @@ impl Probe {
         };
         let [(_, second), ..] = SECOND_COPIES;
         for name in [PROGRAM_SET_STATE_BTF, second, PROGRAM_SET_STATE_CLASSIC] {
-            // // Only loaded programs can be unloaded.
+            // Only loaded programs can be unloaded.
             match ebpf.program_mut(name) {
                 Some(Program::BtfTracePoint(program)) => drop(program.unload()),
                 Some(Program::TracePoint(program)) => drop(program.unload()),
@@ -167,34 +167,34 @@ impl Probe {
         }
     }
 
-    /// /// Detaches everything: nothing is added to the ring any more. What it holds can still be
+    /// Detaches everything: nothing is added to the ring any more. What it holds can still be
     /// drained.
     pub fn detach(&mut self) {
         self.traces = false;
         drop(self.ebpf.take());
     }
 
-    /// /// Whether transitions are attached.
+    /// Whether transitions are attached.
     pub const fn traces(&self) -> bool {
         self.traces
     }
 
-    /// /// Returns the most events that the ring can hold.
+    /// Returns the most events that the ring can hold.
     pub const fn most_waiting(&self) -> usize {
         self.ring_bytes as usize / SMALLEST_RECORD
     }
 
-    /// /// Returns how many sockets of a walk fit into half the ring.
+    /// Returns how many sockets of a walk fit into half the ring.
     pub const fn piece(&self) -> usize {
         self.ring_bytes as usize / 2 / (size_of::<SeedEvent>() + RECORD_HEADER)
     }
 
-    /// /// Returns how each hook is attached, the required one first.
+    /// Returns how each hook is attached, the required one first.
     pub fn hooks(&self) -> &[HookStatus] {
         &self.hooks
     }
 
-    /// /// Whether socket fields can be read, or why there is no BTF.
+    /// Whether socket fields can be read, or why there is no BTF.
     pub fn btf(&self) -> Result<(), &str> {
         match &self.btf {
             Ok(()) => Ok(()),
@@ -202,12 +202,12 @@ impl Probe {
         }
     }
 
-    /// /// Returns the groups of fields that this kernel does not let us read.
+    /// Returns the groups of fields that this kernel does not let us read.
     pub fn missing_fields(&self) -> &[MissingGroup] {
         &self.missing_fields
     }
 
-    /// /// Whether a closing socket's fields cannot be read.
+    /// Whether a closing socket's fields cannot be read.
     pub fn lacks_tcp_fields(&self) -> bool {
         let bit = tcptrace_common::LAYOUT_TCP;
         self.missing_fields.iter().any(|group| group.bit == bit)
@@ -219,18 +219,18 @@ impl Probe {
             .any(|status| status.hook == hook && status.attached.is_ok())
     }
 
-    /// /// Returns how a hook is attached.
+    /// Returns how a hook is attached.
     pub fn source(&self, hook: Hook) -> Option<Source> {
         let status = self.hooks.iter().find(|status| status.hook == hook)?;
         status.attached.as_ref().ok().copied()
     }
 
-    /// /// Returns the kernel's names of its reset reasons, by number; empty before Linux 6.10.
+    /// Returns the kernel's names of its reset reasons, by number; empty before Linux 6.10.
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
     }
 
-    /// /// Returns a walk over the sockets of one network namespace, to be run by a thread in it.
+    /// Returns a walk over the sockets of one network namespace, to be run by a thread in it.
     ///
     /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk(&mut self) -> Result<SocketWalk, String> {
@@ -245,16 +245,16 @@ impl Probe {
         Ok(SocketWalk(link))
     }
 
-    /// /// Returns a walk over the open files of all processes, for sockets in other network
-    /// namespaces than their processes.
+    /// Returns a walk over the open files of all processes, for sockets in other network namespaces
+    /// than their processes.
     ///
     /// Fails when the iterator was not loaded, or the kernel refuses to attach it.
     pub fn walk_files(&mut self) -> Result<SocketWalk, String> {
         self.iterate(PROGRAM_HELD)
     }
 
-    /// /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the
-    /// ring itself; they are released after the call.
+    /// Calls `take` on up to `limit` waiting events and returns how many. The bytes are in the ring
+    /// itself; they are released after the call.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         for taken in 0..limit {
             match self.events.next() {
@@ -265,14 +265,14 @@ impl Probe {
         limit
     }
 
-    /// /// Logs the programs' messages.
+    /// Logs the programs' messages.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
     }
 
-    /// /// Makes the programs report when a process that listens is renamed or exits.
+    /// Makes the programs report when a process that listens is renamed or exits.
     pub fn watch_process(&self, pid: u32) {
         self.listener_processes.add(pid);
     }
@@ -281,10 +281,10 @@ impl Probe {
         &self.counters
     }
 
-    /// /// Returns the events lost so far: `ring`, which was full, and `skipped`, for which the
-    /// kernel ran neither the program nor its second copy, if it has one. `skipped` is 0 if the
-    /// kernel does not count that. `repeated` transitions and resets of second copies repeated what
-    /// the first had told.
+    /// Returns the events lost so far: `ring`, which was full, and `skipped`, for which the kernel
+    /// ran neither the program nor its second copy, if it has one. `skipped` is 0 if the kernel
+    /// does not count that. `repeated` transitions and resets of second copies repeated what the
+    /// first had told.
     pub fn losses(&mut self, repeated: [u64; 2]) -> Losses {
         let running = self.ebpf.is_some();
         Losses {
@@ -293,30 +293,30 @@ impl Probe {
         }
     }
 
-    /// /// Returns the transitions that the ring had no room for.
+    /// Returns the transitions that the ring had no room for.
     pub fn lost_transitions(&self) -> u64 {
         self.counters.lost_of(LOST_TRANSITION)
     }
 
-    /// /// Returns the sockets of walks that the ring had no room for.
+    /// Returns the sockets of walks that the ring had no room for.
     pub fn lost_sockets(&self) -> u64 {
         self.counters.lost_of(LOST_SEED)
     }
 
-    /// /// Returns the runs that the kernel skipped, by program; empty if it does not count them
+    /// Returns the runs that the kernel skipped, by program; empty if it does not count them
     /// (before 5.12).
     pub fn program_misses(&self) -> Vec<ProgramMisses> {
         self.programs.misses(&self.counters)
     }
 
-    /// /// Returns the runs of each program; empty unless the kernel has counted them
-    /// ([`count_runs`], or the sysctl `kernel.bpf_stats_enabled`).
+    /// Returns the runs of each program; empty unless the kernel has counted them ([`count_runs`],
+    /// or the sysctl `kernel.bpf_stats_enabled`).
     pub fn program_runs(&self) -> Vec<ProgramRuns> {
         self.programs.runs()
     }
 }
 
-/// /// Makes the kernel count the runs of all eBPF programs and their time, until the returned
+/// Makes the kernel count the runs of all eBPF programs and their time, until the returned
 /// descriptor is closed (`BPF_ENABLE_STATS`, from Linux 5.8).
 ///
 /// Fails without CAP_SYS_ADMIN, or when the kernel cannot.
@@ -324,12 +324,12 @@ pub fn count_runs() -> io::Result<OwnedFd> {
     enable_stats(Stats::RunTime).map_err(|error| error.io_error)
 }
 
-/// /// Counts of lost events.
+/// Counts of lost events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// /// The ring was full, by [`LOST_EVENTS`].
+    /// The ring was full, by [`LOST_EVENTS`].
     pub ring: [u64; LOST_EVENTS.len()],
-    /// /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
+    /// The kernel ran no program, by [`SKIPPED_EVENTS`]: transitions first.
     pub skipped: Skipped,
 }
 
@@ -338,7 +338,7 @@ impl Losses {
         self.ring.iter().chain(&self.skipped).sum()
     }
 
-    /// /// Returns what was lost since `earlier`: how many, where and of which kind.
+    /// Returns what was lost since `earlier`: how many, where and of which kind.
     pub fn since(
         &self,
         earlier: &Self,
@@ -355,16 +355,16 @@ impl Losses {
     }
 }
 
-/// /// The most sockets of a walk at a time: the kernel has a buffer of eight pages for an
-/// iterator's output.
+/// The most sockets of a walk at a time: the kernel has a buffer of eight pages for an iterator's
+/// output.
 const MOST_AT_A_TIME: usize = 16_384;
 
-/// /// A walk over TCP sockets: each becomes an event in the ring.
+/// A walk over TCP sockets: each becomes an event in the ring.
 pub struct SocketWalk(IterLink);
 
 impl SocketWalk {
-    /// /// Walks over the sockets of the calling thread's network namespace, at most `piece` at a
-    /// time; calls `rest` after each piece.
+    /// Walks over the sockets of the calling thread's network namespace, at most `piece` at a time;
+    /// calls `rest` after each piece.
     ///
     /// Fails when the kernel refuses, the walk does not end, or `rest` fails.
     pub fn run(
@@ -373,7 +373,7 @@ impl SocketWalk {
         mut rest: impl FnMut() -> Result<(), String>,
     ) -> Result<(), String> {
         let mut file = self.0.into_file().map_err(|error| chain(&error))?;
-        // // One byte per socket.
+        // One byte per socket.
         let mut bytes = vec![0; piece.clamp(1, MOST_AT_A_TIME)];
         loop {
             match file.read(&mut bytes) {
@@ -387,7 +387,7 @@ impl SocketWalk {
     }
 }
 
-/// /// Reads what BTF tells of the running kernel, for every hook.
+/// Reads what BTF tells of the running kernel, for every hook.
 ///
 /// Fails without BTF, or when a field that every kernel has cannot be read.
 pub fn kernel_types() -> Result<KernelTypes, btf::BtfError> {

@@ -1,4 +1,4 @@
-//! //! The kernel side: loads the programs, attaches them, and hands out bytes.
+//! The kernel side: loads the programs, attaches them, and hands out bytes.
 //!
 //! The only module that imports aya. It does not know what an event means; the rest of the program
 //! can be fed from a file.

@@ -1,4 +1,4 @@
-//! //! The kernel's statistics of each loaded program.
+//! The kernel's statistics of each loaded program.
 
 use std::{
     fs::File,
@@ -21,25 +21,25 @@ use tcptrace_common::{
 use super::counters::Counters;
 use crate::feed::item::EventKind;
 
-/// /// Runs of a program that the kernel skipped.
+/// Runs of a program that the kernel skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramMisses {
     pub program: String,
     pub misses: u64,
-    /// /// Of those, the runs that the second copy made up for; `None` without one.
+    /// Of those, the runs that the second copy made up for; `None` without one.
     pub recovered: Option<u64>,
 }
 
-/// /// Runs of a program while the kernel counted them.
+/// Runs of a program while the kernel counted them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramRuns {
     pub program: String,
     pub runs: u64,
-    /// /// The total time.
+    /// The total time.
     pub time: Duration,
 }
 
-/// /// The kinds of events that are missing when a program is skipped.
+/// The kinds of events that are missing when a program is skipped.
 pub const SKIPPED_EVENTS: [EventKind; 8] = [
     EventKind::Transition,
     EventKind::Reset,
@@ -51,10 +51,10 @@ pub const SKIPPED_EVENTS: [EventKind; 8] = [
     EventKind::Connect,
 ];
 
-/// /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
+/// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
 pub type Skipped = [u64; SKIPPED_EVENTS.len()];
 
-/// /// Returns the kind of a program's events, as its index in [`SKIPPED_EVENTS`]. `None` for those
+/// Returns the kind of a program's events, as its index in [`SKIPPED_EVENTS`]. `None` for those
 /// that run for every process and every cgroup of the host: a skipped run rarely concerns a socket.
 fn tells_of(program: &str) -> Option<usize> {
     let kind = match program {
@@ -72,12 +72,12 @@ fn tells_of(program: &str) -> Option<usize> {
     SKIPPED_EVENTS.iter().position(|&of| of == kind)
 }
 
-/// /// The loaded programs, and what the kernel skipped of them.
+/// The loaded programs, and what the kernel skipped of them.
 pub(super) struct Programs {
     programs: Vec<ProgramInfo>,
-    /// /// What both copies seemed to have skipped at the last check.
+    /// What both copies seemed to have skipped at the last check.
     seen: Skipped,
-    /// /// What was reported as skipped.
+    /// What was reported as skipped.
     told: Skipped,
 }
 
@@ -90,9 +90,9 @@ impl Programs {
         }
     }
 
-    /// /// Returns the runs skipped so far that no second copy made up for; `repeated` transitions
-    /// and resets of second copies made up for nothing. While programs run, a skip is reported once
-    /// it is seen twice: the second copy may be about to run.
+    /// Returns the runs skipped so far that no second copy made up for; `repeated` transitions and
+    /// resets of second copies made up for nothing. While programs run, a skip is reported once it
+    /// is seen twice: the second copy may be about to run.
     pub(super) fn skipped(
         &mut self,
         counters: &Counters,
@@ -107,7 +107,7 @@ impl Programs {
                 missed[kind] += program.misses().unwrap_or(0);
             }
         }
-        // // Read after the misses, because it is counted after them.
+        // Read after the misses, because it is counted after them.
         let mut recovered = Skipped::default();
         for ((first, ..), count) in SECOND_COPIES.into_iter().zip(counters.recovered()) {
             if let Some(kind) = tells_of(first) {
@@ -135,7 +135,7 @@ impl Programs {
         self.told
     }
 
-    /// /// Returns the misses by program; empty if the kernel does not count them (before 5.12).
+    /// Returns the misses by program; empty if the kernel does not count them (before 5.12).
     pub(super) fn misses(&self, counters: &Counters) -> Vec<ProgramMisses> {
         let of = |program: &ProgramInfo| {
             let misses = program.misses()?;
@@ -154,7 +154,7 @@ impl Programs {
         self.programs.iter().filter_map(of).collect()
     }
 
-    /// /// Returns the runs by program; empty unless the kernel has counted any.
+    /// Returns the runs by program; empty unless the kernel has counted any.
     pub(super) fn runs(&self) -> Vec<ProgramRuns> {
         let of = |program: &ProgramInfo| {
             let [runs, time_ns] = program.numbers(["run_cnt:", "run_time_ns:"])?;
@@ -176,7 +176,7 @@ fn is_second(name: &str) -> bool {
     SECOND_COPIES.iter().any(|(_, second)| *second == name)
 }
 
-/// /// The kernel's statistics of a program, kept open to be read often. Readable even after the
+/// The kernel's statistics of a program, kept open to be read often. Readable even after the
 /// program is detached.
 pub(super) struct ProgramInfo {
     name: String,
@@ -195,15 +195,14 @@ impl ProgramInfo {
         })
     }
 
-    /// /// Returns the runs that the kernel skipped; `None` if it does not count them (before
-    /// 5.12).
+    /// Returns the runs that the kernel skipped; `None` if it does not count them (before 5.12).
     fn misses(&self) -> Option<u64> {
         let [misses] = self.numbers(["recursion_misses:"])?;
         Some(misses)
     }
 
-    /// /// Returns the numbers in the lines of these names (`bpf_prog_show_fdinfo`); `None` if one
-    /// is missing.
+    /// Returns the numbers in the lines of these names (`bpf_prog_show_fdinfo`); `None` if one is
+    /// missing.
     fn numbers<const N: usize>(&self, names: [&str; N]) -> Option<[u64; N]> {
         let mut text = [0; 512];
         let length = self.info.read_at(&mut text, 0).ok()?;
@@ -217,7 +216,7 @@ impl ProgramInfo {
     }
 }
 
-/// /// Whether the kernel counts the runs of a program that it skips.
+/// Whether the kernel counts the runs of a program that it skips.
 pub(super) fn counts_misses(program: &Program) -> bool {
     ProgramInfo::open("", program).is_some_and(|info| info.misses().is_some())
 }

@@ -17,22 +17,22 @@ use super::{
 };
 use crate::host::{self, capabilities};
 
-/// /// The report of `tcptrace check`.
+/// The report of `tcptrace check`.
 #[derive(Debug)]
 pub struct Report {
     lines: Vec<(&'static str, LineStatus, String)>,
 }
 
-/// /// The status of a line.
+/// The status of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineStatus {
-    /// /// Available.
+    /// Available.
     Good,
-    /// /// Available, but not in the best way.
+    /// Available, but not in the best way.
     Weaker,
     /// Missing, and something cannot be measured.
     Missing,
-    /// /// Missing, but not needed here.
+    /// Missing, but not needed here.
     Unneeded,
     /// Missing, and nothing works.
     Bad,
@@ -116,12 +116,11 @@ impl Report {
         );
     }
 
-    /// /// Adds the capabilities. One is missing only if loading failed as well: the kernel
-    /// decides.
+    /// Adds the capabilities. One is missing only if loading failed as well: the kernel decides.
     fn capabilities(&mut self, loaded: bool) {
         for (name, capability, purpose) in capabilities::NEEDED {
             let has = capabilities::holds;
-            // // CAP_SYS_ADMIN includes both, as before they were split off.
+            // CAP_SYS_ADMIN includes both, as before they were split off.
             let (verdict, text) = if has(capability) {
                 (LineStatus::Good, purpose.to_owned())
             } else if has(Capability::CAP_SYS_ADMIN) {
@@ -143,7 +142,7 @@ impl Report {
             self.add(name, verdict, text);
         }
         for (name, capability, purpose) in capabilities::OPTIONAL {
-            // // CAP_SYS_ADMIN includes this one too.
+            // CAP_SYS_ADMIN includes this one too.
             let stands_in = capability == Capability::CAP_NET_ADMIN
                 && capabilities::holds(Capability::CAP_SYS_ADMIN);
             let (verdict, without) = if capabilities::holds(capability) || stands_in {
@@ -209,7 +208,7 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// /// Loads and attaches for real, and detaches at once.
+/// Loads and attaches for real, and detaches at once.
 fn load(attach: AttachMode) -> Result<Vec<HookStatus>, ProbeError> {
     let config = ProbeConfig {
         ring_bytes: 1 << 16,
@@ -220,7 +219,7 @@ fn load(attach: AttachMode) -> Result<Vec<HookStatus>, ProbeError> {
     Probe::load(&config).map(|probe| probe.hooks().to_vec())
 }
 
-/// /// Returns a line for each hook that is missing or not attached in the best way, with the
+/// Returns a line for each hook that is missing or not attached in the best way, with the
 /// consequence.
 pub fn missing(
     hooks: &[HookStatus],
@@ -243,7 +242,7 @@ pub fn missing(
                     lines.push(format!("{}: {weakness} ({why})", status.hook.name()));
                 }
             }
-            // // Without BTF no other hook is available, as the line above says.
+            // Without BTF no other hook is available, as the line above says.
             Err(_) if btf.is_err() && status.hook != Hook::SetState => {}
             Err(why) => lines.push(format!(
                 "no {}: {} ({why})",

@@ -9,7 +9,7 @@ use tcptrace_common::{
 
 use super::btf::{Btf, BtfError};
 
-/// /// The bit of IP_TRANSPARENT in `inet_sock.inet_flags` (from Linux 6.6), in an unnamed enum.
+/// The bit of IP_TRANSPARENT in `inet_sock.inet_flags` (from Linux 6.6), in an unnamed enum.
 pub(super) const TRANSPARENT_FLAG: &str = "INET_FLAGS_TRANSPARENT";
 
 /// The function behind `bpf_get_netns_cookie` for sock_ops programs (from Linux 5.15).
@@ -18,17 +18,17 @@ pub(super) const SOCK_OPS_COOKIE: &str = "bpf_get_netns_cookie_sock_ops";
 /// The function behind `bpf_task_pt_regs` (from Linux 5.15).
 pub(super) const TASK_REGISTERS: &str = "bpf_task_pt_regs";
 
-/// /// Returns the typedef by which a tracepoint's program is loaded.
+/// Returns the typedef by which a tracepoint's program is loaded.
 pub(super) fn typedef(tracepoint: &str) -> String {
     format!("btf_trace_{tracepoint}")
 }
 
-/// /// A group of fields that cannot be read on this kernel.
+/// A group of fields that cannot be read on this kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingGroup {
-    /// /// The group's `LAYOUT_*` bit.
+    /// The group's `LAYOUT_*` bit.
     pub bit: u32,
-    /// /// What the fields tell.
+    /// What the fields tell.
     pub what: &'static str,
     /// What is missing without them.
     pub consequence: &'static str,
@@ -36,7 +36,7 @@ pub struct MissingGroup {
     pub why: String,
 }
 
-/// /// Checks the offsets in `sock_common`, which are compiled into the programs.
+/// Checks the offsets in `sock_common`, which are compiled into the programs.
 pub(super) fn confirm_sock_common(btf: &Btf) -> Result<(), BtfError> {
     for (field, offset, size) in sock_common::ALL {
         let actual = btf.offset("sock_common", field, size)?;
@@ -50,7 +50,7 @@ pub(super) fn confirm_sock_common(btf: &Btf) -> Result<(), BtfError> {
     Ok(())
 }
 
-/// /// Returns the layout, and the groups of fields that are missing.
+/// Returns the layout, and the groups of fields that are missing.
 pub(super) fn resolve(btf: &Btf) -> Result<(Layout, Vec<MissingGroup>), BtfError> {
     let mut layout = Layout {
         groups: LAYOUT_SOCKET,
@@ -77,7 +77,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<(Layout, Vec<MissingGroup>), BtfError
     Ok((layout, missing))
 }
 
-/// /// Fields that are useful only together.
+/// Fields that are useful only together.
 struct Group {
     bit: u32,
     what: &'static str,
@@ -118,13 +118,12 @@ const GROUPS: [Group; 7] = [
         consequence: "no netns: equal connections of two namespaces look alike",
         resolve: |btf, layout| {
             layout.sock.net_ns_inum = btf.offset("net", "ns.inum", 4)?;
-            // // An atomic64_t before Linux 5.12. Without it a namespace is known by its inode
-            // alone.
+            // An atomic64_t before Linux 5.12. Without it a namespace is known by its inode alone.
             layout.sock.net_cookie = btf
                 .offset("net", "net_cookie", 8)
                 .or_else(|_| btf.offset("net", "net_cookie.counter", 8))
                 .unwrap_or(0);
-            // // A pointer in some kernels: then it is not known how full the table is.
+            // A pointer in some kernels: then it is not known how full the table is.
             if let Ok((count, limit)) = resolve_time_wait_limit(btf) {
                 layout.sock.net_tw_count = count;
                 layout.sock.net_tw_limit = limit;
@@ -141,7 +140,7 @@ const GROUPS: [Group; 7] = [
                 tgid: btf.offset("task_struct", "tgid", 4)?,
                 signal: 0,
                 signal_live: 0,
-                // // Without these, sockets held only by a process elsewhere are not found.
+                // Without these, sockets held only by a process elsewhere are not found.
                 nsproxy: btf.offset("task_struct", "nsproxy", 8).unwrap_or(0),
                 net_ns: btf.offset("nsproxy", "net_ns", 8).unwrap_or(0),
                 flags: btf.offset("task_struct", "flags", 4)?,
@@ -177,8 +176,8 @@ const GROUPS: [Group; 7] = [
     },
 ];
 
-/// /// Returns the byte of `inet_sock` that holds IP_TRANSPARENT, and its bit: one of the flags in
-/// a word, and before Linux 6.6 a bitfield of its own.
+/// Returns the byte of `inet_sock` that holds IP_TRANSPARENT, and its bit: one of the flags in a
+/// word, and before Linux 6.6 a bitfield of its own.
 fn transparent(btf: &Btf) -> Result<(u32, u32), BtfError> {
     if let Ok(bit) = btf.bit("inet_sock", "transparent") {
         return Ok(bit);
@@ -195,7 +194,7 @@ fn transparent(btf: &Btf) -> Result<(u32, u32), BtfError> {
     }
 }
 
-/// /// Returns where the number and the limit of a namespace's timewait sockets are.
+/// Returns where the number and the limit of a namespace's timewait sockets are.
 fn resolve_time_wait_limit(btf: &Btf) -> Result<(u32, u32), BtfError> {
     let death_row = |field: &str| btf.offset("net", &format!("ipv4.tcp_death_row.{field}"), 4);
     // Renamed in Linux 5.17.
@@ -212,7 +211,7 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
     layout.sock.sk_err = btf.offset("sock", "sk_err", 4)?;
     layout.sock.sk_shutdown = btf.offset("sock", "sk_shutdown", 1)?;
     layout.sock.sk_socket = btf.offset("sock", "sk_socket", 8)?;
-    // // Without it, sockets from before the trace have no process.
+    // Without it, sockets from before the trace have no process.
     layout.sock.socket_inode = btf
         .offset("socket_alloc", "vfs_inode.i_ino", 8)
         .unwrap_or(0);
@@ -241,14 +240,14 @@ fn resolve_tcp(btf: &Btf, layout: &mut Layout) -> Result<(), BtfError> {
         repair_mask: repair.1,
         ..layout.tcp
     };
-    // // Without these, a FIN that may have waited has no time.
+    // Without these, a FIN that may have waited has no time.
     if let Ok((sock, tcp)) = resolve_congestion(btf, layout) {
         (layout.sock, layout.tcp) = (sock, tcp);
     }
     Ok(())
 }
 
-/// /// Finds what can hold back a segment.
+/// Finds what can hold back a segment.
 fn resolve_congestion(btf: &Btf, layout: &Layout) -> Result<(SockLayout, TcpLayout), BtfError> {
     let tcp = |field, size| btf.offset("tcp_sock", field, size);
     let sock = |field, size| btf.offset("sock", field, size);
@@ -271,14 +270,14 @@ fn resolve_congestion(btf: &Btf, layout: &Layout) -> Result<(SockLayout, TcpLayo
     ))
 }
 
-/// /// Returns the offset of `sk_cgrp_data`'s pointer, named `cgroup`, or before 5.15 of its word,
+/// Returns the offset of `sk_cgrp_data`'s pointer, named `cgroup`, or before 5.15 of its word,
 /// named `val`.
 fn cgroup_pointer(btf: &Btf) -> Result<u32, BtfError> {
     btf.offset("sock", "sk_cgrp_data.cgroup", 8)
         .or_else(|_| btf.offset("sock", "sk_cgrp_data.val", 8))
 }
 
-/// /// Finds the path from a cgroup to the number of its hierarchy.
+/// Finds the path from a cgroup to the number of its hierarchy.
 pub(super) fn resolve_hierarchy(btf: &Btf) -> Result<(u32, u32), BtfError> {
     Ok((
         btf.offset("cgroup", "root", 8)?,
@@ -299,8 +298,8 @@ pub(super) fn resolve_request(btf: &Btf) -> Result<RequestLayout, BtfError> {
     })
 }
 
-/// /// Finds a timewait socket's substate, and the pointer that is NULL once it is out of the
-/// kernel's table.
+/// Finds a timewait socket's substate, and the pointer that is NULL once it is out of the kernel's
+/// table.
 pub(super) fn resolve_timewait(btf: &Btf) -> Result<(u32, u32), BtfError> {
     let timewait = |member, size| btf.offset("inet_timewait_sock", member, size);
     Ok((
@@ -309,7 +308,7 @@ pub(super) fn resolve_timewait(btf: &Btf) -> Result<(u32, u32), BtfError> {
     ))
 }
 
-/// /// Finds the path from a task to the number of living threads of its process.
+/// Finds the path from a task to the number of living threads of its process.
 pub(super) fn resolve_process(btf: &Btf) -> Result<(u32, u32), BtfError> {
     Ok((
         btf.offset("task_struct", "signal", 8)?,
@@ -332,8 +331,8 @@ pub(super) fn resolve_file(btf: &Btf) -> Result<FileLayout, BtfError> {
     })
 }
 
-/// /// Finds what tells whether a socket has tried to connect, and where the first two arguments of
-/// a finished system call are. On arm64 the result overwrites the first argument, which is kept
+/// Finds what tells whether a socket has tried to connect, and where the first two arguments of a
+/// finished system call are. On arm64 the result overwrites the first argument, which is kept
 /// beside them.
 pub(super) fn resolve_call(btf: &Btf) -> Result<(u32, u32, u32), String> {
     if btf.function_id(TASK_REGISTERS).is_err() {
@@ -350,8 +349,7 @@ pub(super) fn resolve_call(btf: &Btf) -> Result<(u32, u32, u32), String> {
     resolved.map_err(|error| error.to_string())
 }
 
-/// /// Counts the parameters of functions. A missing function has none, and its hook is not
-/// attached.
+/// Counts the parameters of functions. A missing function has none, and its hook is not attached.
 pub(super) fn resolve_functions(btf: &Btf) -> FunctionLayout {
     FunctionLayout {
         accept_parameters: btf.function_parameters("inet_csk_accept").unwrap_or(0),

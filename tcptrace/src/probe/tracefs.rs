@@ -1,4 +1,4 @@
-//! //! The classic tracepoints' records, as tracefs describes them.
+//! The classic tracepoints' records, as tracefs describes them.
 //!
 //! The common header in front of the record differs between kernels (RT and some vendors' are
 //! wider) and so do the widths of fields, so nothing is assumed.
@@ -10,7 +10,7 @@ use std::{
 
 use tcptrace_common::RecordLayout;
 
-/// /// Where tracefs is mounted, the usual place first.
+/// Where tracefs is mounted, the usual place first.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Why the record's layout is not known.
@@ -20,7 +20,7 @@ pub enum FormatError {
         "tracefs is not mounted at /sys/kernel/tracing (mount -t tracefs tracefs /sys/kernel/tracing)"
     )]
     NotMounted,
-    /// /// tracefs exists, or may exist, but cannot be read.
+    /// tracefs exists, or may exist, but cannot be read.
     #[error(
         "{place}: {error}; it is mounted for root: run as root, or mount -o remount,gid=GROUP,mode=750 {place}"
     )]
@@ -39,7 +39,7 @@ pub enum FormatError {
     },
 }
 
-/// /// Returns where tracefs is mounted.
+/// Returns where tracefs is mounted.
 pub fn mounted() -> Result<PathBuf, FormatError> {
     let mut refused = None;
     for place in PLACES {
@@ -54,15 +54,15 @@ pub fn mounted() -> Result<PathBuf, FormatError> {
     Err(refused.unwrap_or(FormatError::NotMounted))
 }
 
-/// /// Reads the layout of `sock:inet_sock_set_state`.
+/// Reads the layout of `sock:inet_sock_set_state`.
 pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
     let path = mounted()?.join("events/sock/inet_sock_set_state/format");
     let text = read(&path)?;
     parse(&text)
 }
 
-/// /// Reads the offset of the return value in `syscalls:sys_exit_accept`; accept4 has the same, as
-/// all system calls share one layout.
+/// Reads the offset of the return value in `syscalls:sys_exit_accept`; accept4 has the same, as all
+/// system calls share one layout.
 pub(super) fn read_exit_ret() -> Result<u32, FormatError> {
     let path = mounted()?.join("events/syscalls/sys_exit_accept/format");
     parse_exit_ret(&read(&path)?)
@@ -86,7 +86,7 @@ fn read(path: &Path) -> Result<String, FormatError> {
     })
 }
 
-/// /// Parses the text of a `format` file.
+/// Parses the text of a `format` file.
 pub(super) fn parse(text: &str) -> Result<RecordLayout, FormatError> {
     let field = |name, expected, sizes: &[u32]| {
         find(text, name)
@@ -114,7 +114,7 @@ pub(super) fn parse(text: &str) -> Result<RecordLayout, FormatError> {
     })
 }
 
-/// /// Returns a field's offset and size, from `field:__u8 saddr[4]; offset:32; size:4; signed:0;`.
+/// Returns a field's offset and size, from `field:__u8 saddr[4]; offset:32; size:4; signed:0;`.
 fn find(text: &str, name: &str) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut parts = line.trim().strip_prefix("field:")?.split(';');
@@ -131,7 +131,7 @@ fn find(text: &str, name: &str) -> Option<(u32, u32)> {
                 Some(_) | None => {}
             }
         }
-        // // A program can read at most the first 8 kB of its context; a record is far shorter.
+        // A program can read at most the first 8 kB of its context; a record is far shorter.
         Some((offset.filter(|&offset| offset < 4096)?, size?))
     })
 }

@@ -1,4 +1,4 @@
-//! //! A socket as the kernel's `sock_diag` lists it.
+//! A socket as the kernel's `sock_diag` lists it.
 //!
 //! Every length is checked: malformed bytes are refused, and unknown attributes skipped
 //! (`linux/inet_diag.h`, `linux/tcp.h`).
@@ -14,13 +14,13 @@ const ANSWER: usize = 72;
 
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
-/// /// The timer of a TIME_WAIT minisocket, which a full socket never has.
+/// The timer of a TIME_WAIT minisocket, which a full socket never has.
 const TIMER_TIME_WAIT: u8 = 3;
 
-/// /// Why bytes are no socket.
+/// Why bytes are no socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// /// Shorter than they claim, or than required.
+    /// Shorter than they claim, or than required.
     #[error("an answer of the kernel's sock_diag ends too early")]
     Short,
     /// Neither IPv4 nor IPv6.
@@ -31,11 +31,11 @@ pub enum Malformed {
     State(u8),
 }
 
-/// /// Which sockets to ask for.
+/// Which sockets to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
-    /// /// IPv6, and IPv4 over IPv6 sockets.
+    /// IPv6, and IPv4 over IPv6 sockets.
     V6,
 }
 
@@ -49,7 +49,7 @@ impl Family {
     }
 }
 
-/// /// What names a connection within its network namespace.
+/// What names a connection within its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// IPv4-mapped addresses are IPv4 here.
@@ -57,13 +57,13 @@ pub struct Tuple {
     pub remote_address: IpAddr,
     pub local_port: u16,
     pub remote_port: u16,
-    /// /// The interface that the socket is bound to (SO_BINDTODEVICE, a VRF, an IPv6 link-local
+    /// The interface that the socket is bound to (SO_BINDTODEVICE, a VRF, an IPv6 link-local
     /// address); 0 for none. The kernel finds a bound socket only by its interface.
     pub interface: u32,
 }
 
 impl Tuple {
-    /// /// Whether both have the same addresses and ports.
+    /// Whether both have the same addresses and ports.
     pub fn same_ends(&self, other: &Self) -> bool {
         let same_interface = Self {
             interface: self.interface,
@@ -72,11 +72,11 @@ impl Tuple {
         *self == same_interface
     }
 
-    /// /// Returns `None` when the two addresses are of different families.
+    /// Returns `None` when the two addresses are of different families.
     pub(super) fn family(&self) -> Option<Family> {
         match (self.local_address, self.remote_address) {
-            // // A connection over IPv4-mapped addresses is found by its IPv4 ones: the kernel's
-            // table has both.
+            // A connection over IPv4-mapped addresses is found by its IPv4 ones: the kernel's table
+            // has both.
             (IpAddr::V4(_), IpAddr::V4(_)) => Some(Family::V4),
             (IpAddr::V6(_), IpAddr::V6(_)) => Some(Family::V6),
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
@@ -98,33 +98,33 @@ impl From<&Endpoints> for Tuple {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiagSocket {
-    /// /// `skc_cookie`: the same from the request socket to the TIME_WAIT one. A socket gets one
-    /// when it is listed, so it is never 0.
+    /// `skc_cookie`: the same from the request socket to the TIME_WAIT one. A socket gets one when
+    /// it is listed, so it is never 0.
     pub cookie: u64,
-    /// /// A request socket (NEW_SYN_RECV) is listed as SYN_RECV.
+    /// A request socket (NEW_SYN_RECV) is listed as SYN_RECV.
     pub state: TcpState,
-    /// /// The socket's; V6 with IPv4 addresses is IPv4 over an IPv6 socket.
+    /// The socket's; V6 with IPv4 addresses is IPv4 over an IPv6 socket.
     pub family: Family,
     pub tuple: Tuple,
-    /// /// The owner's. `None` without an inode, because many kernels then say 0.
+    /// The owner's. `None` without an inode, because many kernels then say 0.
     pub uid: Option<u32>,
     /// What `/proc/PID/fd` shows as `socket:[…]`; 0 before accept() and after close().
     pub inode: u32,
     /// 0 none, 1 retransmit, 2 keepalive or linger, 3 TIME_WAIT, 4 zero-window probe.
     pub timer: u8,
-    /// /// Time left on the timer, milliseconds.
+    /// Time left on the timer, milliseconds.
     pub expires_ms: u32,
-    /// /// Unread bytes; for a listener, the connections that wait for accept().
+    /// Unread bytes; for a listener, the connections that wait for accept().
     pub receive_queue: u32,
-    /// /// Unacknowledged bytes; for a listener, how many connections may wait.
+    /// Unacknowledged bytes; for a listener, how many connections may wait.
     pub send_queue: u32,
-    /// /// The cgroup's id, from Linux 5.7; a minisocket has none.
+    /// The cgroup's id, from Linux 5.7; a minisocket has none.
     pub cgroup: Option<u64>,
 }
 
 impl DiagSocket {
-    /// /// Whether this is what remains after close(): a TIME_WAIT minisocket, in TIME_WAIT or,
-    /// while the peer's FIN has not come, in FIN_WAIT2. The full socket is gone.
+    /// Whether this is what remains after close(): a TIME_WAIT minisocket, in TIME_WAIT or, while
+    /// the peer's FIN has not come, in FIN_WAIT2. The full socket is gone.
     pub const fn is_minisocket(&self) -> bool {
         self.timer == TIMER_TIME_WAIT
             && self.inode == 0
@@ -133,7 +133,7 @@ impl DiagSocket {
 }
 
 impl DiagSocket {
-    /// /// Parses a `struct inet_diag_msg` and the attributes behind it.
+    /// Parses a `struct inet_diag_msg` and the attributes behind it.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
         let (fixed, attributes) = body.split_first_chunk::<ANSWER>().ok_or(Malformed::Short)?;
         let family = match i32::from(fixed[0]) {
@@ -173,7 +173,7 @@ impl DiagSocket {
     }
 }
 
-/// /// The kinds and values of a sequence of `struct nlattr`.
+/// The kinds and values of a sequence of `struct nlattr`.
 struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {

@@ -1,4 +1,4 @@
-//! //! Messages of the netlink socket: builds requests and parses replies.
+//! Messages of the netlink socket: builds requests and parses replies.
 //!
 //! A message that claims to be longer than what came is refused, and everything behind it
 //! (`linux/netlink.h`, `linux/inet_diag.h`).
@@ -19,13 +19,13 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 pub(super) struct Request([u8; HEADER + REQUEST]);
 
 impl Request {
-    /// /// A request for all sockets of a family in these states. INET_DIAG_CGROUP_ID comes without
+    /// A request for all sockets of a family in these states. INET_DIAG_CGROUP_ID comes without
     /// being asked for.
     pub(super) fn dump(sequence: u32, family: Family, states: u32) -> Self {
         Self::new(sequence, libc::NLM_F_DUMP, family, states, &[0; ID])
     }
 
-    /// /// A request for one socket. `None` when no connection can have such a tuple.
+    /// A request for one socket. `None` when no connection can have such a tuple.
     pub(super) fn exact(sequence: u32, tuple: &Tuple, cookie: Option<u64>) -> Option<Self> {
         let family = tuple.family()?;
         let mut id = [0; ID];
@@ -34,7 +34,7 @@ impl Request {
         put_address(&mut id[4..20], tuple.local_address);
         put_address(&mut id[20..36], tuple.remote_address);
         id[36..40].copy_from_slice(&tuple.interface.to_ne_bytes());
-        // // All ones is INET_DIAG_NOCOOKIE.
+        // All ones is INET_DIAG_NOCOOKIE.
         let cookie = cookie.unwrap_or(u64::MAX);
         id[40..44].copy_from_slice(&((cookie & 0xffff_ffff) as u32).to_ne_bytes());
         id[44..48].copy_from_slice(&((cookie >> 32) as u32).to_ne_bytes());
@@ -49,7 +49,7 @@ impl Request {
         bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
         bytes[16] = family.raw();
         bytes[17] = libc::IPPROTO_TCP as u8;
-        // // No extensions (byte 18): nothing reads tcp_info, for which the kernel would take each
+        // No extensions (byte 18): nothing reads tcp_info, for which the kernel would take each
         // socket's lock.
         bytes[20..24].copy_from_slice(&states.to_ne_bytes());
         bytes[24..].copy_from_slice(id);
@@ -61,26 +61,26 @@ impl Request {
     }
 }
 
-/// /// One message of a reply.
+/// One message of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Socket(DiagSocket),
-    /// /// The end: 0 or an errno. The same for an acknowledgement and the end of a dump.
+    /// The end: 0 or an errno. The same for an acknowledgement and the end of a dump.
     End(i32),
-    /// /// Not relevant.
+    /// Not relevant.
     Other,
 }
 
-/// /// A message, and which request it answers.
+/// A message, and which request it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) sequence: u32,
-    /// /// NLM_F_DUMP_INTR: the table changed during the dump.
+    /// NLM_F_DUMP_INTR: the table changed during the dump.
     pub(super) interrupted: bool,
     pub(super) answer: Result<Answer, Malformed>,
 }
 
-/// /// The messages of one recv(). After one that does not fit, the rest is unknown.
+/// The messages of one recv(). After one that does not fit, the rest is unknown.
 pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl Iterator for Messages<'_> {
@@ -108,7 +108,7 @@ impl Messages<'_> {
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         let answer = match kind {
             libc::NLMSG_ERROR | libc::NLMSG_DONE => {
-                // // On old kernels the end of a dump may have no number.
+                // On old kernels the end of a dump may have no number.
                 let negative = u32_at(body, 0).map_or(0, u32::cast_signed);
                 Ok(Answer::End(negative.saturating_neg()))
             }

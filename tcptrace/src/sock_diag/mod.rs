@@ -1,4 +1,4 @@
-//! //! A client of the kernel's `sock_diag`, which lists TCP sockets: those that exist when tracing
+//! A client of the kernel's `sock_diag`, which lists TCP sockets: those that exist when tracing
 //! begins, and whether a connection still exists.
 //!
 //! It asks and never changes anything (no SOCK_DESTROY), and knows nothing of events.

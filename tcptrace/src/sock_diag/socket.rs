@@ -1,4 +1,4 @@
-//! //! The netlink socket, and one request after the other.
+//! The netlink socket, and one request after the other.
 //!
 //! Every wait is bounded. Late replies to an abandoned request are skipped.
 
@@ -24,13 +24,13 @@ use super::{
 };
 use crate::host::netns::Namespace;
 
-/// /// Twice the kernel's own limit for one recv() of a dump.
+/// Twice the kernel's own limit for one recv() of a dump.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// /// The kernel normally answers within the call: waiting longer is pointless.
+/// The kernel normally answers within the call: waiting longer is pointless.
 const TIMEOUT_SECONDS: i64 = 1;
 
-/// /// Why there is no reply.
+/// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
     #[error("cannot enter the network namespace {inode} (it takes CAP_SYS_ADMIN): {error}")]
@@ -39,7 +39,7 @@ pub enum DiagError {
     Open(Errno),
     #[error("the kernel has no tcp_diag (modprobe tcp_diag)")]
     NoTcpDiag,
-    /// /// A security module or a sandbox forbids it.
+    /// A security module or a sandbox forbids it.
     #[error("not permitted to ask the kernel for TCP sockets (sock_diag): {0}")]
     NotPermitted(Errno),
     #[error("the kernel refuses to list TCP sockets (sock_diag): {0}")]
@@ -52,16 +52,16 @@ pub enum DiagError {
     Malformed(#[from] Malformed),
 }
 
-/// /// The result of a dump.
+/// The result of a dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpOutcome {
     pub sockets: u64,
-    /// /// The kernel reports that its table changed meanwhile: some sockets may be missing or
-    /// listed twice.
+    /// The kernel reports that its table changed meanwhile: some sockets may be missing or listed
+    /// twice.
     pub interrupted: bool,
-    /// /// Messages were lost for lack of memory (ENOBUFS): some sockets are missing.
+    /// Messages were lost for lack of memory (ENOBUFS): some sockets are missing.
     pub overrun: bool,
-    /// /// Messages that could not be parsed.
+    /// Messages that could not be parsed.
     pub malformed: u64,
 }
 
@@ -76,7 +76,7 @@ impl DumpOutcome {
     }
 }
 
-/// /// Asks the kernel for the TCP sockets of one network namespace.
+/// Asks the kernel for the TCP sockets of one network namespace.
 #[derive(Debug)]
 pub struct Diag {
     socket: OwnedFd,
@@ -85,11 +85,11 @@ pub struct Diag {
 }
 
 impl Diag {
-    /// /// Opens a client in the namespace. The calling thread stays where it is.
+    /// Opens a client in the namespace. The calling thread stays where it is.
     ///
     /// Fails when the namespace cannot be entered, or like [`Diag::here`].
     pub fn open(namespace: &Namespace) -> Result<Self, DiagError> {
-        // // A socket stays in the namespace it was made in.
+        // A socket stays in the namespace it was made in.
         namespace
             .enter(Self::here)
             .map_err(|error| DiagError::Enter {
@@ -98,7 +98,7 @@ impl Diag {
             })?
     }
 
-    /// /// Opens a client in the calling thread's namespace.
+    /// Opens a client in the calling thread's namespace.
     ///
     /// Fails when the kernel cannot list TCP sockets, or forbids it.
     pub fn here() -> Result<Self, DiagError> {
@@ -107,14 +107,14 @@ impl Diag {
             sequence: 0,
             buffer: vec![0; BUFFER_BYTES],
         };
-        // // A lookup's ENOENT means "no such socket" or "no tcp_diag". A dump of no state costs
+        // A lookup's ENOENT means "no such socket" or "no tcp_diag". A dump of no state costs
         // nothing and rules the second out, by loading the module if need be.
         diag.dump(Family::V4, 0, |_| {})?;
         Ok(diag)
     }
 
-    /// /// Passes each socket of the family whose state is in `states` (`1 << state`; request
-    /// sockets are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`Family::V6`].
+    /// Passes each socket of the family whose state is in `states` (`1 << state`; request sockets
+    /// are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`Family::V6`].
     ///
     /// Fails when the kernel does not end the list. What was taken until then is true.
     pub fn dump(
@@ -129,7 +129,7 @@ impl Diag {
         loop {
             let bytes = match self.receive() {
                 Ok(bytes) => bytes,
-                // // The kernel continues behind what was lost.
+                // The kernel continues behind what was lost.
                 Err(Errno::ENOBUFS) => {
                     outcome.overrun = true;
                     continue;
@@ -161,7 +161,7 @@ impl Diag {
         }
     }
 
-    /// /// Looks up one connection, and with `cookie` that very socket. `None`: it is gone.
+    /// Looks up one connection, and with `cookie` that very socket. `None`: it is gone.
     ///
     /// A socket bound to an interface is found only if the tuple names it; `None` proves nothing
     /// for a tuple that does not.
@@ -185,7 +185,7 @@ impl Diag {
                     continue;
                 }
                 return match message.answer? {
-                    // // Without the connection the kernel falls back to a listener on its port.
+                    // Without the connection the kernel falls back to a listener on its port.
                     Answer::Socket(socket) => Ok(socket.tuple.same_ends(tuple).then_some(socket)),
                     Answer::End(libc::ENOENT | libc::ESTALE) => Ok(None),
                     Answer::End(errno) => Err(DiagError::refused(errno)),
@@ -246,7 +246,7 @@ impl DiagError {
     }
 }
 
-/// /// Returns a netlink socket that receives only from the kernel.
+/// Returns a netlink socket that receives only from the kernel.
 fn connected() -> Result<OwnedFd, Errno> {
     let socket = socket(
         AddressFamily::Netlink,

@@ -1,4 +1,4 @@
-//! //! What the kernel's own tables hold, in every network namespace that can be found: sockets by
+//! What the kernel's own tables hold, in every network namespace that can be found: sockets by
 //! state, how full the queues and port ranges are, and the counters of dropped packets.
 //!
 //! Polled on a thread of its own and never by a scrape. A walk over many sockets takes time: the
@@ -28,11 +28,11 @@ use crate::{
     sock_diag::{Diag, DiagSocket, Family},
 };
 
-/// /// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
+/// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
 const STATES: u32 = 0x1ffe;
-/// /// The thread rests this many times as long as it ran on a processor,
+/// The thread rests this many times as long as it ran on a processor,
 const REST: u32 = 19;
-/// /// but at most this many intervals: a result is shown until the next one.
+/// but at most this many intervals: a result is shown until the next one.
 const LONGEST_REST: u32 = 4;
 
 /// Counters of `/proc/net/netstat`, `TcpExt`.
@@ -47,19 +47,19 @@ pub const COUNTERS: [&str; 5] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {
     pub time: Timestamp,
-    /// /// Sockets by state; full ones if there are both kinds.
+    /// Sockets by state; full ones if there are both kinds.
     pub sockets: BTreeMap<TcpState, u64>,
-    /// /// Timewait sockets in FIN_WAIT2, which wait for the peer's FIN.
+    /// Timewait sockets in FIN_WAIT2, which wait for the peer's FIN.
     pub fin_wait2_minisockets: u64,
-    /// /// The smallest `tcp_max_tw_buckets`.
+    /// The smallest `tcp_max_tw_buckets`.
     pub time_wait_limit: Option<u64>,
-    /// /// The fewest ports in any `ip_local_port_range`.
+    /// The fewest ports in any `ip_local_port_range`.
     pub ephemeral_ports: Option<u64>,
-    /// /// The most of those in use between one local address and one destination.
+    /// The most of those in use between one local address and one destination.
     pub ephemeral_in_use: u64,
-    /// /// The fullest listener of each port.
+    /// The fullest listener of each port.
     pub queues: BTreeMap<u16, Queue>,
-    /// /// [`COUNTERS`], summed since the namespaces were made or, for the first poll, found.
+    /// [`COUNTERS`], summed since the namespaces were made or, for the first poll, found.
     pub counters: [u64; COUNTERS.len()],
 }
 
@@ -68,26 +68,26 @@ pub struct Levels {
 pub struct Queue {
     /// Connections that wait for accept().
     pub length: u32,
-    /// /// `sk_max_ack_backlog`: how many connections may wait.
+    /// `sk_max_ack_backlog`: how many connections may wait.
     pub limit: u32,
 }
 
 impl Queue {
-    /// /// Whether it is fuller than the other one.
+    /// Whether it is fuller than the other one.
     pub fn is_fuller(&self, other: &Self) -> bool {
         let full = |one: &Self, other: &Self| u64::from(one.length) * u64::from(other.limit.max(1));
         (full(self, other), self.length) > (full(other, self), other.length)
     }
 }
 
-/// /// The polling thread, which ends when this is dropped.
+/// The polling thread, which ends when this is dropped.
 pub struct Poll {
     last: Arc<Mutex<Option<Arc<Levels>>>>,
     _stop: Sender<()>,
 }
 
 impl Poll {
-    /// /// Starts the thread, which polls once now and then every interval.
+    /// Starts the thread, which polls once now and then every interval.
     pub fn start(interval: Duration) -> io::Result<Self> {
         let last = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel::<()>();
@@ -114,7 +114,7 @@ impl Poll {
         Ok(Self { last, _stop: stop })
     }
 
-    /// /// Returns the result of the last poll; `None` before the first one.
+    /// Returns the result of the last poll; `None` before the first one.
     pub fn last(&self) -> Option<Arc<Levels>> {
         self.last
             .lock()
@@ -123,7 +123,7 @@ impl Poll {
     }
 }
 
-/// /// Returns how long to rest after a poll that took `took`, of which `worked` on a processor.
+/// Returns how long to rest after a poll that took `took`, of which `worked` on a processor.
 fn rest(interval: Duration, took: Duration, worked: Duration) -> Duration {
     let share = (worked * REST).min(interval * LONGEST_REST);
     interval.saturating_sub(took).max(share)
@@ -131,13 +131,13 @@ fn rest(interval: Duration, took: Duration, worked: Duration) -> Duration {
 
 #[derive(Default)]
 struct Poller {
-    /// /// The previous counters of each namespace.
+    /// The previous counters of each namespace.
     counted: HashMap<NetnsId, [u64; COUNTERS.len()]>,
     sums: [u64; COUNTERS.len()],
     said: BTreeSet<String>,
 }
 
-/// /// The result for one namespace.
+/// The result for one namespace.
 #[derive(Default)]
 struct Here {
     counters: Option<[u64; COUNTERS.len()]>,
@@ -145,22 +145,22 @@ struct Here {
     ports: Option<(u16, u16)>,
     sockets: Sockets,
     error: Option<String>,
-    /// /// The time on a processor.
+    /// The time on a processor.
     worked: Duration,
 }
 
-/// /// What is counted over the sockets of a namespace.
+/// What is counted over the sockets of a namespace.
 #[derive(Default)]
 struct Sockets {
     by_state: BTreeMap<TcpState, u64>,
     fin_wait2_minisockets: u64,
     queues: BTreeMap<u16, Queue>,
-    /// /// By local address and destination.
+    /// By local address and destination.
     ephemeral: HashMap<(IpAddr, IpAddr, u16), u64>,
 }
 
 impl Poller {
-    /// /// Returns the result, and the time on processors.
+    /// Returns the result, and the time on processors.
     fn poll(&mut self) -> (Option<Levels>, Duration) {
         let before = clock::thread_cpu();
         let mut inside = Duration::ZERO;
@@ -240,8 +240,8 @@ impl Levels {
     }
 }
 
-/// /// Returns how much the counters of a namespace grew since `before`. If one is lower, it is
-/// another namespace with a reused number (before Linux 5.14), which counts from 0.
+/// Returns how much the counters of a namespace grew since `before`. If one is lower, it is another
+/// namespace with a reused number (before Linux 5.14), which counts from 0.
 fn increase(
     before: Option<[u64; COUNTERS.len()]>,
     now: [u64; COUNTERS.len()],
@@ -252,7 +252,7 @@ fn increase(
     std::array::from_fn(|n| now[n] - before[n])
 }
 
-/// /// Keeps the fullest queue of a port.
+/// Keeps the fullest queue of a port.
 fn fuller(queues: &mut BTreeMap<u16, Queue>, port: u16, queue: Queue) {
     let held = queues.entry(port).or_insert(queue);
     if queue.is_fuller(held) {
@@ -260,14 +260,13 @@ fn fuller(queues: &mut BTreeMap<u16, Queue>, port: u16, queue: Queue) {
     }
 }
 
-/// /// Returns the first and the last port of `ip_local_port_range` in the calling thread's
-/// namespace.
+/// Returns the first and the last port of `ip_local_port_range` in the calling thread's namespace.
 pub fn port_range() -> Option<(u16, u16)> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
     range(&text)
 }
 
-/// /// Reads everything in the calling thread's namespace.
+/// Reads everything in the calling thread's namespace.
 fn look(namespace: &Namespace) -> Here {
     let mut here = Here {
         counters: std::fs::read_to_string("/proc/thread-self/net/netstat")
@@ -280,7 +279,7 @@ fn look(namespace: &Namespace) -> Here {
     if let Err(why) = here.sockets.walk(here.ports) {
         here.error = Some(format!("namespace {}: {why}", namespace.id.inode));
     }
-    // // The thread was made for this.
+    // The thread was made for this.
     here.worked = clock::thread_cpu();
     here
 }
@@ -326,15 +325,15 @@ fn number(path: &str) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// /// Parses two numbers.
+/// Parses two numbers.
 fn range(text: &str) -> Option<(u16, u16)> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let range = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     (range.0 <= range.1).then_some(range)
 }
 
-/// /// Parses [`COUNTERS`] from `/proc/net/netstat`: a line of names, and one of numbers. Missing
-/// ones are 0.
+/// Parses [`COUNTERS`] from `/proc/net/netstat`: a line of names, and one of numbers. Missing ones
+/// are 0.
 fn counters(text: &str) -> Option<[u64; COUNTERS.len()]> {
     let mut lines = text
         .lines()

@@ -1,5 +1,5 @@
-//! //! Looks up what became of timewait sockets in the kernel's table, when functions cannot be
-//! traced: exact lookups on a thread of their own, a bounded number per second.
+//! Looks up what became of timewait sockets in the kernel's table, when functions cannot be traced:
+//! exact lookups on a thread of their own, a bounded number per second.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,9 +17,9 @@ use crate::{
     tracker::{Looked, Lookup},
 };
 
-/// /// The most lookups per second: each takes the kernel about ten microseconds.
+/// The most lookups per second: each takes the kernel about ten microseconds.
 pub const PER_SECOND: usize = 500;
-/// /// After a search for other namespaces, none follows for this many times as long.
+/// After a search for other namespaces, none follows for this many times as long.
 const FIND_REST: u64 = 100;
 /// TCP_TIMEWAIT_LEN, milliseconds.
 const TIMEWAIT_MS: u32 = 60_000;
@@ -27,25 +27,25 @@ const TIMEWAIT_MS: u32 = 60_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub id: u64,
-    /// /// When it was asked, on the events' clock.
+    /// When it was asked, on the events' clock.
     pub time_ns: u64,
     pub looked: Looked,
 }
 
-/// /// The thread's ends: requests to it, and replies from it.
+/// The thread's ends: requests to it, and replies from it.
 type Thread = (Sender<Vec<Lookup>>, Receiver<Vec<Answer>>);
 
-/// /// The lookup thread, started when first needed.
+/// The lookup thread, started when first needed.
 #[derive(Default)]
 pub struct Lookups {
     thread: Option<Thread>,
     asking: bool,
-    /// /// When the next batch may begin.
+    /// When the next batch may begin.
     next_ns: u64,
 }
 
 impl Lookups {
-    /// /// Sends the lookups that are due, from `next`, if a batch may begin.
+    /// Sends the lookups that are due, from `next`, if a batch may begin.
     pub fn ask(&mut self, now_ns: u64, mut next: impl FnMut() -> Option<Lookup>) {
         if self.asking || now_ns < self.next_ns {
             return;
@@ -63,7 +63,7 @@ impl Lookups {
         }
     }
 
-    /// /// Passes the replies that have come to `take`.
+    /// Passes the replies that have come to `take`.
     pub fn answers(&mut self, mut take: impl FnMut(Answer)) {
         let Some((_, from)) = &self.thread else {
             return;
@@ -97,14 +97,14 @@ fn start() -> Option<Thread> {
     }
 }
 
-/// /// The kernel's table, by network namespace.
+/// The kernel's table, by network namespace.
 #[derive(Default)]
 struct Table {
     own: Option<(NetnsId, Diag)>,
-    /// /// Other namespaces, found last. A namespace lives as long as it is open here, so they are
+    /// Other namespaces, found last. A namespace lives as long as it is open here, so they are
     /// closed after each batch.
     others: BTreeMap<NetnsId, Diag>,
-    /// /// When they may be searched for again.
+    /// When they may be searched for again.
     next_find_ns: u64,
     complained: bool,
 }
@@ -173,7 +173,7 @@ impl Table {
                 {
                     Looked::FinWait2
                 }
-                // // Another connection has its place by now.
+                // Another connection has its place by now.
                 Ok(Some(_)) => Looked::Gone,
                 Ok(None) => Looked::Gone,
                 Err(error) => {

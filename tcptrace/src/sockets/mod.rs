@@ -1,5 +1,5 @@
-//! //! Walks over the kernel's sockets in every network namespace that can be found: at the start
-//! to learn what exists already, and periodically to compare.
+//! Walks over the kernel's sockets in every network namespace that can be found: at the start to
+//! learn what exists already, and periodically to compare.
 //!
 //! A walk runs on a thread of its own while the ring is drained: its sockets come through the ring
 //! like any other event.
@@ -18,63 +18,63 @@ use crate::{
     tracker::WalkEnd,
 };
 
-/// /// The wait after a walk that lost sockets or failed.
+/// The wait after a walk that lost sockets or failed.
 const RETRY: Duration = Duration::from_secs(5);
-/// /// The wait from a loss to the walk that corrects it: a walk does not judge sockets in motion,
-/// and more may be lost at once.
+/// The wait from a loss to the walk that corrects it: a walk does not judge sockets in motion, and
+/// more may be lost at once.
 const AFTER_LOSS: Duration = Duration::from_millis(1_500);
-/// /// No walk is made for a loss for this many times as long as the last one took: a host that
-/// keeps losing events must not be busy with walks as well.
+/// No walk is made for a loss for this many times as long as the last one took: a host that keeps
+/// losing events must not be busy with walks as well.
 const REST: u64 = 19;
 enum State {
-    /// /// The next walk is due then.
+    /// The next walk is due then.
     Waiting(u64),
     Walking(Walk),
-    /// /// The walk has ended, but its sockets may still be in the ring.
+    /// The walk has ended, but its sockets may still be in the ring.
     Draining(WalkOutcome, u64),
 }
 
-/// /// What the tracker must be told.
+/// What the tracker must be told.
 #[derive(Debug)]
 pub enum Step {
     /// A walk begins; its sockets come through the ring, or in a list at its end.
     Begins { listing: bool },
-    /// /// A walk has ended, and all its sockets were taken from the ring; with the names of the
+    /// A walk has ended, and all its sockets were taken from the ring; with the names of the
     /// interfaces in each namespace.
     Ends(WalkEnd, Vec<Name>),
 }
 
-/// /// What is known at a moment.
+/// What is known at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub now_ns: u64,
-    /// /// The ring was just found empty.
+    /// The ring was just found empty.
     pub emptied: bool,
     pub lost: u64,
     pub lost_sockets: u64,
-    /// /// The last walk could not compare some connections: their namespaces were not found.
+    /// The last walk could not compare some connections: their namespaces were not found.
     pub uncompared: bool,
 }
 
-/// /// Starts walks when they are due, and reports their ends.
+/// Starts walks when they are due, and reports their ends.
 pub struct Survey {
     state: State,
-    /// /// The kernel has no iterator over sockets that can be used.
+    /// The kernel has no iterator over sockets that can be used.
     listing: bool,
-    /// /// The time between two walks; `None` for walks only at the start and after losses.
+    /// The time between two walks; `None` for walks only at the start and after losses.
     interval: Option<Duration>,
-    /// /// Transitions lost before the last walk began, or since then if a walk is due for them.
+    /// Transitions lost before the last walk began, or since then if a walk is due for them.
     lost: u64,
     began_ns: u64,
-    /// /// No walk is made for a loss before this time.
+    /// No walk is made for a loss before this time.
     rests_until_ns: u64,
-    /// /// What was logged already.
+    /// What was logged already.
     said: BTreeSet<String>,
 }
 
 impl Survey {
-    /// /// The first walk is due at once.
+    /// The first walk is due at once.
     pub fn new(probe: &Probe, interval: Option<Duration>) -> Self {
         let due = if probe.is_attached(Hook::Sockets) {
             0
@@ -92,8 +92,8 @@ impl Survey {
         }
     }
 
-    /// /// The last walk could not compare some connections: another one, which also searches for
-    /// their namespaces, is made soon.
+    /// The last walk could not compare some connections: another one, which also searches for their
+    /// namespaces, is made soon.
     pub fn hurry(&mut self, now_ns: u64) {
         if let State::Waiting(due) = &mut self.state
             && !self.listing
@@ -102,12 +102,12 @@ impl Survey {
         }
     }
 
-    /// /// Whether a walk is in progress.
+    /// Whether a walk is in progress.
     pub const fn is_walking(&self) -> bool {
         !matches!(self.state, State::Waiting(_))
     }
 
-    /// /// Returns when the next walk is due.
+    /// Returns when the next walk is due.
     pub const fn due_ns(&self) -> Option<u64> {
         match self.state {
             State::Waiting(due) => Some(due),
@@ -115,10 +115,10 @@ impl Survey {
         }
     }
 
-    /// /// Continues, if it can.
+    /// Continues, if it can.
     pub fn poll(&mut self, probe: &mut Probe, at: Moment) -> Option<Step> {
         match &mut self.state {
-            // // It is never due.
+            // It is never due.
             State::Waiting(u64::MAX) if !probe.is_attached(Hook::Sockets) => None,
             State::Waiting(due) => {
                 if at.lost > self.lost {
@@ -145,7 +145,7 @@ impl Survey {
                 }
             }
             State::Walking(walk) => {
-                // // An empty ring has room for a piece, and for what happens meanwhile.
+                // An empty ring has room for a piece, and for what happens meanwhile.
                 if walk.waits && at.emptied {
                     walk.waits = false;
                     let _sent = walk.walks.send(Ok(Vec::new()));
@@ -158,7 +158,7 @@ impl Survey {
                         WalkRequest::Held => Some(probe.walk_files().map(|walk| vec![walk])),
                         WalkRequest::Room => None,
                     };
-                    // // If the thread died, its outcome says so.
+                    // If the thread died, its outcome says so.
                     match walks {
                         Some(walks) => drop(walk.walks.send(walks)),
                         None => walk.waits = true,

@@ -1,4 +1,4 @@
-//! //! Which process holds a socket, from /proc: the only way to name the process of a socket from
+//! Which process holds a socket, from /proc: the only way to name the process of a socket from
 //! before the trace.
 
 use std::{
@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use crate::namespaces::NamespaceKind;
 use crate::tracker::Owners;
 
-/// /// The most sockets kept.
+/// The most sockets kept.
 const MOST: usize = 1 << 20;
 #[derive(Default)]
 pub struct Search {
@@ -22,7 +22,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// /// Starts a search, unless one is in progress.
+    /// Starts a search, unless one is in progress.
     pub fn begin(&mut self, now_ns: u64) {
         if self.answer.is_some() {
             return;
@@ -31,7 +31,7 @@ impl Search {
         let started = thread::Builder::new()
             .name("owners".to_owned())
             .spawn(move || {
-                // // The receiver may be gone by now.
+                // The receiver may be gone by now.
                 let _sent = to.send(find(now_ns));
             });
         match started {
@@ -40,12 +40,12 @@ impl Search {
         }
     }
 
-    /// /// Whether a search is in progress.
+    /// Whether a search is in progress.
     pub const fn is_under_way(&self) -> bool {
         self.answer.is_some()
     }
 
-    /// /// Returns the result, once the search has ended.
+    /// Returns the result, once the search has ended.
     pub fn poll(&mut self) -> Option<Owners> {
         let found = match self.answer.as_ref()?.try_recv() {
             Err(TryRecvError::Empty) => return None,
@@ -63,7 +63,7 @@ impl Search {
     }
 }
 
-/// /// Returns every socket that a process holds, by its inode. Unreadable processes are left out.
+/// Returns every socket that a process holds, by its inode. Unreadable processes are left out.
 fn find(began_ns: u64) -> Owners {
     let mut found = Owners {
         began_ns,
@@ -72,7 +72,7 @@ fn find(began_ns: u64) -> Owners {
     if NamespaceKind::Pid.is_initial() != Some(true) {
         return found;
     }
-    // // When each holder started, in ticks.
+    // When each holder started, in ticks.
     let mut began: HashMap<u64, u64> = HashMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
@@ -97,7 +97,7 @@ fn find(began_ns: u64) -> Owners {
             if found.by_inode.len() == MOST && !found.by_inode.contains_key(&inode) {
                 return found;
             }
-            // // Of the processes that share a socket, the one that started first had it first.
+            // Of the processes that share a socket, the one that started first had it first.
             let first = began.entry(inode).or_insert(u64::MAX);
             if start < *first {
                 *first = start;
@@ -108,7 +108,7 @@ fn find(began_ns: u64) -> Owners {
     found
 }
 
-/// /// Returns the inodes of a process's sockets.
+/// Returns the inodes of a process's sockets.
 fn sockets(process: &Path) -> impl Iterator<Item = u64> {
     let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
     descriptors.flatten().filter_map(|descriptor| {
@@ -118,7 +118,7 @@ fn sockets(process: &Path) -> impl Iterator<Item = u64> {
     })
 }
 
-/// /// Returns when a process started, in ticks since boot (`/proc/PID/stat`, field 22). Its name,
+/// Returns when a process started, in ticks since boot (`/proc/PID/stat`, field 22). Its name,
 /// before that, may contain anything.
 fn start_of(process: &Path) -> Option<u64> {
     let stat = fs::read(process.join("stat")).ok()?;

@@ -25,39 +25,39 @@ use crate::{
     tracker::Listed,
 };
 
-/// /// Walks requested at a time: each is an open file, of which a process has few.
+/// Walks requested at a time: each is an open file, of which a process has few.
 const BATCH: usize = 32;
 
-/// /// The result of a walk.
+/// The result of a walk.
 #[derive(Default)]
 pub(super) struct WalkOutcome {
     pub(super) namespaces: HashSet<NetnsId>,
-    /// /// What sock_diag listed; `None` when the sockets came through the ring.
+    /// What sock_diag listed; `None` when the sockets came through the ring.
     pub(super) listed: Option<Vec<Listed>>,
-    /// /// Some of the listed sockets are missing.
+    /// Some of the listed sockets are missing.
     pub(super) torn: bool,
     pub(super) interfaces: Vec<Name>,
-    /// /// The sockets held by processes of other namespaces were walked too.
+    /// The sockets held by processes of other namespaces were walked too.
     pub(super) held: bool,
-    /// /// What went wrong, each once.
+    /// What went wrong, each once.
     pub(super) errors: BTreeSet<String>,
 }
 
-/// /// A request of the thread.
+/// A request of the thread.
 pub(super) enum WalkRequest {
-    /// /// This many walks over the sockets of a namespace.
+    /// This many walks over the sockets of a namespace.
     Walks(usize),
-    /// /// A walk over the files of all processes.
+    /// A walk over the files of all processes.
     Held,
-    /// /// Permission to continue: what it found so far may have filled half the ring.
+    /// Permission to continue: what it found so far may have filled half the ring.
     Room,
 }
 
-/// /// The thread's requests to the tracer.
+/// The thread's requests to the tracer.
 struct WalkRequests {
     wanted: Sender<WalkRequest>,
     walks: Receiver<Result<Vec<SocketWalk>, String>>,
-    /// /// How many sockets come between two requests for room.
+    /// How many sockets come between two requests for room.
     piece: usize,
 }
 
@@ -73,14 +73,14 @@ impl WalkRequests {
     }
 }
 
-/// /// A walk in progress, on its thread.
+/// A walk in progress, on its thread.
 pub(super) struct Walk {
     pub(super) wanted: Receiver<WalkRequest>,
     pub(super) walks: Sender<Result<Vec<SocketWalk>, String>>,
-    /// /// The walk waits for room in the ring.
+    /// The walk waits for room in the ring.
     pub(super) waits: bool,
     pub(super) outcome: Receiver<WalkOutcome>,
-    /// /// Sockets of walks lost before it began.
+    /// Sockets of walks lost before it began.
     pub(super) lost_before: u64,
 }
 
@@ -111,7 +111,7 @@ pub(super) fn start(
                 };
                 walk_all(requests, uncompared)
             };
-            // // The receiver may be gone at any moment: then there is nothing to do.
+            // The receiver may be gone at any moment: then there is nothing to do.
             let _sent = outcome_to.send(outcome);
         })
         .map_err(|error| format!("starting its thread: {error}"))?;
@@ -124,11 +124,11 @@ pub(super) fn start(
     })
 }
 
-/// /// Runs a walk with the iterator. One namespace is open at a time.
+/// Runs a walk with the iterator. One namespace is open at a time.
 fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
     let mut outcome = WalkOutcome::default();
     let mut walks = Vec::new();
-    // // Threads that enter namespaces send requests too, one at a time.
+    // Threads that enter namespaces send requests too, one at a time.
     let requests = Mutex::new(requests);
     let ask = |wanted| lock(&requests).ask(wanted);
     let mut next = || -> Result<SocketWalk, String> {
@@ -152,7 +152,7 @@ fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
         let why = format!("looking for network namespaces: {error}");
         outcome.errors.insert(why);
     } else if uncompared {
-        // // After the namespaces: one that is held by a process by now was found before.
+        // After the namespaces: one that is held by a process by now was found before.
         let walked = ask(WalkRequest::Held).and_then(|walks| {
             walks
                 .into_iter()
@@ -174,7 +174,7 @@ fn lock(requests: &Mutex<WalkRequests>) -> MutexGuard<'_, WalkRequests> {
     requests.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// /// Runs a walk without an iterator: sock_diag lists all sockets, and gives each a cookie.
+/// Runs a walk without an iterator: sock_diag lists all sockets, and gives each a cookie.
 fn list_all() -> WalkOutcome {
     let mut outcome = WalkOutcome::default();
     let mut listed = Vec::new();
@@ -206,7 +206,7 @@ fn list_all() -> WalkOutcome {
     outcome
 }
 
-/// /// Lists the sockets of the calling thread's namespace; returns `false` when some are missing.
+/// Lists the sockets of the calling thread's namespace; returns `false` when some are missing.
 fn list_one(netns: NetnsId, listed: &mut Vec<Listed>) -> Result<bool, String> {
     let mut diag = Diag::here().map_err(|error| error.to_string())?;
     let mut whole = true;
@@ -241,7 +241,7 @@ fn to_listed(socket: &DiagSocket, netns: NetnsId) -> Listed {
                 cgroup: socket.cgroup,
             },
             inode: Some(socket.inode.into()).filter(|&inode| inode != 0),
-            // // sock_diag does not tell SO_REUSEPORT.
+            // sock_diag does not tell SO_REUSEPORT.
             bind: None,
         },
     }

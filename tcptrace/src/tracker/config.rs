@@ -2,11 +2,11 @@
 
 use crate::feed::item::Witness;
 
-/// /// How long an ended connection waits for late events before its record is settled, nanoseconds
-/// of event time. `tcp_send_reset` follows →CLOSE by microseconds.
+/// How long an ended connection waits for late events before its record is settled, nanoseconds of
+/// event time. `tcp_send_reset` follows →CLOSE by microseconds.
 pub const GRACE_NS: u64 = 50_000_000;
 
-/// /// Which resets the hooks can see: only then is their absence evidence.
+/// Which resets the hooks can see: only then is their absence evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResetHooks {
     /// `tcp_receive_reset` is attached.
@@ -15,22 +15,22 @@ pub struct ResetHooks {
     pub sent: bool,
 }
 
-/// /// Which hooks are attached.
+/// Which hooks are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     pub resets: ResetHooks,
-    /// /// sock_ops sees SYNs.
+    /// sock_ops sees SYNs.
     pub syns: bool,
-    /// /// `inet_twsk_alloc` is attached.
+    /// `inet_twsk_alloc` is attached.
     pub timewait: bool,
-    /// /// `tcp_timewait_state_process` is attached.
+    /// `tcp_timewait_state_process` is attached.
     pub timewait_process: bool,
-    /// /// Results of connect() calls that fail inside the call are seen.
+    /// Results of connect() calls that fail inside the call are seen.
     pub connects: bool,
 }
 
 impl Sources {
-    /// /// Whether the hook is attached.
+    /// Whether the hook is attached.
     pub const fn has(self, witness: Witness) -> bool {
         match witness {
             Witness::ResetReceived => self.resets.received,
@@ -44,16 +44,16 @@ impl Sources {
 
 #[derive(Clone, Copy, Debug)]
 pub struct TrackerConfig {
-    /// /// The most connections held, without those that wait for their record.
+    /// The most connections held, without those that wait for their record.
     pub max_connections: usize,
-    /// /// The most listening sockets held.
+    /// The most listening sockets held.
     pub max_listeners: usize,
-    /// /// The most connections followed after their record, until the peer's FIN.
+    /// The most connections followed after their record, until the peer's FIN.
     pub max_releases: usize,
-    /// /// The most connections followed in TIME_WAIT; past that the oldest is dropped.
+    /// The most connections followed in TIME_WAIT; past that the oldest is dropped.
     pub max_time_waits: usize,
     pub sources: Sources,
-    /// /// Reports every transition as an update.
+    /// Reports every transition as an update.
     pub transitions: bool,
 }
 

@@ -1,4 +1,4 @@
-//! //! One connection and what is known of it.
+//! One connection and what is known of it.
 
 use std::net::IpAddr;
 
@@ -146,14 +146,14 @@ impl Connection {
         }
     }
 
-    /// /// Returns how long the connection waited for accept() after ESTABLISHED, nanoseconds: 0
-    /// when accept() came first, `None` when either was not seen.
+    /// Returns how long the connection waited for accept() after ESTABLISHED, nanoseconds: 0 when
+    /// accept() came first, `None` when either was not seen.
     pub fn accept_wait_ns(&self) -> Option<u64> {
         let (established, accepted) = (self.handshake.established_at?, self.handshake.accepted_at?);
         Some(accepted.get().saturating_sub(established.get()))
     }
 
-    /// /// Whether the handshake is known to have used a SYN cookie: the kernel kept no request.
+    /// Whether the handshake is known to have used a SYN cookie: the kernel kept no request.
     pub fn is_syn_cookie(&self) -> bool {
         self.handshake
             .request
@@ -161,32 +161,31 @@ impl Connection {
             .is_some_and(|seen| seen.synack_us.is_none() && !seen.fast_open)
     }
 
-    /// /// Whether TCP_DEFER_ACCEPT is set: then the handshake ends only when data arrives, and has
-    /// no time.
+    /// Whether TCP_DEFER_ACCEPT is set: then the handshake ends only when data arrives, and has no
+    /// time.
     pub const fn deferred(&self) -> Option<bool> {
         self.handshake.request.deferred
     }
 
-    /// /// Whether every address and port is known.
+    /// Whether every address and port is known.
     pub fn is_identified(&self) -> bool {
         self.endpoints
             .is_some_and(|ends| ends.local_port != 0 && ends.remote_port != 0)
     }
 
-    /// /// Returns the service's port: the local one for a passive open, the peer's for an active
-    /// one.
+    /// Returns the service's port: the local one for a passive open, the peer's for an active one.
     pub fn service_port(&self) -> Option<u16> {
         self.role.service_port(self.endpoints.as_ref())
     }
 
-    /// /// Whether both ends are on this host's loopback.
+    /// Whether both ends are on this host's loopback.
     pub fn is_loopback(&self) -> bool {
         self.endpoints.is_some_and(|ends| {
             ends.local_address.is_loopback() && ends.remote_address.is_loopback()
         })
     }
 
-    /// /// Whether the remote end is known to differ from `new`. The local end may differ: a
+    /// Whether the remote end is known to differ from `new`. The local end may differ: a
     /// transparent proxy's child first has its listener's address.
     pub(super) fn has_another_peer_than(&self, new: &Endpoints) -> bool {
         self.endpoints.is_some_and(|known| {
@@ -197,7 +196,7 @@ impl Connection {
         })
     }
 
-    /// /// Learns the names of the cgroup and the interface, if they were not known.
+    /// Learns the names of the cgroup and the interface, if they were not known.
     pub(super) fn learn_names(&mut self, names: &Names) {
         if self.named.cgroup.is_none() && self.owner.cgroup.is_some() {
             self.named.cgroup = names.cgroup(&self.owner);
@@ -207,7 +206,7 @@ impl Connection {
         }
     }
 
-    /// /// Learns the ports and addresses that were missing.
+    /// Learns the ports and addresses that were missing.
     pub(super) fn learn_endpoints(&mut self, new: &Endpoints) {
         let Some(known) = &mut self.endpoints else {
             self.endpoints = Some(*new);
@@ -230,12 +229,12 @@ impl Connection {
         known.interface = new.interface.or(known.interface);
     }
 
-    /// /// Learns from a state whose FIN was first on the wire. `fin_left` tells whether our FIN
-    /// had left when the state was entered. The first answer is kept, except that a simultaneous
-    /// close begins like one of ours.
+    /// Learns from a state whose FIN was first on the wire. `fin_left` tells whether our FIN had
+    /// left when the state was entered. The first answer is kept, except that a simultaneous close
+    /// begins like one of ours.
     pub(super) fn learn_closer(&mut self, state: TcpState, fin_left: Option<bool>) {
         match state {
-            // // close() comes long before the FIN when data waits to be sent.
+            // close() comes long before the FIN when data waits to be sent.
             TcpState::FinWait1 if fin_left != Some(true) => {}
             TcpState::FinWait1 | TcpState::FinWait2 => {
                 self.closing.first_fin_by.get_or_insert(ClosedBy::Local);
@@ -243,7 +242,7 @@ impl Connection {
             TcpState::CloseWait | TcpState::LastAck => {
                 self.closing.first_fin_by.get_or_insert(ClosedBy::Remote);
             }
-            // // The peer's FIN came before ours left, or before the peer had ours.
+            // The peer's FIN came before ours left, or before the peer had ours.
             TcpState::Closing => match (fin_left, self.closing.first_fin_by) {
                 (Some(false), _) => self.closing.first_fin_by = Some(ClosedBy::Remote),
                 (Some(true), _) | (None, Some(ClosedBy::Local)) => {
@@ -261,14 +260,14 @@ impl Connection {
         }
     }
 
-    /// /// Marks the connection `gap`. Returns 1 when that is new, for the count.
+    /// Marks the connection `gap`. Returns 1 when that is new, for the count.
     pub(super) fn mark_gap(&mut self) -> u64 {
         let new = self.completeness != Completeness::Gap;
         self.completeness = Completeness::Gap;
         new.into()
     }
 
-    /// /// Learns when a phase of the connection began.
+    /// Learns when a phase of the connection began.
     pub(super) fn learn_step(&mut self, step: Step, time: Moment, fin_left: Option<bool>) {
         let left = fin_left == Some(true);
         match step {
@@ -276,7 +275,7 @@ impl Connection {
             Step::Established => self.handshake.established_at = Some(time),
             Step::FinAcknowledged => self.closing.fin_acked = Some(time),
             Step::RemoteFin => self.closing.first_fin = Some(time),
-            // // Data waits to be sent: when the FIN leaves is not known.
+            // Data waits to be sent: when the FIN leaves is not known.
             Step::LocalFin => self.closing.first_fin = left.then_some(time),
             Step::SecondFin => self.closing.second_fin = left.then_some(time),
             Step::FinsCrossed if left => self.closing.second_fin = Some(time),
@@ -325,9 +324,9 @@ impl Connection {
         is_new
     }
 
-    /// /// Whether the connection was served in SYN_RECV, as a child of Fast Open is (RFC 7413),
-    /// though its last ACK never came: its SYN tells, or that it was accepted, closed or had data
-    /// there (`tcp_fastopen_add_skb`).
+    /// Whether the connection was served in SYN_RECV, as a child of Fast Open is (RFC 7413), though
+    /// its last ACK never came: its SYN tells, or that it was accepted, closed or had data there
+    /// (`tcp_fastopen_add_skb`).
     fn was_served_in_syn_recv(&self, transition: &Transition) -> bool {
         let data = match &transition.details {
             Details::Close { fields, .. } => fields.is_some_and(|fields| fields.bytes_received > 0),
@@ -343,7 +342,7 @@ impl Connection {
                 || data)
     }
 
-    /// /// Takes the listener's process, until the connection is accepted.
+    /// Takes the listener's process, until the connection is accepted.
     fn learn_listener(&mut self, listeners: &Listeners) {
         if let (None, Some(listener)) =
             (self.handshake.accepted_at, self.handshake.request.listener)
@@ -352,9 +351,8 @@ impl Connection {
         }
     }
 
-    /// /// Takes the process that closed the connection, if it is better known than the previous
-    /// one: a listener at the same address need not have had the socket, nor a process that has
-    /// exited.
+    /// Takes the process that closed the connection, if it is better known than the previous one: a
+    /// listener at the same address need not have had the socket, nor a process that has exited.
     fn learn_release(&mut self, task: &Task) {
         let is_better = self
             .process
@@ -364,7 +362,7 @@ impl Connection {
         }
     }
 
-    /// /// Learns what came with a transition: endpoints, owner, process, handshake.
+    /// Learns what came with a transition: endpoints, owner, process, handshake.
     pub(super) fn learn(&mut self, at: At, details: &Details, listeners: &Listeners) {
         match details {
             Details::Open {
@@ -408,12 +406,12 @@ impl Connection {
                     .filter(|&srtt| srtt != 0);
                 match self.role {
                     Role::Passive => {
-                        // // A child without data in its SYN is not one of Fast Open, except on
+                        // A child without data in its SYN is not one of Fast Open, except on
                         // listeners that accept those too.
                         if handshake.is_some_and(|fields| fields.syn_data) {
                             self.handshake.fast_open = Some(true);
                         }
-                        // // A walk may have found the listener since.
+                        // A walk may have found the listener since.
                         self.learn_listener(listeners);
                     }
                     Role::Active | Role::Simultaneous => {

@@ -1,4 +1,4 @@
-//! //! The sockets held, and what each event does to them.
+//! The sockets held, and what each event does to them.
 
 use tcptrace_common::TcpState;
 
@@ -99,7 +99,7 @@ impl Connections {
                     to: transition.new,
                     held: self.store.get(at.socket).map(|held| held.state),
                 });
-                // // The kernel is right about the state; what the tracker holds is wrong.
+                // The kernel is right about the state; what the tracker holds is wrong.
                 match self.store.find(at.socket) {
                     Some(place) => {
                         if let Some(connection) = self.store.at(place) {
@@ -153,7 +153,7 @@ impl Connections {
         self.report(place, transition, at.time, None);
     }
 
-    /// /// Gives up what is held of a socket that begins anew: its end was lost.
+    /// Gives up what is held of a socket that begins anew: its end was lost.
     pub(super) fn give_up_previous(&mut self, at: At) {
         self.ended.supersede(at.socket);
         if let Some(place) = self.store.find(at.socket) {
@@ -161,7 +161,7 @@ impl Connections {
         }
     }
 
-    /// /// Ends a connection whose end was lost.
+    /// Ends a connection whose end was lost.
     pub(super) fn give_up(&mut self, place: StoreKey, time: Moment) {
         if let Some(mut connection) = self.store.remove(place) {
             self.journal.mark_gap(&mut connection);
@@ -169,12 +169,12 @@ impl Connections {
             let mut ended = Ended::new(connection, time, None);
             ended.end_seen = false;
             self.ended.push(ended);
-            // // Later events are about the next connection.
+            // Later events are about the next connection.
             self.ended.supersede(socket);
         }
     }
 
-    /// /// Returns the connection that the event is about, after giving up any other held for its
+    /// Returns the connection that the event is about, after giving up any other held for its
     /// socket.
     fn hold(&mut self, at: At, transition: &Transition) -> StoreKey {
         let Some(place) = self.store.find(at.socket) else {
@@ -190,13 +190,13 @@ impl Connections {
         if follows {
             return place;
         }
-        // // The end of one and the beginning of the other were lost.
+        // The end of one and the beginning of the other were lost.
         self.give_up(place, at.time);
         self.meet(at, transition, true)
     }
 
-    /// /// Takes in a connection first seen after its handshake. `lost` tells that its beginning
-    /// was lost.
+    /// Takes in a connection first seen after its handshake. `lost` tells that its beginning was
+    /// lost.
     fn meet(&mut self, at: At, transition: &Transition, lost: bool) -> StoreKey {
         self.ended.supersede(at.socket);
         let role = if transition.old == TcpState::SynSent {
@@ -246,7 +246,7 @@ impl Connections {
         place
     }
 
-    /// /// Moves a connection to its next state.
+    /// Moves a connection to its next state.
     fn advance(&mut self, at: At, place: StoreKey, step: Step, transition: &Transition) {
         let Some(connection) = self.store.touch(place) else {
             return;
@@ -274,7 +274,7 @@ impl Connections {
         let established = connection.learn_established(transition);
         self.journal.stats.established += u64::from(established);
         if new == TcpState::Close {
-            // // The record's phases end with the state that was left.
+            // The record's phases end with the state that was left.
             connection.state = old;
             if established {
                 self.journal.push(Update::Established(connection.clone()));
@@ -355,7 +355,7 @@ impl Connections {
         connection.handshake.accepted_at = Some(at.time);
         connection.handshake.request.listener = connection.handshake.request.listener.or(listener);
         if connection.role == Role::Unknown {
-            // // accept() returns nothing else.
+            // accept() returns nothing else.
             connection.role = Role::Passive;
         }
         if let Some(process) = Process::new(task, ProcessSource::Accept) {
@@ -400,7 +400,7 @@ impl Connections {
         self.give_up_previous(at);
         let listener = match (self.listeners.stop(at.socket), details.endpoints()) {
             (Some(listener), _) => listener,
-            // // It listened before the trace began.
+            // It listened before the trace began.
             (None, Some(endpoints)) => {
                 let id = self.journal.take_id();
                 Listener::new(id, at, endpoints, SocketOwner::default(), &self.names)
@@ -414,7 +414,7 @@ impl Connections {
         });
     }
 
-    /// /// Ends a connect() call that failed inside the call.
+    /// Ends a connect() call that failed inside the call.
     pub(super) fn on_connect_failed(&mut self, at: At, failure: &ConnectFailure) {
         if self.connects.is_awaited(at, failure) {
             if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
@@ -422,11 +422,11 @@ impl Connections {
             }
             return;
         }
-        // // The socket is in CLOSE: the end of what is still held of it was lost.
+        // The socket is in CLOSE: the end of what is still held of it was lost.
         self.give_up_previous(at);
         let id = self.journal.take_id();
         let mut connection = Connection::new(id, at.socket, Role::Active, TcpState::Close);
-        // // When the call began is not known.
+        // When the call began is not known.
         connection.followed.touched = at.time;
         connection.endpoints = Some(failure.endpoints);
         connection.owner = failure.owner;

@@ -1,32 +1,31 @@
-//! //! connect() calls that fail inside the call. One that fails before SYN_SENT makes no
-//! transition; one that fails in SYN_SENT is told twice, by its transitions and by the call's
-//! result.
+//! connect() calls that fail inside the call. One that fails before SYN_SENT makes no transition;
+//! one that fails in SYN_SENT is told twice, by its transitions and by the call's result.
 
 use std::collections::VecDeque;
 
 use super::vocabulary::{At, Moment};
 use crate::feed::event::{ConnectFailure, Endpoints};
 
-/// /// The longest time from SYN_SENT→CLOSE to the end of the same call: nothing in between waits.
+/// The longest time from SYN_SENT→CLOSE to the end of the same call: nothing in between waits.
 const CALL_NS: u64 = 1_000_000_000;
-/// /// The most results waited for.
+/// The most results waited for.
 const WAITING: usize = 256;
 
-/// /// An attempt that ended inside its call.
+/// An attempt that ended inside its call.
 struct Attempt {
     socket: u64,
     ended: Moment,
     endpoints: Option<Endpoints>,
 }
 
-/// /// The attempts whose call has not returned yet.
+/// The attempts whose call has not returned yet.
 #[derive(Default)]
 pub(super) struct Connects {
     waiting: VecDeque<Attempt>,
 }
 
 impl Connects {
-    /// /// Waits for the result of the call in which an attempt ended.
+    /// Waits for the result of the call in which an attempt ended.
     pub(super) fn await_result(&mut self, at: At, endpoints: Option<Endpoints>) {
         if self.waiting.len() == WAITING {
             self.waiting.pop_front();
@@ -38,7 +37,7 @@ impl Connects {
         });
     }
 
-    /// /// Whether a call's result belongs to an attempt that has ended.
+    /// Whether a call's result belongs to an attempt that has ended.
     pub(super) fn is_awaited(&mut self, at: At, failure: &ConnectFailure) -> bool {
         let Some(place) = self
             .waiting

@@ -1,11 +1,11 @@
-//! //! Events of a program's second copy that the first copy has told already.
+//! Events of a program's second copy that the first copy has told already.
 
 use tcptrace_common::TcpState;
 
 use super::{connections::Connections, vocabulary::At};
 use crate::feed::event::{Body, Transition};
 
-/// /// Whether the first copy has told this event: the second one comes directly after it, before
+/// Whether the first copy has told this event: the second one comes directly after it, before
 /// anything else of its socket.
 pub(super) fn repeats(sockets: &Connections, at: At, body: &Body) -> bool {
     let held = sockets.store.get(at.socket);

@@ -87,7 +87,7 @@ impl Tracker {
         self.sockets.journal.updates.drain(..)
     }
 
-    /// /// Returns when the next record is due, on the events' clock.
+    /// Returns when the next record is due, on the events' clock.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.sockets.ended.next_due_ns()
     }
@@ -112,7 +112,7 @@ impl Tracker {
         &self.sockets.journal.stats
     }
 
-    /// /// Returns what is held now, for gauges.
+    /// Returns what is held now, for gauges.
     pub fn snapshot(&self) -> Snapshot {
         let sockets = &self.sockets;
         let mut cells = [[0_u64; TcpState::ALL.len()]; Role::ALL.len()];
@@ -169,7 +169,7 @@ impl Tracker {
             return;
         }
         let sockets = &mut self.sockets;
-        // // A capture can claim any number.
+        // A capture can claim any number.
         sockets.journal.stats.lost = sockets.journal.stats.lost.saturating_add(events);
         sockets.silences.lose(kind, events);
         match kind {
@@ -199,7 +199,7 @@ impl Tracker {
         };
         if let Body::Transition(transition) = event.body {
             self.sockets.journal.stats.transitions += 1;
-            // // Up to Linux 6.14 a child first has its listener's cookie.
+            // Up to Linux 6.14 a child first has its listener's cookie.
             let step = Step::of(transition.old, transition.new);
             if step != Step::PassiveOpen {
                 self.reconciler
@@ -268,7 +268,7 @@ impl Tracker {
         let sockets = &mut self.sockets;
         let (closed_ns, due_ns) = (ended.closed_at.get(), ended.due_ns());
         let connection = &mut ended.connection;
-        // // A reset that was not seen may be among the lost events, or not be reported yet.
+        // A reset that was not seen may be among the lost events, or not be reported yet.
         let heard = connection.followed.heard;
         let silent = |witness, until_ns| {
             until_ns <= self.known_ns && sockets.silences.speak_of(witness, heard, until_ns)
@@ -297,7 +297,7 @@ impl Tracker {
             }
         }
         if let (TcpState::SynSent, Some(fields)) = (connection.state, ended.fields) {
-            // // A socket in SYN_SENT can have retransmitted only its SYN.
+            // A socket in SYN_SENT can have retransmitted only its SYN.
             connection.handshake.syn_retransmits = Some(fields.retransmits);
         }
         ended.verdict = verdict(&Evidence {

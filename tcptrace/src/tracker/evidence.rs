@@ -1,32 +1,32 @@
-//! //! When the silence of a hook is evidence: while it was attached, and none of its events were
-//! lost. Otherwise its silence means nothing.
+//! When the silence of a hook is evidence: while it was attached, and none of its events were lost.
+//! Otherwise its silence means nothing.
 
 use super::config::Sources;
 use crate::feed::item::{EventKind, Witness};
 use crate::tracker::vocabulary::Moment;
 
-/// /// How many events had been lost at a moment.
+/// How many events had been lost at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
     since: Moment,
     lost: Lost,
 }
 
-/// /// Counts of lost events; those of unknown kind count for each.
+/// Counts of lost events; those of unknown kind count for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lost {
     resets: u64,
     timewaits: u64,
 }
 
-/// /// When a hook is attached, nanoseconds of the events' clock.
+/// When a hook is attached, nanoseconds of the events' clock.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     from: u64,
     until: u64,
 }
 
-/// /// When each hook was attached, and what was lost.
+/// When each hook was attached, and what was lost.
 #[derive(Debug)]
 pub(super) struct Silences {
     /// By [`Witness`].
@@ -35,7 +35,7 @@ pub(super) struct Silences {
 }
 
 impl Silences {
-    /// /// Assumes every hook of `sources` attached before the first event.
+    /// Assumes every hook of `sources` attached before the first event.
     pub(super) fn new(sources: Sources) -> Self {
         let window = |witness| {
             sources.has(witness).then_some(Window {
@@ -49,7 +49,7 @@ impl Silences {
         }
     }
 
-    /// /// A hook was attached or detached.
+    /// A hook was attached or detached.
     pub(super) fn set(&mut self, witness: Witness, attached: bool, time_ns: u64) {
         let window = &mut self.windows[witness as usize];
         if attached {
@@ -72,7 +72,7 @@ impl Silences {
         }
     }
 
-    /// /// Returns what has been lost so far, for [`Self::speak_of`].
+    /// Returns what has been lost so far, for [`Self::speak_of`].
     pub(super) const fn heard(&self, since: Moment) -> Heard {
         Heard {
             since,
@@ -80,7 +80,7 @@ impl Silences {
         }
     }
 
-    /// /// Whether a hook would have reported what happened between `heard` and `until_ns`.
+    /// Whether a hook would have reported what happened between `heard` and `until_ns`.
     pub(super) fn speak_of(&self, witness: Witness, heard: Option<Heard>, until_ns: u64) -> bool {
         heard.is_some_and(|heard| {
             let nothing_lost = match witness {
@@ -90,14 +90,14 @@ impl Silences {
                 Witness::Timewait | Witness::TimewaitStep => {
                     heard.lost.timewaits == self.lost.timewaits
                 }
-                // // A SYN that was missed only leaves a handshake without a time.
+                // A SYN that was missed only leaves a handshake without a time.
                 Witness::Syn => true,
             };
             nothing_lost && self.is_attached(witness, heard.since.get(), until_ns)
         })
     }
 
-    /// /// Whether a hook was attached during the whole interval.
+    /// Whether a hook was attached during the whole interval.
     pub(super) fn is_attached(&self, witness: Witness, from_ns: u64, until_ns: u64) -> bool {
         self.windows[witness as usize]
             .is_some_and(|window| window.from <= from_ns && until_ns < window.until)

@@ -1,11 +1,11 @@
-//! //! Handshake times, each from the exact source for its kind of open, or none.
+//! Handshake times, each from the exact source for its kind of open, or none.
 
 use super::connection::Connection;
 use crate::feed::event::HandshakeFields;
 use crate::tracker::vocabulary::{Completeness, HandshakeSource, Moment, Role};
 
-/// /// Returns the duration, nanoseconds, and the source of a handshake that ended at `time`;
-/// `None` when it is not known.
+/// Returns the duration, nanoseconds, and the source of a handshake that ended at `time`; `None`
+/// when it is not known.
 ///
 /// `syns_seen` tells whether sock_ops sees SYNs.
 pub(super) fn measure(
@@ -22,18 +22,17 @@ pub(super) fn measure(
         time.get().checked_sub(opened.get())
     };
     if fields.is_some_and(|fields| fields.repair) {
-        // // TCP_REPAIR restores a connection whose handshake took place elsewhere.
+        // TCP_REPAIR restores a connection whose handshake took place elsewhere.
         return None;
     }
     match connection.role {
-        // // TCP_FASTOPEN_CONNECT: SYN_SENT begins at connect(), but the SYN leaves at the first
-        // send.
+        // TCP_FASTOPEN_CONNECT: SYN_SENT begins at connect(), but the SYN leaves at the first send.
         Role::Active if fields.is_some_and(|fields| fields.fastopen_connect) => round_trip(fields),
-        // // From connect() to the SYN-ACK, SYN retransmits included.
+        // From connect() to the SYN-ACK, SYN retransmits included.
         Role::Active | Role::Simultaneous => {
             since_opened().map(|took| (took, HandshakeSource::SynSent))
         }
-        // // A Fast Open child is created when its SYN-ACK is sent.
+        // A Fast Open child is created when its SYN-ACK is sent.
         Role::Passive if connection.handshake.fast_open == Some(true) => {
             since_opened().map(|took| (took, HandshakeSource::Synack))
         }
@@ -42,7 +41,7 @@ pub(super) fn measure(
     }
 }
 
-/// /// Returns the time of a passive handshake. SYN_RECV→ESTABLISHED takes microseconds within one
+/// Returns the time of a passive handshake. SYN_RECV→ESTABLISHED takes microseconds within one
 /// function and is no handshake: the request or the SYN tells when it began.
 fn passive(
     connection: &Connection,
@@ -55,27 +54,26 @@ fn passive(
         return None;
     }
     if let Some(seen) = request.seen {
-        // // Without a time it used a SYN cookie.
+        // Without a time it used a SYN cookie.
         let began = seen.synack_us?.saturating_mul(1000);
         let took = time.get().checked_sub(began)?;
         return Some((took, HandshakeSource::Synack));
     }
-    // // If the listener's TCP_DEFER_ACCEPT cannot be read, an ACK with data may have waited for
-    // it.
+    // If the listener's TCP_DEFER_ACCEPT cannot be read, an ACK with data may have waited for it.
     if request.deferred.is_none() && fields.and_then(|fields| fields.last_ack_data) != Some(false) {
         return None;
     }
     if !syns_seen {
         return round_trip(fields);
     }
-    // // Without a SYN it used a SYN cookie, or the SYN came before the trace.
+    // Without a SYN it used a SYN cookie, or the SYN came before the trace.
     let began = fields?.syn_ns?;
     let took = time.get().checked_sub(began)?;
     Some((took, HandshakeSource::SockOps))
 }
 
-/// /// Returns the first round-trip sample if it is the handshake's: nothing was retransmitted, and
-/// the sample does not come from TCP timestamps. Those count whole milliseconds, and a SYN cookie's
+/// Returns the first round-trip sample if it is the handshake's: nothing was retransmitted, and the
+/// sample does not come from TCP timestamps. Those count whole milliseconds, and a SYN cookie's
 /// sample comes from them, tens of milliseconds wrong (`cookie_init_timestamp`).
 fn round_trip(fields: Option<&HandshakeFields>) -> Option<(u64, HandshakeSource)> {
     let fields = fields?;

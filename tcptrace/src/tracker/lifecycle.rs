@@ -44,16 +44,16 @@ pub enum Step {
     /// The peer's FIN came before the acknowledgement of ours.
     FinsCrossed,
     SecondFin,
-    /// /// The full socket has ended.
+    /// The full socket has ended.
     Close,
-    /// /// close() after shutdown(): the kernel enters the same state again.
+    /// close() after shutdown(): the kernel enters the same state again.
     Again,
-    /// /// No kernel path makes this transition.
+    /// No kernel path makes this transition.
     Impossible,
 }
 
 impl Step {
-    /// /// Returns what the transition `old` → `new` means.
+    /// Returns what the transition `old` → `new` means.
     pub const fn of(old: TcpState, new: TcpState) -> Self {
         match old {
             Close => match new {
@@ -77,7 +77,7 @@ impl Step {
             },
             SynRecv => match new {
                 Established => Self::Established,
-                // // A child of Fast Open or of a simultaneous open, closed before the ACK.
+                // A child of Fast Open or of a simultaneous open, closed before the ACK.
                 FinWait1 => Self::LocalFin,
                 Close => Self::Close,
                 SynSent | SynRecv | FinWait2 | TimeWait | CloseWait | LastAck | Listen
@@ -122,7 +122,7 @@ impl Step {
                 Established | SynSent | SynRecv | FinWait1 | FinWait2 | TimeWait | CloseWait
                 | LastAck | Listen | NewSynRecv => Self::Impossible,
             },
-            // // Neither is ever a full socket's state (include/net/inet_timewait_sock.h,
+            // Neither is ever a full socket's state (include/net/inet_timewait_sock.h,
             // include/net/request_sock.h).
             TimeWait | NewSynRecv => match new {
                 Established | SynSent | SynRecv | FinWait1 | FinWait2 | TimeWait | Close
@@ -132,7 +132,7 @@ impl Step {
     }
 }
 
-/// /// Whether the handshake has completed in this state: both SYNs were acknowledged (RFC 9293
+/// Whether the handshake has completed in this state: both SYNs were acknowledged (RFC 9293
 /// §3.3.2).
 pub const fn is_synchronized(state: TcpState) -> bool {
     match state {
@@ -141,13 +141,13 @@ pub const fn is_synchronized(state: TcpState) -> bool {
     }
 }
 
-/// /// Whether a connection in `earlier` can be in `later` now, whatever was not seen in between: a
+/// Whether a connection in `earlier` can be in `later` now, whatever was not seen in between: a
 /// connection's states only go forward. If not, `later` is another connection's.
 pub(super) fn can_lead_to(earlier: TcpState, later: TcpState) -> bool {
     let is_among = |states: &[TcpState]| earlier == later || states.contains(&later);
     match earlier {
         SynSent => true,
-        // // Held only after an impossible transition, which tells nothing.
+        // Held only after an impossible transition, which tells nothing.
         TimeWait | Close | Listen | NewSynRecv => true,
         SynRecv => later != SynSent,
         Established => !matches!(later, SynSent | SynRecv),

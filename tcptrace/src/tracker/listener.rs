@@ -6,7 +6,7 @@ use super::{
 };
 use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner};
 
-/// /// Where a socket listens, as the kernel looks it up.
+/// Where a socket listens, as the kernel looks it up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ListenKey {
     pub(super) netns: Option<NetnsId>,
@@ -19,28 +19,28 @@ pub(super) struct ListenKey {
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// /// Unique within a run of the tracker, among connections too.
+    /// Unique within a run of the tracker, among connections too.
     pub id: u64,
     /// The kernel's address of the socket.
     pub socket: u64,
-    /// /// Where it listens; the port is 0 if listen() was called on an unbound socket.
+    /// Where it listens; the port is 0 if listen() was called on an unbound socket.
     pub endpoints: Endpoints,
-    /// /// Which other sockets may listen there; `None` if not known.
+    /// Which other sockets may listen there; `None` if not known.
     pub bind: Option<Bind>,
-    /// /// `skc_cookie`, if it has one.
+    /// `skc_cookie`, if it has one.
     pub cookie: Option<u64>,
     pub owner: SocketOwner,
     pub named: Named,
-    /// /// The process that called listen().
+    /// The process that called listen().
     pub process: Option<Process>,
-    /// /// CLOSE→LISTEN; `None` if it listened before the trace.
+    /// CLOSE→LISTEN; `None` if it listened before the trace.
     pub since: Option<Moment>,
-    /// /// The last walk over the kernel's sockets that found it.
+    /// The last walk over the kernel's sockets that found it.
     pub(super) walk: u64,
 }
 
 impl Listener {
-    /// /// A listener without a known process.
+    /// A listener without a known process.
     pub(super) fn new(
         id: u64,
         at: At,
@@ -73,13 +73,13 @@ impl Listener {
         }
     }
 
-    /// /// Whether its process was found in /proc.
+    /// Whether its process was found in /proc.
     pub(super) fn is_found(&self) -> bool {
         self.process
             .is_some_and(|process| process.source == ProcessSource::Proc)
     }
 
-    /// /// Whether other sockets may listen at the same place.
+    /// Whether other sockets may listen at the same place.
     pub(super) fn shares(&self) -> bool {
         self.bind.is_none_or(|bind| bind.reuse_port)
     }

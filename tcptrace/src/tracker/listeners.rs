@@ -1,4 +1,4 @@
-//! //! The listening sockets, which tell the process of a passive connection.
+//! The listening sockets, which tell the process of a passive connection.
 //!
 //! The request that a child is made from names its listener if fentry is available
 //! (`tcp_create_openreq_child`), and so does accept(); up to Linux 6.14 a child first has its
@@ -21,40 +21,40 @@ use super::{
 };
 use crate::feed::event::{Bind, Endpoints, NetnsId, Task};
 
-/// /// A process that listens. A process id that is reused gets another entry.
+/// A process that listens. A process id that is reused gets another entry.
 struct ListeningProcess {
     process: Process,
     sockets: usize,
 }
 
-/// /// The sockets that listen at one place.
+/// The sockets that listen at one place.
 #[derive(Default)]
 struct Group {
-    /// /// How many sockets each process has.
+    /// How many sockets each process has.
     owners: HashMap<Option<u64>, usize>,
-    /// /// How many sockets have a process found in /proc.
+    /// How many sockets have a process found in /proc.
     found: usize,
-    /// /// How many sockets let others listen there (SO_REUSEPORT).
+    /// How many sockets let others listen there (SO_REUSEPORT).
     sharing: usize,
-    /// /// How many sockets belong to a proxy (IP_TRANSPARENT).
+    /// How many sockets belong to a proxy (IP_TRANSPARENT).
     transparent: usize,
     sockets: usize,
 }
 
 pub(super) struct Listeners {
-    /// /// Each with the number of its process.
+    /// Each with the number of its process.
     sockets: HashMap<u64, (Listener, Option<u64>)>,
     by_cookie: HashMap<u64, u64>,
     groups: HashMap<ListenKey, Group>,
     owners: HashMap<u64, ListeningProcess>,
-    /// /// The processes that have not exited, by process id.
+    /// The processes that have not exited, by process id.
     by_pid: HashMap<u32, u64>,
     next_owner: u64,
-    /// /// The namespaces whose listeners are all known.
+    /// The namespaces whose listeners are all known.
     known_in: HashSet<NetnsId>,
-    /// /// The processes found for listeners from before the trace.
+    /// The processes found for listeners from before the trace.
     named: Vec<u32>,
-    /// /// The last socket that stopped listening.
+    /// The last socket that stopped listening.
     ceased: Option<u64>,
     limit: usize,
 }
@@ -83,12 +83,12 @@ impl Listeners {
         self.sockets.contains_key(&socket)
     }
 
-    /// /// Whether this is the last socket that stopped listening.
+    /// Whether this is the last socket that stopped listening.
     pub(super) fn has_just_ceased(&self, socket: u64) -> bool {
         self.ceased == Some(socket) && !self.contains(socket)
     }
 
-    /// /// Adds a listener; returns `false` if there is no room.
+    /// Adds a listener; returns `false` if there is no room.
     pub(super) fn insert(&mut self, listener: Listener) -> bool {
         let owner = listener.process.map(|process| self.owner(process));
         self.remove(listener.socket);
@@ -101,7 +101,7 @@ impl Listeners {
         true
     }
 
-    /// /// Returns the number of a process, which has one more socket now.
+    /// Returns the number of a process, which has one more socket now.
     fn owner(&mut self, process: Process) -> u64 {
         if let Some(&number) = self.by_pid.get(&process.pid)
             && let Some(owner) = self.owners.get_mut(&number)
@@ -123,7 +123,7 @@ impl Listeners {
         number
     }
 
-    /// /// A process has one socket less.
+    /// A process has one socket less.
     fn release_process(&mut self, owner: Option<u64>) {
         let Some((number, owner)) =
             owner.and_then(|number| Some((number, self.owners.get_mut(&number)?)))
@@ -153,7 +153,7 @@ impl Listeners {
         self.sockets.insert(listener.socket, (listener, owner));
     }
 
-    /// /// Removes a listener without changing its process.
+    /// Removes a listener without changing its process.
     fn take_out(&mut self, socket: u64) -> Option<(Listener, Option<u64>)> {
         let (listener, owner) = self.sockets.remove(&socket)?;
         if let Some(cookie) = listener.cookie {
@@ -178,7 +178,7 @@ impl Listeners {
         Some((listener, owner))
     }
 
-    /// /// Removes a listener.
+    /// Removes a listener.
     pub(super) fn remove(&mut self, socket: u64) -> Option<Listener> {
         let (listener, owner) = self.take_out(socket)?;
         let process = self.process(&listener, owner);
@@ -189,20 +189,20 @@ impl Listeners {
         })
     }
 
-    /// /// Removes a listener that stopped listening.
+    /// Removes a listener that stopped listening.
     pub(super) fn stop(&mut self, socket: u64) -> Option<Listener> {
         self.ceased = Some(socket);
         self.remove(socket)
     }
 
-    /// /// Returns a listener's process as it is now.
+    /// Returns a listener's process as it is now.
     fn process(&self, listener: &Listener, owner: Option<u64>) -> Option<Process> {
         let source = listener.process?.source;
         let owner = self.owners.get(&owner?)?;
         Some(owner.process.by(source))
     }
 
-    /// /// A process changed its name.
+    /// A process changed its name.
     pub(super) fn name_process(&mut self, task: &Task) {
         if let Some(number) = self.by_pid.get(&task.pid)
             && let Some(owner) = self.owners.get_mut(number)
@@ -211,7 +211,7 @@ impl Listeners {
         }
     }
 
-    /// /// A process exited: its id may be another's from now on.
+    /// A process exited: its id may be another's from now on.
     pub(super) fn exit(&mut self, pid: u32) {
         if let Some(number) = self.by_pid.remove(&pid)
             && let Some(owner) = self.owners.get_mut(&number)
@@ -220,13 +220,13 @@ impl Listeners {
         }
     }
 
-    /// /// A walk found this listener; returns `false` if it is not held.
+    /// A walk found this listener; returns `false` if it is not held.
     pub(super) fn mark_found(&mut self, socket: u64, walk: u64) -> bool {
         let held = self.sockets.get_mut(&socket);
         held.map(|(held, _)| held.walk = walk).is_some()
     }
 
-    /// /// A walk found listeners at these endpoints.
+    /// A walk found listeners at these endpoints.
     pub(super) fn mark_found_at(&mut self, endpoints: &HashSet<Endpoints>, walk: u64) {
         for (held, _) in self.sockets.values_mut() {
             if endpoints.contains(&held.endpoints) {
@@ -235,7 +235,7 @@ impl Listeners {
         }
     }
 
-    /// /// A listener is known by another number from now on.
+    /// A listener is known by another number from now on.
     pub(super) fn rename(&mut self, from: u64, to: u64) {
         if let Some((listener, owner)) = self.take_out(from) {
             self.add(
@@ -248,7 +248,7 @@ impl Listeners {
         }
     }
 
-    /// /// Whether the listener at a socket still has this id.
+    /// Whether the listener at a socket still has this id.
     pub(super) fn has(&self, socket: u64, id: u64) -> bool {
         self.sockets
             .get(&socket)
@@ -259,7 +259,7 @@ impl Listeners {
         self.sockets.values().map(|(listener, _)| listener)
     }
 
-    /// /// Names the process of a listener that has none.
+    /// Names the process of a listener that has none.
     pub(super) fn set_process(&mut self, socket: u64, process: Process) {
         if let Some((listener, None)) = self.take_out(socket) {
             let owner = self.owner(process);
@@ -274,38 +274,38 @@ impl Listeners {
         }
     }
 
-    /// /// Returns the processes named since the last call.
+    /// Returns the processes named since the last call.
     pub(super) fn take_named(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.named)
     }
 
-    /// /// Every listener of these namespaces is known, until something is lost.
+    /// Every listener of these namespaces is known, until something is lost.
     pub(super) fn mark_known(&mut self, namespaces: &HashSet<NetnsId>) {
         if self.sockets.len() < self.limit {
             self.known_in.clone_from(namespaces);
         }
     }
 
-    /// /// Some listeners may be unknown from now on.
+    /// Some listeners may be unknown from now on.
     pub(super) fn forget_known(&mut self) {
         self.known_in.clear();
     }
 
-    /// /// Returns the listener with this cookie.
+    /// Returns the listener with this cookie.
     pub(super) fn with_cookie(&self, cookie: u64) -> Option<u64> {
         self.by_cookie.get(&cookie).copied()
     }
 
-    /// /// Returns the process of a listener.
+    /// Returns the process of a listener.
     pub(super) fn process_of(&self, socket: u64) -> Option<Process> {
         let (listener, owner) = self.sockets.get(&socket)?;
         self.process(listener, *owner)
     }
 
-    /// /// Returns the process that listens where a child came in, if no other can have taken it.
+    /// Returns the process that listens where a child came in, if no other can have taken it.
     /// `bind` is what the child has from its listener.
     pub(super) fn process_at(&self, ends: &Endpoints, bind: Option<&Bind>) -> Option<Process> {
-        // // Up to Linux 6.14 a child is still at its listener's place.
+        // Up to Linux 6.14 a child is still at its listener's place.
         let is_at_place = ends.remote_port == 0;
         let steered = bind.is_none_or(|bind| bind.steered);
         let groups = self.at(ends, is_at_place);
@@ -340,12 +340,12 @@ impl Listeners {
         }))
     }
 
-    /// /// Whether any socket listens where a connection is.
+    /// Whether any socket listens where a connection is.
     pub(super) fn is_at(&self, ends: &Endpoints) -> bool {
         self.at(ends, false).iter().any(Option::is_some)
     }
 
-    /// /// Returns the groups that the kernel chooses from for a connection: the first place with a
+    /// Returns the groups that the kernel chooses from for a connection: the first place with a
     /// listener.
     fn at(&self, ends: &Endpoints, exactly: bool) -> [Option<&Group>; 2] {
         let local = ends.local_address;
@@ -353,10 +353,10 @@ impl Listeners {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        // // A dual-stack listener accepts IPv4 too.
+        // A dual-stack listener accepts IPv4 too.
         let addresses = [local, any, Ipv6Addr::UNSPECIFIED.into()];
         let addresses = if exactly { &addresses[..1] } else { &addresses };
-        // // A socket bound to an interface is looked up there, then without an interface.
+        // A socket bound to an interface is looked up there, then without an interface.
         let interfaces = [ends.interface, None];
         let interfaces = if exactly {
             &interfaces[..1]

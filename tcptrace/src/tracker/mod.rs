@@ -1,4 +1,4 @@
-//! //! The core that knows TCP: takes items, and returns what became of connections.
+//! The core that knows TCP: takes items, and returns what became of connections.
 //!
 //! Pure: no clock, no I/O, no aya, no tokio. A connection is (socket address, generation): the
 //! kernel reuses an address within microseconds, so each CLOSE→SYN_SENT and LISTEN→SYN_RECV begins

@@ -1,4 +1,4 @@
-//! //! The names of cgroups and interfaces.
+//! The names of cgroups and interfaces.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::{
     host::cgroup::Cgroup,
 };
 
-/// /// The names of a socket's cgroup and interface, kept from when it was first seen: the cgroup
-/// may be gone by now.
+/// The names of a socket's cgroup and interface, kept from when it was first seen: the cgroup may
+/// be gone by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// /// The cgroup that the socket, or its listener, was made in.
+    /// The cgroup that the socket, or its listener, was made in.
     pub cgroup: Option<Arc<Cgroup>>,
-    /// /// The interface that the socket is bound to.
+    /// The interface that the socket is bound to.
     pub interface: Option<Arc<str>>,
 }
 

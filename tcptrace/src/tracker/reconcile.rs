@@ -1,5 +1,5 @@
-//! //! Compares the tracker with the kernel's own list of sockets: at the start to learn what
-//! exists already, later to find what either side lost.
+//! Compares the tracker with the kernel's own list of sockets: at the start to learn what exists
+//! already, later to find what either side lost.
 //!
 //! A walk's sockets arrive as events through the same ring as all others, in order with their
 //! transitions. A walk begins with [`Reconciler::begin_walk`]; once all its events were taken,
@@ -19,11 +19,11 @@ use super::{
 };
 use crate::feed::event::{Endpoints, NetnsId, Seed, SocketOwner};
 
-/// /// The longest time the kernel keeps an orphan, by its default settings: `tcp_retries2` and
+/// The longest time the kernel keeps an orphan, by its default settings: `tcp_retries2` and
 /// `tcp_orphan_retries`. Until then it keeps its network namespace.
 const LONGEST_ORPHAN_NS: u64 = 1_200_000_000_000;
 
-/// /// How long a connection may live on in a namespace that no process holds: an orphan holds the
+/// How long a connection may live on in a namespace that no process holds: an orphan holds the
 /// namespace itself.
 const fn outlives_namespace_ns(state: TcpState) -> u64 {
     match state {
@@ -41,37 +41,37 @@ const fn outlives_namespace_ns(state: TcpState) -> u64 {
     }
 }
 
-/// /// A walk does not judge a socket whose last event is younger than this: a new one may not be
+/// A walk does not judge a socket whose last event is younger than this: a new one may not be
 /// listed yet, and before Linux 6.1 the walk does not wait for a transition in progress.
 const SETTLED_NS: u64 = 1_000_000_000;
 
-/// /// The state of the comparison.
+/// The state of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
-    /// /// When the current walk began.
+    /// When the current walk began.
     began: Option<Moment>,
-    /// /// How many events had been lost by then.
+    /// How many events had been lost by then.
     lost: u64,
-    /// /// Of a walk that lists: the cookies of sockets that went to CLOSE since it began.
+    /// Of a walk that lists: the cookies of sockets that went to CLOSE since it began.
     closed: Option<HashSet<u64>>,
-    /// /// Some sockets are known by their cookie only. It is used in place of the address, which
-    /// it can never equal: the kernel counts cookies from 1.
+    /// Some sockets are known by their cookie only. It is used in place of the address, which it
+    /// can never equal: the kernel counts cookies from 1.
     has_listed: bool,
-    /// /// What the current walk has found so far.
+    /// What the current walk has found so far.
     current: Drift,
-    /// /// What the last walk found.
+    /// What the last walk found.
     last: Option<Drift>,
-    /// /// The namespaces already walked, and how many times the tracker had settled then. A socket
+    /// The namespaces already walked, and how many times the tracker had settled then. A socket
     /// found there later that is not held was lost; elsewhere it existed before the trace.
     walked: HashMap<NetnsId, u64>,
-    /// /// The namespaces in which the current walk found a socket held by a process of another
+    /// The namespaces in which the current walk found a socket held by a process of another
     /// namespace.
     held: HashSet<NetnsId>,
     unowned: UnownedSockets,
 }
 
 impl Reconciler {
-    /// /// Whether the namespace had been walked when a connection was first seen there.
+    /// Whether the namespace had been walked when a connection was first seen there.
     pub(super) fn had_walked(&self, netns: Option<NetnsId>, met_in: u64) -> bool {
         let walked = netns.and_then(|netns| self.walked.get(&netns));
         walked.is_some_and(|&walked| walked <= met_in)
@@ -116,7 +116,7 @@ impl Reconciler {
         end.held && !end.namespaces.iter().any(is_it) && !self.held.iter().any(is_it)
     }
 
-    /// /// A process of another namespace holds a socket.
+    /// A process of another namespace holds a socket.
     pub(super) fn on_held(&mut self, sockets: &mut Connections, at: At, endpoints: &Endpoints) {
         self.held.extend(endpoints.netns);
         if let Some(held) = sockets.store.get_mut(at.socket) {
@@ -344,7 +344,7 @@ impl Reconciler {
         }
         sockets.ended.supersede(at.socket);
         let role = match state {
-            // // Only connect() leads there.
+            // Only connect() leads there.
             TcpState::SynSent => Role::Active,
             // A process that connects from a port rarely listens on it as well.
             TcpState::Established

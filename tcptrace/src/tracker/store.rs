@@ -1,5 +1,5 @@
-//! //! The live connections: found by socket address, bounded, the one unchanged for longest
-//! evicted first.
+//! The live connections: found by socket address, bounded, the one unchanged for longest evicted
+//! first.
 //!
 //! A slab with an index beside it and a list through it: no allocation per event, and the entry to
 //! evict is known without a search. Entries whose end was lost never change again, so they are
@@ -12,15 +12,15 @@ use super::connection::Connection;
 const NONE: u32 = u32::MAX;
 
 struct Slot {
-    /// /// `None` if the slot is free.
+    /// `None` if the slot is free.
     connection: Option<Connection>,
-    /// /// Towards the most recently changed; of a free slot, the next free one.
+    /// Towards the most recently changed; of a free slot, the next free one.
     newer: u32,
-    /// /// Towards the one unchanged for longest.
+    /// Towards the one unchanged for longest.
     older: u32,
 }
 
-/// /// Where a connection is, until the store changes.
+/// Where a connection is, until the store changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreKey(u32);
 
@@ -59,12 +59,12 @@ impl Store {
             .filter_map(|slot| slot.connection.as_ref())
     }
 
-    /// /// Returns where the connection of a socket is.
+    /// Returns where the connection of a socket is.
     pub(super) fn find(&self, socket: u64) -> Option<StoreKey> {
         self.by_socket.get(&socket).map(|&index| StoreKey(index))
     }
 
-    /// /// A socket is known by another number from now on.
+    /// A socket is known by another number from now on.
     pub(super) fn rename(&mut self, from: u64, to: u64) {
         if let Some(index) = self.by_socket.remove(&from) {
             self.by_socket.insert(to, index);
@@ -79,12 +79,12 @@ impl Store {
         self.slots[index as usize].connection.as_ref()
     }
 
-    /// /// Returns a connection without changing the order.
+    /// Returns a connection without changing the order.
     pub(super) fn at(&mut self, place: StoreKey) -> Option<&mut Connection> {
         self.slots[place.0 as usize].connection.as_mut()
     }
 
-    /// /// Returns a connection, which becomes the most recently changed.
+    /// Returns a connection, which becomes the most recently changed.
     pub(super) fn touch(&mut self, place: StoreKey) -> Option<&mut Connection> {
         let StoreKey(index) = place;
         if self.newest != index {
@@ -94,13 +94,13 @@ impl Store {
         self.at(place)
     }
 
-    /// /// Returns the connection of a socket without changing the order.
+    /// Returns the connection of a socket without changing the order.
     pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Connection> {
         let place = self.find(socket)?;
         self.at(place)
     }
 
-    /// /// Adds a connection as the most recently changed.
+    /// Adds a connection as the most recently changed.
     ///
     /// Returns where it is, and the connection evicted if the store was full. The caller has
     /// removed what the socket's address held before.
@@ -131,7 +131,7 @@ impl Store {
         (StoreKey(index), evicted)
     }
 
-    /// /// Removes a connection.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, place: StoreKey) -> Option<Connection> {
         let StoreKey(index) = place;
         self.unlink(index);

@@ -1,13 +1,13 @@
-//! //! The vocabulary of a connection: moment, role, sources, completeness.
+//! The vocabulary of a connection: moment, role, sources, completeness.
 
 use std::num::NonZeroU64;
 
 use crate::feed::event::{Endpoints, Task};
 
-/// /// A moment: CLOCK_MONOTONIC, nanoseconds. `Option<Moment>` is no larger.
+/// A moment: CLOCK_MONOTONIC, nanoseconds. `Option<Moment>` is no larger.
 pub type Moment = NonZeroU64;
 
-/// /// Which side opened the connection, seen from this host.
+/// Which side opened the connection, seen from this host.
 #[derive(
     Clone,
     Copy,
@@ -30,15 +30,14 @@ pub enum Role {
     Passive,
     /// Both at once (RFC 9293 §3.5, figure 7).
     Simultaneous,
-    /// /// The connection was open before the trace, or the event that would tell was lost.
+    /// The connection was open before the trace, or the event that would tell was lost.
     Unknown,
 }
 
 impl Role {
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// /// Returns the service's port: the local one for a passive open, the peer's for an active
-    /// one.
+    /// Returns the service's port: the local one for a passive open, the peer's for an active one.
     pub(super) fn service_port(self, ends: Option<&Endpoints>) -> Option<u16> {
         let ends = ends?;
         let port = match self {
@@ -54,7 +53,7 @@ impl Role {
     }
 }
 
-/// /// Whose FIN or RST came first.
+/// Whose FIN or RST came first.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, serde::Serialize,
 )]
@@ -77,15 +76,15 @@ impl ClosedBy {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Completeness {
-    /// /// Every transition was seen.
+    /// Every transition was seen.
     #[default]
     Full,
-    /// /// The connection existed before the trace.
+    /// The connection existed before the trace.
     Seeded,
     /// Events of it were lost.
     Gap,
-    /// /// The connection was first seen after its handshake, when events had been lost or
-    /// connections evicted: it may be older than the trace, or one of those.
+    /// The connection was first seen after its handshake, when events had been lost or connections
+    /// evicted: it may be older than the trace, or one of those.
     Partial,
 }
 
@@ -95,7 +94,7 @@ impl Completeness {
     }
 }
 
-/// /// How a connection's process is known, strongest first.
+/// How a connection's process is known, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
@@ -104,14 +103,14 @@ pub enum ProcessSource {
     Connect,
     /// It called accept().
     Accept,
-    /// /// It called listen() on the socket through which the connection came in.
+    /// It called listen() on the socket through which the connection came in.
     Listen,
     /// It closed the connection.
     Close,
-    /// /// It is the only process that listens where the connection came in; that it was this
-    /// listener is not proven.
+    /// It is the only process that listens where the connection came in; that it was this listener
+    /// is not proven.
     Address,
-    /// /// It holds the socket, and started first of all that do: found in /proc, for a socket from
+    /// It holds the socket, and started first of all that do: found in /proc, for a socket from
     /// before the trace.
     Proc,
 }
@@ -122,21 +121,20 @@ impl ProcessSource {
     }
 }
 
-/// /// The process of a connection.
+/// The process of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// /// The thread group id, in the initial pid namespace.
+    /// The thread group id, in the initial pid namespace.
     pub pid: u32,
     /// NUL-padded.
     pub comm: [u8; 16],
     pub source: ProcessSource,
-    /// /// The process has exited, while others still hold its listener.
+    /// The process has exited, while others still hold its listener.
     pub gone: bool,
 }
 
 impl Process {
-    /// /// Returns the task of an event, except the idle task and kernel threads: those own
-    /// nothing.
+    /// Returns the task of an event, except the idle task and kernel threads: those own nothing.
     pub(super) fn new(task: &Task, source: ProcessSource) -> Option<Self> {
         (task.pid != 0 && !task.kernel).then_some(Self {
             pid: task.pid,
@@ -150,12 +148,12 @@ impl Process {
         Self { source, ..self }
     }
 
-    /// /// Returns the name, with invalid UTF-8 replaced.
+    /// Returns the name, with invalid UTF-8 replaced.
     pub fn name(&self) -> String {
         String::from_utf8_lossy(self.name_bytes()).into_owned()
     }
 
-    /// /// Returns the name as the kernel has it.
+    /// Returns the name as the kernel has it.
     pub fn name_bytes(&self) -> &[u8] {
         let end = self.comm.iter().position(|&byte| byte == 0);
         &self.comm[..end.unwrap_or(self.comm.len())]
@@ -169,13 +167,13 @@ impl Process {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum HandshakeSource {
-    /// /// SYN_SENT→ESTABLISHED: from connect() to the SYN-ACK.
+    /// SYN_SENT→ESTABLISHED: from connect() to the SYN-ACK.
     SynSent,
-    /// /// From the first SYN-ACK, by the kernel's own timestamp, to its ACK.
+    /// From the first SYN-ACK, by the kernel's own timestamp, to its ACK.
     Synack,
-    /// /// From the SYN, as sock_ops saw it, to the ACK of the SYN-ACK.
+    /// From the SYN, as sock_ops saw it, to the ACK of the SYN-ACK.
     SockOps,
-    /// /// The kernel's first round-trip sample, if it is the handshake's.
+    /// The kernel's first round-trip sample, if it is the handshake's.
     Srtt,
 }
 
@@ -187,7 +185,7 @@ impl HandshakeSource {
     }
 }
 
-/// /// Which socket an event is about, and when.
+/// Which socket an event is about, and when.
 #[derive(Clone, Copy)]
 pub(super) struct At {
     pub(super) socket: u64,

@@ -1,4 +1,4 @@
-//! //! The file of `--web.config.file`, as written.
+//! The file of `--web.config.file`, as written.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -55,11 +55,11 @@ impl Default for TlsFile {
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Certificates {
-    /// /// A certificate is required.
+    /// A certificate is required.
     pub(super) required: bool,
-    /// /// A required certificate must be signed by a known authority.
+    /// A required certificate must be signed by a known authority.
     verified: bool,
-    /// /// A required certificate must have one of some names.
+    /// A required certificate must have one of some names.
     named: bool,
 }
 
@@ -75,7 +75,7 @@ impl Certificates {
         }
     }
 
-    /// /// Whether a client that `before` refuses may be accepted.
+    /// Whether a client that `before` refuses may be accepted.
     pub(super) const fn is_weaker_than(self, before: Self) -> bool {
         (before.required && !self.required)
             || (before.verified && !self.verified)
@@ -87,7 +87,7 @@ impl Certificates {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct HttpFile {
-    /// /// Only over TLS.
+    /// Only over TLS.
     pub(super) http2: bool,
     pub(super) headers: BTreeMap<String, String>,
 }

@@ -1,6 +1,5 @@
-//! //! The check of passwords. bcrypt is slow: it uses at most one processor, and its queue is
-//! short, so that a flood of wrong passwords neither fills the connection slots nor keeps others
-//! out.
+//! The check of passwords. bcrypt is slow: it uses at most one processor, and its queue is short,
+//! so that a flood of wrong passwords neither fills the connection slots nor keeps others out.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -10,20 +9,20 @@ use std::{
 use hashbrown::HashMap;
 use tokio::sync::Semaphore;
 
-/// /// The most passwords that are checked or wait.
+/// The most passwords that are checked or wait.
 const WAITING: usize = 16;
-/// /// How many of [`WAITING`] one IPv4 address, or one IPv6 /64, can take.
+/// How many of [`WAITING`] one IPv4 address, or one IPv6 /64, can take.
 const FROM_ONE: usize = 2;
 
-/// /// The passwords being checked.
+/// The passwords being checked.
 pub(super) struct Logins {
-    /// /// Whether a password matches a hash.
+    /// Whether a password matches a hash.
     is_right: fn(&[u8], &str) -> bool,
     hashing: Arc<Semaphore>,
     waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// /// One of [`WAITING`].
+/// One of [`WAITING`].
 struct Waiting {
     from: IpAddr,
     all: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -38,7 +37,7 @@ impl Logins {
         }
     }
 
-    /// /// Returns whether a password matches a bcrypt hash; `None` when too many others wait.
+    /// Returns whether a password matches a bcrypt hash; `None` when too many others wait.
     pub(super) async fn check(
         &self,
         from: IpAddr,
@@ -48,8 +47,8 @@ impl Logins {
         let waiting = self.wait(from)?;
         let permit = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
         let is_right = self.is_right;
-        // // The hash is finished even if the client leaves: the thread keeps the slot and the
-        // permit until then.
+        // The hash is finished even if the client leaves: the thread keeps the slot and the permit
+        // until then.
         let checked = tokio::task::spawn_blocking(move || {
             let _held = (waiting, permit);
             is_right(&password, &hash)
@@ -84,7 +83,7 @@ impl Drop for Waiting {
     }
 }
 
-/// /// Returns the host's network: an IPv6 host has all addresses of its /64.
+/// Returns the host's network: an IPv6 host has all addresses of its /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

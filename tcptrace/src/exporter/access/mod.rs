@@ -1,4 +1,4 @@
-//! //! Who may ask, and how: the file of `--web.config.file`, in the format of Prometheus's
+//! Who may ask, and how: the file of `--web.config.file`, in the format of Prometheus's
 //! exporter-toolkit.
 //!
 //! The file, and the files it names, are checked when a client connects or asks, at most once a
@@ -32,66 +32,66 @@ use self::{
     logins::Logins,
 };
 
-/// /// The least time between two checks of the files.
+/// The least time between two checks of the files.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// /// The longest interval between requests that can be configured.
+/// The longest interval between requests that can be configured.
 const A_DAY: Duration = Duration::from_secs(86_400);
-/// /// How many correct passwords are remembered.
+/// How many correct passwords are remembered.
 const REMEMBERED: usize = 64;
-/// /// The highest cost of a bcrypt hash: a login takes a second of processor time.
+/// The highest cost of a bcrypt hash: a login takes a second of processor time.
 const HIGHEST_COST: u32 = 14;
-/// /// A hash without a password, except for its version and cost.
+/// A hash without a password, except for its version and cost.
 const NOBODY: &str = "abcdefghijklmnopqrstuuqAR3hbsFYRD9pn.Yz0vHSzVDYxCjM9e";
 
-/// /// The rules of a file.
+/// The rules of a file.
 #[derive(Default)]
 pub(super) struct Rules {
-    /// /// Connections use TLS.
+    /// Connections use TLS.
     pub(super) tls: Option<TlsAcceptor>,
-    /// /// The headers of every response.
+    /// The headers of every response.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     certificates: Certificates,
-    /// /// bcrypt hashes by user; without any, no password is asked for.
+    /// bcrypt hashes by user; without any, no password is asked for.
     users: BTreeMap<String, String>,
-    /// /// The hash that an unknown user's password is checked against. It has the highest cost of
-    /// the file, so that the time does not tell known users.
+    /// The hash that an unknown user's password is checked against. It has the highest cost of the
+    /// file, so that the time does not tell known users.
     nobody: String,
     rate: Option<Arc<Rate>>,
-    /// /// Correct `Authorization` headers.
+    /// Correct `Authorization` headers.
     right: Mutex<HashSet<Vec<u8>>>,
-    /// /// When each file was changed, and its length.
+    /// When each file was changed, and its length.
     stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
 }
 
-/// /// The rate limit: a token bucket, full at first.
+/// The rate limit: a token bucket, full at first.
 struct Rate {
     interval: Duration,
     burst: u32,
-    /// /// When it is full again.
+    /// When it is full again.
     full: Mutex<Instant>,
 }
 
 struct State {
     rules: Arc<Rules>,
-    /// /// When the files were last checked.
+    /// When the files were last checked.
     looked: Option<Instant>,
-    /// /// The files are valid and in use.
+    /// The files are valid and in use.
     is_valid: bool,
 }
 
-/// /// The decision on a request.
+/// The decision on a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// /// Anyone may ask.
+    /// Anyone may ask.
     Public,
-    /// /// The password is correct.
+    /// The password is correct.
     Known,
-    /// /// The password is missing or wrong.
+    /// The password is missing or wrong.
     Denied,
     Busy,
 }
 
-/// /// The current rules.
+/// The current rules.
 pub(super) struct Access {
     path: Option<PathBuf>,
     state: Mutex<State>,
@@ -99,7 +99,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// /// Reads the file, if there is one. `check` tells whether a password matches a hash.
+    /// Reads the file, if there is one. `check` tells whether a password matches a hash.
     pub(super) fn open(
         path: Option<&Path>,
         check: fn(&[u8], &str) -> bool,
@@ -116,7 +116,7 @@ impl Access {
         })
     }
 
-    /// /// Returns the current rules.
+    /// Returns the current rules.
     pub(super) fn rules(&self) -> Arc<Rules> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State {
@@ -155,13 +155,13 @@ impl Access {
         Arc::clone(rules)
     }
 
-    /// /// Whether the files are valid and in use.
+    /// Whether the files are valid and in use.
     pub(super) fn is_valid(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_valid
     }
 
-    /// /// Decides on a request from the address `from`.
+    /// Decides on a request from the address `from`.
     pub(super) async fn admits(
         &self,
         rules: &Arc<Rules>,
@@ -202,7 +202,7 @@ impl Access {
     }
 }
 
-/// /// Parses the user and password of `Basic …` (RFC 7617).
+/// Parses the user and password of `Basic …` (RFC 7617).
 fn credentials(sent: &[u8]) -> Option<(String, Vec<u8>)> {
     let (scheme, rest) = sent.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -231,7 +231,7 @@ impl Rules {
             !text.trim().is_empty(),
             "it is empty; who wants neither TLS nor passwords gives no file"
         );
-        // // Only its first line: the others quote the file, and with it its secrets.
+        // Only its first line: the others quote the file, and with it its secrets.
         let file: File = serde_saphyr::from_str(&text).map_err(|error| {
             let error = error.to_string();
             anyhow::anyhow!("{}", error.lines().next().unwrap_or_default())
@@ -294,7 +294,7 @@ impl Rules {
         })
     }
 
-    /// /// Returns the same rules, for files that were changed since and are not valid.
+    /// Returns the same rules, for files that were changed since and are not valid.
     fn with_stamps(&self, stamps: Vec<(PathBuf, Option<(SystemTime, u64)>)>) -> Self {
         Self {
             tls: self.tls.clone(),
@@ -308,7 +308,7 @@ impl Rules {
         }
     }
 
-    /// /// Fails if `new` removes protection: a truncated or half-copied file would.
+    /// Fails if `new` removes protection: a truncated or half-copied file would.
     fn must_be_as_strict(&self, new: &Self) -> anyhow::Result<()> {
         let taken = [
             ("TLS", self.tls.is_some() && new.tls.is_none()),
@@ -330,30 +330,30 @@ impl Rules {
         Ok(())
     }
 
-    /// /// Returns the hash that unknown users' passwords are checked against.
+    /// Returns the hash that unknown users' passwords are checked against.
     #[cfg(test)]
     pub(super) fn nobody(&self) -> &str {
         &self.nobody
     }
 
-    /// /// Whether one more request is allowed.
+    /// Whether one more request is allowed.
     pub(super) fn has_token(&self) -> bool {
         self.rate.as_ref().is_none_or(|rate| rate.take())
     }
 
-    /// /// Whether clients need a certificate.
+    /// Whether clients need a certificate.
     pub(super) const fn knows_clients(&self) -> bool {
         self.certificates.required
     }
 
-    /// /// Whether outsiders can neither read along nor ask.
+    /// Whether outsiders can neither read along nor ask.
     pub(super) fn protects(&self) -> bool {
         self.tls.is_some() || !self.users.is_empty()
     }
 }
 
 impl Rate {
-    /// /// Returns `None` for an interval of 0, which is no limit.
+    /// Returns `None` for an interval of 0, which is no limit.
     fn new(file: &RateFile) -> anyhow::Result<Option<Self>> {
         let interval = Duration::try_from(file.interval);
         let interval = interval.context("rate_limit: interval is negative")?;

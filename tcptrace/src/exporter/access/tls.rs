@@ -1,4 +1,4 @@
-//! //! TLS by `tls_server_config`.
+//! TLS by `tls_server_config`.
 
 use std::{fs, net::IpAddr, path::Path, sync::Arc};
 
@@ -25,7 +25,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::file::{ClientAuth, TlsFile, Version};
 
-/// /// Creates the acceptor; `http2` offers that too.
+/// Creates the acceptor; `http2` offers that too.
 pub(super) fn acceptor(file: &TlsFile, http2: bool) -> anyhow::Result<TlsAcceptor> {
     let versions: Vec<&SupportedProtocolVersion> =
         [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)]
@@ -57,7 +57,7 @@ pub(super) fn acceptor(file: &TlsFile, http2: bool) -> anyhow::Result<TlsAccepto
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// /// Returns the PEM of a setting that is inline or a file, and where it is.
+/// Returns the PEM of a setting that is inline or a file, and where it is.
 fn pem(
     name: &str,
     inline: Option<&str>,
@@ -84,11 +84,11 @@ fn certificates(pem: &[u8], place: &str) -> anyhow::Result<Vec<CertificateDer<'s
     Ok(found)
 }
 
-/// /// Returns the chosen ciphers and curves, in the file's order.
+/// Returns the chosen ciphers and curves, in the file's order.
 fn provider(file: &TlsFile) -> anyhow::Result<CryptoProvider> {
     let mut provider = ring::default_provider();
     if !file.cipher_suites.is_empty() {
-        // // Those of TLS 1.3 cannot be chosen, as in Go.
+        // Those of TLS 1.3 cannot be chosen, as in Go.
         let (mut chosen, choice): (Vec<_>, Vec<_>) = provider
             .cipher_suites
             .into_iter()
@@ -129,7 +129,7 @@ fn provider(file: &TlsFile) -> anyhow::Result<CryptoProvider> {
     Ok(provider)
 }
 
-/// /// Returns what verifies clients' certificates, if anything does.
+/// Returns what verifies clients' certificates, if anything does.
 fn verifier(
     file: &TlsFile,
     provider: &Arc<CryptoProvider>,
@@ -180,13 +180,13 @@ fn verifier(
     })))
 }
 
-/// /// Which client certificates are accepted.
+/// Which client certificates are accepted.
 #[derive(Debug)]
 struct Clients {
-    /// /// Signed by one of these; `None` accepts any signature.
+    /// Signed by one of these; `None` accepts any signature.
     by_authority: Option<Arc<dyn ClientCertVerifier>>,
     must: bool,
-    /// /// One of its subject alternative names must be among these.
+    /// One of its subject alternative names must be among these.
     names: Option<Vec<String>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -246,8 +246,8 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-/// /// Returns the names of hosts, addresses, mailboxes and URIs (RFC 5280, section 4.2.1.6) as
-/// text; `None` if it is no certificate.
+/// Returns the names of hosts, addresses, mailboxes and URIs (RFC 5280, section 4.2.1.6) as text;
+/// `None` if it is no certificate.
 fn alternative_names(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let Some(extension) = certificate.subject_alternative_name().ok()? else {

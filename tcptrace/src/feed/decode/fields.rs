@@ -1,4 +1,4 @@
-//! //! Decodes the parts that events consist of.
+//! Decodes the parts that events consist of.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -44,7 +44,7 @@ pub(super) fn read_endpoints(
     })
 }
 
-/// /// Returns `None` if it could not be read.
+/// Returns `None` if it could not be read.
 pub(super) fn netns_of(ends: &tcptrace_common::Endpoints) -> Option<NetnsId> {
     (ends.netns != 0).then(|| NetnsId {
         inode: ends.netns,
@@ -52,7 +52,7 @@ pub(super) fn netns_of(ends: &tcptrace_common::Endpoints) -> Option<NetnsId> {
     })
 }
 
-/// /// Returns `None` if the flags could not be read.
+/// Returns `None` if the flags could not be read.
 pub(super) fn read_bind(flags: u32) -> Result<Option<Bind>, DecodeError> {
     let has = |flag| flags & flag != 0;
     if flags & !BIND_ALL != 0 || (flags != 0 && !has(BIND_KNOWN)) {
@@ -132,7 +132,7 @@ pub(super) fn read_task(task: &tcptrace_common::Task, fields: u8) -> Result<Task
     })
 }
 
-/// /// Reads an errno, 0 for none.
+/// Reads an errno, 0 for none.
 fn read_errno(error: u32) -> Result<u16, DecodeError> {
     // MAX_ERRNO (include/linux/err.h).
     u16::try_from(error)
@@ -158,7 +158,7 @@ pub(super) fn read_connect_failed(
     }
     let mut endpoints = read_endpoints(&event.endpoints, header.family)?;
     if endpoints.remote_address.is_ipv4() && endpoints.local_address.is_unspecified() {
-        // // An unbound IPv6 socket has no IPv4-mapped address yet.
+        // An unbound IPv6 socket has no IPv4-mapped address yet.
         endpoints.local_address = Ipv4Addr::UNSPECIFIED.into();
     }
     Ok(ConnectFailure {
@@ -197,8 +197,8 @@ pub(super) fn read_close(
         return Ok(None);
     }
     let fin = flags & SOCK_DONE != 0;
-    // // The peer's FIN takes a sequence number: it counts in bytes_received, and in unread until
-    // the end of file was read (then the difference is -1).
+    // The peer's FIN takes a sequence number: it counts in bytes_received, and in unread until the
+    // end of file was read (then the difference is -1).
     let unread = event.unread.wrapping_sub(fin.into());
     Ok(Some(CloseFields {
         bytes_sent: event.bytes_sent,

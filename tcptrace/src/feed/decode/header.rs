@@ -1,4 +1,4 @@
-//! //! The header of an event, and the errors of its fields.
+//! The header of an event, and the errors of its fields.
 
 use tcptrace_common::{
     EventHeader, FAMILY_INET, FAMILY_INET6, FIELDS_ALL, FIELDS_TCP, FIELDS_UNSENT, KIND_RELEASE,
@@ -7,24 +7,24 @@ use tcptrace_common::{
 
 use crate::feed::event::{Body, Details, Transition};
 
-/// /// Why bytes could not be decoded.
+/// Why bytes could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// /// The length is not the kind's.
+    /// The length is not the kind's.
     #[error("length: {kind} has {expected} bytes, got {actual}")]
     Length {
         kind: &'static str,
         expected: usize,
         actual: usize,
     },
-    /// /// A field is out of range.
+    /// A field is out of range.
     #[error("{field}: {value} is out of range")]
     Field {
-        /// /// The field's name in `tcptrace-common`.
+        /// The field's name in `tcptrace-common`.
         field: &'static str,
         value: u64,
     },
-    /// /// The event's kind does not belong to its transition.
+    /// The event's kind does not belong to its transition.
     #[error("kind: {kind} cannot carry the transition {old} to {new}")]
     KindOfTransition { kind: u8, old: u8, new: u8 },
 }
@@ -75,7 +75,7 @@ impl Header {
         })
     }
 
-    /// /// Whether the transition tells if our FIN has left.
+    /// Whether the transition tells if our FIN has left.
     pub(super) fn knows_fin(&self) -> bool {
         use TcpState::{Closing, FinWait1, FinWait2, LastAck};
         matches!(self.kind, KIND_RELEASE | KIND_STEP)
@@ -87,7 +87,7 @@ impl Header {
         self.fields & fields == fields
     }
 
-    /// /// Returns the transition of a header, with its details.
+    /// Returns the transition of a header, with its details.
     pub(super) fn transition(&self, details: Details) -> Result<Body, DecodeError> {
         Ok(Body::Transition(Transition {
             old: self.old,

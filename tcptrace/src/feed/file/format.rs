@@ -41,9 +41,9 @@ use crate::{
 pub(super) const MAGIC: [u8; 8] = *b"tcptrace";
 /// The newest version, and the one written.
 pub const VERSION: u32 = 4;
-/// /// The oldest version that can be read: its events have the same layout.
+/// The oldest version that can be read: its events have the same layout.
 pub const OLDEST_VERSION: u32 = 3;
-/// /// The most bytes of payload in a block.
+/// The most bytes of payload in a block.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 pub(super) const BLOCK_HEAD: usize = 12;
 
@@ -56,31 +56,31 @@ pub(super) const KIND_TIME: u32 = 6;
 pub(super) const KIND_NAME: u32 = 7;
 pub(super) const KIND_HOOK: u32 = 8;
 
-/// /// Where and how a capture was made.
+/// Where and how a capture was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// /// The version of tcptrace.
+    /// The version of tcptrace.
     pub tcptrace: String,
     /// `uname -r`.
     pub kernel_release: String,
-    /// /// `uname -n`, if it is the host's.
+    /// `uname -n`, if it is the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// /// The host's boot id, if known.
+    /// The host's boot id, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// /// The prefix of each connection's id.
+    /// The prefix of each connection's id.
     pub run: String,
     pub hooks: Vec<HookEntry>,
-    /// /// The capturing kernel's names of `enum sk_rst_reason`, by number.
+    /// The capturing kernel's names of `enum sk_rst_reason`, by number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reset_reasons: BTreeMap<u32, String>,
 }
 
-/// /// How a hook was attached, or why not.
+/// How a hook was attached, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookEntry {
-    /// /// The kernel's name for it.
+    /// The kernel's name for it.
     pub hook: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -88,40 +88,40 @@ pub struct HookEntry {
     pub error: Option<String>,
 }
 
-/// /// A block.
+/// A block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
     Header(Header),
     Clock(ClockReading),
-    /// /// Events, to be split by [`events`].
+    /// Events, to be split by [`events`].
     Events(Vec<u8>),
-    /// /// Events are missing here.
+    /// Events are missing here.
     Loss {
         place: LossPlace,
         events: u64,
-        /// /// The kind of the events; `None` if not known.
+        /// The kind of the events; `None` if not known.
         kind: Option<EventKind>,
     },
-    /// /// A hook was attached or detached while the others went on.
+    /// A hook was attached or detached while the others went on.
     Hook {
         witness: Witness,
-        /// /// Attached from then on; otherwise detached.
+        /// Attached from then on; otherwise detached.
         attached: bool,
         time_ns: u64,
     },
-    /// /// The name of a number in events that follow.
+    /// The name of a number in events that follow.
     Name(Name),
-    /// /// Everything before this moment was reported, losses included.
+    /// Everything before this moment was reported, losses included.
     Time {
         monotonic_ns: u64,
     },
-    /// /// The capture was ended in order.
+    /// The capture was ended in order.
     End {
         monotonic_ns: u64,
     },
 }
 
-/// /// Appends the start of a file.
+/// Appends the start of a file.
 pub fn write_start(header: &Header, out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
@@ -133,7 +133,7 @@ pub fn write_start(header: &Header, out: &mut Vec<u8>) {
     );
 }
 
-/// /// Appends a clock reading.
+/// Appends a clock reading.
 pub fn write_clock(reading: ClockReading, out: &mut Vec<u8>) {
     let mut payload = [0; 16];
     payload[..8].copy_from_slice(&reading.monotonic_ns.to_le_bytes());
@@ -141,13 +141,13 @@ pub fn write_clock(reading: ClockReading, out: &mut Vec<u8>) {
     write_block(KIND_CLOCK, &payload, out);
 }
 
-/// /// Appends events put together by [`push_event`].
+/// Appends events put together by [`push_event`].
 pub fn write_events(events: &[u8], out: &mut Vec<u8>) {
     write_block(KIND_EVENTS, events, out);
 }
 
 pub fn write_name(name: &Name, out: &mut Vec<u8>) {
-    // // A struct of strings and numbers always serializes.
+    // A struct of strings and numbers always serializes.
     write_block(
         KIND_NAME,
         &serde_json::to_vec(name).unwrap_or_default(),
@@ -155,7 +155,7 @@ pub fn write_name(name: &Name, out: &mut Vec<u8>) {
     );
 }
 
-/// /// Appends a loss.
+/// Appends a loss.
 pub fn write_loss(place: LossPlace, events: u64, kind: Option<EventKind>, out: &mut Vec<u8>) {
     let mut payload = [0; 16];
     let place: u32 = match place {
@@ -171,7 +171,7 @@ pub fn write_loss(place: LossPlace, events: u64, kind: Option<EventKind>, out: &
     write_block(KIND_LOSS, &payload, out);
 }
 
-/// /// Appends that a hook was attached or detached.
+/// Appends that a hook was attached or detached.
 pub fn write_hook(witness: Witness, attached: bool, time_ns: u64, out: &mut Vec<u8>) {
     let mut payload = [0; 16];
     payload[..4].copy_from_slice(&(witness as u32).to_le_bytes());
@@ -180,7 +180,7 @@ pub fn write_hook(witness: Witness, attached: bool, time_ns: u64, out: &mut Vec<
     write_block(KIND_HOOK, &payload, out);
 }
 
-/// /// Appends that everything before this moment was reported, losses included.
+/// Appends that everything before this moment was reported, losses included.
 pub fn write_time(monotonic_ns: u64, out: &mut Vec<u8>) {
     write_block(KIND_TIME, &monotonic_ns.to_le_bytes(), out);
 }
@@ -189,15 +189,15 @@ pub fn write_end(monotonic_ns: u64, out: &mut Vec<u8>) {
     write_block(KIND_END, &monotonic_ns.to_le_bytes(), out);
 }
 
-/// /// Adds an event to a block's payload.
+/// Adds an event to a block's payload.
 pub fn push_event(bytes: &[u8], payload: &mut Vec<u8>) {
-    // // An event has at most 144 bytes; anything longer is no event.
+    // An event has at most 144 bytes; anything longer is no event.
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     payload.extend_from_slice(&length.to_le_bytes());
     payload.extend_from_slice(&bytes[..usize::from(length)]);
 }
 
-/// /// Splits a block's payload into events; `Err` if its length does not fit.
+/// Splits a block's payload into events; `Err` if its length does not fit.
 pub fn events(mut payload: &[u8]) -> impl Iterator<Item = Result<&[u8], String>> {
     std::iter::from_fn(move || {
         if payload.is_empty() {

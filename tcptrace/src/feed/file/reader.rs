@@ -1,4 +1,4 @@
-//! //! Reads a capture file, block by block.
+//! Reads a capture file, block by block.
 
 use std::io::{self, Read};
 
@@ -11,45 +11,45 @@ use crate::{
     feed::item::{EventKind, LossPlace, Witness},
 };
 
-/// /// What is wrong with a file.
+/// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// /// The file cannot be read.
+    /// The file cannot be read.
     #[error("reading failed at byte {at}")]
     Read {
-        /// /// The offset, bytes.
+        /// The offset, bytes.
         at: u64,
         source: io::Error,
     },
-    /// /// The file is no capture.
+    /// The file is no capture.
     #[error("this is not a tcptrace capture: it does not begin with \"tcptrace\"")]
     Foreign,
-    /// /// A newer tcptrace wrote it.
+    /// A newer tcptrace wrote it.
     #[error(
         "this capture has format version {0}; this tcptrace reads up to {VERSION}: use a newer one"
     )]
     Newer(u32),
-    /// /// An older tcptrace wrote it.
+    /// An older tcptrace wrote it.
     #[error(
         "this capture has format version {0}, whose events lack what this tcptrace needs; it reads versions {OLDEST_VERSION} to {VERSION}: replay it with the tcptrace that wrote it"
     )]
     Older(u32),
-    /// /// The file ends where a running capture would.
+    /// The file ends where a running capture would.
     #[error(
         "the capture has no end: it was cut off, or still goes on. What came before was read; the rest is unknown"
     )]
     NoEnd,
-    /// /// The file ends in the middle of something.
+    /// The file ends in the middle of something.
     #[error("the file is cut short at byte {at}: it ends within {what}. What came before was read")]
     Truncated {
-        /// /// The offset of what is cut, bytes.
+        /// The offset of what is cut, bytes.
         at: u64,
         what: &'static str,
     },
-    /// /// A block's checksum or content is wrong.
+    /// A block's checksum or content is wrong.
     #[error("the file is damaged: the block at byte {at} {what}. What came before was read")]
     Damaged {
-        /// /// The offset of the block, bytes.
+        /// The offset of the block, bytes.
         at: u64,
         what: String,
     },
@@ -61,7 +61,7 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// /// Opens a file and reads its header.
+    /// Opens a file and reads its header.
     ///
     /// Fails when it is no capture, or too new, or ends before its header does.
     pub fn open(input: R) -> Result<(Self, Header), FormatError> {
@@ -112,12 +112,12 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// /// Returns how far it has read, bytes.
+    /// Returns how far it has read, bytes.
     pub const fn at(&self) -> u64 {
         self.at
     }
 
-    /// /// Returns the next block; `None` at the end of the file.
+    /// Returns the next block; `None` at the end of the file.
     ///
     /// Fails when the file ends in the middle of a block, or the block is damaged.
     #[expect(
@@ -166,7 +166,7 @@ impl<R: Read> Reader<R> {
             .map_err(|what| FormatError::Damaged { at, what })
     }
 
-    /// /// Reads until the buffer is full or the file ends, and returns how much was read.
+    /// Reads until the buffer is full or the file ends, and returns how much was read.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FormatError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -186,7 +186,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// /// Returns the kind of lost events.
+/// Returns the kind of lost events.
 fn kind_of_loss(number: u8) -> Result<Option<EventKind>, String> {
     let Some(index) = number.checked_sub(1) else {
         return Ok(None);
@@ -223,7 +223,7 @@ fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
         }
         KIND_EVENTS => Ok(Block::Events(payload)),
         KIND_LOSS => {
-            // // Version 3 has no kind.
+            // Version 3 has no kind.
             let kind = if payload.len() == 12 {
                 None
             } else {

@@ -1,4 +1,4 @@
-//! //! What a cgroup's path tells: the container, the pod and the systemd unit.
+//! What a cgroup's path tells: the container, the pod and the systemd unit.
 //!
 //! Container engines name a container's cgroup by its id, 64 hexadecimal digits: `ID` below a
 //! directory of their own (the cgroupfs driver of Docker, containerd, CRI-O and Podman, which
@@ -7,19 +7,19 @@
 //! it). The kubelet names a pod's `podUID`, or with systemd `…-podUID.slice` with `_` for `-`. The
 //! same in both hierarchies, v1 and v2.
 
-/// /// Digits of a container's id.
+/// Digits of a container's id.
 const ID: usize = 64;
 
-/// /// A cgroup, and what its path tells.
+/// A cgroup, and what its path tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// /// The path from the root of the hierarchy, `/` for that root.
+    /// The path from the root of the hierarchy, `/` for that root.
     pub path: Box<str>,
-    /// /// The id of the innermost container.
+    /// The id of the innermost container.
     pub container_id: Option<Box<str>>,
     /// The UID of the Kubernetes pod.
     pub pod_uid: Option<Box<str>>,
-    /// /// The innermost systemd unit, a service or a scope, except a container's.
+    /// The innermost systemd unit, a service or a scope, except a container's.
     pub unit: Option<Box<str>>,
 }
 
@@ -34,7 +34,7 @@ impl Cgroup {
         }
     }
 
-    /// /// Whether it is the cgroup of that path or below it, or has a component of that name.
+    /// Whether it is the cgroup of that path or below it, or has a component of that name.
     pub fn is_within(&self, term: &str) -> bool {
         if term.starts_with('/') {
             let wanted = term.trim_end_matches('/');
@@ -56,7 +56,7 @@ fn is_hex(text: &str) -> bool {
 fn container_id(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let (engine, id) = name.rsplit_once(['-', ':']).unwrap_or(("", name));
-    // // Podman and CRI-O have one more cgroup for a container's monitor.
+    // Podman and CRI-O have one more cgroup for a container's monitor.
     (id.len() == ID && is_hex(id) && !engine.ends_with("conmon")).then_some(id)
 }
 
@@ -67,7 +67,7 @@ fn pod_uid(name: &str) -> Option<String> {
         None => name.strip_prefix("pod")?,
     };
     let uid = uid.replace('_', "-");
-    // // A static pod has a hash in place of a UID.
+    // A static pod has a hash in place of a UID.
     let is_uuid = uid.len() == 36
         && uid.split('-').map(str::len).eq([8, 4, 4, 4, 12])
         && uid.split('-').all(is_hex);
@@ -81,7 +81,7 @@ fn unit(name: &str) -> Option<&str> {
     if !is_unit || container_id(name).is_some() {
         return None;
     }
-    // // systemd's prefix for a name that the kernel could take for one of its own files.
+    // systemd's prefix for a name that the kernel could take for one of its own files.
     Some(name.strip_prefix('_').unwrap_or(name))
 }
 

@@ -1,4 +1,4 @@
-//! //! The cgroup of a socket, and its container.
+//! The cgroup of a socket, and its container.
 
 mod container;
 mod mountinfo;
@@ -16,21 +16,21 @@ use nix::errno::Errno;
 
 pub use self::container::Cgroup;
 
-/// /// Returns where the cgroup v2 hierarchy is mounted, the mount that shows most of it; `None`
-/// when it is not mounted.
+/// Returns where the cgroup v2 hierarchy is mounted, the mount that shows most of it; `None` when
+/// it is not mounted.
 pub fn hierarchy() -> Option<PathBuf> {
     let text = fs::read("/proc/self/mountinfo").ok()?;
     let mount = mountinfo::cgroup2_mounts(&text).into_iter().next()?;
     Some(mount.point)
 }
 
-/// /// Whether the directory is the hierarchy's root, as the host has it: a cgroup namespace shows
-/// a part of it as the whole. The root's node is the first one (`kernfs_create_root`).
+/// Whether the directory is the hierarchy's root, as the host has it: a cgroup namespace shows a
+/// part of it as the whole. The root's node is the first one (`kernfs_create_root`).
 pub fn is_whole(point: &Path) -> bool {
     fs::metadata(point).is_ok_and(|root| root.ino() == 1)
 }
 
-/// /// The cgroup v2 hierarchy, for lookups.
+/// The cgroup v2 hierarchy, for lookups.
 #[derive(Debug)]
 pub struct Hierarchy {
     point: PathBuf,
@@ -49,14 +49,14 @@ struct Handle {
 const FILEID_KERNFS: libc::c_int = 0xfe;
 
 impl Hierarchy {
-    /// /// Opens the mounted hierarchy, if it is the host's whole one.
+    /// Opens the mounted hierarchy, if it is the host's whole one.
     pub fn open() -> Option<Self> {
         let point = hierarchy().filter(|point| is_whole(point))?;
         let root = File::open(&point).ok()?;
         Some(Self { point, root })
     }
 
-    /// /// Returns the path of a cgroup from the hierarchy's root; `None` when the cgroup is gone.
+    /// Returns the path of a cgroup from the hierarchy's root; `None` when the cgroup is gone.
     ///
     /// Fails without CAP_DAC_READ_SEARCH.
     pub fn path(&self, id: u64) -> Result<Option<String>, Errno> {
@@ -65,7 +65,7 @@ impl Hierarchy {
             kind: FILEID_KERNFS,
             id,
         };
-        // // SAFETY: the handle is as long as it says, and the kernel only reads it.
+        // SAFETY: the handle is as long as it says, and the kernel only reads it.
         let fd = unsafe {
             libc::open_by_handle_at(
                 self.root.as_raw_fd(),
@@ -74,7 +74,7 @@ impl Hierarchy {
             )
         };
         let fd = match Errno::result(fd) {
-            // // SAFETY: the kernel has just returned this descriptor.
+            // SAFETY: the kernel has just returned this descriptor.
             Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
             Err(Errno::EPERM | Errno::EACCES) => return Err(Errno::EPERM),
             Err(_) => return Ok(None),
@@ -83,7 +83,7 @@ impl Hierarchy {
         Ok(fs::read_link(link).ok().and_then(|path| self.below(&path)))
     }
 
-    /// /// Returns the paths of all cgroups, parents first. Unreadable ones are left out.
+    /// Returns the paths of all cgroups, parents first. Unreadable ones are left out.
     pub fn paths(&self) -> impl Iterator<Item = String> {
         let mut directories = vec![self.point.clone()];
         std::iter::from_fn(move || {
@@ -101,7 +101,7 @@ impl Hierarchy {
 
     fn below(&self, path: &Path) -> Option<String> {
         let below = path.strip_prefix(&self.point).ok()?.to_string_lossy();
-        // // It has just gone away.
+        // It has just gone away.
         (!below.ends_with(" (deleted)")).then(|| format!("/{below}"))
     }
 }

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cgroup2Mount {
     pub(super) point: PathBuf,
-    /// /// The cgroup at the mount's root, relative to this process's cgroup namespace: `/` is the
+    /// The cgroup at the mount's root, relative to this process's cgroup namespace: `/` is the
     /// namespace's root, `/..` the cgroup above it (`cgroup_show_path`).
     pub(super) root: PathBuf,
 }
 
 impl Cgroup2Mount {
-    /// /// Returns a key that is lower the more of the hierarchy the mount shows: upwards out of
-    /// the namespace first, then few names.
+    /// Returns a key that is lower the more of the hierarchy the mount shows: upwards out of the
+    /// namespace first, then few names.
     fn narrowness(&self) -> (usize, std::cmp::Reverse<usize>) {
         let root = self.root.as_os_str().as_bytes();
         let names = root.split(|&byte| byte == b'/');
@@ -26,7 +26,7 @@ impl Cgroup2Mount {
     }
 }
 
-/// /// Returns every cgroup v2 mount, the one that shows most of the hierarchy first.
+/// Returns every cgroup v2 mount, the one that shows most of the hierarchy first.
 pub(super) fn cgroup2_mounts(mountinfo: &[u8]) -> Vec<Cgroup2Mount> {
     let mut mounts: Vec<_> = mountinfo
         .split(|&byte| byte == b'\n')
@@ -36,8 +36,8 @@ pub(super) fn cgroup2_mounts(mountinfo: &[u8]) -> Vec<Cgroup2Mount> {
     mounts
 }
 
-/// /// Parses `36 35 98:0 /root /point rw,noatime shared:1 - cgroup2 cgroup2 rw`, with any number
-/// of optional fields before the hyphen.
+/// Parses `36 35 98:0 /root /point rw,noatime shared:1 - cgroup2 cgroup2 rw`, with any number of
+/// optional fields before the hyphen.
 fn parse_line(line: &[u8]) -> Option<Cgroup2Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let root = unescape(fields.nth(3)?);
@@ -49,7 +49,7 @@ fn parse_line(line: &[u8]) -> Option<Cgroup2Mount> {
     })
 }
 
-/// /// Unescapes blanks and backslashes, which the kernel writes as `\` and three octal digits
+/// Unescapes blanks and backslashes, which the kernel writes as `\` and three octal digits
 /// (`mangle_path`).
 fn unescape(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());

@@ -1,8 +1,8 @@
-//! //! The build's identity.
+//! The build's identity.
 
 use super::family::Family;
 
-/// /// Returns the one series, always 1.
+/// Returns the one series, always 1.
 pub(super) fn info() -> Family {
     let mut info = Family::gauge(
         "tcptrace_build_info",

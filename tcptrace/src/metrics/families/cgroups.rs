@@ -1,4 +1,4 @@
-//! //! The families by cgroup.
+//! The families by cgroup.
 
 use super::family::Family;
 use crate::{

@@ -1,4 +1,4 @@
-//! //! Counts of connections: attempts, opens, failures, ends and what they carried.
+//! Counts of connections: attempts, opens, failures, ends and what they carried.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     tracker::{ClosedBy, HandshakeSource, Role, Verdict, errno},
 };
 
-/// /// The cells of one role at one port label, with the labels' values.
+/// The cells of one role at one port label, with the labels' values.
 pub(super) struct Labelled<'a> {
     pub(super) role: Role,
     pub(super) port: &'a str,
@@ -23,7 +23,7 @@ pub(super) struct Labelled<'a> {
 }
 
 impl Scrape {
-    /// /// Calls `take` with each role and port label that has counts.
+    /// Calls `take` with each role and port label that has counts.
     pub(super) fn for_each_port(&self, mut take: impl FnMut(&Labelled<'_>)) {
         let unlabelled = ["other", "unknown"].map(str::to_owned);
         let labels = self.labels.iter().map(ToString::to_string);
@@ -76,7 +76,7 @@ fn opens(scrape: &Scrape) -> Vec<Family> {
         "Connections met in mid-life: open before the tracer looked, or their beginning was lost.",
     );
     scrape.for_each_port(|at| {
-        // // A connection first seen after its handshake is no attempt.
+        // A connection first seen after its handshake is no attempt.
         if at.cells.attempts > 0 || at.role == Role::Active || at.role == Role::Passive {
             attempts.add_count(&[at.role.name(), at.port], at.cells.attempts);
         }
@@ -172,7 +172,7 @@ fn retransmits(scrape: &Scrape) -> Vec<Family> {
             };
             synack.add_count(&[at.role.name(), at.port], count);
         }
-        // // Their owner is not known.
+        // Their owner is not known.
         Role::Unknown => {}
     });
     vec![syn, synack]
@@ -201,15 +201,15 @@ fn carried(scrape: &Scrape) -> Vec<Family> {
             bytes.add_count(&labels, at.cells.bytes[index]);
             segments.add_count(&labels, at.cells.segments[index]);
         }
-        // // What the peer retransmitted cannot be told from what it sent.
+        // What the peer retransmitted cannot be told from what it sent.
         let labels = [DIRECTIONS[SENT], at.role.name(), at.port];
         retransmits.add_count(&labels, at.cells.retransmits);
     });
     vec![bytes, segments, retransmits]
 }
 
-/// /// Returns the counts of SYNs, if they are seen: more of them than established connections
-/// means handshakes that hang.
+/// Returns the counts of SYNs, if they are seen: more of them than established connections means
+/// handshakes that hang.
 fn syns(scrape: &Scrape) -> Vec<Family> {
     let Some(seen) = &scrape.syns else {
         return Vec::new();

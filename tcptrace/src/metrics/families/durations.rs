@@ -1,4 +1,4 @@
-//! //! Durations: handshakes, lives, half-closed phases, round trips.
+//! Durations: handshakes, lives, half-closed phases, round trips.
 
 use super::family::Family;
 use crate::{

@@ -1,4 +1,4 @@
-//! //! A metric family under construction.
+//! A metric family under construction.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
@@ -55,7 +55,7 @@ impl Family {
         }
     }
 
-    /// /// Adds one series of a counter or a gauge, with the values of its labels in order.
+    /// Adds one series of a counter or a gauge, with the values of its labels in order.
     pub(super) fn add(&mut self, values: &[&str], value: f64) {
         let mut metric = self.labelled(values);
         match self.kind {
@@ -76,9 +76,9 @@ impl Family {
         self.metrics.push(metric);
     }
 
-    /// /// Adds one series with a count.
+    /// Adds one series with a count.
     pub(super) fn add_count(&mut self, values: &[&str], count: u64) {
-        // // The exposition format knows only floats: above 2^53 the last digits are lost.
+        // The exposition format knows only floats: above 2^53 the last digits are lost.
         self.add(values, count as f64);
     }
 
@@ -113,7 +113,7 @@ impl Family {
         Metric::from_label(self.labels.iter().zip(values).map(pair).collect())
     }
 
-    /// /// Returns its row in the table of all metrics.
+    /// Returns its row in the table of all metrics.
     #[cfg(test)]
     pub(super) fn row(&self) -> String {
         let kind = match self.kind {
@@ -127,7 +127,7 @@ impl Family {
         format!("| `{name}` | {kind} | {labels} | {help} |\n")
     }
 
-    /// /// Returns the family for the encoder; `None` without series.
+    /// Returns the family for the encoder; `None` without series.
     pub(super) fn finish(self) -> Option<MetricFamily> {
         if self.metrics.is_empty() {
             return None;

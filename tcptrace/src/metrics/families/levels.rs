@@ -1,4 +1,4 @@
-//! //! What the last poll found in the kernel's own tables.
+//! What the last poll found in the kernel's own tables.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     sockets::levels::{COUNTERS, Queue},
 };
 
-/// /// The names and helps of [`COUNTERS`].
+/// The names and helps of [`COUNTERS`].
 const SNMP: [(&str, &str); COUNTERS.len()] = [
     (
         "tcptrace_time_wait_overflow_total",
@@ -95,7 +95,7 @@ fn polled(time: Timestamp) -> Family {
     polled
 }
 
-/// /// By port label; `other` is the fullest queue of all ports without one.
+/// By port label; `other` is the fullest queue of all ports without one.
 fn queues(queues: &BTreeMap<u16, Queue>, labels: &[u16]) -> Vec<Family> {
     let mut length = Family::gauge(
         "tcptrace_listener_accept_queue_length",

@@ -1,4 +1,4 @@
-//! //! Encodes a scrape: every metric's name, type, labels and help.
+//! Encodes a scrape: every metric's name, type, labels and help.
 //!
 //! One file per group of metrics. Nothing is decided here: what is counted, and under which label,
 //! was decided when it was counted. What a missing hook or field would have measured is absent,
@@ -18,7 +18,7 @@ use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
 use self::family::Family;
 use super::scrape::Scrape;
 
-/// /// Returns the text of a scrape, with the process's own metrics as they are now.
+/// Returns the text of a scrape, with the process's own metrics as they are now.
 pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
     let mut families = of_scrape(scrape);
     families.push(build::info());
@@ -26,8 +26,8 @@ pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
     spell_out(families)
 }
 
-/// /// Converts it to OpenMetrics 1.0: a counter's family has no `_total`, quotation marks in helps
-/// are escaped, and there is an end.
+/// Converts it to OpenMetrics 1.0: a counter's family has no `_total`, quotation marks in helps are
+/// escaped, and there is an end.
 pub fn as_open_metrics(text: &str) -> String {
     let mut open = String::with_capacity(text.len() + 1024);
     for line in text.lines() {
@@ -55,13 +55,13 @@ pub fn as_open_metrics(text: &str) -> String {
     open
 }
 
-/// /// Returns the text of a scrape without what depends on this process.
+/// Returns the text of a scrape without what depends on this process.
 #[cfg(test)]
 pub(super) fn encode_scrape(scrape: &Scrape) -> String {
     spell_out(of_scrape(scrape)).unwrap()
 }
 
-/// /// Returns the table of all metrics, as Markdown.
+/// Returns the table of all metrics, as Markdown.
 #[cfg(test)]
 pub(super) fn reference(scrape: &Scrape) -> String {
     let mut families = of_scrape(scrape);
@@ -79,7 +79,7 @@ pub(super) fn reference(scrape: &Scrape) -> String {
     )
 }
 
-/// /// Returns the families that a scrape alone determines.
+/// Returns the families that a scrape alone determines.
 fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     let mut families = connections::families(scrape);
     families.extend(durations::families(scrape));
@@ -89,7 +89,7 @@ fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     families
 }
 
-/// /// Returns the text of the families, in the order of their names.
+/// Returns the text of the families, in the order of their names.
 fn spell_out(families: Vec<Family>) -> Result<String, prometheus::Error> {
     let mut families: Vec<MetricFamily> = families.into_iter().filter_map(Family::finish).collect();
     families.sort_by(|one, other| one.name().cmp(other.name()));

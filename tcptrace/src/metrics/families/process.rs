@@ -1,4 +1,4 @@
-//! //! The process: Prometheus's usual metrics, with fractions of a second of CPU time.
+//! The process: Prometheus's usual metrics, with fractions of a second of CPU time.
 //!
 //! What /proc does not tell is absent.
 

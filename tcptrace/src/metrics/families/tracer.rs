@@ -1,4 +1,4 @@
-//! //! The tracer: what it holds, what it lost, how it is attached.
+//! The tracer: what it holds, what it lost, how it is attached.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn misses(scrape: &Scrape) -> [Family; 2] {
         &["program"],
         "Of the runs of a program that the kernel skipped (tcptrace_program_misses_total), those that its second copy made up for.",
     );
-    // // They come in no particular order.
+    // They come in no particular order.
     let by_program: BTreeMap<&str, &ProgramMisses> = scrape
         .context
         .misses
@@ -72,7 +72,7 @@ fn runs(scrape: &Scrape) -> [Family; 2] {
         &["program"],
         "How long these runs took (tcptrace_program_runs_total).",
     );
-    // // They come in no particular order.
+    // They come in no particular order.
     let mut by_program: Vec<_> = scrape.context.runs.iter().collect();
     by_program.sort_by_key(|of| &of.program);
     for of in by_program {
@@ -106,7 +106,7 @@ fn connections(scrape: &Scrape) -> Family {
     connections
 }
 
-/// /// By port label, with every label.
+/// By port label, with every label.
 fn close_wait(scrape: &Scrape) -> Family {
     let mut gauge = Family::gauge(
         "tcptrace_close_wait_connections",
@@ -127,7 +127,7 @@ fn close_wait(scrape: &Scrape) -> Family {
     gauge
 }
 
-/// /// Whether a full socket with a connection can be in this state.
+/// Whether a full socket with a connection can be in this state.
 const fn is_of_connections(state: TcpState) -> bool {
     match state {
         TcpState::SynSent | TcpState::SynRecv | TcpState::Close => true,
@@ -292,7 +292,7 @@ fn drift(scrape: &Scrape) -> Family {
     drift
 }
 
-/// /// The costs of this page's own limits.
+/// The costs of this page's own limits.
 fn bounds(scrape: &Scrape) -> Vec<Family> {
     let mut ports_folded = Family::gauge(
         "tcptrace_ports_folded",

@@ -1,4 +1,4 @@
-//! //! Addresses in records.
+//! Addresses in records.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// /// IPv4, or IPv4-mapped.
+    /// IPv4, or IPv4-mapped.
     Ipv4,
     Ipv6,
 }
@@ -22,7 +22,7 @@ impl From<IpAddr> for Family {
     }
 }
 
-/// /// An address, with the zone of a link-local one (RFC 4007 §11).
+/// An address, with the zone of a link-local one (RFC 4007 §11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     address: IpAddr,
@@ -30,7 +30,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// /// The address of a socket, which may be bound to `interface`.
+    /// The address of a socket, which may be bound to `interface`.
     pub(super) fn new(address: IpAddr, interface: Option<&Arc<str>>) -> Self {
         let is_link_local = match address {
             IpAddr::V4(_) => false,
@@ -42,12 +42,12 @@ impl Address {
         }
     }
 
-    /// /// Returns the address without its zone.
+    /// Returns the address without its zone.
     pub const fn ip(&self) -> IpAddr {
         self.address
     }
 
-    /// /// Returns the address with a port, as `192.0.2.7:443` or `[fe80::2%eth0]:443`.
+    /// Returns the address with a port, as `192.0.2.7:443` or `[fe80::2%eth0]:443`.
     pub fn with_port(&self, port: impl fmt::Display) -> String {
         match self.address {
             IpAddr::V4(_) => format!("{self}:{port}"),

@@ -1,4 +1,4 @@
-//! //! Records: what every output shows, in one shape, `tcptrace/1`.
+//! Records: what every output shows, in one shape, `tcptrace/1`.
 //!
 //! An absent field is unknown. Times are RFC 3339 with nanoseconds; durations are integers that end
 //! in `_us`. Nothing is decided here: records copy what the tracker reports.

@@ -1,4 +1,4 @@
-//! //! Makes records from updates.
+//! Makes records from updates.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// /// Makes records from updates.
+/// Makes records from updates.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     host: HostFields,
@@ -29,7 +29,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// /// A recorder for a host, with its clock and its kernel's names of reset reasons.
+    /// A recorder for a host, with its clock and its kernel's names of reset reasons.
     pub fn new(host: &Host, clock: WallClock, reset_reasons: BTreeMap<u32, String>) -> Self {
         Self {
             host: HostFields {
@@ -60,7 +60,7 @@ impl Recorder {
         self.clock.wall(moment.get())
     }
 
-    /// /// Returns the record of a connection's transition.
+    /// Returns the record of a connection's transition.
     pub fn transition(
         &self,
         connection: &Connection,
@@ -79,7 +79,7 @@ impl Recorder {
         )
     }
 
-    /// /// Returns the record of a listener that begins or stops listening.
+    /// Returns the record of a listener that begins or stops listening.
     pub fn listener(&self, listener: &Listener, began: bool, time: Moment) -> Record {
         let (from, to, held) = if began {
             (TcpState::Close, TcpState::Listen, None)
@@ -105,7 +105,7 @@ impl Recorder {
         )
     }
 
-    /// /// Returns the record of a finished handshake.
+    /// Returns the record of a finished handshake.
     pub fn handshake(&self, connection: &Connection) -> Record {
         let time = connection
             .handshake
@@ -116,8 +116,8 @@ impl Recorder {
             RecordBody::Handshake(HandshakeRecord {
                 identity: self.identity_of(connection),
                 handshake: handshake_of(connection),
-                // // With SYN cookies a server's first sample is wrong; then the handshake has no
-                // time either.
+                // With SYN cookies a server's first sample is wrong; then the handshake has no time
+                // either.
                 srtt_us: connection.handshake.srtt_us.filter(|_| {
                     connection.role != Role::Passive || connection.handshake.took.is_some()
                 }),
@@ -125,7 +125,7 @@ impl Recorder {
         )
     }
 
-    /// /// Returns the record of an ended connection.
+    /// Returns the record of an ended connection.
     pub fn connection(&self, ended: &Ended) -> Record {
         let connection = &ended.connection;
         let closed = ended.closed_at.get();
@@ -133,7 +133,7 @@ impl Recorder {
         let fields = ended.fields.as_ref();
         let error = ended.errno();
         let established_end = connection.closing.first_fin.map_or(closed, Moment::get);
-        // // Without the first FIN of a connection that had one, the end of that phase is unknown.
+        // Without the first FIN of a connection that had one, the end of that phase is unknown.
         let phase_end_seen = connection.closing.first_fin.is_some()
             || (connection.state == TcpState::Established && ended.end_seen);
         let record = ConnectionRecord {
@@ -189,7 +189,7 @@ impl Recorder {
         )
     }
 
-    /// /// Returns the record of what was learnt after a connection's end.
+    /// Returns the record of what was learnt after a connection's end.
     pub fn release(&self, release: &Release) -> Record {
         self.record(
             release.time.get(),
@@ -210,7 +210,7 @@ impl Recorder {
         )
     }
 
-    /// /// Returns the kernel's name of a reset reason, or its number if it has none.
+    /// Returns the kernel's name of a reset reason, or its number if it has none.
     fn reset_reason(&self, reason: u32) -> String {
         self.reset_reasons
             .get(&reason)
@@ -218,27 +218,27 @@ impl Recorder {
             .unwrap_or_else(|| reason.to_string())
     }
 
-    /// /// Returns the record of lost events.
+    /// Returns the record of lost events.
     pub fn loss(&self, lost: u64, place: LossPlace, now_ns: u64) -> Record {
         self.loss_at(lost, LostAt::Events(place), now_ns)
     }
 
-    /// /// Returns the record of dropped rows.
+    /// Returns the record of dropped rows.
     pub fn output_loss(&self, lost: u64, now_ns: u64) -> Record {
         self.loss_at(lost, LostAt::Rows(RowLoss::Output), now_ns)
     }
 
-    /// /// Returns the record of rows that could not wait for the filter.
+    /// Returns the record of rows that could not wait for the filter.
     pub fn filter_loss(&self, lost: u64, now_ns: u64) -> Record {
         self.loss_at(lost, LostAt::Rows(RowLoss::Filter), now_ns)
     }
 
-    /// /// Returns the record of a summary.
+    /// Returns the record of a summary.
     pub fn summary(&self, summary: SummaryRecord, now_ns: u64) -> Record {
         self.record(now_ns, RecordBody::Summary(Box::new(summary)))
     }
 
-    /// /// Returns the wall clock's time at a moment of the events' clock.
+    /// Returns the wall clock's time at a moment of the events' clock.
     pub fn time(&self, now_ns: u64) -> Timestamp {
         self.clock.wall(now_ns)
     }
@@ -263,7 +263,7 @@ impl Recorder {
         ends: Option<&Endpoints>,
         whose: &Whose,
     ) -> Identity {
-        // // A listener's wildcard address is its address; a connection's is not known yet.
+        // A listener's wildcard address is its address; a connection's is not known yet.
         let known = |address: IpAddr| role.is_none() || !address.is_unspecified();
         let port = |port: u16| (port != 0).then_some(port);
         let Whose {

@@ -1,4 +1,4 @@
-//! //! The shape of each kind of record.
+//! The shape of each kind of record.
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc};
 
@@ -19,7 +19,7 @@ pub const SCHEMA: &str = "tcptrace/1";
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub(super) schema: &'static str,
-    /// /// When, on the events' clock, nanoseconds: the wall clock may be set back.
+    /// When, on the events' clock, nanoseconds: the wall clock may be set back.
     #[serde(skip)]
     pub moment_ns: u64,
     #[serde(serialize_with = "rfc3339")]
@@ -30,24 +30,24 @@ pub struct Record {
     pub body: RecordBody,
 }
 
-/// /// The part of a record that differs by kind.
+/// The part of a record that differs by kind.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum RecordBody {
     Transition(TransitionRecord),
     Handshake(HandshakeRecord),
-    /// /// A connection ended.
+    /// A connection ended.
     Connection(Box<ConnectionRecord>),
-    /// /// More was learnt of an ended connection.
+    /// More was learnt of an ended connection.
     Release(Box<ReleaseRecord>),
-    /// /// Events or rows were lost.
+    /// Events or rows were lost.
     Loss(LossRecord),
-    /// /// Sums over an interval.
+    /// Sums over an interval.
     Summary(Box<SummaryRecord>),
 }
 
 impl RecordBody {
-    /// /// Returns the connection or listener that the record is about.
+    /// Returns the connection or listener that the record is about.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Transition(body) => Some(&body.identity),
@@ -64,7 +64,7 @@ impl RecordBody {
 pub(super) struct HostFields {
     pub(super) host: Option<Arc<str>>,
     pub(super) boot_id: Option<Arc<str>>,
-    /// /// The start of the program: connections that ended between two starts have no record.
+    /// The start of the program: connections that ended between two starts have no record.
     pub(super) run_id: Arc<str>,
 }
 
@@ -87,12 +87,12 @@ impl Serialize for Id {
     }
 }
 
-/// /// The endpoints and the owner of a connection or listener.
+/// The endpoints and the owner of a connection or listener.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Identity {
     pub id: Id,
-    /// /// Which side opened it; absent for a listener.
+    /// Which side opened it; absent for a listener.
     pub role: Option<Role>,
     pub family: Option<Family>,
     pub local_address: Option<Address>,
@@ -101,29 +101,29 @@ pub struct Identity {
     pub remote_port: Option<u16>,
     /// The network namespace's inode number.
     pub netns: Option<u32>,
-    /// /// The namespace's cookie, never reused within a boot: inode numbers are.
+    /// The namespace's cookie, never reused within a boot: inode numbers are.
     pub netns_cookie: Option<NonZeroU32>,
-    /// /// The interface that the socket is bound to, as for a link-local address: its name, or its
+    /// The interface that the socket is bound to, as for a link-local address: its name, or its
     /// number if the name is not known.
     pub interface: Option<Arc<str>>,
-    /// /// The user that owns the socket.
+    /// The user that owns the socket.
     pub uid: Option<u32>,
     pub cgroup_id: Option<u64>,
-    /// /// The path of the socket's cgroup in the v2 hierarchy.
+    /// The path of the socket's cgroup in the v2 hierarchy.
     pub cgroup: Option<Box<str>>,
-    /// /// The container named by the path.
+    /// The container named by the path.
     pub container_id: Option<Box<str>>,
-    /// /// The Kubernetes pod named by the path.
+    /// The Kubernetes pod named by the path.
     pub pod_uid: Option<Box<str>>,
-    /// /// The systemd unit named by the path.
+    /// The systemd unit named by the path.
     pub unit: Option<Box<str>>,
-    /// /// The process id, in the initial pid namespace.
+    /// The process id, in the initial pid namespace.
     pub pid: Option<u32>,
-    /// /// The process's name.
+    /// The process's name.
     pub comm: Option<String>,
-    /// /// How the process is known.
+    /// How the process is known.
     pub pid_source: Option<ProcessSource>,
-    /// /// The process had exited before the connection came in through its listener.
+    /// The process had exited before the connection came in through its listener.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pid_gone: bool,
 }
@@ -138,7 +138,7 @@ pub struct TransitionRecord {
     pub from: TcpState,
     #[serde(serialize_with = "state")]
     pub to: TcpState,
-    /// /// How long the state left was held, if its beginning was seen.
+    /// How long the state left was held, if its beginning was seen.
     pub in_state_us: Option<u64>,
 }
 
@@ -147,7 +147,7 @@ pub struct TransitionRecord {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct HandshakeFields {
     pub handshake_us: Option<u64>,
-    /// /// Where `handshake_us` comes from.
+    /// Where `handshake_us` comes from.
     pub handshake_source: Option<HandshakeSource>,
     /// SYN (active) or SYN-ACK (passive) retransmits.
     pub syn_retransmits: Option<u32>,
@@ -165,67 +165,67 @@ pub struct HandshakeRecord {
     pub identity: Identity,
     #[serde(flatten)]
     pub handshake: HandshakeFields,
-    /// /// Smoothed round-trip time; for a passive open only if it is known to be one.
+    /// Smoothed round-trip time; for a passive open only if it is known to be one.
     pub srtt_us: Option<u32>,
 }
 
-/// /// A connection from its beginning to its end.
+/// A connection from its beginning to its end.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ConnectionRecord {
     #[serde(flatten)]
     pub identity: Identity,
-    /// /// The first transition.
+    /// The first transition.
     #[serde(serialize_with = "rfc3339_option")]
     pub opened_at: Option<Timestamp>,
     /// →ESTABLISHED.
     #[serde(serialize_with = "rfc3339_option")]
     pub established_at: Option<Timestamp>,
-    /// /// →CLOSE; absent if that was lost and the end was noticed later.
+    /// →CLOSE; absent if that was lost and the end was noticed later.
     #[serde(serialize_with = "rfc3339_option")]
     pub closed_at: Option<Timestamp>,
-    /// /// →CLOSE was seen; otherwise the kernel was found to have the connection no more.
+    /// →CLOSE was seen; otherwise the kernel was found to have the connection no more.
     pub end_seen: bool,
     #[serde(flatten)]
     pub handshake: HandshakeFields,
-    /// /// From ESTABLISHED until accept() returned it; 0 when accept() came first.
+    /// From ESTABLISHED until accept() returned it; 0 when accept() came first.
     pub accept_wait_us: Option<u64>,
-    /// /// From ESTABLISHED until the first FIN, or →CLOSE without one.
+    /// From ESTABLISHED until the first FIN, or →CLOSE without one.
     pub established_us: Option<u64>,
-    /// /// How long one direction was closed and the other open.
+    /// How long one direction was closed and the other open.
     pub half_closed_us: Option<u64>,
-    /// /// From the acknowledgement of our FIN until the peer's FIN.
+    /// From the acknowledgement of our FIN until the peer's FIN.
     pub fin_wait2_us: Option<u64>,
-    /// /// From our FIN, after the peer's, until →CLOSE.
+    /// From our FIN, after the peer's, until →CLOSE.
     pub last_ack_us: Option<u64>,
-    /// /// From the first transition to →CLOSE.
+    /// From the first transition to →CLOSE.
     pub duration_us: Option<u64>,
     pub closed_by: Option<ClosedBy>,
-    /// /// The state before CLOSE.
+    /// The state before CLOSE.
     #[serde(serialize_with = "state")]
     pub last_state: TcpState,
     pub verdict: Verdict,
     pub established: bool,
-    /// /// The name of the errno that ended it.
+    /// The name of the errno that ended it.
     pub errno: Option<String>,
     pub errno_number: Option<u16>,
-    /// /// Why the kernel sent a RST: its own name for the reason.
+    /// Why the kernel sent a RST: its own name for the reason.
     pub reset_reason: Option<String>,
-    /// /// Whether the peer's FIN was received.
+    /// Whether the peer's FIN was received.
     pub peer_fin: Option<bool>,
-    /// /// Whether it entered TIME_WAIT.
+    /// Whether it entered TIME_WAIT.
     pub time_wait: Option<bool>,
-    /// /// How that is known.
+    /// How that is known.
     pub time_wait_source: Option<TimeWaitSource>,
-    /// /// Payload sent, without retransmissions, bytes.
+    /// Payload sent, without retransmissions, bytes.
     pub bytes_sent: Option<u64>,
-    /// /// Payload received, bytes.
+    /// Payload received, bytes.
     pub bytes_received: Option<u64>,
     pub segments_sent: Option<u32>,
     pub segments_received: Option<u32>,
-    /// /// Segments retransmitted.
+    /// Segments retransmitted.
     pub retransmits: Option<u32>,
-    /// /// Smoothed round-trip time at the end.
+    /// Smoothed round-trip time at the end.
     pub srtt_us: Option<u32>,
     pub completeness: Completeness,
 }
@@ -236,27 +236,27 @@ impl ConnectionRecord {
     }
 }
 
-/// /// What was learnt after a connection's record, which is never changed.
+/// What was learnt after a connection's record, which is never changed.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct ReleaseRecord {
     #[serde(flatten)]
     pub identity: Identity,
-    /// /// From our FIN until the peer's.
+    /// From our FIN until the peer's.
     pub half_closed_us: Option<u64>,
     #[serde(serialize_with = "rfc3339_option")]
     pub peer_fin_at: Option<Timestamp>,
-    /// /// From the acknowledgement of our FIN until the peer's FIN.
+    /// From the acknowledgement of our FIN until the peer's FIN.
     pub fin_wait2_us: Option<u64>,
-    /// /// Whether it entered TIME_WAIT.
+    /// Whether it entered TIME_WAIT.
     pub time_wait: Option<bool>,
-    /// /// How that is known.
+    /// How that is known.
     pub time_wait_source: Option<TimeWaitSource>,
     /// How FIN_WAIT2 or TIME_WAIT ended on the timewait socket.
     pub outcome: Outcome,
 }
 
-/// /// Events or rows lost since the last such record.
+/// Events or rows lost since the last such record.
 #[derive(Clone, Debug, Serialize)]
 pub struct LossRecord {
     pub lost: u64,
@@ -282,7 +282,7 @@ pub enum RowLoss {
     Filter,
 }
 
-/// /// Sums over an interval, of the connections that pass the filter.
+/// Sums over an interval, of the connections that pass the filter.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize)]
 pub struct SummaryRecord {
@@ -290,16 +290,16 @@ pub struct SummaryRecord {
     pub opened: u64,
     pub failed: u64,
     pub closed: u64,
-    /// /// Connections open at the end of the interval.
+    /// Connections open at the end of the interval.
     pub open: u64,
     pub lost: u64,
-    /// /// How many connections got each verdict.
+    /// How many connections got each verdict.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// /// Handshakes whose time is known; the quantiles are of these.
+    /// Handshakes whose time is known; the quantiles are of these.
     pub handshakes_measured: u64,
-    /// /// The median, to three digits.
+    /// The median, to three digits.
     pub handshake_p50_us: Option<u64>,
-    /// /// The 99th percentile, to three digits.
+    /// The 99th percentile, to three digits.
     pub handshake_p99_us: Option<u64>,
     pub handshake_max_us: Option<u64>,
 }

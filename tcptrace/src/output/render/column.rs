@@ -1,4 +1,4 @@
-//! //! The columns of a table and their names.
+//! The columns of a table and their names.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -31,7 +31,7 @@ pub enum Column {
 }
 
 impl Column {
-    /// /// The columns shown when none are chosen.
+    /// The columns shown when none are chosen.
     pub const DEFAULT: [Self; 8] = [
         Self::Time,
         Self::Process,

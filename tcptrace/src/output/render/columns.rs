@@ -1,4 +1,4 @@
-//! //! The cells of a table: the width of each column, and its content for a record.
+//! The cells of a table: the width of each column, and its content for a record.
 
 use super::{
     column::Column,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Column {
-    /// /// Returns the column's first width, characters; a longer cell makes it wider for good.
+    /// Returns the column's first width, characters; a longer cell makes it wider for good.
     pub(super) const fn first_width(self, look: &Look) -> usize {
         match self {
             Self::Time => look.time.width(),
@@ -36,10 +36,10 @@ impl Column {
         }
     }
 
-    /// /// Returns the greatest width that a long cell can give the column; longer cells are cut if
+    /// Returns the greatest width that a long cell can give the column; longer cells are cut if
     /// lines have a limit.
     pub(super) fn most_width(self) -> usize {
-        /// /// `comm/pid@container`, or an IPv6 address with its port.
+        /// `comm/pid@container`, or an IPv6 address with its port.
         const MOST: [(Column, usize); 5] = [
             (Column::Process, 36),
             (Column::Local, 47),
@@ -51,7 +51,7 @@ impl Column {
         most.map_or(40, |(_, most)| *most)
     }
 
-    /// /// Whether the column is aligned to the right, as numbers are.
+    /// Whether the column is aligned to the right, as numbers are.
     pub(super) const fn is_right(self) -> bool {
         matches!(
             self,
@@ -68,7 +68,7 @@ impl Column {
         )
     }
 
-    /// /// Returns a record's cell; empty if the record has no such field. For [`Column::Time`] see
+    /// Returns a record's cell; empty if the record has no such field. For [`Column::Time`] see
     /// [`Time`](super::look::Time).
     pub(super) fn cell(self, record: &Record, look: &Look) -> String {
         let (identity, closed, opened): Fields<'_> = match &record.body {
@@ -129,7 +129,7 @@ impl Column {
         .unwrap_or_default()
     }
 
-    /// /// Returns a shorter cell, for a narrow terminal.
+    /// Returns a shorter cell, for a narrow terminal.
     pub(super) fn short_cell(self, record: &Record, look: &Look) -> Option<String> {
         let identity = record.body.identity()?;
         if self == Self::Role {
@@ -140,14 +140,14 @@ impl Column {
     }
 }
 
-/// /// A record's identity, and what it tells of the connection's end or its handshake.
+/// A record's identity, and what it tells of the connection's end or its handshake.
 type Fields<'a> = (
     &'a Identity,
     Option<&'a ConnectionRecord>,
     Option<&'a HandshakeRecord>,
 );
 
-/// /// Returns `comm/pid`, and in a container `comm/pid@id` with the id as its engine shortens it.
+/// Returns `comm/pid`, and in a container `comm/pid@id` with the id as its engine shortens it.
 fn process(identity: &Identity) -> String {
     let mut process = match (&identity.comm, identity.pid) {
         (Some(comm), Some(pid)) => format!("{comm}/{pid}"),
@@ -160,12 +160,12 @@ fn process(identity: &Identity) -> String {
     process
 }
 
-/// /// Returns a container's id as its engine shortens it.
+/// Returns a container's id as its engine shortens it.
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
-/// /// Returns one end of a connection, with the port's name if that is wanted.
+/// Returns one end of a connection, with the port's name if that is wanted.
 fn end(address: Option<&Address>, port: Option<u16>, look: &Look) -> String {
     let port = port.map(|port| ports::shown(port, look.numeric));
     let name = address.and_then(|address| look.resolver.as_ref()?.name(address.ip()));

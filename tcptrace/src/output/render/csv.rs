@@ -1,4 +1,4 @@
-//! //! CSV: a header, then one line per record, with empty cells for absent fields.
+//! CSV: a header, then one line per record, with empty cells for absent fields.
 
 use std::{borrow::Cow, io};
 
@@ -8,7 +8,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use super::text::visible;
 use crate::output::record::Record;
 
-/// /// Every field of every kind of record, in the order printed. New ones are appended.
+/// Every field of every kind of record, in the order printed. New ones are appended.
 const COLUMNS: [&str; 75] = [
     "type",
     "time",
@@ -91,7 +91,7 @@ pub(super) fn header(out: &mut Vec<u8>) {
     write(COLUMNS.iter(), out);
 }
 
-/// /// Appends a record's line: the fields of its JSON, each in its column. On a terminal hostile
+/// Appends a record's line: the fields of its JSON, each in its column. On a terminal hostile
 /// characters are replaced; as data nothing is.
 pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     let mut fields = Fields::default();
@@ -113,7 +113,7 @@ pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     write(row.iter().map(|value| value.as_bytes()), out);
 }
 
-/// /// The names and values of a flat JSON object, one after the other, and the end of each.
+/// The names and values of a flat JSON object, one after the other, and the end of each.
 #[derive(Default)]
 struct Fields {
     text: Vec<u8>,
@@ -130,7 +130,7 @@ impl Fields {
     }
 }
 
-/// /// A write appends text; a flush ends a name or a value.
+/// A write appends text; a flush ends a name or a value.
 impl io::Write for Fields {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
@@ -143,11 +143,11 @@ impl io::Write for Fields {
     }
 }
 
-/// /// A formatter without JSON's braces, quotation marks and escapes. A nested object becomes
+/// A formatter without JSON's braces, quotation marks and escapes. A nested object becomes
 /// `name=value name=value`.
 #[derive(Default)]
 struct Plain {
-    /// /// How many objects are open.
+    /// How many objects are open.
     depth: usize,
 }
 

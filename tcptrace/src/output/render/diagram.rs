@@ -1,5 +1,5 @@
-//! //! The diagram: an ended connection as the textbook draws it, this host on the left and the
-//! peer on the right, time from top to bottom.
+//! The diagram: an ended connection as the textbook draws it, this host on the left and the peer on
+//! the right, time from top to bottom.
 //!
 //! On the left are the times since the first step and the states entered here; on the right, in
 //! parentheses, the peer's states by what it sent. A dotted line was not seen.
@@ -20,18 +20,18 @@ use crate::output::record::{ConnectionRecord, Record, RecordBody};
 
 pub struct Diagram {
     look: Look,
-    /// /// A row was drawn.
+    /// A row was drawn.
     begun: bool,
 }
 
-/// /// The width of a time, of a state here, and of a state there.
+/// The width of a time, of a state here, and of a state there.
 const TIME: usize = 8;
 const STATE: usize = 11;
 const PEER: usize = 13;
-/// /// The most characters between the hosts.
+/// The most characters between the hosts.
 const WIRE: usize = 40;
 
-/// /// What fits on a line.
+/// What fits on a line.
 struct Room {
     time: bool,
     state: bool,
@@ -46,7 +46,7 @@ impl Room {
             let before = usize::from(time) * (TIME + 1) + usize::from(state) * (STATE + 1);
             before + 2 + usize::from(peer) * (1 + PEER)
         };
-        // // As wide as a label needs; the least important parts beside it go first.
+        // As wide as a label needs; the least important parts beside it go first.
         let choices = [
             (true, true, true, 24),
             (true, true, false, 17),
@@ -70,13 +70,13 @@ impl Room {
         })
     }
 
-    /// /// Returns how many characters are before the wire.
+    /// Returns how many characters are before the wire.
     fn before(&self) -> usize {
         usize::from(self.time) * (TIME + 1) + usize::from(self.state) * (STATE + 1)
     }
 }
 
-/// /// The characters that lines are drawn with.
+/// The characters that lines are drawn with.
 struct Pen {
     end: char,
     line: char,
@@ -109,7 +109,7 @@ impl Diagram {
         Self { look, begun: false }
     }
 
-    /// /// Appends a diagram for an ended connection, and a line for every other record.
+    /// Appends a diagram for an ended connection, and a line for every other record.
     pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         let limit = self.look.width.now();
         if let RecordBody::Connection(body) = &record.body {
@@ -124,7 +124,7 @@ impl Diagram {
         self.begun = true;
     }
 
-    /// /// Appends whose connection it is, and its notes.
+    /// Appends whose connection it is, and its notes.
     fn title(&self, record: &Record, limit: Option<usize>, out: &mut Vec<u8>) {
         let (time, _) = self.look.time.shown(record.time, record.time);
         let day = self.look.time.day(record.time);
@@ -161,7 +161,7 @@ impl Diagram {
         line.end(out);
     }
 
-    /// /// Appends the status line without an end of line: the cursor stays there.
+    /// Appends the status line without an end of line: the cursor stays there.
     pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
         status.line(&self.look, status.time, out);
     }
@@ -181,14 +181,14 @@ impl Diagram {
         }
     }
 
-    /// /// Appends the two hosts, above their lines.
+    /// Appends the two hosts, above their lines.
     fn ends(&self, record: &Record, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
         let local = Column::Local.cell(record, &self.look);
         let remote = Column::Remote.cell(record, &self.look);
         let [local, remote] =
             [local, remote].map(|end| visible(&end, self.look.ascii).into_owned());
         let whole = room.before() + 2 + room.wire;
-        // // Each above its line, if both fit.
+        // Each above its line, if both fit.
         let (from, to) = (room.before(), whole);
         let start = from.saturating_sub(local.width() / 2);
         let mut line = Line::new(&self.look, limit);
@@ -243,7 +243,7 @@ impl Diagram {
         line.end(out);
     }
 
-    /// /// Appends a record that is no connection's end.
+    /// Appends a record that is no connection's end.
     fn line(&self, record: &Record, limit: Option<usize>, out: &mut Vec<u8>) {
         let (time, _) = self.look.time.shown(record.time, record.time);
         let mut line = Line::new(&self.look, limit);
@@ -271,7 +271,7 @@ impl Diagram {
     }
 }
 
-/// /// Draws a connection in lines of at most `width` characters, without its identity and time.
+/// Draws a connection in lines of at most `width` characters, without its identity and time.
 pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
     let diagram = Diagram::new(Look {
         ascii,
@@ -288,12 +288,12 @@ pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// /// Returns what is between the hosts: an arrow with its label, `width` characters.
+/// Returns what is between the hosts: an arrow with its label, `width` characters.
 fn wire(step: &Step, width: usize, pen: &Pen, ascii: bool) -> String {
     let dotted = step.fate == Fate::Unseen;
     let rule = if dotted { pen.dotted } else { pen.line };
     let stroke = |count: usize| rule.to_string().repeat(count);
-    // // At least an arrow's tip and a piece of line on each side, and a space around the label.
+    // At least an arrow's tip and a piece of line on each side, and a space around the label.
     let label = cut(&step.label, width.saturating_sub(6), ascii);
     let left = width.saturating_sub(label.width() + 2);
     let (before, after) = (left / 2, left - left / 2);
@@ -304,7 +304,7 @@ fn wire(step: &Step, width: usize, pen: &Pen, ascii: bool) -> String {
         Way::Here if dotted => format!("{} {label} {}", stroke(before), stroke(after)),
         Way::Here => format!("{} {label} {}", " ".repeat(before), " ".repeat(after)),
         Way::Out if step.fate == Fate::Unanswered => {
-            // // The arrow ends on its way.
+            // The arrow ends on its way.
             let reach = (after - 1) / 2;
             let rest = " ".repeat(after - 1 - reach);
             format!(

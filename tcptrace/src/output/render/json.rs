@@ -13,7 +13,7 @@ pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
     let mut serializer = Serializer::with_formatter(&mut *out, Escaping(CompactFormatter));
     match record.serialize(&mut serializer) {
         Ok(()) => out.push(b'\n'),
-        // // Nothing in a record can fail to serialize; but half a line must never be left.
+        // Nothing in a record can fail to serialize; but half a line must never be left.
         Err(error) => {
             out.truncate(start);
             tracing::error!("a record could not be written as JSON: {error}");
@@ -21,8 +21,8 @@ pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-/// /// Writes characters that must not reach a terminal as `\u` and their number (RFC 8259 §7), so
-/// that nothing is lost as data.
+/// Writes characters that must not reach a terminal as `\u` and their number (RFC 8259 §7), so that
+/// nothing is lost as data.
 struct Escaping(CompactFormatter);
 
 impl Formatter for Escaping {

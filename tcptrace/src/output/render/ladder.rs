@@ -1,5 +1,5 @@
-//! //! What went over the wire in a connection's life, step by step, as far as its record tells.
-//! Steps that the record does not tell are drawn as not seen, or not at all.
+//! What went over the wire in a connection's life, step by step, as far as its record tells. Steps
+//! that the record does not tell are drawn as not seen, or not at all.
 
 use jiff::Timestamp;
 use tcptrace_common::TcpState;
@@ -14,27 +14,27 @@ use crate::{
     tracker::{Completeness, Role, Verdict},
 };
 
-/// /// The direction of a step.
+/// The direction of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// From here to the peer.
     Out,
     /// From the peer to here.
     In,
-    /// /// Both ways, in unknown order.
+    /// Both ways, in unknown order.
     Both,
-    /// /// Nothing was sent: something happened here.
+    /// Nothing was sent: something happened here.
     Here,
 }
 
-/// /// What is known of a step.
+/// What is known of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// /// It was seen.
+    /// It was seen.
     Seen,
     /// It was never answered.
     Unanswered,
-    /// /// It ended the connection early.
+    /// It ended the connection early.
     Abrupt,
     /// It was not seen, or may not have happened.
     Unseen,
@@ -45,11 +45,11 @@ pub(super) struct Step {
     pub(super) way: Way,
     pub(super) label: String,
     pub(super) fate: Fate,
-    /// /// Microseconds since the first step with a known time.
+    /// Microseconds since the first step with a known time.
     pub(super) at_us: Option<u64>,
     /// The state entered here.
     pub(super) local: Option<&'static str>,
-    /// /// The state of the peer, by what it sent.
+    /// The state of the peer, by what it sent.
     pub(super) remote: Option<&'static str>,
 }
 
@@ -86,7 +86,7 @@ impl Step {
     }
 }
 
-/// /// Returns the steps, and when the first one was.
+/// Returns the steps, and when the first one was.
 pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
     let moments = Moments::of(body);
     let mut steps = opening(body, &moments);
@@ -98,7 +98,7 @@ pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
     (steps, moments.first)
 }
 
-/// /// Returns `SYN`, with how many times it was sent.
+/// Returns `SYN`, with how many times it was sent.
 fn sent(what: &str, retransmits: Option<u32>) -> String {
     match retransmits {
         Some(again @ 1..) => format!("{what}, sent {}", plural(u64::from(again) + 1, "time")),
@@ -180,7 +180,7 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     }
 }
 
-/// /// A connect() that failed.
+/// A connect() that failed.
 fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
     let was_sent_again = body
         .handshake
@@ -195,7 +195,7 @@ fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
     {
         Fate::Unanswered
     } else {
-        // // The error may have come before the SYN left.
+        // The error may have come before the SYN left.
         Fate::Unseen
     };
     let label = sent(syn, body.handshake.syn_retransmits);
@@ -245,7 +245,7 @@ fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     steps
 }
 
-/// /// Returns the four-way release, or as much of it as took place.
+/// Returns the four-way release, or as much of it as took place.
 fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     let Moments {
         first_fin,
@@ -335,7 +335,7 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     }
 }
 
-/// /// Returns what else ended the connection.
+/// Returns what else ended the connection.
 fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     let reset = || match &body.reset_reason {
         Some(reason) => format!("RST ({reason})"),
@@ -385,7 +385,7 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         | Verdict::Killed
         | Verdict::Checkpointed => vec![abrupt(Way::Here, errno())],
     };
-    // // The kernel also sends a RST to a peer that it gives up.
+    // The kernel also sends a RST to a peer that it gives up.
     if body.reset_reason.is_some() && steps.last().is_some_and(|last| last.way == Way::Here) {
         steps.push(abrupt(Way::Out, reset()));
     }

@@ -1,9 +1,8 @@
-//! //! Where the columns of a table are: as wide as their cells need, and no wider than a line may
-//! be.
+//! Where the columns of a table are: as wide as their cells need, and no wider than a line may be.
 
 use super::column::Column;
 
-/// /// A column at its place.
+/// A column at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) column: Column,
@@ -15,26 +14,26 @@ pub(super) struct Slot {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) slots: Vec<Slot>,
-    /// /// Spaces between two columns.
+    /// Spaces between two columns.
     pub(super) gap: usize,
-    /// /// What happened is said in the notes, because it has no column.
+    /// What happened is said in the notes, because it has no column.
     pub(super) joined: bool,
 }
 
-/// /// A step that makes a line shorter.
+/// A step that makes a line shorter.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// /// One space between columns instead of two.
+    /// One space between columns instead of two.
     Close,
-    /// /// A column becomes narrower, down to this width.
+    /// A column becomes narrower, down to this width.
     Narrow(Column, usize),
-    /// /// A column takes its short form, with this width.
+    /// A column takes its short form, with this width.
     Shorten(Column, usize),
-    /// /// A column is dropped.
+    /// A column is dropped.
     Drop(Column),
 }
 
-/// /// In this order: the least important columns are dropped first. The remote end and the verdict
+/// In this order: the least important columns are dropped first. The remote end and the verdict
 /// stay.
 const STEPS: [Step; 18] = [
     Step::Close,
@@ -57,15 +56,15 @@ const STEPS: [Step; 18] = [
     Step::Narrow(Column::Remote, 9),
 ];
 
-/// /// The fewest characters worth a column of notes: the longest verdict is a little shorter.
+/// The fewest characters worth a column of notes: the longest verdict is a little shorter.
 const NOTES: usize = 24;
 
-/// /// Columns that get the remaining room, in this order; the rest is for the notes.
+/// Columns that get the remaining room, in this order; the rest is for the notes.
 const GROWING: [Column; 3] = [Column::Remote, Column::Process, Column::Local];
 
 impl Layout {
-    /// /// Lays out columns that need so many characters each, in lines of `limit`. With `chosen`,
-    /// none is dropped.
+    /// Lays out columns that need so many characters each, in lines of `limit`. With `chosen`, none
+    /// is dropped.
     pub(super) fn fit(needs: &[(Column, usize)], limit: Option<usize>, chosen: bool) -> Self {
         let mut layout = Self {
             slots: needs
@@ -147,7 +146,7 @@ impl Layout {
         }
     }
 
-    /// /// Whether both show the same things in the same form, whatever their widths.
+    /// Whether both show the same things in the same form, whatever their widths.
     pub(super) fn shows_as(&self, other: &Self) -> bool {
         let shape = |slot: &Slot| (slot.column, slot.short);
         self.slots

@@ -1,4 +1,4 @@
-//! //! A line for people: coloured, safe to display, and no longer than allowed.
+//! A line for people: coloured, safe to display, and no longer than allowed.
 
 use anstyle::{Ansi256Color, AnsiColor, Style};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -9,7 +9,7 @@ use crate::{
     tracker::Verdict,
 };
 
-// // All are readable on a dark and on a light background.
+// All are readable on a dark and on a light background.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 pub(super) const FAILED: Style = AnsiColor::Red.on_default().bold();
 pub(super) const ABNORMAL: Style = AnsiColor::Magenta.on_default();
@@ -17,7 +17,7 @@ pub(super) const SLOW: Style = Ansi256Color(166).on_default();
 pub(super) const QUIET: Style = Style::new().dimmed();
 pub(super) const PLAIN: Style = Style::new();
 
-/// /// Returns the style of a row.
+/// Returns the style of a row.
 pub(super) fn style(body: &RecordBody, look: &Look) -> Style {
     let is_slow = |micros: Option<u64>| micros.is_some_and(|micros| micros >= look.slow_us);
     match body {
@@ -48,7 +48,7 @@ pub(super) fn style(body: &RecordBody, look: &Look) -> Style {
     }
 }
 
-/// /// Returns text of at most `width` terminal characters; a cut is marked.
+/// Returns text of at most `width` terminal characters; a cut is marked.
 pub(super) fn cut(text: &str, width: usize, ascii: bool) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -68,13 +68,13 @@ pub(super) fn cut(text: &str, width: usize, ascii: bool) -> String {
     shown
 }
 
-/// /// A line no longer than allowed.
+/// A line no longer than allowed.
 pub(super) struct Line<'a> {
     look: &'a Look,
     text: String,
-    /// /// How many characters still fit.
+    /// How many characters still fit.
     left: Option<usize>,
-    /// /// Spaces to write once something follows.
+    /// Spaces to write once something follows.
     blanks: usize,
 }
 
@@ -92,12 +92,12 @@ impl<'a> Line<'a> {
         self.blanks += blanks;
     }
 
-    /// /// Appends text, made safe to display.
+    /// Appends text, made safe to display.
     pub(super) fn put(&mut self, text: &str, style: Style) {
         if text.is_empty() {
             return;
         }
-        // // Others choose these names: nothing in them may move the terminal's cursor.
+        // Others choose these names: nothing in them may move the terminal's cursor.
         let text = visible(text, self.look.ascii);
         let text = match &mut self.left {
             Some(left) => {

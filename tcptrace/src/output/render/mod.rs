@@ -1,4 +1,4 @@
-//! //! Records as text: tables and diagrams for people, JSON lines and CSV for programs.
+//! Records as text: tables and diagrams for people, JSON lines and CSV for programs.
 
 mod column;
 mod columns;

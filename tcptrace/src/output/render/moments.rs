@@ -1,4 +1,4 @@
-//! //! When the steps of a connection took place, as far as its record tells.
+//! When the steps of a connection took place, as far as its record tells.
 
 use jiff::Timestamp;
 use tcptrace_common::TcpState;
@@ -8,14 +8,14 @@ use crate::{
     tracker::{HandshakeSource, Role},
 };
 
-/// /// The times of a connection's steps, microseconds since `first`; absent if not known.
+/// The times of a connection's steps, microseconds since `first`; absent if not known.
 pub(super) struct Moments {
-    /// /// What the others are counted from.
+    /// What the others are counted from.
     pub(super) first: Option<Timestamp>,
     pub(super) established: Option<u64>,
-    /// /// The first FIN, or the end without one.
+    /// The first FIN, or the end without one.
     pub(super) first_fin: Option<u64>,
-    /// /// The second FIN, if the full socket saw it.
+    /// The second FIN, if the full socket saw it.
     pub(super) second_fin: Option<u64>,
     pub(super) fin_acked: Option<u64>,
     pub(super) closed: Option<u64>,
@@ -24,7 +24,7 @@ pub(super) struct Moments {
 impl Moments {
     pub(super) fn of(body: &ConnectionRecord) -> Self {
         let (from_syn, from_synack) = measured_from(body);
-        // // A passive handshake ends when its socket is made; it began `took` earlier.
+        // A passive handshake ends when its socket is made; it began `took` earlier.
         let took = body
             .handshake
             .handshake_us

@@ -1,4 +1,4 @@
-//! //! Names of well-known ports.
+//! Names of well-known ports.
 //!
 //! IANA's names for TCP, and only those of ports really used for it: a name is a convention, never
 //! what was seen on the wire. The host's /etc/services is not read: many hosts have none.
@@ -54,7 +54,7 @@ const NAMES: [(u16, &str); 46] = [
     (27017, "mongodb"),
 ];
 
-/// /// Returns a port's name, or its number if it has none or numbers are wanted.
+/// Returns a port's name, or its number if it has none or numbers are wanted.
 pub(super) fn shown(port: u16, numeric: bool) -> Cow<'static, str> {
     let found = NAMES.binary_search_by_key(&port, |(port, _)| *port);
     match found {

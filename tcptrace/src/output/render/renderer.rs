@@ -1,4 +1,4 @@
-//! //! The formats of output, and the renderer of each.
+//! The formats of output, and the renderer of each.
 
 use super::{csv, diagram::Diagram, json, look::Look, table::Table};
 use crate::output::record::Record;
@@ -16,7 +16,7 @@ pub enum Format {
     Diagram,
 }
 
-/// /// Turns records into bytes.
+/// Turns records into bytes.
 pub enum Renderer {
     Table(Table),
     Diagram(Diagram),
@@ -25,8 +25,7 @@ pub enum Renderer {
 }
 
 impl Renderer {
-    /// /// A renderer of a format; `look` is for formats for people, except whether it is a
-    /// terminal.
+    /// A renderer of a format; `look` is for formats for people, except whether it is a terminal.
     pub fn new(format: Format, look: Look) -> Self {
         match format {
             Format::Table => Self::Table(Table::new(look)),
@@ -38,7 +37,7 @@ impl Renderer {
         }
     }
 
-    /// /// Appends what comes before the first record.
+    /// Appends what comes before the first record.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Table(table) => table.header(out),
@@ -47,7 +46,7 @@ impl Renderer {
         }
     }
 
-    /// /// Appends a record.
+    /// Appends a record.
     pub fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
         match self {
             Self::Table(table) => table.row(record, out),

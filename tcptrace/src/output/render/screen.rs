@@ -1,20 +1,20 @@
-//! //! Rows and, below them on a terminal, the status line. The terminal stays in its usual mode:
-//! the status line is erased before anything else is written.
+//! Rows and, below them on a terminal, the status line. The terminal stays in its usual mode: the
+//! status line is erased before anything else is written.
 
 use super::{renderer::Renderer, status::Status};
 use crate::{output::record::Record, stdio};
 
 #[derive(Debug)]
 pub enum Shown {
-    /// /// A row, which stays.
+    /// A row, which stays.
     Row(Box<Record>),
-    /// /// The status line, until something else is shown.
+    /// The status line, until something else is shown.
     Status(Status),
-    /// /// Removes the status line.
+    /// Removes the status line.
     Nothing,
 }
 
-/// /// Shows rows, and a status line if there is one.
+/// Shows rows, and a status line if there is one.
 pub struct Screen(pub Renderer);
 
 impl Screen {

@@ -1,5 +1,4 @@
-//! //! The last line of a terminal, which shows that tcptrace works, and its rates, while no row
-//! comes.
+//! The last line of a terminal, which shows that tcptrace works, and its rates, while no row comes.
 
 use jiff::Timestamp;
 
@@ -8,15 +7,15 @@ use super::{
     look::Look,
 };
 
-/// /// The content of the status line.
+/// The content of the status line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Status {
     pub time: Timestamp,
-    /// /// Connections established per second.
+    /// Connections established per second.
     pub opened: f64,
-    /// /// Attempts failed per second.
+    /// Attempts failed per second.
     pub failed: f64,
-    /// /// Established connections ended per second.
+    /// Established connections ended per second.
     pub closed: f64,
     pub open: u64,
     /// Events and rows lost since the start.
@@ -24,16 +23,15 @@ pub struct Status {
 }
 
 impl Status {
-    /// /// Appends the line without an end of line.
+    /// Appends the line without an end of line.
     pub(super) fn line(&self, look: &Look, first: Timestamp, out: &mut Vec<u8>) {
         let (time, whole) = look.time.shown(self.time, first);
-        // // A full line would make some terminals wrap, and so would the ^C that one shows behind
-        // it.
+        // A full line would make some terminals wrap, and so would the ^C that one shows behind it.
         let limit = look.width.now().map(|width| width.saturating_sub(3));
         let mut line = Line::new(look, limit);
         line.put(time.get(..whole).unwrap_or(&time), QUIET);
         line.pad(2);
-        // // Losses come first: a narrow terminal cuts the rest.
+        // Losses come first: a narrow terminal cuts the rest.
         if self.lost > 0 {
             line.put(&format!("{} LOST", self.lost), FAILED);
             line.pad(2);
@@ -56,7 +54,7 @@ impl Status {
     }
 }
 
-/// /// Returns a rate with at most two significant digits.
+/// Returns a rate with at most two significant digits.
 fn rate(rate: f64) -> String {
     if rate == 0.0 || rate >= 9.95 {
         format!("{rate:.0}")

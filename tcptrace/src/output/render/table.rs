@@ -1,4 +1,4 @@
-//! //! The table: one line per record.
+//! The table: one line per record.
 //!
 //! A column that grew for a long cell stays grown. If lines have a limit, as on a terminal, none is
 //! longer; [`layout`](super::layout) decides what a narrow line drops.
@@ -20,13 +20,13 @@ use crate::output::record::{Record, RecordBody};
 
 pub struct Table {
     look: Look,
-    /// /// Characters that each column's cells have needed so far.
+    /// Characters that each column's cells have needed so far.
     needs: Vec<(Column, usize)>,
     layout: Layout,
-    /// /// The width of a line when the columns were laid out.
+    /// The width of a line when the columns were laid out.
     limit: Option<usize>,
     first: Option<Timestamp>,
-    /// /// The day of the previous row.
+    /// The day of the previous row.
     day: Option<Date>,
 }
 
@@ -53,7 +53,7 @@ impl Table {
         }
     }
 
-    /// /// Appends the headings, if rows will follow.
+    /// Appends the headings, if rows will follow.
     pub fn header(&mut self, out: &mut Vec<u8>) {
         self.limit = self.look.width.now();
         self.layout = self.fit();
@@ -62,7 +62,7 @@ impl Table {
         }
     }
 
-    /// /// Appends the status line without an end of line: the cursor stays there.
+    /// Appends the status line without an end of line: the cursor stays there.
     pub fn status(&self, status: &Status, out: &mut Vec<u8>) {
         status.line(&self.look, self.first.unwrap_or(status.time), out);
     }
@@ -114,7 +114,7 @@ impl Table {
         let mut line = Line::new(&self.look, self.limit);
         for (at, slot) in self.layout.slots.iter().enumerate() {
             let mut cell = cell_of(slot.column);
-            // // A listener has one end only.
+            // A listener has one end only.
             if slot.column == Column::Remote && cell == "-" && !has_local {
                 cell = cell_of(Column::Local);
             }
@@ -142,7 +142,7 @@ impl Table {
         line.end(out);
     }
 
-    /// /// Lays the columns out again if these cells, or the terminal's new width, need it.
+    /// Lays the columns out again if these cells, or the terminal's new width, need it.
     fn make_room(&mut self, cells: &[String], out: &mut Vec<u8>) {
         let mut changed = false;
         for ((column, need), cell) in self.needs.iter_mut().zip(cells) {
@@ -194,7 +194,7 @@ impl Table {
             None => text.to_owned(),
         };
         let padding = slot.width.saturating_sub(text.width());
-        // // The last column is not padded.
+        // The last column is not padded.
         let is_last = at + 1 == self.layout.slots.len();
         if slot.column.is_right() {
             line.pad(padding);

@@ -1,9 +1,9 @@
-//! //! Text that others choose: anyone can name a process, a cgroup or an interface, and root looks
-//! at it.
+//! Text that others choose: anyone can name a process, a cgroup or an interface, and root looks at
+//! it.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
-/// /// Characters that act on a terminal or cannot be seen: controls, and those that change the
+/// Characters that act on a terminal or cannot be seen: controls, and those that change the
 /// direction of writing, join, separate or tag without a width (Unicode's categories Cc, Cf, Zl and
 /// Zp, unless they have another use).
 const HOSTILE: [RangeInclusive<char>; 12] = [
@@ -21,13 +21,13 @@ const HOSTILE: [RangeInclusive<char>; 12] = [
     '\u{e0020}'..='\u{e007f}',
 ];
 
-/// /// Whether a character must not reach a terminal.
+/// Whether a character must not reach a terminal.
 pub(super) fn is_hostile(character: char) -> bool {
     HOSTILE.iter().any(|range| range.contains(&character))
 }
 
-/// /// Returns text with visible replacements for characters that must not reach the terminal, or
-/// that it cannot show.
+/// Returns text with visible replacements for characters that must not reach the terminal, or that
+/// it cannot show.
 pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
     let is_shown = |character: char| !is_hostile(character) && (!ascii || character.is_ascii());
     if text.chars().all(is_shown) {

@@ -1,7 +1,7 @@
-//! //! Durations and sizes for people.
+//! Durations and sizes for people.
 
-/// /// Returns a duration with three significant digits, in the largest unit that leaves one before
-/// the point.
+/// Returns a duration with three significant digits, in the largest unit that leaves one before the
+/// point.
 pub fn duration(micros: u64, ascii: bool) -> String {
     let seconds = micros / 1_000_000;
     match micros {
@@ -16,7 +16,7 @@ pub fn duration(micros: u64, ascii: bool) -> String {
     }
 }
 
-/// /// Returns bytes in powers of 1000.
+/// Returns bytes in powers of 1000.
 pub fn bytes(bytes: u64) -> String {
     let units: [(u64, &str); 6] = [
         (1_000_000_000_000_000_000, "EB"),
@@ -32,7 +32,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// /// Returns `value / unit` with three digits, truncated: 999.9 must not become 1000 of a unit.
+/// Returns `value / unit` with three digits, truncated: 999.9 must not become 1000 of a unit.
 fn three_digits(value: u64, unit: u64) -> String {
     let whole = value / unit;
     let fraction = |digits: u64| u128::from(value % unit) * u128::from(digits) / u128::from(unit);

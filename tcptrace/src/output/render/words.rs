@@ -1,4 +1,4 @@
-//! //! The words for what a record tells.
+//! The words for what a record tells.
 
 use super::{
     look::Look,
@@ -12,12 +12,12 @@ use crate::{
     tracker::{ClosedBy, Completeness, Outcome, Role, Verdict},
 };
 
-/// /// Returns which side opened the connection.
+/// Returns which side opened the connection.
 pub(super) fn role(identity: &Identity) -> &'static str {
     identity.role.map_or("listen", Role::name)
 }
 
-/// /// Returns the same as a sign: where the first SYN went.
+/// Returns the same as a sign: where the first SYN went.
 pub(super) const fn role_sign(identity: &Identity, ascii: bool) -> &'static str {
     match (identity.role, ascii) {
         (Some(Role::Active), false) => "→",
@@ -31,7 +31,7 @@ pub(super) const fn role_sign(identity: &Identity, ascii: bool) -> &'static str 
     }
 }
 
-/// /// Returns what happened.
+/// Returns what happened.
 pub(super) fn what(body: &RecordBody, ascii: bool) -> String {
     match body {
         RecordBody::Transition(body) => {
@@ -46,7 +46,7 @@ pub(super) fn what(body: &RecordBody, ascii: bool) -> String {
     }
 }
 
-/// /// Returns how long it took, microseconds.
+/// Returns how long it took, microseconds.
 pub(super) const fn took(body: &RecordBody) -> Option<u64> {
     match body {
         RecordBody::Transition(body) => body.in_state_us,
@@ -57,7 +57,7 @@ pub(super) const fn took(body: &RecordBody) -> Option<u64> {
     }
 }
 
-/// /// Returns what happened and the notes in one, unless the notes tell it already.
+/// Returns what happened and the notes in one, unless the notes tell it already.
 pub(super) fn joined(body: &RecordBody, notes: &str, ascii: bool) -> String {
     match body {
         RecordBody::Transition(_) | RecordBody::Handshake(_) | RecordBody::Release(_) => {
@@ -70,7 +70,7 @@ pub(super) fn joined(body: &RecordBody, notes: &str, ascii: bool) -> String {
     }
 }
 
-/// /// Returns what is worth adding.
+/// Returns what is worth adding.
 pub(super) fn notes(body: &RecordBody, look: &Look) -> Vec<String> {
     let mut notes = match body {
         RecordBody::Transition(_) => Vec::new(),
@@ -158,7 +158,7 @@ fn release(body: &ReleaseRecord) -> &'static str {
     }
 }
 
-/// /// Returns what was lost, the number first: a narrow terminal cuts the rest.
+/// Returns what was lost, the number first: a narrow terminal cuts the rest.
 pub(super) fn loss(body: &LossRecord) -> String {
     let lost = body.lost;
     match body.place {
@@ -175,7 +175,7 @@ pub(super) fn loss(body: &LossRecord) -> String {
     }
 }
 
-/// /// Returns the sums over an interval, with the numbers of all rows aligned.
+/// Returns the sums over an interval, with the numbers of all rows aligned.
 pub(super) fn summary(body: &SummaryRecord, ascii: bool) -> String {
     let SummaryRecord {
         interval_us,
@@ -215,7 +215,7 @@ pub(super) fn verdict(verdict: Verdict) -> String {
     verdict.name().replace('_', " ")
 }
 
-/// /// Returns `1 retransmit` or `2 retransmits`.
+/// Returns `1 retransmit` or `2 retransmits`.
 pub(super) fn plural(count: u64, what: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {what}{ending}")

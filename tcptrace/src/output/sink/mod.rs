@@ -1,4 +1,4 @@
-//! //! Writing on a thread of its own.
+//! Writing on a thread of its own.
 //!
 //! Records are also rendered there: neither a slow reader nor rendering holds up the tracer. If the
 //! thread falls behind, records wait, up to a limit. Past it a tracer goes on: it drops and counts
@@ -11,36 +11,36 @@ use std::{
     time::Duration,
 };
 
-/// /// The most batches on their way to the writing thread.
+/// The most batches on their way to the writing thread.
 const BATCHES: usize = 8;
-/// /// How many times a slow reader is checked, 5 ms apart, before the rest is given up.
+/// How many times a slow reader is checked, 5 ms apart, before the rest is given up.
 const LAST_LOOKS: u32 = 400;
-/// /// Bytes rendered before they are written.
+/// Bytes rendered before they are written.
 const RENDERED: usize = 1 << 18;
 
-/// /// The state of the output.
+/// The state of the output.
 #[derive(Debug)]
 pub enum WriterState {
     Open,
     Done,
-    /// /// The reader is gone: the end of a tail, not a failure.
+    /// The reader is gone: the end of a tail, not a failure.
     ReaderGone,
     Failed(io::Error),
 }
 
-/// /// What to do when the reader is slow.
+/// What to do when the reader is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// /// Drop what does not fit.
+    /// Drop what does not fit.
     None,
-    /// /// Wait as long as it takes.
+    /// Wait as long as it takes.
     Endless,
 }
 
-/// /// Passes things to a thread that writes them.
+/// Passes things to a thread that writes them.
 pub struct Writer<T> {
     patience: Patience,
-    /// /// How many things may wait beside the batches on their way.
+    /// How many things may wait beside the batches on their way.
     most: usize,
     batches: Option<SyncSender<Vec<T>>>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -48,8 +48,8 @@ pub struct Writer<T> {
 }
 
 impl<T: Send + 'static> Writer<T> {
-    /// /// Starts the thread, which writes `head` to `output` and then renders each thing. With a
-    /// slow reader at most `most` things wait.
+    /// Starts the thread, which writes `head` to `output` and then renders each thing. With a slow
+    /// reader at most `most` things wait.
     pub fn start(
         mut output: impl Write + Send + 'static,
         head: Vec<u8>,
@@ -88,18 +88,18 @@ impl<T: Send + 'static> Writer<T> {
         })
     }
 
-    /// /// Whether there is room for one more. With endless patience there always is:
+    /// Whether there is room for one more. With endless patience there always is:
     /// [`pass_on`](Self::pass_on) makes it.
     pub fn has_room(&self) -> bool {
         self.patience == Patience::Endless || self.pending.len() < self.most
     }
 
-    /// /// Takes something to write, whether there is room or not.
+    /// Takes something to write, whether there is room or not.
     pub fn put(&mut self, thing: T) {
         self.pending.push(thing);
     }
 
-    /// /// Passes on what was taken and returns the state of the output. Waits only with endless
+    /// Passes on what was taken and returns the state of the output. Waits only with endless
     /// patience.
     pub fn pass_on(&mut self) -> WriterState {
         if self.pending.is_empty() {
@@ -125,7 +125,7 @@ impl<T: Send + 'static> Writer<T> {
         }
     }
 
-    /// /// Writes what waits and ends the thread. Without patience the reader has two seconds.
+    /// Writes what waits and ends the thread. Without patience the reader has two seconds.
     pub fn finish(mut self) -> WriterState {
         if self.patience == Patience::Endless {
             return match self.pass_on() {

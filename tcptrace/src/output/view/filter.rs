@@ -1,4 +1,4 @@
-//! //! Which connections are shown.
+//! Which connections are shown.
 //!
 //! Filters judge connections, not rows: a connect's local port is 0 until it is established, and no
 //! row may be lost to that. While a connection cannot be judged yet, the result is
@@ -17,14 +17,14 @@ use crate::{
     tracker::{Connection, Ended, Listener, Process, Release, Role, Verdict},
 };
 
-/// /// The `-4` or `-6` filter; an IPv4-mapped address is IPv4.
+/// The `-4` or `-6` filter; an IPv4-mapped address is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Ipv4,
     Ipv6,
 }
 
-/// /// All filters; a connection must pass each.
+/// All filters; a connection must pass each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub port: Option<Terms<Ports>>,
@@ -35,42 +35,42 @@ pub struct Filter {
     pub comm: Option<Terms<Comm>>,
     pub role: Option<Terms<Role>>,
     pub netns: Option<Terms<Netns>>,
-    /// /// The cgroup, or one that contains it.
+    /// The cgroup, or one that contains it.
     pub cgroup: Option<Terms<CgroupTerm>>,
     pub container: Option<Terms<ContainerTerm>>,
     pub family: Option<Family>,
     pub verdict: Option<Terms<Verdict>>,
-    /// /// The state that a row tells: this judges rows, not connections.
+    /// The state that a row tells: this judges rows, not connections.
     pub state: Option<Terms<State>>,
-    /// /// Never established.
+    /// Never established.
     pub failed: bool,
-    /// /// The handshake or the accept wait took at least this long.
+    /// The handshake or the accept wait took at least this long.
     pub slow: Option<Duration>,
-    /// /// The handshake took at least this long.
+    /// The handshake took at least this long.
     pub min_handshake: Option<Duration>,
-    /// /// The connection lived at least this long.
+    /// The connection lived at least this long.
     pub min_duration: Option<Duration>,
 }
 
-/// /// What a filter judges.
+/// What a filter judges.
 struct Subject<'a> {
     ends: Option<&'a Endpoints>,
     process: Option<&'a Process>,
     cgroup: Option<&'a Cgroup>,
-    /// /// `None` for a listener.
+    /// `None` for a listener.
     role: Option<Role>,
-    /// /// It has ended: what is not known now never will be.
+    /// It has ended: what is not known now never will be.
     over: bool,
     life: Life,
 }
 
-/// /// A connection's life so far.
+/// A connection's life so far.
 #[derive(Clone, Copy, Default)]
 struct Life {
     established: bool,
     handshake_ns: Option<u64>,
     accept_wait_ns: Option<u64>,
-    /// /// accept() may still follow.
+    /// accept() may still follow.
     may_be_accepted: bool,
     verdict: Option<Verdict>,
     duration_ns: Option<u64>,
@@ -104,13 +104,12 @@ impl<'a> Subject<'a> {
 }
 
 impl Filter {
-    /// /// Judges a connection. `over` tells that it has ended: what is not known now never will
-    /// be.
+    /// Judges a connection. `over` tells that it has ended: what is not known now never will be.
     pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
         self.judge(&Subject::of(connection, over, connection.into()))
     }
 
-    /// /// Judges an ended connection.
+    /// Judges an ended connection.
     pub fn ended(&self, ended: &Ended) -> Decision {
         let connection = &ended.connection;
         let life = Life {
@@ -125,19 +124,19 @@ impl Filter {
         self.judge(&Subject::of(connection, true, life))
     }
 
-    /// /// Whether a row of this state is shown.
+    /// Whether a row of this state is shown.
     pub fn shows(&self, state: TcpState) -> bool {
         self.state
             .as_ref()
             .is_none_or(|terms| terms.judge(true, |wanted| wanted.0 == state) == Decision::Show)
     }
 
-    /// /// Whether every connection passes.
+    /// Whether every connection passes.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
-    /// /// Whether the filter asks about a connection's end: what is learnt later cannot be judged
+    /// Whether the filter asks about a connection's end: what is learnt later cannot be judged
     /// alone.
     pub const fn asks_for_the_end(&self) -> bool {
         self.verdict.is_some()
@@ -158,7 +157,7 @@ impl Filter {
         })
     }
 
-    /// /// Judges what was learnt after a connection's record.
+    /// Judges what was learnt after a connection's record.
     pub fn release(&self, release: &Release) -> Decision {
         self.judge(&Subject {
             ends: release.endpoints.as_ref(),
@@ -187,13 +186,13 @@ impl Filter {
         }
     }
 
-    /// /// Returns the decisions that depend on the course of a connection.
+    /// Returns the decisions that depend on the course of a connection.
     fn decisions_of_life(&self, subject: &Subject<'_>) -> [Decision; 5] {
         let (life, over) = (&subject.life, subject.over);
         let at_least = |known: Option<u64>, least: Duration| {
             known.is_some_and(|ns| u128::from(ns) >= least.as_nanos())
         };
-        // // What has not come may still come, unless the connection has ended.
+        // What has not come may still come, unless the connection has ended.
         let unless = |shown: bool, settled: bool| match (shown, settled) {
             (true, _) => Decision::Show,
             (false, true) => Decision::Hide,
@@ -271,7 +270,7 @@ impl Filter {
                 })
             })),
             by(self.role.as_ref().map(|terms| {
-                // // Crossed SYNs make an active open simultaneous, but that is rare and soon.
+                // Crossed SYNs make an active open simultaneous, but that is rare and soon.
                 terms.judge(true, |role| subject.role == Some(*role))
             })),
             by(self.netns.as_ref().map(|terms| {
@@ -279,7 +278,7 @@ impl Filter {
                     netns.is_some_and(|netns| wanted.is(netns))
                 })
             })),
-            // // Told with the first event, or never.
+            // Told with the first event, or never.
             by(self.cgroup.as_ref().map(|terms| {
                 terms.judge(true, |term| {
                     subject

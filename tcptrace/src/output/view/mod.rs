@@ -1,4 +1,4 @@
-//! //! Which rows an output shows. Pure: neither renders nor writes.
+//! Which rows an output shows. Pure: neither renders nor writes.
 
 pub mod filter;
 mod order;
@@ -20,10 +20,10 @@ use crate::{
     tracker::{Connection, Tracker, Update, is_synchronized},
 };
 
-/// /// The most rows that wait for their connection to be judged.
+/// The most rows that wait for their connection to be judged.
 const WAITING: usize = 1 << 16;
 
-/// /// Which kinds of records are shown.
+/// Which kinds of records are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     pub transitions: bool,
@@ -32,56 +32,56 @@ pub struct Shown {
     pub releases: bool,
 }
 
-/// /// The counts of a view.
+/// The counts of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that passed the filter.
     pub seen: u64,
-    /// /// Of those, the ones never established.
+    /// Of those, the ones never established.
     pub failed: u64,
-    /// /// Of those, the ones established since the start.
+    /// Of those, the ones established since the start.
     pub opened: u64,
-    /// /// Of those, the established ones that ended.
+    /// Of those, the established ones that ended.
     pub closed: u64,
     pub lost: u64,
-    /// /// Connections evicted for lack of room (`--max-connections`).
+    /// Connections evicted for lack of room (`--max-connections`).
     pub evicted: u64,
-    /// /// SYNs whose time was dropped before their handshake ended; set at the end.
+    /// SYNs whose time was dropped before their handshake ended; set at the end.
     pub syns_evicted: u64,
-    /// /// Rows dropped because the reader was too slow.
+    /// Rows dropped because the reader was too slow.
     pub rows_dropped: u64,
-    /// /// Rows dropped because too many waited for the filter to judge their connection.
+    /// Rows dropped because too many waited for the filter to judge their connection.
     pub rows_unjudged: u64,
 }
 
-/// /// The rows of a connection that cannot be judged yet.
+/// The rows of a connection that cannot be judged yet.
 #[derive(Default)]
 struct Waiting {
     rows: Vec<Record>,
-    /// /// The connection was established; its handshake took this long, microseconds, if that is
+    /// The connection was established; its handshake took this long, microseconds, if that is
     /// known.
     opened: Option<Option<u64>>,
 }
 
-/// /// The rows of one output.
+/// The rows of one output.
 pub struct View {
     filter: Filter,
     shown: Shown,
-    /// /// The rows of connections that cannot be judged yet, by id.
+    /// The rows of connections that cannot be judged yet, by id.
     waiting: HashMap<u64, Waiting>,
     waiting_rows: usize,
-    /// /// The last connections whose end passed the filter.
+    /// The last connections whose end passed the filter.
     ended: Bounded<u64, ()>,
     pub counts: Counts,
-    /// /// Losses not reported yet.
+    /// Losses not reported yet.
     unsaid: Unsaid,
     rows: Order,
-    /// /// Sums since the last summary.
+    /// Sums since the last summary.
     tally: Tally,
 }
 
 impl View {
-    /// /// A view that shows the `shown` records of connections that pass `filter`.
+    /// A view that shows the `shown` records of connections that pass `filter`.
     pub fn new(filter: Filter, shown: Shown) -> Self {
         Self {
             filter,
@@ -100,25 +100,25 @@ impl View {
         self.shown.transitions
     }
 
-    /// /// Returns the next row in order of time, once everything before `known_ns` is known; at
-    /// the end with `u64::MAX`.
+    /// Returns the next row in order of time, once everything before `known_ns` is known; at the
+    /// end with `u64::MAX`.
     pub fn next_row(&mut self, known_ns: u64) -> Option<Record> {
         self.rows.next(known_ns)
     }
 
-    /// /// Returns when the next row is due.
+    /// Returns when the next row is due.
     pub fn due_ns(&self) -> Option<u64> {
         self.rows.due_ns()
     }
 
-    /// /// Reports losses, whatever the filter.
+    /// Reports losses, whatever the filter.
     pub fn say_losses(&mut self, recorder: &Recorder, now_ns: u64) {
         for record in self.unsaid.take(recorder, now_ns) {
             self.rows.put(record);
         }
     }
 
-    /// /// Takes an update.
+    /// Takes an update.
     pub fn take(&mut self, update: &Update, recorder: &Recorder) {
         match update {
             Update::Transition {
@@ -156,7 +156,7 @@ impl View {
                         let waiting = self.waiting.entry(connection.id).or_default();
                         waiting.opened = Some(handshake_us);
                     }
-                    // // It is missing in the sums.
+                    // It is missing in the sums.
                     Decision::Later => self.skip_unjudged(),
                     Decision::Hide => {}
                 }
@@ -219,7 +219,7 @@ impl View {
                 self.tally.lost = self.tally.lost.saturating_add(*events);
                 self.unsaid.events(*events, *place);
             }
-            // // Its process is known now: rows may have waited for that.
+            // Its process is known now: rows may have waited for that.
             Update::Accepted(connection) => {
                 let decision = self.filter.connection(connection, false);
                 self.judge(connection.id, decision, false, || {
@@ -230,8 +230,8 @@ impl View {
         }
     }
 
-    /// /// Shows a record of a connection, if it passes the filter, now or when the connection can
-    /// be judged.
+    /// Shows a record of a connection, if it passes the filter, now or when the connection can be
+    /// judged.
     fn judge(
         &mut self,
         id: u64,
@@ -262,13 +262,13 @@ impl View {
         }
     }
 
-    /// /// Counts a row that has no room to wait.
+    /// Counts a row that has no room to wait.
     const fn skip_unjudged(&mut self) {
         self.counts.rows_unjudged += 1;
         self.unsaid.unjudged += 1;
     }
 
-    /// /// Drops the rows of a connection.
+    /// Drops the rows of a connection.
     fn forget(&mut self, id: u64) {
         if let Some(waiting) = self.waiting.remove(&id) {
             self.waiting_rows -= waiting.rows.len();
@@ -280,12 +280,12 @@ impl View {
         self.tally.open(handshake_us);
     }
 
-    /// /// Starts the sums of the next summary.
+    /// Starts the sums of the next summary.
     pub fn begin_summary(&mut self, now_ns: u64) {
         self.tally = Tally::since(now_ns);
     }
 
-    /// /// Adds a summary, and starts anew.
+    /// Adds a summary, and starts anew.
     pub fn summarize(&mut self, recorder: &Recorder, tracker: &Tracker, now_ns: u64) {
         if self.tally.is_empty(now_ns) {
             return;
@@ -295,8 +295,8 @@ impl View {
         self.begin_summary(now_ns);
     }
 
-    /// /// Returns how many established connections are open and pass the filter, as far as it can
-    /// tell now.
+    /// Returns how many established connections are open and pass the filter, as far as it can tell
+    /// now.
     pub fn open_now(&self, tracker: &Tracker) -> u64 {
         let open = tracker.connections().filter(|connection| {
             is_synchronized(connection.state)
@@ -305,13 +305,13 @@ impl View {
         open.count() as u64
     }
 
-    /// /// Counts rows that the output had no room for.
+    /// Counts rows that the output had no room for.
     pub const fn drop_rows(&mut self, rows: u64) {
         self.counts.rows_dropped += rows;
         self.unsaid.rows += rows;
     }
 
-    /// /// Counts the connections still open at the end.
+    /// Counts the connections still open at the end.
     pub fn count_open<'a>(&mut self, connections: impl Iterator<Item = &'a Connection>) {
         let open = connections
             .filter(|connection| self.filter.connection(connection, true) == Decision::Show);

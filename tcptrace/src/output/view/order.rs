@@ -1,17 +1,17 @@
-//! //! Rows in order of time: a record is settled later than events meanwhile are reported, so each
-//! row waits as long as an earlier one may still come.
+//! Rows in order of time: a record is settled later than events meanwhile are reported, so each row
+//! waits as long as an earlier one may still come.
 
 use std::collections::BTreeMap;
 
 use crate::{output::record::Record, tracker::GRACE_NS};
 
-/// /// The most rows that wait; past that the earliest is shown early.
+/// The most rows that wait; past that the earliest is shown early.
 const MOST: usize = 1 << 16;
 
-/// /// Rows that wait for earlier ones.
+/// Rows that wait for earlier ones.
 #[derive(Default)]
 pub(super) struct Order {
-    /// /// By their moment, and then in order of arrival.
+    /// By their moment, and then in order of arrival.
     held: BTreeMap<(u64, u64), Record>,
     count: u64,
 }
@@ -22,14 +22,14 @@ impl Order {
         self.held.insert((record.moment_ns, self.count), record);
     }
 
-    /// /// Returns when the earliest row is due.
+    /// Returns when the earliest row is due.
     pub(super) fn due_ns(&self) -> Option<u64> {
         let (first, _) = self.held.first_key_value()?;
         Some(first.0.saturating_add(GRACE_NS))
     }
 
-    /// /// Returns the next row that no earlier one can precede any more: everything before
-    /// `known_ns` is known.
+    /// Returns the next row that no earlier one can precede any more: everything before `known_ns`
+    /// is known.
     pub(super) fn next(&mut self, known_ns: u64) -> Option<Record> {
         let is_due = self.due_ns()? <= known_ns;
         (is_due || self.held.len() > MOST)

@@ -1,5 +1,5 @@
-//! //! Sums over an interval: how many connections opened, failed and closed, and how long
-//! handshakes took.
+//! Sums over an interval: how many connections opened, failed and closed, and how long handshakes
+//! took.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use hdrhistogram::Histogram;
 
 use crate::{output::record::SummaryRecord, tracker::Ended};
 
-/// /// Longer handshakes count as this long in the quantiles: an hour.
+/// Longer handshakes count as this long in the quantiles: an hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// /// The sums until the next summary.
+/// The sums until the next summary.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// /// When the interval began, nanoseconds of the events' clock.
+    /// When the interval began, nanoseconds of the events' clock.
     since_ns: u64,
     opened: u64,
     failed: u64,
     closed: u64,
     verdicts: BTreeMap<&'static str, u64>,
-    /// /// Microseconds, to three digits; created with the first handshake.
+    /// Microseconds, to three digits; created with the first handshake.
     handshakes: Option<Histogram<u64>>,
     longest_us: Option<u64>,
     pub(super) lost: u64,
@@ -33,7 +33,7 @@ impl Tally {
         }
     }
 
-    /// /// A connection was established; its handshake took this long, if that is known.
+    /// A connection was established; its handshake took this long, if that is known.
     pub(super) fn open(&mut self, handshake_us: Option<u64>) {
         self.opened += 1;
         let Some(micros) = handshake_us else {
@@ -57,16 +57,16 @@ impl Tally {
         *self.verdicts.entry(ended.verdict.name()).or_default() += 1;
     }
 
-    /// /// Whether nothing happened and no time passed.
+    /// Whether nothing happened and no time passed.
     pub(super) fn is_empty(&self, now_ns: u64) -> bool {
         let happened = self.opened + self.failed + self.closed + self.lost;
         happened == 0 && now_ns <= self.since_ns
     }
 
-    /// /// Returns the sums at `now_ns`, when so many connections are open.
+    /// Returns the sums at `now_ns`, when so many connections are open.
     pub(super) fn summary(&self, now_ns: u64, open: u64) -> SummaryRecord {
         let handshakes = self.handshakes.as_ref();
-        // // A bucket's value stands for all that share its first three digits.
+        // A bucket's value stands for all that share its first three digits.
         let quantile = |quantile| {
             Some(
                 handshakes?

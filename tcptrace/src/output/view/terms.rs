@@ -1,4 +1,4 @@
-//! //! The values of filters: comma lists.
+//! The values of filters: comma lists.
 
 use std::{
     fmt,
@@ -21,16 +21,16 @@ use crate::{
     tracker::{Process, Role, Verdict},
 };
 
-/// /// A filter's decision on a connection.
+/// A filter's decision on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Show,
     Hide,
-    /// /// What the filter asks about is not known yet.
+    /// What the filter asks about is not known yet.
     Later,
 }
 
-/// /// A comma list of values: any of them or, with a leading `!`, none of them.
+/// A comma list of values: any of them or, with a leading `!`, none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms<T> {
     negated: bool,
@@ -38,10 +38,10 @@ pub struct Terms<T> {
 }
 
 impl<T> Terms<T> {
-    /// /// Judges a connection. `known` tells that everything the filter asks about is known.
+    /// Judges a connection. `known` tells that everything the filter asks about is known.
     pub(super) fn judge(&self, known: bool, mut matches: impl FnMut(&T) -> bool) -> Decision {
         if self.values.iter().any(&mut matches) != self.negated {
-            // // A match decides at once; a non-match only when everything is known.
+            // A match decides at once; a non-match only when everything is known.
             if known || !self.negated {
                 return Decision::Show;
             }
@@ -53,7 +53,7 @@ impl<T> Terms<T> {
 }
 
 impl Terms<Comm> {
-    /// /// Returns a notice for each name that was cut.
+    /// Returns a notice for each name that was cut.
     pub fn notices(&self) -> impl Iterator<Item = String> + use<'_> {
         self.values.iter().filter_map(Comm::notice)
     }
@@ -78,7 +78,7 @@ where
     }
 }
 
-/// /// Splits a comma list; `\,` is a comma in a term, and `\\` a backslash.
+/// Splits a comma list; `\,` is a comma in a term, and `\\` a backslash.
 fn split(list: &str) -> Vec<String> {
     let mut terms = vec![String::new()];
     let mut characters = list.chars();
@@ -93,7 +93,7 @@ fn split(list: &str) -> Vec<String> {
     terms
 }
 
-/// /// A port or a range of ports: `443`, `8000-8099`.
+/// A port or a range of ports: `443`, `8000-8099`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports(pub(super) RangeInclusive<u16>);
 
@@ -136,7 +136,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// /// Returns the IPv4 network of IPv4-mapped addresses: that is how addresses are shown.
+/// Returns the IPv4 network of IPv4-mapped addresses: that is how addresses are shown.
 fn unmapped(net: IpNet) -> IpNet {
     const MAPPED: u8 = 96;
     let IpNet::V6(v6) = net else {
@@ -164,7 +164,7 @@ impl FromStr for Pid {
     }
 }
 
-/// /// A process's name, cut as the kernel cuts it.
+/// A process's name, cut as the kernel cuts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comm {
     kept: Box<[u8]>,
@@ -172,14 +172,14 @@ pub struct Comm {
 }
 
 impl Comm {
-    /// /// How many bytes of a name the kernel keeps (`TASK_COMM_LEN` without the NUL).
+    /// How many bytes of a name the kernel keeps (`TASK_COMM_LEN` without the NUL).
     pub const KEPT: usize = COMM_SIZE - 1;
 
     pub(super) fn is_of(&self, process: &Process) -> bool {
         process.name_bytes() == &*self.kept
     }
 
-    /// /// Returns a notice if the name was cut.
+    /// Returns a notice if the name was cut.
     fn notice(&self) -> Option<String> {
         (self.kept.len() < self.typed.len()).then(|| {
             format!(
@@ -255,16 +255,15 @@ impl FromStr for Role {
     }
 }
 
-/// /// A network namespace: its inode number, a name as `ip netns` gives it, or a path. It means
-/// the namespace that has the number, name or path now, not a later one that gets the same number.
-/// A number that is not found stands for the first namespace seen with it.
+/// A network namespace: its inode number, a name as `ip netns` gives it, or a path. It means the
+/// namespace that has the number, name or path now, not a later one that gets the same number. A
+/// number that is not found stands for the first namespace seen with it.
 #[derive(Clone, Debug)]
 pub struct Netns {
     id: NetnsId,
-    /// /// The cookie of the first namespace seen with the number.
+    /// The cookie of the first namespace seen with the number.
     first: OnceLock<NonZeroU32>,
-    /// /// Without namespace cookies (before Linux 5.14): kept open, so that the number is not
-    /// reused.
+    /// Without namespace cookies (before Linux 5.14): kept open, so that the number is not reused.
     _kept: Option<Arc<File>>,
 }
 
@@ -335,7 +334,7 @@ impl FromStr for Netns {
     }
 }
 
-/// /// Returns the namespace that has a number now.
+/// Returns the namespace that has a number now.
 fn find(inode: u32) -> Option<Netns> {
     let mut found = None;
     let search = netns::find(|namespace| {
@@ -346,8 +345,7 @@ fn find(inode: u32) -> Option<Netns> {
     search.ok().and(found)
 }
 
-/// /// A cgroup's path, which includes everything below it, or one name in it such as
-/// `nginx.service`.
+/// A cgroup's path, which includes everything below it, or one name in it such as `nginx.service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupTerm(pub(super) String);
 

@@ -1,17 +1,17 @@
-//! //! Losses not reported yet, because the output had no room.
+//! Losses not reported yet, because the output had no room.
 
 use crate::{
     output::record::{Record, Recorder},
     tracker::LossPlace,
 };
 
-/// /// Losses that wait for room in the output.
+/// Losses that wait for room in the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsaid {
     /// Events, by [`LossPlace::ALL`].
     events: [u64; LossPlace::ALL.len()],
     pub(super) rows: u64,
-    /// /// Rows that could not wait for the filter.
+    /// Rows that could not wait for the filter.
     pub(super) unjudged: u64,
 }
 
@@ -21,7 +21,7 @@ impl Unsaid {
         *lost = lost.saturating_add(events);
     }
 
-    /// /// Returns a record for each kind of loss, and starts anew.
+    /// Returns a record for each kind of loss, and starts anew.
     pub fn take(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
         let Self {
             events,

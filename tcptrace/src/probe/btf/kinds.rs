@@ -1,4 +1,4 @@
-//! //! Numbers of the format.
+//! Numbers of the format.
 
 pub(super) const MAGIC: u16 = 0xeb9f;
 pub(super) const KIND_INT: u8 = 1;
@@ -21,5 +21,5 @@ pub(super) const KIND_DECL_TAG: u8 = 17;
 pub(super) const KIND_TYPE_TAG: u8 = 18;
 pub(super) const KIND_ENUM64: u8 = 19;
 
-/// /// Bytes of a type, without those that its kind adds.
+/// Bytes of a type, without those that its kind adds.
 pub(super) const TYPE_SIZE: usize = 12;

@@ -1,4 +1,4 @@
-//! //! BTF with a few names in it, for the loader, which needs only the types' numbers.
+//! BTF with a few names in it, for the loader, which needs only the types' numbers.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub enum NamedKind {
 /// A type's number, kind and name.
 pub type Named = (u32, NamedKind, String);
 
-/// /// Returns BTF with only the given types at the given numbers. The loader's parser takes it: it
+/// Returns BTF with only the given types at the given numbers. The loader's parser takes it: it
 /// asks for a type's number and nothing else.
 pub fn only_named(named: &[Named]) -> Vec<u8> {
     let mut strings = vec![0_u8];

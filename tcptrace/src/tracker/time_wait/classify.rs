@@ -1,5 +1,5 @@
-//! //! Whether a connection entered TIME_WAIT, which never shows as a state: the kernel moves it to
-//! a socket of another kind.
+//! Whether a connection entered TIME_WAIT, which never shows as a state: the kernel moves it to a
+//! socket of another kind.
 //!
 //! A timewait socket begins in TIME_WAIT if the peer's FIN reached the full socket, and in
 //! FIN_WAIT2 if we closed first and the peer has not yet: the usual case. That FIN then makes no
@@ -11,8 +11,8 @@ use super::release::TimeWaitSource;
 use crate::feed::event::CloseFields;
 use crate::tracker::{connection::Allocation, ended::Ended, verdict::errno};
 
-/// /// Returns whether TIME_WAIT was entered, as far as the full socket's end tells. `alloc_seen`
-/// tells that an allocation would have been seen.
+/// Returns whether TIME_WAIT was entered, as far as the full socket's end tells. `alloc_seen` tells
+/// that an allocation would have been seen.
 pub(in crate::tracker) fn at_close(
     ended: &Ended,
     alloc_seen: bool,
@@ -34,13 +34,12 @@ pub(in crate::tracker) fn at_close(
     }
 }
 
-/// /// Whether TIME_WAIT was entered, if there was room for it.
+/// Whether TIME_WAIT was entered, if there was room for it.
 fn had_room(fields: &CloseFields) -> Option<bool> {
     (!fields.time_wait_full).then_some(true)
 }
 
-/// /// The classifier that needs no hook: what `tcp_fin` and `tcp_rcv_state_process` do in each
-/// state.
+/// The classifier that needs no hook: what `tcp_fin` and `tcp_rcv_state_process` do in each state.
 fn by_flags(ended: &Ended) -> Option<bool> {
     match ended.connection.state {
         TcpState::FinWait2 => {
@@ -48,7 +47,7 @@ fn by_flags(ended: &Ended) -> Option<bool> {
             if fields.peer_fin {
                 had_room(&fields)
             } else {
-                // // Replaced by a timewait socket in FIN_WAIT2, or ended by something else.
+                // Replaced by a timewait socket in FIN_WAIT2, or ended by something else.
                 (!ended.may_be_swapped(&fields)).then_some(false)
             }
         }

@@ -1,5 +1,5 @@
-//! //! TIME_WAIT: whether a connection entered it, which connections wait for the peer's FIN before
-//! it, and which are in it.
+//! TIME_WAIT: whether a connection entered it, which connections wait for the peer's FIN before it,
+//! and which are in it.
 
 pub(super) mod classify;
 pub(super) mod follow;

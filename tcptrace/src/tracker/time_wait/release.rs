@@ -1,20 +1,20 @@
-//! //! What is learnt of a connection from its timewait socket, some of it after its record.
+//! What is learnt of a connection from its timewait socket, some of it after its record.
 
 use crate::feed::event::{Endpoints, SocketOwner};
 use crate::tracker::vocabulary::{Moment, Process, Role};
 use crate::tracker::{connection::Connection, listener::Listener, names::Named};
 
-/// /// How it is known whether a connection entered TIME_WAIT, strongest first.
+/// How it is known whether a connection entered TIME_WAIT, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum TimeWaitSource {
     /// The timewait socket's allocation was seen, or would have been (`inet_twsk_alloc`).
     TwskAlloc,
-    /// /// The kernel's table of sockets.
+    /// The kernel's table of sockets.
     SockDiag,
-    /// /// The full socket's flags at →CLOSE: what the kernel was about to do. The allocation can
-    /// still fail.
+    /// The full socket's flags at →CLOSE: what the kernel was about to do. The allocation can still
+    /// fail.
     Flags,
 }
 
@@ -31,15 +31,15 @@ impl TimeWaitSource {
 pub enum Outcome {
     /// The peer's FIN came.
     TimeWait,
-    /// /// The peer sent data or a SYN, and got a RST.
+    /// The peer sent data or a SYN, and got a RST.
     Refused,
-    /// /// No FIN came within the kernel's longest wait.
+    /// No FIN came within the kernel's longest wait.
     NoFin,
-    /// /// A RST came: the timewait socket is gone, from FIN_WAIT2 or from TIME_WAIT.
+    /// A RST came: the timewait socket is gone, from FIN_WAIT2 or from TIME_WAIT.
     Reset,
-    /// /// A new connection took its place before TIME_WAIT ended.
+    /// A new connection took its place before TIME_WAIT ended.
     Reused,
-    /// /// The socket was gone when it was looked up: ended by a RST, data, or a new connection.
+    /// The socket was gone when it was looked up: ended by a RST, data, or a new connection.
     Gone,
 }
 
@@ -49,7 +49,7 @@ impl Outcome {
     }
 }
 
-/// /// The owner of a connection or listener.
+/// The owner of a connection or listener.
 #[derive(Clone, Debug)]
 pub struct Whose {
     pub owner: SocketOwner,
@@ -80,25 +80,25 @@ impl From<&Listener> for Whose {
 /// What was learnt of a connection after its record.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// /// The connection's id.
+    /// The connection's id.
     pub id: u64,
     pub role: Role,
     pub endpoints: Option<Endpoints>,
     pub whose: Whose,
     pub time: Moment,
-    /// /// When the peer's FIN came, if it came.
+    /// When the peer's FIN came, if it came.
     pub peer_fin: Option<Moment>,
-    /// /// How long FIN_WAIT2 lasted, nanoseconds; `None` if its beginning or end was not seen.
+    /// How long FIN_WAIT2 lasted, nanoseconds; `None` if its beginning or end was not seen.
     pub fin_wait2_ns: Option<u64>,
-    /// /// From our FIN to the peer's, nanoseconds; `None` if either was not seen.
+    /// From our FIN to the peer's, nanoseconds; `None` if either was not seen.
     pub half_closed_ns: Option<u64>,
-    /// /// Whether it entered TIME_WAIT, and how that is known.
+    /// Whether it entered TIME_WAIT, and how that is known.
     pub time_wait: Option<(bool, TimeWaitSource)>,
     pub outcome: Outcome,
 }
 
 impl Release {
-    /// /// Returns the service's port.
+    /// Returns the service's port.
     pub fn service_port(&self) -> Option<u16> {
         self.role.service_port(self.endpoints.as_ref())
     }

@@ -1,5 +1,5 @@
-//! //! Connections in TIME_WAIT: until it ends, a RST ends it or a new connection takes its place.
-//! Both are reported once, after the connection's record.
+//! Connections in TIME_WAIT: until it ends, a RST ends it or a new connection takes its place. Both
+//! are reported once, after the connection's record.
 
 use std::collections::VecDeque;
 
@@ -11,29 +11,29 @@ use crate::{
     tracker::vocabulary::{Moment, Role},
 };
 
-/// /// TCP_TIMEWAIT_LEN: TIME_WAIT never lasts shorter.
+/// TCP_TIMEWAIT_LEN: TIME_WAIT never lasts shorter.
 const TIME_WAIT_NS: u64 = 60_000_000_000;
 
 /// A connection in TIME_WAIT.
 #[derive(Clone, Debug)]
 pub(in crate::tracker) struct Resident {
     pub(in crate::tracker) id: u64,
-    /// /// The full socket that the connection had.
+    /// The full socket that the connection had.
     pub(in crate::tracker) socket: u64,
     pub(in crate::tracker) role: Role,
     pub(in crate::tracker) whose: Whose,
-    /// /// The timewait socket's address, if known.
+    /// The timewait socket's address, if known.
     pub(in crate::tracker) timewait: Option<u64>,
 }
 
-/// /// The connections in TIME_WAIT. Bounded: when full, the oldest is dropped and counted.
+/// The connections in TIME_WAIT. Bounded: when full, the oldest is dropped and counted.
 pub(in crate::tracker) struct Residents {
     by_place: HashMap<Endpoints, Resident>,
     by_timewait: HashMap<u64, Endpoints>,
-    /// /// In the order of entry; those that left early stay until their turn.
+    /// In the order of entry; those that left early stay until their turn.
     expiring: VecDeque<(u64, Endpoints, u64)>,
     limit: usize,
-    /// /// How many were dropped.
+    /// How many were dropped.
     pub(in crate::tracker) evicted: u64,
 }
 
@@ -67,7 +67,7 @@ impl Residents {
         }
     }
 
-    /// /// Removes those whose TIME_WAIT has ended.
+    /// Removes those whose TIME_WAIT has ended.
     pub(super) fn expire(&mut self, now_ns: u64) {
         while self
             .expiring
@@ -78,7 +78,7 @@ impl Residents {
         }
     }
 
-    /// /// Removes the oldest; returns whether it had not left already.
+    /// Removes the oldest; returns whether it had not left already.
     fn pop_oldest(&mut self) -> bool {
         let Some((_, place, id)) = self.expiring.pop_front() else {
             return false;
@@ -87,26 +87,26 @@ impl Residents {
         stays && self.take(&place).is_some()
     }
 
-    /// /// Removes and returns the connection between these endpoints.
+    /// Removes and returns the connection between these endpoints.
     pub(super) fn take(&mut self, place: &Endpoints) -> Option<Resident> {
         let resident = self.by_place.remove(place)?;
         self.forget(resident.timewait, *place);
         Some(resident)
     }
 
-    /// /// Removes and returns the connection with this timewait socket.
+    /// Removes and returns the connection with this timewait socket.
     pub(super) fn take_timewait(&mut self, timewait: u64) -> Option<(Resident, Endpoints)> {
         let place = self.by_timewait.remove(&timewait)?;
         let resident = self.by_place.remove(&place)?;
         Some((resident, place))
     }
 
-    /// /// The timewait socket's address is no longer this connection's; it stays in TIME_WAIT.
+    /// The timewait socket's address is no longer this connection's; it stays in TIME_WAIT.
     pub(in crate::tracker) fn forget_timewait(&mut self, timewait: u64) {
         self.by_timewait.remove(&timewait);
     }
 
-    /// /// Removes the timewait socket's address if it leads to this place.
+    /// Removes the timewait socket's address if it leads to this place.
     fn forget(&mut self, timewait: Option<u64>, place: Endpoints) {
         if let Some(timewait) = timewait
             && self.by_timewait.get(&timewait) == Some(&place)
@@ -127,7 +127,7 @@ impl Resident {
             peer_fin: None,
             fin_wait2_ns: None,
             half_closed_ns: None,
-            // // The record, or an earlier release, has told it.
+            // The record, or an earlier release, has told it.
             time_wait: None,
             outcome,
         }

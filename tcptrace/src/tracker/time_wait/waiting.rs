@@ -1,4 +1,4 @@
-//! //! The connections that wait for the peer's FIN on a timewait socket.
+//! The connections that wait for the peer's FIN on a timewait socket.
 //!
 //! If functions can be traced, what reaches a timewait socket is seen. Otherwise the connection is
 //! looked up in the kernel's table a few times.
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// /// A connection that still waits for the peer's FIN when its record is settled.
+/// A connection that still waits for the peer's FIN when its record is settled.
 #[derive(Clone, Debug)]
 pub(in crate::tracker) struct FinWait {
-    /// /// The full socket that the connection had.
+    /// The full socket that the connection had.
     pub(in crate::tracker) socket: u64,
     pub(in crate::tracker) id: u64,
     role: Role,
@@ -33,11 +33,11 @@ pub(in crate::tracker) struct FinWait {
     fin_acked: Option<Moment>,
     pub(super) closed_at: Moment,
     cookie: Option<u64>,
-    /// /// The timewait socket's address, if its allocation was seen.
+    /// The timewait socket's address, if its allocation was seen.
     timewait: Option<u64>,
-    /// /// How many events had been lost when it began to wait.
+    /// How many events had been lost when it began to wait.
     pub(super) heard: Heard,
-    /// /// How many times it was looked up.
+    /// How many times it was looked up.
     looked: usize,
 }
 
@@ -65,7 +65,7 @@ impl FinWait {
         }
     }
 
-    /// /// The same connection, in TIME_WAIT.
+    /// The same connection, in TIME_WAIT.
     pub(super) fn resident(&self, timewait: Option<u64>) -> Resident {
         Resident {
             id: self.id,
@@ -76,7 +76,7 @@ impl FinWait {
         }
     }
 
-    /// /// Returns what became of the connection.
+    /// Returns what became of the connection.
     pub(in crate::tracker) fn released(
         &self,
         time: Moment,
@@ -108,11 +108,10 @@ impl FinWait {
     }
 }
 
-/// /// The kernel's longest wait for the peer's FIN (`TCP_FIN_TIMEOUT_MAX`, 120 s), and a little
-/// more.
+/// The kernel's longest wait for the peer's FIN (`TCP_FIN_TIMEOUT_MAX`, 120 s), and a little more.
 const LONGEST_NS: u64 = 125_000_000_000;
-/// /// When the kernel's table is searched after →CLOSE. TIME_WAIT lasts 60 s, so no FIN can come
-/// and go unseen between two searches.
+/// When the kernel's table is searched after →CLOSE. TIME_WAIT lasts 60 s, so no FIN can come and
+/// go unseen between two searches.
 const LOOKS_NS: [u64; 4] = [
     1_000_000_000,
     10_000_000_000,
@@ -120,46 +119,45 @@ const LOOKS_NS: [u64; 4] = [
     110_000_000_000,
 ];
 
-/// /// A socket to look up in the kernel's table.
+/// A socket to look up in the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lookup {
-    /// /// The connection's id.
+    /// The connection's id.
     pub id: u64,
     pub endpoints: Endpoints,
-    /// /// The full socket's cookie, which the timewait socket keeps.
+    /// The full socket's cookie, which the timewait socket keeps.
     pub cookie: Option<u64>,
 }
 
-/// /// The result of a lookup in the kernel's table.
+/// The result of a lookup in the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
-    /// /// It is still in FIN_WAIT2.
+    /// It is still in FIN_WAIT2.
     FinWait2,
-    /// /// It is in TIME_WAIT.
+    /// It is in TIME_WAIT.
     TimeWait {
-        /// /// For how long, nanoseconds, if the kernel told how long it stays.
+        /// For how long, nanoseconds, if the kernel told how long it stays.
         since_ns: Option<u64>,
     },
-    /// /// It does not exist.
+    /// It does not exist.
     Gone,
-    /// /// The kernel could not be asked.
+    /// The kernel could not be asked.
     Unknown,
 }
 
-/// /// The connections that wait for the peer's FIN on a timewait socket. Bounded: those without
-/// room are counted and not followed.
+/// The connections that wait for the peer's FIN on a timewait socket. Bounded: those without room
+/// are counted and not followed.
 pub(in crate::tracker) struct FinWaits {
     by_id: HashMap<u64, FinWait>,
     by_timewait: HashMap<u64, u64>,
-    /// /// In the order of →CLOSE, those whose FIN would be seen.
+    /// In the order of →CLOSE, those whose FIN would be seen.
     expiring: VecDeque<(u64, u64)>,
-    /// /// Which connection to look up when; one queue for each of [`LOOKS_NS`], in the order of
-    /// time.
+    /// Which connection to look up when; one queue for each of [`LOOKS_NS`], in the order of time.
     looks: [VecDeque<(u64, u64)>; LOOKS_NS.len()],
     limit: usize,
-    /// /// Connections not followed for lack of room.
+    /// Connections not followed for lack of room.
     pub(in crate::tracker) refused: u64,
-    /// /// Connections followed of which nothing was seen.
+    /// Connections followed of which nothing was seen.
     pub(in crate::tracker) unknown: u64,
 }
 
@@ -184,13 +182,13 @@ impl FinWaits {
         self.by_id.len()
     }
 
-    /// /// Adds a connection. Without a timewait socket's address it will be looked up.
+    /// Adds a connection. Without a timewait socket's address it will be looked up.
     pub(in crate::tracker) fn insert(&mut self, waiting: FinWait) {
         if self.by_id.len() >= self.limit {
             self.refused += 1;
             return;
         }
-        // // Those told early keep their entry in the queues until it is due.
+        // Those told early keep their entry in the queues until it is due.
         if self.expiring.len() > 2 * self.limit {
             self.expiring.retain(|(_, id)| self.by_id.contains_key(id));
         }
@@ -206,13 +204,13 @@ impl FinWaits {
         self.by_id.insert(id, waiting);
     }
 
-    /// /// Removes and returns the connection with this timewait socket.
+    /// Removes and returns the connection with this timewait socket.
     pub(in crate::tracker) fn take_timewait(&mut self, timewait: u64) -> Option<FinWait> {
         let id = self.by_timewait.remove(&timewait)?;
         self.by_id.remove(&id)
     }
 
-    /// /// Removes and returns the connection with this id.
+    /// Removes and returns the connection with this id.
     pub(in crate::tracker) fn take(&mut self, id: u64) -> Option<FinWait> {
         let waiting = self.by_id.remove(&id)?;
         if let Some(timewait) = waiting.timewait
@@ -223,7 +221,7 @@ impl FinWaits {
         Some(waiting)
     }
 
-    /// /// Removes and returns the next connection whose FIN would have been seen by now.
+    /// Removes and returns the next connection whose FIN would have been seen by now.
     pub(in crate::tracker) fn pop_expired(&mut self, now_ns: u64) -> Option<FinWait> {
         while self.expiring.front().is_some_and(|(due, _)| *due <= now_ns) {
             let (_, id) = self.expiring.pop_front()?;
@@ -234,7 +232,7 @@ impl FinWaits {
         None
     }
 
-    /// /// Returns the next connection to look up by now.
+    /// Returns the next connection to look up by now.
     pub(in crate::tracker) fn next_lookup(&mut self, now_ns: u64) -> Option<Lookup> {
         for round in 0..self.looks.len() {
             while let Some(&(due, id)) = self.looks[round].front() {
@@ -260,8 +258,8 @@ impl FinWaits {
         None
     }
 
-    /// /// Schedules the next lookup of a connection still in FIN_WAIT2, or that could not be
-    /// looked up; drops it after the last.
+    /// Schedules the next lookup of a connection still in FIN_WAIT2, or that could not be looked
+    /// up; drops it after the last.
     pub(in crate::tracker) fn look_again(&mut self, id: u64) {
         let Some(waiting) = self.by_id.get_mut(&id) else {
             return;
