@@ -7,12 +7,14 @@
 
 mod counters;
 mod event;
+mod kinds;
 mod layout;
 mod scratch;
 mod state;
 
 pub use counters::*;
 pub use event::*;
+pub use kinds::*;
 pub use layout::*;
 pub use scratch::*;
 pub use state::*;

@@ -19,8 +19,9 @@ use crate::{
     copies::Pass,
     handshake,
     maps::{EVENTS, count_loss, count_transition},
-    socket::{Record, Socket, Tcp},
+    socket::{Record, Socket},
     task::{self, Process},
+    tcp::Tcp,
 };
 
 /// Reserves room for a `T`, lets `fill` write all of it, and submits; counts the event if there is

@@ -15,7 +15,8 @@ use tcptrace_common::{
 use crate::{
     access::{Access, Direct, Probe},
     maps::{SYNS, count_eviction, count_syn, has, layout, scratch},
-    socket::{Socket, Tcp},
+    socket::Socket,
+    tcp::Tcp,
 };
 
 /// The offset of a TCP header's flags, with the SYN (RFC 9293 §3.1).
