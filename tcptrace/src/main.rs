@@ -118,7 +118,7 @@ fn reload(settings: &Settings, set_level: &impl Fn(LogLevel)) -> anyhow::Result<
     let read = Settings::read(env::args_os());
     let (now, cli) = read.map_err(|error| anyhow::anyhow!(brief(&error)))?;
     let Command::Daemon(args) = cli.command else {
-        anyhow::bail!("the command line is another one");
+        anyhow::bail!("the command line has changed");
     };
     let level = args.probe.log_level;
     DaemonConfig::new(args)?;

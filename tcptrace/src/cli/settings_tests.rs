@@ -94,7 +94,7 @@ fn what_is_wrong_with_a_file_is_said() {
         ),
         (
             "metrics.cgroup-pattern = \"a\"",
-            "it captures nothing: the label goes between parentheses",
+            "it captures nothing: put parentheses around the label",
         ),
         ("poll-interval = [[1]]", "poll-interval: array is neither"),
         ("poll-interval = ", "TOML parse error at line 1"),

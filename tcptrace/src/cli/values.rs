@@ -55,7 +55,7 @@ pub(super) fn parse_port(text: &str) -> Result<u16, String> {
 pub(super) fn parse_pattern(text: &str) -> Result<Regex, String> {
     let pattern = Regex::new(text).map_err(|error| error.to_string())?;
     if pattern.captures_len() < 2 {
-        return Err("it captures nothing: the label goes between parentheses".to_owned());
+        return Err("it captures nothing: put parentheses around the label".to_owned());
     }
     Ok(pattern)
 }

@@ -52,10 +52,12 @@ fn inherit() -> anyhow::Result<Vec<StdListener>> {
         .map(|number| handed.take_tcp_listener(number))
         .filter_map(Result::transpose)
         .collect::<Result<_, _>>()
-        .context("--web.systemd-socket: what systemd handed over is no listening TCP socket")?;
+        .context(
+            "--web.systemd-socket: systemd passed something other than a listening TCP socket",
+        )?;
     ensure!(
         !all.is_empty(),
-        "--web.systemd-socket: systemd handed over no socket (LISTEN_FDS); a unit tcptrace.socket does that"
+        "--web.systemd-socket: systemd passed no socket (LISTEN_FDS); start the unit tcptrace.socket"
     );
     Ok(all)
 }

@@ -43,7 +43,7 @@ impl Counter {
         }
         if evicted > 0 {
             tracing::warn!(
-                "{evicted} connections were given up: more are open than --max-connections"
+                "{evicted} connections were evicted: more are open than --max-connections"
             );
         }
         if lost + evicted > 0 {

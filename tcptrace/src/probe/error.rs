@@ -40,7 +40,7 @@ impl ProbeError {
         let advice = if NamespaceKind::User.is_initial() == Some(false) {
             "this process is in a user namespace, where its capabilities do not count for eBPF; run it outside, as the host's root".to_owned()
         } else if lacking.is_empty() {
-            "CAP_BPF and CAP_PERFMON are held, so that a sandbox or a security module forbids it; run it outside, or allow bpf(2)".to_owned()
+            "the process has CAP_BPF and CAP_PERFMON, so a sandbox or security module must be blocking bpf(2); run it outside, or allow bpf(2)".to_owned()
         } else {
             format!(
                 "this process lacks {}; run as root (sudo tcptrace …), or give it CAP_BPF and CAP_PERFMON",

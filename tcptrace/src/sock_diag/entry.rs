@@ -21,13 +21,13 @@ const TIMER_TIME_WAIT: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Shorter than they claim, or than required.
-    #[error("an answer of the kernel's sock_diag ends too early")]
+    #[error("a reply of the kernel's sock_diag is too short")]
     Short,
     /// Neither IPv4 nor IPv6.
-    #[error("an answer of the kernel's sock_diag has the address family {0}")]
+    #[error("a reply of the kernel's sock_diag has the address family {0}")]
     Family(u8),
     /// A state TCP does not have.
-    #[error("an answer of the kernel's sock_diag has the TCP state {0}")]
+    #[error("a reply of the kernel's sock_diag has the TCP state {0}")]
     State(u8),
 }
 

@@ -33,7 +33,7 @@ const TIMEOUT_SECONDS: i64 = 1;
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
-    #[error("cannot enter the network namespace {inode} (it takes CAP_SYS_ADMIN): {error}")]
+    #[error("cannot enter the network namespace {inode} (needs CAP_SYS_ADMIN): {error}")]
     Enter { inode: u32, error: io::Error },
     #[error("cannot open a netlink socket for sock_diag: {0}")]
     Open(Errno),
@@ -46,7 +46,7 @@ pub enum DiagError {
     Refused(Errno),
     #[error("cannot talk to the kernel's sock_diag: {0}")]
     Talk(Errno),
-    #[error("the kernel's sock_diag gave no answer within {TIMEOUT_SECONDS} s; ask again")]
+    #[error("the kernel's sock_diag did not reply within {TIMEOUT_SECONDS} s; ask again")]
     Timeout,
     #[error(transparent)]
     Malformed(#[from] Malformed),

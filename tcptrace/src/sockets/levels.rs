@@ -214,7 +214,7 @@ impl Poller {
 
     fn complain(&mut self, why: &str) {
         if self.said.len() < 16 && self.said.insert(why.to_owned()) {
-            tracing::warn!("the kernel's levels are not complete: {why}");
+            tracing::warn!("not all of the kernel's socket tables could be read: {why}");
         }
     }
 }

@@ -91,7 +91,7 @@ fn start() -> Option<Thread> {
     match started {
         Ok(_) => Some((to, from)),
         Err(error) => {
-            tracing::warn!("timewait sockets are not looked up: starting the thread: {error}");
+            tracing::warn!("timewait sockets are not looked up: cannot start the thread: {error}");
             None
         }
     }

@@ -209,7 +209,7 @@ impl Survey {
 
     fn complain(&mut self, why: &str) {
         if self.said.len() < 100 && self.said.insert(why.to_owned()) {
-            tracing::warn!("the sockets that are there could not all be listed: {why}");
+            tracing::warn!("not all existing sockets could be listed: {why}");
         }
     }
 }

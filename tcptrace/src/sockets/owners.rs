@@ -58,7 +58,7 @@ impl Search {
 
     fn complain(&mut self, why: &str) {
         if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!("who holds the sockets that were there before is not known: {why}");
+            tracing::warn!("the processes of existing sockets are not known: {why}");
         }
     }
 }

@@ -352,7 +352,7 @@ fn sockets_that_systemd_hands_over_are_served() -> Check {
     let arguments = ["daemon", "--web.systemd-socket"];
     let none = Running::to_end(&mut tcptrace(&arguments))?;
     none.must_end_with(1)?;
-    none.must_complain("systemd handed over no socket")?;
+    none.must_complain("systemd passed no socket")?;
     let daemon = tcptrace(&arguments);
     let mut command = Command::new("sh");
     command

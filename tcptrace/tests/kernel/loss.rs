@@ -108,7 +108,7 @@ fn a_tail_says_what_it_gave_up_for_lack_of_room() -> Check {
     ensure!(
         output
             .stderr
-            .contains(" connections given up (--max-connections)"),
+            .contains(" connections evicted (--max-connections)"),
         "{output:?}"
     );
     for record in records.of("connection") {

@@ -144,7 +144,7 @@ impl Access {
                         *rules = Arc::new(read);
                     }
                     Err(error) => {
-                        tracing::error!("{error:#}; what it said before holds");
+                        tracing::error!("{error:#}; keeping the previous version");
                         let stamps = rules.stamps.iter();
                         let stamps = stamps.map(|(path, _)| (path.clone(), stamp(path)));
                         *rules = Arc::new(rules.with_stamps(stamps.collect()));
@@ -357,7 +357,10 @@ impl Rate {
     fn new(file: &RateFile) -> anyhow::Result<Option<Self>> {
         let interval = Duration::try_from(file.interval);
         let interval = interval.context("rate_limit: interval is negative")?;
-        ensure!(interval <= A_DAY, "rate_limit: interval is above a day");
+        ensure!(
+            interval <= A_DAY,
+            "rate_limit: interval is longer than a day"
+        );
         ensure!(
             interval.is_zero() || file.burst > 0,
             "rate_limit: burst is 0, with which nothing is answered"

@@ -64,7 +64,7 @@ fn pem(
     file: Option<&Path>,
 ) -> anyhow::Result<Option<(Vec<u8>, String)>> {
     Ok(match (inline, file) {
-        (Some(_), Some(_)) => bail!("{name} and {name}_file are both there: one of them"),
+        (Some(_), Some(_)) => bail!("both {name} and {name}_file are set: remove one"),
         (Some(text), None) => Some((text.into(), name.to_owned())),
         (None, Some(path)) => {
             let place = path.display().to_string();
@@ -122,7 +122,7 @@ fn provider(file: &TlsFile) -> anyhow::Result<CryptoProvider> {
             };
             let mut groups = provider.kx_groups.iter();
             let found = groups.find(|known| known.name() == group).copied();
-            found.with_context(|| format!("curve_preferences: {name} cannot be had"))
+            found.with_context(|| format!("curve_preferences: {name} is not available"))
         });
         provider.kx_groups = wanted.collect::<anyhow::Result<_>>()?;
     }

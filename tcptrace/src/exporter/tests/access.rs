@@ -579,7 +579,7 @@ fn what_is_wrong_with_a_file_is_said() {
         ),
         (
             &format!("{TLS}, cert: a }}"),
-            "cert and cert_file are both there",
+            "both cert and cert_file are set",
         ),
         (
             &format!("{TLS}, cipher_suites: [RC4] }}"),
@@ -594,7 +594,7 @@ fn what_is_wrong_with_a_file_is_said() {
             "rate_limit: { interval: -1s, burst: 1 }",
             "interval is negative",
         ),
-        ("rate_limit: { interval: 9999h, burst: 1 }", "above a day"),
+        ("rate_limit: { interval: 9999h, burst: 1 }", "longer than a day"),
         (&format!("{TLS}, min_version: TLS10 }}"), "TLS10"),
         (
             &format!("{TLS}, min_version: TLS13, max_version: TLS12 }}"),

@@ -148,7 +148,7 @@ impl<R: Read> Reader<R> {
         };
         let (kind, length, expected) = (word(0), word(1), word(2));
         if length as usize > MAX_PAYLOAD {
-            return Err(damaged("says it is larger than any block is"));
+            return Err(damaged("claims to be larger than any block"));
         }
         let mut payload = vec![0; length as usize];
         if self.fill(&mut payload)? < payload.len() {

@@ -14,8 +14,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
         "tcptrace_cgroup_connection_attempts_total",
         &["cgroup", "role"],
         "Connections that began, by the cgroup that the socket was made in (a child's is its listener's); \
-         other is what has no label (--metrics.cgroups), unknown where the path is not known, none where it \
-         tells no such thing (--metrics.cgroup-label).",
+         other has no label of its own (--metrics.cgroups), unknown has no known path, none has no such part in its path (--metrics.cgroup-label).",
     );
     let mut established = Family::counter(
         "tcptrace_cgroup_connections_established_total",
@@ -25,22 +24,22 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut failures = Family::counter(
         "tcptrace_cgroup_handshake_failures_total",
         &["cgroup", "role", "verdict"],
-        "Attempts that ended before ESTABLISHED, by why.",
+        "Attempts that ended before ESTABLISHED, by verdict.",
     );
     let mut closed = Family::counter(
         "tcptrace_cgroup_connections_closed_total",
         &["cgroup", "role", "verdict"],
-        "Established connections that ended, by why.",
+        "Established connections that ended, by verdict.",
     );
     let mut bytes = Family::counter(
         "tcptrace_cgroup_closed_connection_bytes_total",
         &["cgroup", "direction", "role"],
-        "Payload of established connections that ended, their whole life's; retransmissions not counted.",
+        "Payload of established connections that ended, over their whole life, without retransmissions.",
     );
     let mut retransmits = Family::counter(
         "tcptrace_cgroup_closed_connection_retransmits_total",
         &["cgroup", "role"],
-        "Segments sent again by established connections that ended, their whole life's; SYNs counted.",
+        "Segments retransmitted by established connections that ended, over their whole life, SYNs included.",
     );
     for cells in &scrape.cgroups {
         let cgroup = &*cells.label;
@@ -69,8 +68,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut folded = Family::gauge(
         "tcptrace_cgroups_folded",
         &[],
-        "Labels that no cgroup was given though there were established connections of it, which count as \
-         cgroup=\"other\"; the 16,384 newest are remembered.",
+        "Cgroup labels with established connections but no series of their own, counted as cgroup=\"other\"; the 16,384 newest are remembered.",
     );
     if let Some(count) = scrape.cgroups_folded {
         folded.add_count(&[], count);

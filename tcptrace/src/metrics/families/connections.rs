@@ -57,8 +57,8 @@ fn opens(scrape: &Scrape) -> Vec<Family> {
     let mut attempts = Family::counter(
         "tcptrace_connection_attempts_total",
         &["role", "port"],
-        "Connections that began: connect() called (active), or a handshake's last ACK taken up by a listener (passive). \
-         port is the service's; the sum over ports is established + failed + pending + given up for lack of room.",
+        "Connections that began: connect() called (active), or a listener completed a handshake (passive). \
+         port is the service's; the sum over ports is established + failed + pending + evicted for lack of room.",
     );
     let mut established = Family::counter(
         "tcptrace_connections_established_total",
@@ -68,12 +68,12 @@ fn opens(scrape: &Scrape) -> Vec<Family> {
     let mut measured = Family::counter(
         "tcptrace_handshakes_measured_total",
         &["role", "source"],
-        "Established connections by how the handshake's time is known; source=\"none\" where it is not.",
+        "Established connections by the source of the handshake's time; source=\"none\" if it is not known.",
     );
     let mut seeded = Family::counter(
         "tcptrace_connections_seeded_total",
         &[],
-        "Connections met in mid-life: open before the tracer looked, or their beginning was lost.",
+        "Connections first seen after their handshake: open before the trace, or their beginning was lost.",
     );
     scrape.for_each_port(|at| {
         // A connection first seen after its handshake is no attempt.
@@ -103,12 +103,12 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
     let mut failures = Family::counter(
         "tcptrace_handshake_failures_total",
         &["role", "port", "verdict"],
-        "Attempts that ended before ESTABLISHED, by why.",
+        "Attempts that ended before ESTABLISHED, by verdict.",
     );
     let mut closed = Family::counter(
         "tcptrace_connections_closed_total",
         &["role", "port", "verdict", "closed_by"],
-        "Established connections that ended, by why and by who ended them: whose FIN came first, without a FIN whose RST or abort it was; closed_by=\"none\" when that cannot be told.",
+        "Established connections that ended, by verdict and by who closed them: whose FIN came first, without a FIN whose RST or abort it was; closed_by=\"none\" if unknown.",
     );
     scrape.for_each_port(|at| {
         for &verdict in Verdict::ALL {
@@ -129,7 +129,7 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
     let mut connects = Family::counter(
         "tcptrace_connect_failures_total",
         &["errno"],
-        "connect()s that failed before SYN_SENT, with what the application was told: no route, a policy, no local address. They are attempts that failed, too.",
+        "connect() calls that failed before SYN_SENT, by the errno that the application got: no route, a policy, no local address. They also count as failed attempts.",
     );
     let mut by_name = BTreeMap::<_, u64>::new();
     for (errno, count) in (0..).zip(scrape.cells.connect_failures) {
@@ -149,13 +149,13 @@ fn retransmits(scrape: &Scrape) -> Vec<Family> {
     let mut syn = Family::counter(
         "tcptrace_syn_retransmits_total",
         &["role", "port"],
-        "SYNs sent again, counted when the handshake is over or given up.",
+        "SYN retransmits, counted when the handshake ends.",
     );
     let mut synack = Family::counter(
         "tcptrace_synack_retransmits_total",
         &["role", "port"],
         if by_listener {
-            "SYN-ACKs sent again, counted at the listener as they are sent: a handshake that hangs shows here."
+            "SYN-ACK retransmits, counted at the listener as they are sent: a handshake that hangs shows here."
         } else {
             "SYN-ACKs sent again, of handshakes that were completed."
         },
@@ -183,17 +183,17 @@ fn carried(scrape: &Scrape) -> Vec<Family> {
     let mut bytes = Family::counter(
         "tcptrace_closed_connection_bytes_total",
         labels,
-        "Payload of established connections that ended, their whole life's; retransmissions not counted.",
+        "Payload of established connections that ended, over their whole life, without retransmissions.",
     );
     let mut segments = Family::counter(
         "tcptrace_closed_connection_segments_total",
         labels,
-        "Segments of established connections that ended, their whole life's; SYNs, FINs and bare ACKs counted.",
+        "Segments of established connections that ended, over their whole life, with SYNs, FINs and bare ACKs.",
     );
     let mut retransmits = Family::counter(
         "tcptrace_closed_connection_retransmits_total",
         labels,
-        "Segments sent again by established connections that ended, their whole life's; SYNs counted.",
+        "Segments retransmitted by established connections that ended, over their whole life, SYNs included.",
     );
     scrape.for_each_port(|at| {
         for (index, direction) in DIRECTIONS.into_iter().enumerate() {
@@ -217,8 +217,7 @@ fn syns(scrape: &Scrape) -> Vec<Family> {
     let mut received = Family::counter(
         "tcptrace_syns_received_total",
         &["port"],
-        "SYNs with which a listener began a handshake; a SYN sent again, SYN cookies and Fast Open are not counted. \
-         What exceeds tcptrace_connections_established_total{role=\"passive\"} was not completed, or is not yet.",
+        "SYNs that began a handshake at a listener, without SYN retransmits, SYN cookies and Fast Open. What exceeds tcptrace_connections_established_total{role=\"passive\"} was not completed, or is not yet.",
     );
     for &(port, count) in &seen.labelled {
         received.add_count(&[&port.to_string()], count);
@@ -227,8 +226,7 @@ fn syns(scrape: &Scrape) -> Vec<Family> {
     let mut evicted = Family::counter(
         "tcptrace_syns_evicted_total",
         &[],
-        "SYNs of which the time was forgotten, to remember newer ones', before their handshakes were over or two minutes had passed: \
-         those handshakes are not measured.",
+        "SYNs whose time was dropped for newer ones before their handshakes ended or two minutes passed: those handshakes are not measured.",
     );
     evicted.add_count(&[], seen.evicted);
     vec![received, evicted]
@@ -238,8 +236,7 @@ fn resets(scrape: &Scrape) -> Family {
     let mut resets = Family::counter(
         "tcptrace_resets_total",
         &["direction", "reason"],
-        "RSTs that the kernel sent, by its own reason (from Linux 6.10, else none), or acted on when received (none); \
-         a direction whose hook is not attached is missing.",
+        "RSTs that the kernel sent, by its own reason (none before Linux 6.10), or acted on when received (none); a direction whose hook is not attached is absent.",
     );
     let cells = &scrape.cells;
     if scrape.source(Hook::ReceiveReset).is_some() || cells.resets_received > 0 {
@@ -264,8 +261,7 @@ fn time_waits(scrape: &Scrape) -> [Family; 3] {
     let mut time_waits = Family::counter(
         "tcptrace_time_wait_entered_total",
         &["role", "port"],
-        "Connections known to have entered TIME_WAIT: by the timewait socket's allocation, or where that cannot be seen \
-         by the full socket's flags and lookups in the kernel's table.",
+        "Connections known to have entered TIME_WAIT: by the timewait socket's allocation, or if that cannot be seen by the full socket's flags and lookups in the kernel's table.",
     );
     scrape.for_each_port(|at| {
         if at.cells.time_wait > 0 || at.role == Role::Active || at.role == Role::Passive {
@@ -275,14 +271,13 @@ fn time_waits(scrape: &Scrape) -> [Family; 3] {
     let mut unknown = Family::counter(
         "tcptrace_time_wait_unknown_total",
         &[],
-        "Established connections that ended, and of which it could not be told whether they entered TIME_WAIT: \
-         events were lost, there were too many to look up, or there may have been no room for it.",
+        "Established connections that ended without showing whether they entered TIME_WAIT: events were lost, there were too many to look up, or there may have been no room for it.",
     );
     unknown.add_count(&[], scrape.context.tracker.stats.time_wait_unknown);
     let mut unwatched = Family::counter(
         "tcptrace_time_wait_unwatched_total",
         &[],
-        "Connections that entered TIME_WAIT, and whose end there is not watched for lack of room: a RST, or a new connection in their place.",
+        "Connections in TIME_WAIT that are no longer followed for lack of room: a RST or a new connection in their place is not reported.",
     );
     unwatched.add_count(&[], scrape.context.tracker.stats.time_waits_evicted);
     [time_waits, unknown, unwatched]

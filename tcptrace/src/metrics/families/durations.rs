@@ -26,7 +26,7 @@ fn handshakes(scrape: &Scrape) -> Family {
         "tcptrace_handshake_duration_seconds",
         &["role", "port", "scope"],
         "How long the three-way handshake took, SYN retransmits included. active: connect() to the SYN-ACK. \
-         passive: the SYN-ACK (or the SYN) to its ACK, where that can be known. \
+         passive: the SYN-ACK (or the SYN) to its ACK, if known. \
          scope=\"loopback\" when both ends are this host's loopback.",
     );
     scrape.for_each_port(|at| {
@@ -43,7 +43,7 @@ fn accept_waits(scrape: &Scrape) -> Family {
     let mut waits = Family::histogram(
         "tcptrace_accept_wait_duration_seconds",
         &["port"],
-        "How long established connections waited for accept(); 0 for those that accept() returned before.",
+        "How long established connections waited for accept(); 0 for those that accept() returned earlier.",
     );
     scrape.for_each_port(|at| {
         if at.role == Role::Passive && at.cells.accept_wait.count() > 0 {
@@ -57,7 +57,7 @@ fn lives(scrape: &Scrape) -> Family {
     let mut lives = Family::histogram(
         "tcptrace_connection_duration_seconds",
         &["role"],
-        "How long established connections lived, from their first transition to CLOSE; those met in mid-life are missing.",
+        "How long established connections lived, from their first transition to CLOSE, without those first seen after their handshake.",
     );
     for &role in Role::ALL {
         let histogram = &scrape.cells.duration[role_index(role)];
@@ -77,7 +77,7 @@ fn half_closed(scrape: &Scrape) -> Family {
         "tcptrace_half_closed_duration_seconds",
         &["side"],
         "How long one direction was closed and the other still open; side is whose FIN came first. \
-         Phases whose end was not seen are missing.",
+         Phases whose end was not seen are not counted.",
     );
     for (side, histogram) in SIDES.into_iter().zip(&scrape.cells.half_closed) {
         half_closed.add_histogram(&[side.name()], histogram);

@@ -15,19 +15,19 @@ use crate::{
 const SNMP: [(&str, &str); COUNTERS.len()] = [
     (
         "tcptrace_time_wait_overflow_total",
-        "Connections that did not enter TIME_WAIT, because tcp_max_tw_buckets was reached or memory lacked (TCPTimeWaitOverflow).",
+        "Connections that did not enter TIME_WAIT, because tcp_max_tw_buckets was reached or memory was short (TCPTimeWaitOverflow).",
     ),
     (
         "tcptrace_listen_overflows_total",
-        "Handshakes that a full accept queue kept from being completed (ListenOverflows).",
+        "Handshakes not completed because the accept queue was full (ListenOverflows).",
     ),
     (
         "tcptrace_listen_drops_total",
-        "SYNs and last ACKs that a listener dropped, for whatever reason (ListenDrops).",
+        "SYNs and final ACKs that a listener dropped, for any reason (ListenDrops).",
     ),
     (
         "tcptrace_syn_queue_drops_total",
-        "SYNs dropped because too many handshakes were under way (TCPReqQFullDrop).",
+        "SYNs dropped because too many handshakes were in progress (TCPReqQFullDrop).",
     ),
     (
         "tcptrace_syn_cookies_sent_total",
@@ -42,8 +42,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut sockets = Family::gauge(
         "tcptrace_kernel_sockets",
         &["state"],
-        "TCP sockets of the kernel by state, in all network namespaces that could be found; \
-         FIN_WAIT2_MINISOCKET are those left by close() that wait for the peer's FIN, and not yet in TIME_WAIT.",
+        "TCP sockets of the kernel by state, in all network namespaces found; FIN_WAIT2_MINISOCKET are timewait sockets that wait for the peer's FIN and are not yet in TIME_WAIT.",
     );
     for state in TcpState::ALL {
         if !matches!(state, TcpState::Close | TcpState::NewSynRecv) {
@@ -61,17 +60,17 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     for (name, help, value) in [
         (
             "tcptrace_time_wait_limit",
-            "tcp_max_tw_buckets: how many timewait sockets a network namespace can have; the smallest of all.",
+            "tcp_max_tw_buckets: how many timewait sockets a network namespace can have, in the namespace with the fewest.",
             levels.time_wait_limit,
         ),
         (
             "tcptrace_ephemeral_ports",
-            "How many ports ip_local_port_range has; the smallest of all namespaces.",
+            "How many ports ip_local_port_range has, in the namespace with the fewest.",
             levels.ephemeral_ports,
         ),
         (
             "tcptrace_ephemeral_ports_in_use_max",
-            "Ports of that range in use, TIME_WAIT included, between one local address and one destination: the most of all such pairs.",
+            "Ephemeral ports in use, TIME_WAIT included, between one local address and one destination: for the pair with the most.",
             Some(levels.ephemeral_in_use),
         ),
     ] {
@@ -89,7 +88,7 @@ fn polled(time: Timestamp) -> Family {
     let mut polled = Family::gauge(
         "tcptrace_kernel_poll_timestamp_seconds",
         &[],
-        "When the kernel's tables were last looked into (--poll-interval): the age of the levels.",
+        "When the kernel's socket tables were last read (--poll-interval).",
     );
     polled.add(&[], time.as_duration().as_secs_f64());
     polled
@@ -100,12 +99,12 @@ fn queues(queues: &BTreeMap<u16, Queue>, labels: &[u16]) -> Vec<Family> {
     let mut length = Family::gauge(
         "tcptrace_listener_accept_queue_length",
         &["port"],
-        "Connections that wait for accept(): of the listener of the port that is nearest to its limit.",
+        "Connections that wait for accept(), at the port's listener nearest to its limit.",
     );
     let mut limit = Family::gauge(
         "tcptrace_listener_accept_queue_limit",
         &["port"],
-        "How many may wait at that listener (the backlog of listen(), at most somaxconn).",
+        "How many connections may wait at that listener (the backlog of listen(), at most somaxconn).",
     );
     let mut add = |port: &str, queue: &Queue| {
         length.add_count(&[port], queue.length.into());

@@ -27,7 +27,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut reloaded = Family::gauge(
         "tcptrace_config_last_reload_successful",
         &[],
-        "1 unless the settings (SIGHUP) or the file of --web.config.file were read again and refused: then the old ones hold.",
+        "Whether the last configuration reload succeeded (SIGHUP, or a change of --web.config.file); after a failure the previous configuration stays in use.",
     );
     reloaded.add_count(&[], u64::from(!scrape.context.reload_failed));
     families.push(reloaded);
@@ -38,12 +38,12 @@ fn misses(scrape: &Scrape) -> [Family; 2] {
     let mut misses = Family::counter(
         "tcptrace_program_misses_total",
         &["program"],
-        "Runs of an eBPF program that the kernel skipped, where it counts them (Linux 5.12 and newer).",
+        "Runs of an eBPF program that the kernel skipped (Linux 5.12 and newer).",
     );
     let mut recovered = Family::counter(
         "tcptrace_program_recovered_total",
         &["program"],
-        "Of the runs of a program that the kernel skipped (tcptrace_program_misses_total), those that its second copy made up for.",
+        "Skipped runs of a program (tcptrace_program_misses_total) that its second copy made up for.",
     );
     // They come in no particular order.
     let by_program: BTreeMap<&str, &ProgramMisses> = scrape
@@ -70,7 +70,7 @@ fn runs(scrape: &Scrape) -> [Family; 2] {
     let mut seconds = Family::counter(
         "tcptrace_program_run_seconds_total",
         &["program"],
-        "How long these runs took (tcptrace_program_runs_total).",
+        "Run time of an eBPF program while the kernel counted it (--program-stats).",
     );
     // They come in no particular order.
     let mut by_program: Vec<_> = scrape.context.runs.iter().collect();
@@ -145,8 +145,8 @@ fn state_transitions(scrape: &Scrape) -> Family {
     let mut transitions = Family::counter(
         "tcptrace_state_transitions_total",
         &["from", "to"],
-        "Transitions of TCP sockets, counted in the kernel: right however many events were lost, and short only by those \
-         for which it ran no program (tcptrace_events_lost_total, skipped).",
+        "Transitions of TCP sockets, counted in the kernel: exact even when events are lost, and short only by those \
+         for which the kernel ran no program (tcptrace_events_lost_total, skipped).",
     );
     let mut counts = BTreeMap::new();
     for from in TcpState::ALL {
@@ -203,7 +203,7 @@ fn hooks(scrape: &Scrape) -> Family {
     let mut hooks = Family::gauge(
         "tcptrace_hook_attached",
         &["hook", "source"],
-        "1 for a hook that is attached, and how; 0 with source=\"none\" for one that is not.",
+        "1 for an attached hook, with how it is attached; 0 with source=\"none\" otherwise.",
     );
     for status in &scrape.context.hooks {
         match &status.attached {
@@ -219,7 +219,7 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     let mut transitions = Family::counter(
         "tcptrace_tracker_transitions_total",
         &[],
-        "Transitions that reached the tracker: once it is quiet, the kernel's less those lost.",
+        "Transitions that reached the tracker: when nothing happens, the kernel's minus those lost.",
     );
     transitions.add_count(&[], stats.transitions);
     let mut limit = Family::gauge(
@@ -231,7 +231,7 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     let mut evictions = Family::counter(
         "tcptrace_tracker_evictions_total",
         &["kind"],
-        "Connections that the tracker gave up for lack of room, the longest unchanged first: established ones (connection) and \
+        "Connections evicted for lack of room, the ones unchanged for longest first: established ones (connection) and \
          others (attempt).",
     );
     evictions.add_count(&["attempt"], stats.evicted_pending);
@@ -239,13 +239,13 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     let mut gaps = Family::counter(
         "tcptrace_tracker_gaps_total",
         &[],
-        "Connections of which an event is missing.",
+        "Connections with a missing event.",
     );
     gaps.add_count(&[], stats.gaps);
     let mut anomalies = Family::counter(
         "tcptrace_tracker_anomalies_total",
         &["kind"],
-        "What should not occur: transitions that no kernel path makes (impossible_transition), \
+        "Transitions that no kernel path makes (impossible_transition), \
          listeners not held (listener_refused) and ended connections not followed to TIME_WAIT (release_refused) for lack of room.",
     );
     anomalies.add_count(&["impossible_transition"], stats.anomalies);
@@ -266,7 +266,7 @@ fn uncompared(scrape: &Scrape) -> Family {
     let mut uncompared = Family::gauge(
         "tcptrace_tracker_uncompared",
         &[],
-        "Connections that the last comparison could not judge: their network namespace was not walked through, and is not known to be gone.",
+        "Connections that the last comparison could not judge: their network namespace was not walked, and is not known to be gone.",
     );
     if let Some(found) = &scrape.context.tracker.drift {
         uncompared.add_count(&[], found.uncompared);
@@ -278,8 +278,7 @@ fn drift(scrape: &Scrape) -> Family {
     let mut drift = Family::gauge(
         "tcptrace_tracker_drift",
         &["state"],
-        "Connections that the tracker held less those that the kernel had, by state, when the two were last compared; \
-         what differed was mended then.",
+        "Connections that the tracker held minus those that the kernel had, by state, at the last comparison, which corrected the difference.",
     );
     if let Some(found) = &scrape.context.tracker.drift {
         for state in TcpState::ALL {
@@ -303,7 +302,7 @@ fn bounds(scrape: &Scrape) -> Vec<Family> {
     let mut series_folded = Family::counter(
         "tcptrace_series_folded_total",
         &[],
-        "What was counted as port=\"other\" though its port has a label, because the ports had used up their series.",
+        "Counts made as port=\"other\" though the port has a label, because the labelled ports had used up their series.",
     );
     series_folded.add_count(&[], scrape.cells.pool_exhausted);
     let mut rejected = Family::counter(

@@ -337,7 +337,7 @@ impl fmt::Display for Counts {
             "{seen} connections seen, {failed} failed, {lost} events lost"
         )?;
         if *evicted > 0 {
-            write!(f, ", {evicted} connections given up (--max-connections)")?;
+            write!(f, ", {evicted} connections evicted (--max-connections)")?;
         }
         if *syns_evicted > 0 {
             write!(
