@@ -1,5 +1,5 @@
-//! Embeds the committed eBPF object, so that building tcptrace takes no eBPF toolchain, and tells what
-//! tcptrace was built from. Sets for the crate:
+//! Embeds the committed eBPF object, so that building tcptrace takes no eBPF toolchain, and tells
+//! what tcptrace was built from. Sets for the crate:
 //!
 //! - `TCPTRACE_EBPF_OBJECT`, the path of the object, and `TCPTRACE_EBPF_SHA256`, its hash;
 //! - `TCPTRACE_GIT_REVISION`, the commit, or `unknown`;
@@ -31,7 +31,8 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that the object is what its manifest says, and for this architecture. Returns its SHA-256.
+/// Checks that the object is what its manifest says, and for this architecture. Returns its
+/// SHA-256.
 fn check(package: &Path, object: &Path) -> Result<String, String> {
     let manifest = package.join("ebpf/manifest.toml");
     let read = |path: &Path| {

@@ -18,25 +18,29 @@ pub const KIND_CLOSE: u8 = 6;
 pub const KIND_RESET_RECEIVED: u8 = 7;
 /// [`ResetEvent`](crate::ResetEvent): the kernel sends a RST (`tcp_send_reset`).
 pub const KIND_RESET_SENT: u8 = 8;
-/// [`AcceptEvent`](crate::AcceptEvent): accept() returned the connection to a process (`inet_csk_accept`).
+/// [`AcceptEvent`](crate::AcceptEvent): accept() returned the connection to a process
+/// (`inet_csk_accept`).
 pub const KIND_ACCEPT: u8 = 9;
 /// [`TimewaitEvent`](crate::TimewaitEvent): a timewait socket is to take over (`inet_twsk_alloc`).
 pub const KIND_TIMEWAIT: u8 = 10;
-/// [`TimewaitStepEvent`](crate::TimewaitStepEvent): a segment reached a timewait socket that waited for the peer's FIN
-/// (`tcp_timewait_state_process`).
+/// [`TimewaitStepEvent`](crate::TimewaitStepEvent): a segment reached a timewait socket that waited
+/// for the peer's FIN (`tcp_timewait_state_process`).
 pub const KIND_TIMEWAIT_STEP: u8 = 11;
-/// [`PlaceEvent`](crate::PlaceEvent): a SYN-ACK of this listener is retransmitted (`tcp_retransmit_synack`).
+/// [`PlaceEvent`](crate::PlaceEvent): a SYN-ACK of this listener is retransmitted
+/// (`tcp_retransmit_synack`).
 pub const KIND_SYNACK_RETRANSMIT: u8 = 12;
 /// [`SeedEvent`](crate::SeedEvent): a socket found by a walk (`iter/tcp`).
 pub const KIND_SEED: u8 = 13;
-/// [`ProcessEvent`](crate::ProcessEvent): a listening process changed its name, by exec or itself (`task_rename`).
+/// [`ProcessEvent`](crate::ProcessEvent): a listening process changed its name, by exec or itself
+/// (`task_rename`).
 pub const KIND_RENAME: u8 = 14;
 /// [`ProcessEvent`](crate::ProcessEvent): a listening process exited (`sched_process_exit`).
 pub const KIND_EXIT: u8 = 15;
-/// [`ConnectFailedEvent`](crate::ConnectFailedEvent): connect() failed inside the kernel's own call (`tcp_v4_connect` and so on).
+/// [`ConnectFailedEvent`](crate::ConnectFailedEvent): connect() failed inside the kernel's own call
+/// (`tcp_v4_connect` and so on).
 pub const KIND_CONNECT_FAILED: u8 = 16;
-/// [`PlaceEvent`](crate::PlaceEvent): a process holds this socket, which is in another network namespace
-/// (`iter/task_file`); both states are the current one.
+/// [`PlaceEvent`](crate::PlaceEvent): a process holds this socket, which is in another network
+/// namespace (`iter/task_file`); both states are the current one.
 pub const KIND_HELD: u8 = 17;
 
 /// [`CgroupEvent`](crate::CgroupEvent): a cgroup is created (`cgroup_mkdir`).

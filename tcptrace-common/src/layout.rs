@@ -209,7 +209,8 @@ pub struct FileLayout {
     pub socket_sk: u32,
     /// `ret` in the record of `syscalls:sys_exit_accept`.
     pub exit_ret: u32,
-    /// The first argument of a system call in `struct pt_regs`, which its result does not overwrite.
+    /// The first argument of a system call in `struct pt_regs`, which its result does not
+    /// overwrite.
     pub call_first: u32,
     /// The second one.
     pub call_second: u32,

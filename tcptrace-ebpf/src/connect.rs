@@ -69,8 +69,8 @@ pub fn returned(ctx: &TracePointContext) {
     if !(1..=LARGEST_ERRNO).contains(&error) || layout!(file.call_second) == 0 {
         return;
     }
-    // SAFETY: helpers without other arguments than what they give each other, probe reads, and reads
-    // of user memory that may fail.
+    // SAFETY: helpers without other arguments than what they give each other, probe reads, and
+    // reads of user memory that may fail.
     unsafe {
         let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
         let fd: u64 = Probe::read(registers, layout!(file.call_first) as usize, 0);

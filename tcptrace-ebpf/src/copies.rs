@@ -61,7 +61,8 @@ impl Occasion {
         }
     }
 
-    /// A reset, by its `RECOVERED_*`; of the segment in the context's second word when there is no socket.
+    /// A reset, by its `RECOVERED_*`; of the segment in the context's second word when there is no
+    /// socket.
     #[inline(always)]
     pub fn reset(ctx: &impl EbpfContext, kind: usize) -> Self {
         let socket = word(ctx, 0);

@@ -296,8 +296,8 @@ pub fn exited() {
 /// A cgroup is created.
 #[inline(always)]
 pub fn cgroup_made(cgroup: u64, path: *const u8) {
-    // SAFETY: the pointer is reserved room for the whole event; the helper takes any address, and writes
-    // up to the path's end.
+    // SAFETY: the pointer is reserved room for the whole event; the helper takes any address, and
+    // writes up to the path's end.
     emit(LOST_CGROUP, |event: *mut CgroupEvent| unsafe {
         let to = (&raw mut (*event).path).cast();
         let length = bpf_probe_read_kernel_str(to, CGROUP_PATH as u32, path.cast());

@@ -132,8 +132,8 @@ impl<A: Access> Tcp<A> {
         mask != 0 && u32::from(self.0.field(layout!(tcp.repair), 0_u8)) & mask != 0
     }
 
-    /// [`FIELDS_UNSENT`] at a transition to `new`. The kernel sets the state before it queues the FIN
-    /// (`tcp_close_state`, `tcp_send_fin`).
+    /// [`FIELDS_UNSENT`] at a transition to `new`. The kernel sets the state before it queues the
+    /// FIN (`tcp_close_state`, `tcp_send_fin`).
     #[inline(always)]
     pub fn unsent(&self, new: u8) -> u8 {
         const FIN_WAIT1: u8 = TcpState::FinWait1.raw();

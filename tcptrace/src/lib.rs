@@ -32,11 +32,11 @@ mod stop;
 mod tracker;
 
 pub use cli::{
-    Cli, Command, LogFormat, LogLevel,
+    Cli, Command,
     config::{CaptureConfig, ConfigError, DaemonConfig, ExplainConfig, ReplayConfig, TailConfig},
     settings::{Settings, brief},
 };
-pub use log::{LogStyle, log_to_stderr};
+pub use log::{LogFormat, LogLevel, LogStyle, log_to_stderr};
 pub use stop::Stop;
 
 /// What the integration tests use. Not a stable interface.

@@ -2,6 +2,7 @@
 
 use std::{fmt, io::IsTerminal as _};
 
+use clap::ValueEnum;
 use tracing::{Event, Level, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _,
@@ -13,10 +14,28 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::{
-    cli::{LogFormat, LogLevel},
-    stdio,
-};
+use crate::stdio;
+
+/// A level of logging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A time, a level and a message.
+    Text,
+    /// The same as a JSON object (timestamp, level, message).
+    Json,
+}
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
-//! How the committed streams look: the real binary replays them, at several widths, with and without
-//! UTF-8, into files that were looked at; and into a terminal.
+//! How the committed streams look: the real binary replays them, at several widths, with and
+//! without UTF-8, into files that were looked at; and into a terminal.
 //!
-//! `looks/FORMAT.txt` is what was seen. `TCPTRACE_BLESS=1` writes it anew; what changed is then for the
-//! reviewer to judge.
+//! `looks/FORMAT.txt` is what was seen. `TCPTRACE_BLESS=1` writes it anew; what changed is then for
+//! the reviewer to judge.
 
 use std::{
     fmt::Write as _,

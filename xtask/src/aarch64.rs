@@ -1,9 +1,9 @@
 //! `cargo xtask check-aarch64`: whether userspace and its tests are correct Rust on aarch64.
 //!
-//! Their types differ there: a C character has no sign, and structures of the C library are laid out
-//! otherwise. The check needs a compiler and the standard library for aarch64 of that very compiler.
-//! Debian has both as packages; the library's is for another architecture, so it is unpacked and
-//! not installed.
+//! Their types differ there: a C character has no sign, and structures of the C library are laid
+//! out otherwise. The check needs a compiler and the standard library for aarch64 of that very
+//! compiler. Debian has both as packages; the library's is for another architecture, so it is
+//! unpacked and not installed.
 
 use std::{
     path::{Path, PathBuf},

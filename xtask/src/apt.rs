@@ -120,8 +120,8 @@ pub(crate) fn extract(package: &str, files: &[String], directory: &Path) -> Resu
     remove_directory(&scratch)
 }
 
-/// Downloads packages, named or `name=version`, and unpacks them into a directory that is made anew.
-/// The hashes are apt's matter: it downloads nothing that its signed lists do not vouch for.
+/// Downloads packages, named or `name=version`, and unpacks them into a directory that is made
+/// anew. The hashes are apt's matter: it downloads nothing that its signed lists do not vouch for.
 fn unpack(apt_get: &mut Command, packages: &[String], directory: &Path) -> Result<()> {
     let download = directory.join(".download");
     remove_directory(directory)?;
@@ -149,8 +149,8 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Opens it and brings its lists up to date. A suite that is gone or out of reach is no failure:
-    /// what is known of the others, or was known before, may do.
+    /// Opens it and brings its lists up to date. A suite that is gone or out of reach is no
+    /// failure: what is known of the others, or was known before, may do.
     pub(crate) fn open(directory: &Path, architecture: &str, suites: &[&str]) -> Result<Self> {
         for below in ["lists/partial", "cache/archives/partial"] {
             make_directory(&directory.join(below))?;

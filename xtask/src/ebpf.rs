@@ -60,8 +60,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 of all that goes into an object built from the checkout at `root`: the flags, and the
-/// path and the contents of each source.
+/// The SHA-256 of all that goes into an object built from the checkout at `root`: the flags, and
+/// the path and the contents of each source.
 fn inputs(root: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {

@@ -170,8 +170,8 @@ impl Report {
         }
     }
 
-    /// Ends what `cargo test` printed. When it failed, a suite without a result did, and so did what
-    /// is no suite.
+    /// Ends what `cargo test` printed. When it failed, a suite without a result did, and so did
+    /// what is no suite.
     pub(crate) fn end(&mut self, success: bool) {
         if success {
             return;

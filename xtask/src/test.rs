@@ -29,8 +29,8 @@ pub(crate) struct Arguments {
     /// Get what tests need and this machine lacks, with apt-get.
     #[arg(long)]
     install: bool,
-    /// Run the kernel tests on every kernel of the matrix, not on the oldest and the newest alone: on
-    /// each those that depend on it.
+    /// Run the kernel tests on every kernel of the matrix, not on the oldest and the newest alone:
+    /// on each those that depend on it.
     #[arg(long)]
     full: bool,
     /// Run the kernel tests on this kernel only.

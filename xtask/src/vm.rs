@@ -169,8 +169,8 @@ pub(crate) fn run_dependent(workspace: &Workspace, kernels: &[Series]) -> Result
 }
 
 impl Arguments {
-    /// Gets all that is needed and runs a guest for each kernel, several at once: a guest waits half
-    /// of its time.
+    /// Gets all that is needed and runs a guest for each kernel, several at once: a guest waits
+    /// half of its time.
     fn run(&self, workspace: &Workspace) -> Result<Vec<Suite>> {
         if let Some(argument) = self.harness.iter().find(|argument| argument.contains('"')) {
             bail!("a quotation mark cannot be handed to a guest: {argument}");

@@ -6,10 +6,11 @@ use jiff::tz::TimeZone;
 
 use crate::{
     cli::{
-        CaptureArgs, CgroupLabelChoice, ColorChoice, DaemonArgs, ExplainArgs, FilterArgs, LogLevel,
+        CaptureArgs, CgroupLabelChoice, ColorChoice, DaemonArgs, ExplainArgs, FilterArgs,
         ProbeArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice,
     },
     explain::Topic,
+    log::LogLevel,
     metrics::{CgroupLabel, MetricsConfig},
     output::{
         render::{Column, Columns, Format, Look, Time, Width},

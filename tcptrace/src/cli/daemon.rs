@@ -1,5 +1,6 @@
 //! The arguments of `daemon`.
 
+use crate::log::LogFormat;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -98,15 +99,6 @@ pub struct DaemonArgs {
 
     #[command(flatten)]
     pub probe: ProbeArgs,
-}
-
-/// The format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A time, a level and a message.
-    Text,
-    /// The same as a JSON object (timestamp, level, message).
-    Json,
 }
 
 /// Which part of a cgroup's path labels its metrics.

@@ -10,8 +10,8 @@ mod view;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::{
-    daemon::{CgroupLabelChoice, DaemonArgs, LogFormat},
-    trace::{CaptureArgs, LogLevel, ProbeArgs},
+    daemon::{CgroupLabelChoice, DaemonArgs},
+    trace::{CaptureArgs, ProbeArgs},
     values::WidthChoice,
     view::{ColorChoice, FilterArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs},
 };

@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::values::{Interval, parse_duration, parse_interval, parse_size};
-use crate::probe::{AttachMode, Exclusion};
+use crate::{
+    log::LogLevel,
+    probe::{AttachMode, Exclusion},
+};
 
 /// How the kernel side is set up.
 #[derive(Clone, Debug, Args)]
@@ -14,8 +17,8 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = AttachMode::Auto, hide_short_help = true, help_heading = "Tracing")]
     pub attach: AttachMode,
 
-    /// Hooks not to use even where they are available: hooks (inet_csk_accept, …) or ways to attach the
-    /// optional ones (fentry, fexit, sock_ops, …). `tcptrace check` names those in use.
+    /// Hooks not to use even where they are available: hooks (inet_csk_accept, …) or ways to attach
+    /// the optional ones (fentry, fexit, sock_ops, …). `tcptrace check` names those in use.
     #[arg(
         long,
         value_name = "HOOKS",
@@ -51,18 +54,6 @@ pub struct ProbeArgs {
     /// Log messages of the eBPF programs; they cost nothing when off.
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Off, hide_short_help = true, help_heading = "Tracing")]
     pub ebpf_log_level: LogLevel,
-}
-
-/// A level of logging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }
 
 /// `tcptrace capture`.

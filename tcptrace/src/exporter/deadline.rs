@@ -1,10 +1,10 @@
 //! A connection's bytes with a time limit on everything its client can be slow at.
 //!
 //! ```text
-//!            first byte            the whole head             first byte of the response
-//!   Idle ───────────────► Head ───────────────────► Serving ───────────────────────────► Response
-//!    ▲ (idle)             (head)                    (none: ours, not the client's)     (response) │
-//!    └────────────────────────────────────── the response is out ───────────────────────────────┘
+//!            first byte          the whole head        first byte of the response
+//!   Idle ──────────────► Head ─────────────────► Serving ─────────────────────────► Response
+//!    ▲ (idle)            (head)                  (none: ours, not the client's)   (response) │
+//!    └────────────────────────────── the response is sent ───────────────────────────────────┘
 //! ```
 //!
 //! hyper's own `header_read_timeout` is one limit for the head and for the time between requests;

@@ -19,7 +19,8 @@ pub struct ScrapeContext {
     pub misses: Vec<ProgramMisses>,
     /// Runs of each program; empty unless the kernel has counted them.
     pub runs: Vec<ProgramRuns>,
-    /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`](crate::probe::SKIPPED_EVENTS).
+    /// Events for which the kernel ran no program, by
+    /// [`SKIPPED_EVENTS`](crate::probe::SKIPPED_EVENTS).
     pub skipped: Skipped,
     /// What the last poll found in the kernel's own tables.
     pub levels: Option<Arc<Levels>>,

@@ -8,7 +8,7 @@ pub const OLDEST_KERNEL: (u8, u8) = (5, 10);
 /// How the transitions are to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AttachMode {
-    /// tp_btf where it can be had, else the classic tracepoint.
+    /// tp_btf where it is available, else the classic tracepoint.
     Auto,
     /// tp_btf or nothing.
     #[value(name = "tp_btf")]

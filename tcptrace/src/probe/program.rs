@@ -11,10 +11,10 @@ use std::{
 
 use aya::programs::Program;
 use tcptrace_common::{
-    PROGRAM_CGROUP_MADE, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD,
-    PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
-    PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
-    PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_CONNECT,
+    PROGRAM_ACCEPT, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD,
+    PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED, PROGRAM_SEND_RESET,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT,
+    PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT, PROGRAMS_CONNECT,
     SECOND_COPIES,
 };
 
@@ -54,22 +54,36 @@ pub const SKIPPED_EVENTS: [EventKind; 8] = [
 /// Events for which the kernel ran no program, by [`SKIPPED_EVENTS`].
 pub type Skipped = [u64; SKIPPED_EVENTS.len()];
 
-/// Returns the kind of a program's events, as its index in [`SKIPPED_EVENTS`]. `None` for those
-/// that run for every process and every cgroup of the host: a skipped run rarely concerns a socket.
+/// The kind of each program's events. Not in it are second copies, and the programs that run for
+/// every process and every cgroup of the host: a skipped run rarely concerns a socket.
+const KINDS: [(&str, EventKind); 21] = [
+    (PROGRAM_SET_STATE_BTF, EventKind::Transition),
+    (PROGRAM_SET_STATE_CLASSIC, EventKind::Transition),
+    (PROGRAM_RECEIVE_RESET, EventKind::Reset),
+    (PROGRAM_SEND_RESET, EventKind::Reset),
+    (PROGRAM_TIMEWAIT, EventKind::Timewait),
+    (PROGRAM_TIMEWAIT_BEGIN, EventKind::Timewait),
+    (PROGRAM_TIMEWAIT_END, EventKind::Timewait),
+    (PROGRAM_RETRANSMIT_SYNACK, EventKind::SynackRetransmit),
+    (PROGRAM_SEED, EventKind::Seed),
+    (PROGRAM_HELD, EventKind::Seed),
+    (PROGRAM_CREATE_CHILD, EventKind::Handshake),
+    (PROGRAM_SYN, EventKind::Handshake),
+    (PROGRAM_ACCEPT, EventKind::Accept),
+    (PROGRAMS_ACCEPT_EXIT[0], EventKind::Accept),
+    (PROGRAMS_ACCEPT_EXIT[1], EventKind::Accept),
+    (PROGRAM_CONNECT_EXIT, EventKind::Connect),
+    (PROGRAMS_CONNECT[0].1, EventKind::Connect),
+    (PROGRAMS_CONNECT[1].1, EventKind::Connect),
+    (PROGRAMS_CONNECT[2].1, EventKind::Connect),
+    (PROGRAMS_CONNECT[3].1, EventKind::Connect),
+    (PROGRAMS_CONNECT[4].1, EventKind::Connect),
+];
+
+/// Returns the kind of a program's events, as its index in [`SKIPPED_EVENTS`].
 fn tells_of(program: &str) -> Option<usize> {
-    let kind = match program {
-        PROGRAM_SET_STATE_BTF | PROGRAM_SET_STATE_CLASSIC => EventKind::Transition,
-        PROGRAM_RECEIVE_RESET | PROGRAM_SEND_RESET => EventKind::Reset,
-        PROGRAM_TIMEWAIT | PROGRAM_TIMEWAIT_BEGIN | PROGRAM_TIMEWAIT_END => EventKind::Timewait,
-        PROGRAM_RETRANSMIT_SYNACK => EventKind::SynackRetransmit,
-        PROGRAM_SEED | PROGRAM_HELD => EventKind::Seed,
-        PROGRAM_PROCESS_RENAME | PROGRAM_PROCESS_EXIT | PROGRAM_CGROUP_MADE => return None,
-        PROGRAM_CREATE_CHILD | PROGRAM_SYN => EventKind::Handshake,
-        PROGRAM_CONNECT_EXIT => EventKind::Connect,
-        name if PROGRAMS_CONNECT.iter().any(|(_, program)| *program == name) => EventKind::Connect,
-        _ => EventKind::Accept,
-    };
-    SKIPPED_EVENTS.iter().position(|&of| of == kind)
+    let (_, kind) = KINDS.iter().find(|(name, _)| *name == program)?;
+    SKIPPED_EVENTS.iter().position(|of| of == kind)
 }
 
 /// The loaded programs, and what the kernel skipped of them.
@@ -219,4 +233,32 @@ impl ProgramInfo {
 /// Whether the kernel counts the runs of a program that it skips.
 pub(super) fn counts_misses(program: &Program) -> bool {
     ProgramInfo::open("", program).is_some_and(|info| info.misses().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use tcptrace_common::{PROGRAM_CGROUP_MADE, PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME};
+
+    use super::*;
+
+    #[test]
+    fn every_program_of_the_object_has_a_kind_or_a_reason_to_have_none() {
+        let object = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/tcptrace.bpf.o"));
+        let object = aya_obj::Object::parse(object).unwrap();
+        let without = [
+            PROGRAM_PROCESS_RENAME,
+            PROGRAM_PROCESS_EXIT,
+            PROGRAM_CGROUP_MADE,
+        ];
+        for name in object.programs.keys() {
+            let name = name.as_str();
+            let has_kind = tells_of(name).is_some();
+            let needs_none = is_second(name) || without.contains(&name);
+            assert!(has_kind != needs_none, "{name}");
+        }
+        assert_eq!(
+            object.programs.len(),
+            KINDS.len() + SECOND_COPIES.len() + without.len()
+        );
+    }
 }

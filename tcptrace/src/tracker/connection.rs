@@ -83,10 +83,12 @@ pub(super) struct Followed {
     pub(super) walk: u64,
     /// The connection was first seen after its handshake, by an event of its own.
     pub(super) met: bool,
-    /// How many times the tracker had settled when the connection was first seen, after its handshake.
+    /// How many times the tracker had settled when the connection was first seen, after its
+    /// handshake.
     pub(super) met_in: u64,
     /// How many events were lost when its state last changed. If no more events of a hook have been
-    /// lost since, the hook's silence is evidence. `None` when what came before its end was not seen.
+    /// lost since, the hook's silence is evidence. `None` when what came before its end was not
+    /// seen.
     pub(super) heard: Option<Heard>,
 }
 

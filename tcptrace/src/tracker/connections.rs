@@ -38,7 +38,6 @@ pub(super) struct Connections {
     pub(super) listeners: Listeners,
     /// The connections that have a timewait socket.
     pub(super) time_waits: TimeWaits,
-    /// The names of cgroups and interfaces.
     pub(super) names: Names,
     /// When the absence of a hook's event is evidence.
     pub(super) silences: Silences,
@@ -174,8 +173,7 @@ impl Connections {
         }
     }
 
-    /// Returns the connection that the event is about, after giving up any other held for its
-    /// socket.
+    /// Returns the connection that the event is about; gives up any other held for its socket.
     fn hold(&mut self, at: At, transition: &Transition) -> StoreKey {
         let Some(place) = self.store.find(at.socket) else {
             return self.meet(at, transition, false);

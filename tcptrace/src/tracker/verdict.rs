@@ -72,7 +72,8 @@ pub enum Verdict {
     Cancelled,
     /// No ephemeral port was free.
     NoLocalPort,
-    /// A local policy forbade connect(): a prohibiting route, a cgroup's program, a security module.
+    /// A local policy forbade connect(): a prohibiting route, a cgroup's program, a security
+    /// module.
     Forbidden,
     /// SYN_RECV never reached ESTABLISHED, or connect() failed locally.
     HandshakeFailed,

@@ -188,7 +188,8 @@ fn nobody_is_told_to_be_root() -> Check {
     report.must_say("tracing", "FAILED", "not permitted")
 }
 
-/// The capabilities beside CAP_BPF and CAP_PERFMON, a word of what each allows, and a hook that needs it.
+/// The capabilities beside CAP_BPF and CAP_PERFMON, a word of what each allows, and a hook that
+/// needs it.
 const OPTIONAL: [(Capability, &str, Option<&str>); 4] = [
     (
         Capability::CAP_NET_ADMIN,

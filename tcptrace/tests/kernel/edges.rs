@@ -1,4 +1,5 @@
-//! At the edges: namespaces that go and whose numbers come again, and views that are not the host's.
+//! At the edges: namespaces that go and whose numbers come again, and views that are not the
+//! host's.
 
 use std::{
     fs, io,

@@ -20,8 +20,8 @@ use crate::{
 tests![nothing_is_lost_under_load, what_finds_no_room_is_counted,];
 
 const TIME: Duration = Duration::from_secs(3);
-/// The kernel runs no program for some connections when others attach and detach theirs meanwhile, and
-/// does not count them.
+/// The kernel runs no program for some connections when others attach and detach theirs meanwhile,
+/// and does not count them.
 const SKIPPED_ONE_IN: i64 = 5_000;
 /// Where TIME_WAITs and ephemeral ports end.
 const MOST: u64 = 150_000;

@@ -177,8 +177,8 @@ fn connect_slowly(namespace: &Namespace, listener: &TcpListener, first: TcpStrea
     Ok(())
 }
 
-/// The buckets must hold what the records tell. Two tracers looked at the same handshakes, each with
-/// its own clock readings: one's time is taken to be within half and twice the other's.
+/// The buckets must hold what the records tell. Two tracers looked at the same handshakes, each
+/// with its own clock readings: one's time is taken to be within half and twice the other's.
 fn must_have_in_buckets(prometheus: &Prometheus, port: &str, role: &str, seconds: &[f64]) -> Check {
     let query =
         format!("tcptrace_handshake_duration_seconds_bucket{{port=\"{port}\",role=\"{role}\"}}");

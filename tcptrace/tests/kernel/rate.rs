@@ -36,7 +36,8 @@ fn two_hundred_connections_a_second_are_all_shown_once_and_in_order() -> Check {
         Ok(ports)
     })?;
     let records = tail.finish_after(2 * ports.len())?;
-    // Sockets' addresses are used again at once, and a record waits for what may still be said of it.
+    // Sockets' addresses are used again at once, and a record waits for what may still be said of
+    // it.
     let times: Vec<_> = records.0.iter().map(|record| record.text("time")).collect();
     ensure!(times.is_sorted(), "lines are older than those before them");
     let server = Some(u64::from(address.port()));

@@ -142,8 +142,8 @@ fn of_long_ones(records: &Records, server: u16) -> Records {
     )
 }
 
-/// Both ends of every long connection have just one record, and were there before; who opened them is
-/// known of those that a walk `found` before they ended.
+/// Both ends of every long connection have just one record, and were there before; who opened them
+/// is known of those that a walk `found` before they ended.
 fn must_tell_long_ones(
     records: &Records,
     (clients, server): &(Vec<u16>, u16),

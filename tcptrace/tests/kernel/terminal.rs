@@ -1,4 +1,5 @@
-//! A live tail in a terminal: it follows the width, shows its status, and leaves everything as it was.
+//! A live tail in a terminal: it follows the width, shows its status, and leaves everything as it
+//! was.
 
 use std::{
     io::{Read as _, Write as _},

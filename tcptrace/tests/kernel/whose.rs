@@ -233,8 +233,8 @@ fn a_listener_that_is_gone_is_named_as_gone() -> Check {
     Ok(())
 }
 
-/// A supervisor that hands its socket to a child, as inetd, a socket activation and a server that forks
-/// its workers first do; a listener that is passed on; a thread.
+/// A supervisor that hands its socket to a child, as inetd, a socket activation and a server that
+/// forks its workers first do; a listener that is passed on; a thread.
 fn whoever_accepts_has_it() -> Check {
     if !sees_accept() {
         return Err(ignored("no accept() is seen here"));
@@ -333,7 +333,8 @@ fn an_accept_by_io_uring_is_seen_where_functions_can_be_traced() -> Check {
     }
 }
 
-/// A directory of the cgroup v2 hierarchy, and those above it that were made for it. They go with this.
+/// A directory of the cgroup v2 hierarchy, and those above it that were made for it. They go with
+/// this.
 struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {

@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result, bail};
 /// The architectures that one object serves; little-endian, as it is.
 pub(super) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
-/// LLVM writes BTF's forward declarations in the order of their addresses in the linker's memory: about one
-/// link in sixteen has two of them the other way round.
+/// LLVM writes BTF's forward declarations in the order of their addresses in the linker's memory:
+/// about one link in sixteen has two of them the other way round.
 const LINKS: usize = 4;
 
 /// The package whose directory is named after an architecture; what the kernel's helpers look like
@@ -34,7 +34,8 @@ const CARGO: [&str; 6] = [
 ];
 
 /// The flags for rustc, but for paths. The source lines that BTF carries for the verifier's log are
-/// embedded by rustc: the linker would look for the files on disk, where a remapped path leads nowhere.
+/// embedded by rustc: the linker would look for the files on disk, where a remapped path leads
+/// nowhere.
 const RUSTC: [&str; 4] = [
     "-Cdebuginfo=2",
     "-Cdwarf-version=5",
@@ -55,9 +56,9 @@ struct Paths {
     bindings: String,
 }
 
-/// Builds the object of the checkout at `root` for each of [`ARCHITECTURES`], and fails unless they are
-/// all the same; they are linked up to [`LINKS`] times to be `wanted`, or like the first one. `strictly`, a
-/// warning is an error.
+/// Builds the object of the checkout at `root` for each of [`ARCHITECTURES`], and fails unless they
+/// are all the same; they are linked up to [`LINKS`] times to be `wanted`, or like the first one.
+/// `strictly`, a warning is an error.
 pub(super) fn object(
     root: &Path,
     target: &Path,
@@ -127,7 +128,8 @@ fn object_for(
     let built = target.join("bpfel-unknown-none/release/tcptrace");
     let stripped = target.join("tcptrace.bpf.o");
     // What no loader reads: DWARF, five sixths of it. BTF stays, with the source lines for the
-    // verifier's log; its relocations are against the start of each section, and so applied already.
+    // verifier's log; its relocations are against the start of each section, and so applied
+    // already.
     let mut strip = Command::new(&toolchain.objcopy);
     strip
         .args(["--strip-debug", "--remove-section=.rel.BTF"])

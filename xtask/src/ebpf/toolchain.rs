@@ -1,8 +1,8 @@
 //! Looking for a toolchain that can build the eBPF programs.
 //!
 //! That is a rustc with its library's sources, since no one ships `core` for BPF, and a bpf-linker
-//! of the same LLVM. What is missing is named, with the commands that install it, or installed if that
-//! is asked for.
+//! of the same LLVM. What is missing is named, with the commands that install it, or installed if
+//! that is asked for.
 
 use std::{
     env, fmt,

@@ -1,8 +1,8 @@
 //! The kernels that guests boot: Debian's for clouds, which are small and know the hardware of
 //! virtual machines.
 //!
-//! A series has one kernel at a time, kept with the modules that tests need. It is replaced when the
-//! archive has a newer one, and used without a network when it is there.
+//! A series has one kernel at a time, kept with the modules that tests need. It is replaced when
+//! the archive has a newer one, and used without a network when it is there.
 
 use std::{
     collections::BTreeSet,
@@ -236,9 +236,9 @@ fn unpack(
         .with_context(|| format!("cannot move {} into its place", scratch.display()))
 }
 
-/// Copies the modules that tests use and those that these need, uncompressed, and named so that each
-/// comes after those that it needs: a guest has nothing that would load a module when it is asked
-/// for.
+/// Copies the modules that tests use and those that these need, uncompressed, and named so that
+/// each comes after those that it needs: a guest has nothing that would load a module when it is
+/// asked for.
 fn collect_modules(whole: &Path, release: &str, to: &Path) -> Result<()> {
     run(Command::new("depmod")
         .arg("--basedir")

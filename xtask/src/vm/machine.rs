@@ -155,7 +155,8 @@ impl Machine<'_> {
     }
 }
 
-/// Passes on what a machine says, unfinished lines too: should it stop, the last one names the test.
+/// Passes on what a machine says, unfinished lines too: should it stop, the last one names the
+/// test.
 fn hear(mut from: PipeReader, to: &Sender<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut buffer) {

@@ -594,7 +594,10 @@ fn what_is_wrong_with_a_file_is_said() {
             "rate_limit: { interval: -1s, burst: 1 }",
             "interval is negative",
         ),
-        ("rate_limit: { interval: 9999h, burst: 1 }", "longer than a day"),
+        (
+            "rate_limit: { interval: 9999h, burst: 1 }",
+            "longer than a day",
+        ),
         (&format!("{TLS}, min_version: TLS10 }}"), "TLS10"),
         (
             &format!("{TLS}, min_version: TLS13, max_version: TLS12 }}"),

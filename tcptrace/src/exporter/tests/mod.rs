@@ -1,5 +1,5 @@
-//! A real server on port 0, spoken to in raw bytes; for limits of time a single connection in memory,
-//! on a clock that only moves when nobody has anything to do.
+//! A real server on port 0, spoken to in raw bytes; for limits of time a single connection in
+//! memory, on a clock that only moves when nobody has anything to do.
 
 mod access;
 mod deadlines;

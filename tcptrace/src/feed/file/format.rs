@@ -12,15 +12,15 @@
 //!   payload
 //!
 //! header:   JSON of [`Header`]; the first block, and only that
-//! clock:    monotonic_ns u64, offset_ns i64; holds from that time on
-//! events:   length u16 and that many bytes, again and again: what the ring held
-//! loss:     place u32 (0 ring, 1 capture, 2 kernel, 3 decode), events u64, kind u32 (0 unknown, else one more
-//!           than the place in `EventKind::ALL`); missing since the last time block. Version 3 has
-//!           no kind
-//! time:     monotonic_ns u64; all that happened before that moment, or was lost of it, has been told
-//! name:     JSON of [`Name`]: what events that follow tell by its number
+//! clock:    monotonic_ns u64, offset_ns i64; valid from that time on
+//! events:   length u16 and that many bytes, repeated: the bytes of the ring
+//! loss:     place u32 (0 ring, 1 capture, 2 kernel, 3 decode), events u64, kind u32 (0 unknown,
+//!           otherwise its index in `EventKind::ALL` plus 1); missing since the last time block.
+//!           Version 3 has no kind
+//! time:     monotonic_ns u64; everything before that moment was reported, losses included
+//! name:     JSON of [`Name`]: of a number in events that follow
 //! hook:     witness u32 (the place in `Witness::ALL`), attached u32 (1 or 0), monotonic_ns u64
-//! end:      monotonic_ns u64; the capture ended as it was meant to
+//! end:      monotonic_ns u64; the capture was ended in order
 //! ```
 //!
 //! All integers are little-endian, as are the events of the machines that tcptrace runs on. Each

@@ -1,4 +1,5 @@
-//! The rules for Prometheus and the dashboard: they ask for metrics that exist, and the runbook knows every alert.
+//! The rules for Prometheus and the dashboard: they ask for metrics that exist, and the runbook
+//! knows every alert.
 
 use std::collections::BTreeSet;
 

@@ -219,7 +219,8 @@ const fn other(cookie: u32) -> NetnsId {
     }
 }
 
-/// An ESTABLISHED connection of another namespace, and one in FIN_WAIT1, which no longer needs a process.
+/// An ESTABLISHED connection of another namespace, and one in FIN_WAIT1, which no longer needs a
+/// process.
 fn elsewhere(netns: NetnsId) -> [(u64, TcpState, Endpoints); 2] {
     let ends = |port| Endpoints {
         netns: Some(netns),

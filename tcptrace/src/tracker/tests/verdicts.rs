@@ -14,7 +14,8 @@ pub(super) const BLIND: ResetHooks = ResetHooks {
     sent: false,
 };
 
-/// What can be left on a connection that lives on: ICMP with IP_RECVERR, kTLS (EBADMSG), sockmap (EPIPE).
+/// What can be left on a connection that lives on: ICMP with IP_RECVERR, kTLS (EBADMSG), sockmap
+/// (EPIPE).
 fn pending() -> impl Iterator<Item = u16> {
     [ECONNREFUSED, 74, EPIPE].into_iter().chain(ICMP)
 }

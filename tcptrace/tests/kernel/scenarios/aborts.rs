@@ -36,7 +36,8 @@ fn aborted(stage: &Stage, states: &str, expected: &Value) -> Check {
     stage.went(states)?.ended(expected).map(drop)
 }
 
-/// A connection that lives on with an error: IP_RECVERR, and ICMP host unreachable for its last segment.
+/// A connection that lives on with an error: IP_RECVERR, and ICMP host unreachable for its last
+/// segment.
 fn with_pending_error(stage: &Stage) -> anyhow::Result<(Socket, Flow)> {
     let (socket, mut flow) = stage.connected()?;
     set_ip_option(&socket, libc::IP_RECVERR, 1)?;

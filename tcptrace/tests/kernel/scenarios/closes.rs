@@ -43,8 +43,8 @@ scenarios![
     no_room_for_time_wait_at_once,
 ];
 
-/// Segments of a response, all of them sent at once: the initial window has ten (RFC 6928). Without an MSS
-/// option a segment has 536 bytes.
+/// Segments of a response, all of them sent at once: the initial window has ten (RFC 6928). Without
+/// an MSS option a segment has 536 bytes.
 const SEGMENT: [u8; 536] = [b'x'; 536];
 
 /// A server writes so many segments and closes; the client takes its time to acknowledge them.

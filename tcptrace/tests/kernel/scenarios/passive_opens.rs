@@ -307,7 +307,8 @@ fn reset_while_queued(stage: &Stage) -> Check {
     let mut flow = stage.peer.connect(HOME);
     flow.open()?;
     flow.send_rst()?;
-    // The line of it comes when the record's grace is over, and accept() belongs to the record within that.
+    // The line of it comes when the record's grace is over, and accept() belongs to the record
+    // within that.
     wait_for("the kernel to take the RST", || {
         stage.namespace.run(|| {
             let sockets = fs::read_to_string("/proc/thread-self/net/tcp")?;

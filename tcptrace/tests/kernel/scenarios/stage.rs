@@ -123,8 +123,8 @@ impl Stage {
         Ok(flow)
     }
 
-    /// A connection to the peer that is closed here and has lost its full socket: a minisocket waits
-    /// for the peer's FIN.
+    /// A connection to the peer that is closed here and has lost its full socket: a minisocket
+    /// waits for the peer's FIN.
     pub(crate) fn orphaned(&self) -> anyhow::Result<Flow> {
         let (socket, mut flow) = self.connected()?;
         drop(socket);

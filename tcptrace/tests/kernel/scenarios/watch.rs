@@ -71,8 +71,8 @@ fn lock(tail: &Mutex<Option<Tail>>) -> MutexGuard<'_, Option<Tail>> {
     tail.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is said of losses, in whatever namespace. A connection whose beginning was lost may be in no
-/// namespace that is known.
+/// What is said of losses, in whatever namespace. A connection whose beginning was lost may be in
+/// no namespace that is known.
 fn losses(tail: &Tail) -> Vec<&Record> {
     let records = tail.records().0.iter();
     let of_none = |record: &&Record| record.number("netns").is_none();

@@ -1,8 +1,8 @@
 //! The first process of a virtual machine: this test binary again, as `/init` of an initramfs.
 //!
-//! It makes the surroundings that tests need, runs them as a child, and switches the machine off. It
-//! knows no test and judges none: that is for whoever started the machine and reads what the tests
-//! say. What goes wrong here is said in a line of its own.
+//! It makes the surroundings that tests need, runs them as a child, and switches the machine off.
+//! It knows no test and judges none: that is for whoever started the machine and reads what the
+//! tests say. What goes wrong here is said in a line of its own.
 
 use std::{
     env, fs,

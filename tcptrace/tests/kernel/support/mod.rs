@@ -94,9 +94,10 @@ pub(crate) fn trial(
     })
 }
 
-/// Runs a test, once more if it failed while the kernel skipped runs of the programs: what they
-/// did not see is then missing through no fault of theirs. And once more if what it waited for never came: a kernel is
-/// known that runs no program while a thread of process 1 is current, and counts nothing.
+/// Runs a test, once more if it failed while the kernel skipped runs of the programs: what they did
+/// not see is then missing through no fault of theirs. And once more if what it waited for never
+/// came: a kernel is known that runs no program while a thread of process 1 is current, and counts
+/// nothing.
 pub(crate) fn undisturbed(check: fn() -> Check) -> Check {
     const TRIES: usize = 3;
     let mut silences = 0;

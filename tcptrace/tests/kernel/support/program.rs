@@ -43,8 +43,8 @@ fn binary() -> PathBuf {
     std::env::var_os(BINARY).map_or_else(|| env!("CARGO_BIN_EXE_tcptrace").into(), PathBuf::from)
 }
 
-/// Children take signals as a shell's do, though whoever started this (`nohup`, a script's job) may have some
-/// ignored.
+/// Children take signals as a shell's do, though whoever started this (`nohup`, a script's job) may
+/// have some ignored.
 pub(crate) fn take_signals() {
     for number in [
         Signal::SIGHUP,
@@ -271,8 +271,9 @@ fn lock(text: &Mutex<String>) -> MutexGuard<'_, String> {
     text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the first line, and what is said of missing and weaker hooks, out of what a program complained of: it depends
-/// on the machine. `tcptrace: no HOOK: …` and `tcptrace: HOOK: …`, in a log `WARN …`.
+/// Takes the first line, and what is said of missing and weaker hooks, out of what a program
+/// complained of: it depends on the machine. `tcptrace: no HOOK: …` and `tcptrace: HOOK: …`, in a
+/// log `WARN …`.
 pub(crate) fn without_notices(stderr: &str) -> String {
     let is_notice = |line: &str| {
         let said = line

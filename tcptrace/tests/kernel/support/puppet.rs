@@ -155,8 +155,8 @@ impl Strings {
             ["rename", name] => nix::sys::prctl::set_name(&CString::new(name)?)?,
             // Another program in the same process, which says that it is done.
             ["exec", name] => return Err(self.heir(name)?.exec().into()),
-            // Another process has the listener, and does as it is told from now on; this one waits for
-            // its end, or goes at once.
+            // Another process has the listener, and does as it is told from now on; this one waits
+            // for its end, or goes at once.
             ["hand-over", name] => {
                 self.heir(name)?.status()?;
                 std::process::exit(0);
