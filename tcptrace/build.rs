@@ -15,9 +15,8 @@ fn main() {
     }
 }
 
-/// Does all of it.
 fn run() -> Result<(), String> {
-    // Stated here, since naming one path to watch ends cargo's watching all of the package.
+    // Stated here, because naming one path to watch ends cargo's watching of the whole package.
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=ebpf");
     let package = variable("CARGO_MANIFEST_DIR")?;
@@ -64,7 +63,7 @@ fn check(package: &Path, object: &Path) -> Result<String, String> {
     Ok(found)
 }
 
-/// The commit that this is built from, as far as it can be known.
+/// Returns the commit that this is built from, if known.
 fn revision(package: &Path) -> Option<String> {
     // cargo leaves this in the packages that it publishes.
     let published = package.join(".cargo_vcs_info.json");
@@ -72,7 +71,7 @@ fn revision(package: &Path) -> Option<String> {
         let (_, rest) = text.split_once("\"sha1\": \"")?;
         return Some(rest.split_once('"')?.0.to_owned());
     }
-    // Any other repository that holds this package, as one that vendors it does, is not meant.
+    // Another repository that holds this package, such as one that vendors it, does not count.
     let repository = package.join("..");
     if !repository.join(".git").exists() {
         return None;
@@ -99,7 +98,7 @@ fn revision(package: &Path) -> Option<String> {
     git(&["rev-parse", "HEAD"])
 }
 
-/// The version of the compiler that builds the crate.
+/// Returns the version of the compiler that builds the crate.
 fn compiler() -> Result<String, String> {
     let rustc = variable("RUSTC")?;
     let output = Command::new(&rustc)
@@ -111,7 +110,7 @@ fn compiler() -> Result<String, String> {
     Ok(version.ok_or("rustc did not say its version")?.to_owned())
 }
 
-/// A variable that cargo sets for build scripts.
+/// Returns a variable that cargo sets for build scripts.
 fn variable(name: &str) -> Result<String, String> {
     env::var(name).map_err(|error| format!("{name}: {error}; build scripts are run by cargo"))
 }

@@ -18,13 +18,12 @@ use crate::{
     workspace::Workspace,
 };
 
-/// What the types are checked for.
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// The compiler's package, its program, and the package of its standard library.
 const COMPILER: &str = "rustc-web";
 const RUSTC: &str = "/usr/bin/rustc";
 const LIBRARY: &str = "libstd-rust-web-dev";
-/// What compiles and links the C code among the dependencies, and the packages that it is in.
+/// The program that compiles and links the C code of dependencies; its packages follow.
 pub(crate) const GCC: &str = "aarch64-linux-gnu-gcc";
 const GCC_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 /// Where the library is.
@@ -33,12 +32,12 @@ const SUITES: [&str; 2] = ["bookworm", "bookworm-security"];
 /// The arguments of `check-aarch64`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Get the compiler and the standard library, with apt-get.
+    /// Install the compiler and the standard library with apt-get.
     #[arg(long)]
     install: bool,
 }
 
-/// Checks, or says why that cannot be done.
+/// Checks, or says why that is not possible.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     let mut check = match cargo(
         workspace,
@@ -62,7 +61,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// A command of cargo with the compiler for aarch64 and these flags for it.
+/// Returns a cargo command with the compiler for aarch64 and these flags for it.
 pub(crate) fn cargo(
     workspace: &Workspace,
     install: bool,
@@ -76,14 +75,13 @@ pub(crate) fn cargo(
         .args([command, "--target", TARGET])
         .env("RUSTC", RUSTC)
         .env("CARGO_TARGET_DIR", workspace.target().join("aarch64"))
-        // They hold for the target only: build scripts run on this machine, with its library.
+        // They apply to the target only: build scripts run on this machine, with its library.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env_remove("RUSTFLAGS");
     Ok(cargo)
 }
 
-/// Finds the compiler and its library, or gets them; answers with the directory in which the
-/// compiler finds the library.
+/// Finds or installs the compiler and its library; returns the directory of the library.
 fn prepare(workspace: &Workspace, install: bool) -> Result<PathBuf> {
     if install && apt::version(COMPILER).is_none() {
         apt::update()?;

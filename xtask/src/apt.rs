@@ -1,6 +1,6 @@
 //! Packages of Debian and of the distributions made from it.
 //!
-//! Other distributions have other packages: there one is told what is missing, and installs it by
+//! Other distributions have other packages: there the missing ones are named, to be installed by
 //! hand.
 
 use std::{
@@ -13,15 +13,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{as_root, exists, run};
 
-/// Whose signatures count.
+/// The keys that sign the archive.
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Where the archive is, for machines that have no mirror of their own.
+/// The archive, for machines without a mirror of their own.
 const MIRRORS: [(&str, &str); 2] = [
     ("debian", "http://deb.debian.org/debian"),
     ("debian-security", "http://deb.debian.org/debian-security"),
 ];
 
-/// The version of a package that is installed, if it is.
+/// Returns the version of a package, if it is installed.
 pub(crate) fn version(package: &str) -> Option<String> {
     let output = Command::new("dpkg-query")
         .args([
@@ -36,7 +36,7 @@ pub(crate) fn version(package: &str) -> Option<String> {
         .map(|version| version.trim().to_owned())
 }
 
-/// Brings the lists of packages up to date, as far as the archives can be reached.
+/// Updates the package lists, as far as the archives can be reached.
 pub(crate) fn update() -> Result<()> {
     if !exists("apt-get") {
         bail!("--install needs apt-get, and this system has none: install by hand what was named");
@@ -44,14 +44,14 @@ pub(crate) fn update() -> Result<()> {
     let updated =
         run(as_root("apt-get").args(["update", "--quiet=2", "-o", "DPkg::Lock::Timeout=300"]));
     if let Err(error) = updated {
-        // An archive that has nothing to do with us may be out of reach.
+        // An archive that is not ours may be out of reach.
         eprintln!("warning: {error:#}; going on with the lists of packages that are here");
     }
     Ok(())
 }
 
 /// Installs packages, without those that they only recommend. Never removes one: apt then names the
-/// one that is in the way, and this fails.
+/// conflict, and this fails.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run(install_command(&[]).args(packages)).context(
         "the packages could not be installed: apt says why above, and a release other than \
@@ -59,8 +59,8 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     )
 }
 
-/// Installs packages of this machine's release or, where they do not go together with what is here,
-/// of its backports. `directory` is where the lists of these are kept.
+/// Installs packages of this machine's release or, if they conflict with installed ones, of its
+/// backports, whose lists are kept in `directory`.
 pub(crate) fn install_or_backport(packages: &[&str], directory: &Path) -> Result<()> {
     let Err(error) = install(packages) else {
         return Ok(());
@@ -79,7 +79,7 @@ pub(crate) fn install_or_backport(packages: &[&str], directory: &Path) -> Result
         .args(packages))
 }
 
-/// How packages are installed, with variables for apt-get.
+/// Returns the command that installs packages, with variables for apt-get.
 fn install_command(variables: &[&str]) -> Command {
     let mut command = as_root("env");
     command
@@ -88,12 +88,12 @@ fn install_command(variables: &[&str]) -> Command {
         .args(["apt-get", "install", "--yes", "--quiet"])
         .args(["--no-remove", "--no-install-recommends"])
         .args(["-o", "DPkg::Lock::Timeout=300"])
-        // Without it dpkg counts percents into a log.
+        // Without it dpkg writes a progress bar into a log.
         .args(["-o", "Dpkg::Use-Pty=0"]);
     command
 }
 
-/// This machine's architecture, as Debian calls it.
+/// Returns Debian's name of this machine's architecture.
 fn native_architecture() -> Result<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Ok("amd64"),
@@ -102,8 +102,8 @@ fn native_architecture() -> Result<&'static str> {
     }
 }
 
-/// Takes files out of a package and puts them into `directory`, without installing the package: a
-/// server would be started.
+/// Extracts files from a package into `directory`, without installing the package: that would start
+/// a server.
 pub(crate) fn extract(package: &str, files: &[String], directory: &Path) -> Result<()> {
     let scratch = directory.join(format!(".{package}"));
     unpack(
@@ -120,8 +120,8 @@ pub(crate) fn extract(package: &str, files: &[String], directory: &Path) -> Resu
     remove_directory(&scratch)
 }
 
-/// Downloads packages, named or `name=version`, and unpacks them into a directory that is made
-/// anew. The hashes are apt's matter: it downloads nothing that its signed lists do not vouch for.
+/// Downloads packages, `name` or `name=version`, and unpacks them into a new directory. apt checks
+/// the hashes: it downloads only what its signed lists contain.
 fn unpack(apt_get: &mut Command, packages: &[String], directory: &Path) -> Result<()> {
     let download = directory.join(".download");
     remove_directory(directory)?;
@@ -141,16 +141,15 @@ fn unpack(apt_get: &mut Command, packages: &[String], directory: &Path) -> Resul
     remove_directory(&download)
 }
 
-/// Debian's archive as a private state of apt: the machine's own lists and settings stay as they
-/// are, and no root is needed.
+/// Debian's archive as a private state of apt: the machine's own lists and settings stay unchanged,
+/// and root is not needed.
 pub(crate) struct Archive {
-    /// Where apt keeps all that it knows.
     directory: PathBuf,
 }
 
 impl Archive {
-    /// Opens it and brings its lists up to date. A suite that is gone or out of reach is no
-    /// failure: what is known of the others, or was known before, may do.
+    /// Opens the archive and updates its lists. A suite that is gone or out of reach is no failure:
+    /// the others, or older lists, may suffice.
     pub(crate) fn open(directory: &Path, architecture: &str, suites: &[&str]) -> Result<Self> {
         for below in ["lists/partial", "cache/archives/partial"] {
             make_directory(&directory.join(below))?;
@@ -176,14 +175,14 @@ impl Archive {
         Ok(archive)
     }
 
-    /// The versions of a package, the newest first.
+    /// Returns the versions of a package, newest first.
     pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
         let said = self.ask(&["madison", package])?;
         let version = |line: &str| Some(line.split('|').nth(1)?.trim().to_owned());
         Ok(said.lines().filter_map(version).collect())
     }
 
-    /// The names of the packages that one depends on; alternatives are all among them.
+    /// Returns the names of the packages that one depends on, with all alternatives.
     pub(crate) fn depends(&self, package: &str, version: &str) -> Result<Vec<String>> {
         let said = self.ask(&["show", &format!("{package}={version}")])?;
         let depends = said.lines().find_map(|line| line.strip_prefix("Depends: "));
@@ -193,12 +192,12 @@ impl Archive {
             .collect())
     }
 
-    /// Downloads packages, `name=version`, and unpacks them into a directory that is made anew.
+    /// Downloads packages, `name=version`, and unpacks them into a new directory.
     pub(crate) fn unpack(&self, packages: &[String], directory: &Path) -> Result<()> {
         unpack(&mut self.command("apt-get"), packages, directory)
     }
 
-    /// What apt-cache says.
+    /// Returns the output of apt-cache.
     fn ask(&self, arguments: &[&str]) -> Result<String> {
         let output = self
             .command("apt-cache")
@@ -216,21 +215,21 @@ impl Archive {
         String::from_utf8(output.stdout).context("apt-cache says what is no UTF-8")
     }
 
-    /// One of apt's programs, on this state.
+    /// Returns a command of apt with this state.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("APT_CONFIG", self.configuration());
         command
     }
 
-    /// The file that makes apt use this state.
+    /// Returns the file that makes apt use this state.
     fn configuration(&self) -> PathBuf {
         self.directory.join("apt.conf")
     }
 }
 
-/// What apt is told of a private state. The rest, proxies for one, it has from the machine's
-/// settings.
+/// Returns apt's configuration for a private state. The rest, such as proxies, comes from the
+/// machine's settings.
 fn configuration(directory: &Path, architecture: &str) -> String {
     let directory = directory.display();
     format!(
@@ -243,7 +242,7 @@ Dir::Etc::Preferences \"/dev/null\";
 Dir::Etc::PreferencesParts \"/dev/null\";
 Dir::State::Lists \"{directory}/lists\";
 Dir::Cache \"{directory}/cache\";
-// Without this, lists that cannot be fetched are only warned of.
+// Without this, lists that cannot be fetched cause only a warning.
 APT::Update::Error-Mode \"any\";
 // As root, apt would download as another user, who may not write here.
 APT::Sandbox::User \"root\";
@@ -251,7 +250,7 @@ APT::Sandbox::User \"root\";
     )
 }
 
-/// The sources: suites, from the machine's own mirrors if it has any.
+/// Returns the sources: suites, from the machine's own mirrors if it has any.
 fn sources(architecture: &str, suites: &[&str], repositories: &str) -> String {
     let source = |suite: &&str| {
         let (name, default) = MIRRORS[usize::from(suite.ends_with("-security"))];
@@ -267,12 +266,10 @@ fn sources(architecture: &str, suites: &[&str], repositories: &str) -> String {
     suites.iter().map(source).collect()
 }
 
-/// Makes a directory and those above it.
 pub(crate) fn make_directory(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
-/// Removes a directory, if it is there.
 pub(crate) fn remove_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,12 +1,12 @@
-//! Running other programs, and saying so.
+//! Runs other programs, and shows their command lines.
 
 use std::{env, io, os::unix::fs::MetadataExt as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Runs a command to its end, having shown it on standard error. It fails when the command does.
+/// Shows a command on standard error and runs it to its end. Fails when the command does.
 ///
-/// What it prints goes to standard error too: standard output is for results.
+/// Its output goes to standard error too: standard output is for results.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     eprintln!("+ {shown}");
@@ -20,7 +20,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A command to be run as root: with sudo, unless we are root.
+/// Returns a command that runs as root: with sudo, unless we are root.
 pub(crate) fn as_root(program: &str) -> Command {
     if is_root() {
         return Command::new(program);
@@ -30,7 +30,7 @@ pub(crate) fn as_root(program: &str) -> Command {
     command
 }
 
-/// Whether we are root. Without /proc we are taken for an ordinary user.
+/// Whether we are root. Without /proc we count as an ordinary user.
 pub(crate) fn is_root() -> bool {
     Path::new("/proc/self")
         .metadata()
@@ -43,7 +43,7 @@ pub(crate) fn exists(program: &str) -> bool {
     env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// The cargo that runs us.
+/// Returns the cargo that runs us.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -1,4 +1,4 @@
-//! The committed eBPF object: what it is made of, with what, and whether it still is.
+//! The committed eBPF object: its sources, its toolchain, and whether it still matches them.
 
 pub(crate) mod build;
 mod compile;
@@ -20,25 +20,21 @@ use self::toolchain::Identity;
 /// The packages whose sources make the object, each in a directory of its name in the checkout.
 const PACKAGES: [&str; 2] = ["tcptrace-ebpf", "tcptrace-common"];
 
-/// What the committed object is, what it was built from and what with.
+/// What the committed object was built from, and with which toolchain.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     /// The SHA-256 of the sources and of the flags.
     inputs: String,
-    /// The object itself.
     object: Object,
-    /// What it was built with.
     toolchain: Identity,
 }
 
-/// The object's bytes.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Object {
-    /// Their SHA-256.
     sha256: String,
-    /// The architectures for which building gave these same bytes.
+    /// The architectures whose builds gave these bytes.
     architectures: Vec<String>,
 }
 
@@ -54,14 +50,14 @@ impl Manifest {
     }
 }
 
-/// The SHA-256 of `bytes` in lower-case hexadecimal.
+/// Returns the SHA-256 of `bytes` in lower-case hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 of all that goes into an object built from the checkout at `root`: the flags, and
-/// the path and the contents of each source.
+/// Returns the SHA-256 of everything that goes into an object built from the checkout at `root`:
+/// the flags, and the path and the contents of each source.
 fn inputs(root: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
@@ -86,7 +82,7 @@ fn inputs(root: &Path) -> Result<String> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Adds the files below `directory`, but for the hidden ones that editors leave.
+/// Adds the files below `directory`, without hidden ones, which editors leave.
 fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let failed = || format!("cannot list {}", directory.display());
     for entry in fs::read_dir(directory).with_context(failed)? {
@@ -103,7 +99,7 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Reads a file, and says which if that fails.
+/// Reads a file; an error names it.
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| {
         format!(
@@ -135,12 +131,11 @@ fn check(root: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// The committed object.
 fn object(root: &Path) -> PathBuf {
     root.join("tcptrace/ebpf/tcptrace.bpf.o")
 }
 
-/// The manifest beside it.
+/// The manifest beside the object.
 fn manifest(root: &Path) -> PathBuf {
     root.join("tcptrace/ebpf/manifest.toml")
 }

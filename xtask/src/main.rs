@@ -1,7 +1,7 @@
 //! Everything a contributor to tcptrace runs, as `cargo xtask COMMAND`.
 //!
-//! This file parses and dispatches. Each command is a module of its own; none of them is needed to
-//! build tcptrace or to use it.
+//! This file parses and dispatches. Each command is a module of its own; none is needed to build or
+//! use tcptrace.
 
 mod aarch64;
 mod apt;
@@ -31,18 +31,18 @@ struct Arguments {
     command: Command,
 }
 
-/// What xtask can do.
+/// The commands.
 #[derive(Subcommand)]
 enum Command {
     /// Build tcptrace and run it as root: `cargo xtask run tail`.
     Run(run::Arguments),
-    /// Build the eBPF object that is committed, and its manifest.
+    /// Rebuild the committed eBPF object and its manifest.
     BuildEbpf(ebpf::build::Arguments),
-    /// Check that the committed eBPF object is what its sources make.
+    /// Check that the committed eBPF object belongs to its sources.
     VerifyEbpf(ebpf::verify::Arguments),
     /// Run all tests, and say what ran where.
     Test(test::Arguments),
-    /// Check userspace's types for aarch64.
+    /// Check the types of user space for aarch64.
     CheckAarch64(aarch64::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
     Vm(vm::Arguments),

@@ -1,22 +1,21 @@
-//! What tests said, gathered from what they print, and the summary of it.
+//! Collects the results of tests from their output, and summarizes them.
 //!
-//! Understands the test harness of the standard library and those that imitate it, libtest-mimic
-//! for one.
+//! Understands the test harness of the standard library and those that imitate it, such as
+//! libtest-mimic.
 
 use std::{
     fmt,
     ops::{Add, AddAssign},
 };
 
-/// So much of a failure's reason is shown.
+/// The most lines shown of a failure's reason.
 const LINES: usize = 40;
 
-/// What became of a test.
+/// The outcome of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It passed.
     Passed,
-    /// It failed, and said this.
+    /// It failed, with this output.
     Failed(String),
     /// It could not run, for this reason.
     Skipped(String),
@@ -25,11 +24,8 @@ pub(crate) enum Outcome {
 /// How many tests passed, failed, and were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// How many passed.
     pub(crate) passed: usize,
-    /// How many failed.
     pub(crate) failed: usize,
-    /// How many were skipped.
     pub(crate) skipped: usize,
 }
 
@@ -38,13 +34,13 @@ pub(crate) struct Counts {
 pub(crate) struct Suite {
     /// What was tested.
     name: String,
-    /// The tests that ended, by name.
+    /// The finished tests, by name.
     tests: Vec<(String, Outcome)>,
-    /// The test that began last, and has not ended: it may print something itself.
+    /// The test in progress: it may print something itself.
     running: Option<String>,
-    /// Which of the failed tests speaks, in the part that repeats what they printed.
+    /// The failed test whose output is being repeated.
     speaks: Option<usize>,
-    /// The count of the lines that close a suite, if one was seen.
+    /// The counts in the suite's last line, if it was seen.
     result: Option<Counts>,
 }
 
@@ -55,7 +51,7 @@ pub(crate) struct Report {
 }
 
 impl Suite {
-    /// One that has not begun.
+    /// A suite that has not begun.
     pub(crate) fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -63,7 +59,7 @@ impl Suite {
         }
     }
 
-    /// Takes in one line of what the tests print.
+    /// Takes one line of the tests' output.
     pub(crate) fn line(&mut self, line: &str) {
         let line = plain(line);
         let line = line.trim_end();
@@ -95,7 +91,7 @@ impl Suite {
         }
     }
 
-    /// Ends the test that runs, if this is an outcome.
+    /// Ends the test in progress, if this is an outcome.
     fn end(&mut self, text: &str) {
         let outcome = match text {
             "ok" => Outcome::Passed,
@@ -115,24 +111,24 @@ impl Suite {
         }
     }
 
-    /// Adds a failure that is not one of its tests' own: of the one that runs, or of what is named.
+    /// Adds a failure that is not a test's own: of the test in progress, or of `what`.
     pub(crate) fn fail(&mut self, what: &str, why: String) {
         let test = self.running.take().unwrap_or_else(|| what.to_owned());
         self.tests.push((test, Outcome::Failed(why)));
         self.result = None;
     }
 
-    /// Whether it came to its end, and that counts what was seen of it.
+    /// Whether its last line was seen, and counts what was seen.
     pub(crate) fn is_whole(&self) -> bool {
         self.result == Some(self.seen())
     }
 
-    /// What it counts itself, and without that what was seen.
+    /// Returns the suite's own counts, or else what was seen.
     pub(crate) fn counts(&self) -> Counts {
         self.result.unwrap_or_else(|| self.seen())
     }
 
-    /// The tests whose end was seen.
+    /// Returns the counts of the finished tests.
     fn seen(&self) -> Counts {
         let mut counts = Counts::default();
         for (_, outcome) in &self.tests {
@@ -147,7 +143,6 @@ impl Suite {
 }
 
 impl Report {
-    /// Adds a suite.
     pub(crate) fn add(&mut self, suite: Suite) {
         self.suites.push(suite);
     }
@@ -161,7 +156,7 @@ impl Report {
         });
     }
 
-    /// Takes in one line of what `cargo test` printed.
+    /// Takes one line of the output of `cargo test`.
     pub(crate) fn line(&mut self, line: &str) {
         if let Some(suite) = heading(plain(line).trim()) {
             self.add(Suite::new(suite));
@@ -170,8 +165,8 @@ impl Report {
         }
     }
 
-    /// Ends what `cargo test` printed. When it failed, a suite without a result did, and so did
-    /// what is no suite.
+    /// Ends the output of `cargo test`. If it failed, a suite without a result failed, or something
+    /// else did.
     pub(crate) fn end(&mut self, success: bool) {
         if success {
             return;
@@ -189,7 +184,7 @@ impl Report {
         }
     }
 
-    /// The sum of all suites.
+    /// Returns the sum of all suites.
     pub(crate) fn counts(&self) -> Counts {
         let mut sum = Counts::default();
         for suite in &self.suites {
@@ -198,7 +193,7 @@ impl Report {
         sum
     }
 
-    /// The tests that have something to say, and where; what is the same in several suites once.
+    /// Returns the tests with remarks, and where they ran; equal remarks of several suites once.
     fn remarks<'a>(
         &'a self,
         says: impl Fn(&'a Outcome) -> Option<&'a str>,
@@ -266,7 +261,7 @@ impl fmt::Display for Report {
 }
 
 impl Counts {
-    /// Reads what the line that closes a suite counts.
+    /// Parses the last line of a suite.
     fn parse(line: &str) -> Self {
         let count = |what: &str| {
             let mut parts = line.split([';', '.']);
@@ -299,7 +294,7 @@ impl AddAssign for Counts {
     }
 }
 
-/// As tools know it that read the last line of a run.
+/// Prints them in the format of test harnesses, for tools that read the last line of a run.
 impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -314,7 +309,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The name of the suite that cargo says it runs now.
+/// Returns the name of the suite that cargo is about to run.
 fn heading(line: &str) -> Option<String> {
     if let Some(package) = line.strip_prefix("Doc-tests ") {
         return Some(format!("{package} (documentation)"));
@@ -332,7 +327,7 @@ fn heading(line: &str) -> Option<String> {
     Some(format!("{name} ({source})"))
 }
 
-/// A line without the escape sequences that color it.
+/// Returns a line without colour sequences.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut characters = line.chars();
@@ -393,7 +388,7 @@ test src/lib.rs - state (line 9) ... ok
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s
 ";
 
-    /// The report on some output.
+    /// Returns the report on some output.
     fn report(output: &str, success: bool) -> Report {
         let mut report = Report::default();
         output.lines().for_each(|line| report.line(line));

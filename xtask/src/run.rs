@@ -9,7 +9,7 @@ use crate::{command, workspace::Workspace};
 /// Builds tcptrace and runs it as root, through sudo where that is needed.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What tcptrace is to do.
+    /// The arguments of tcptrace.
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -18,14 +18,14 @@ pub(crate) struct Arguments {
     arguments: Vec<String>,
 }
 
-/// Runs it in the place of this process, so that Ctrl-C and the status are its own.
+/// Replaces this process, so that Ctrl-C and the status are tcptrace's own.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     if !command::is_root() && !command::exists("sudo") {
         bail!(
             "tcptrace loads eBPF programs, which takes root, and there is no sudo: run this as root"
         );
     }
-    // Whoever works on the eBPF programs is to know that what they see run is not what they wrote.
+    // Someone who changes the eBPF programs must learn that the committed object runs.
     if let Err(error) = crate::ebpf::verify::hashes(workspace) {
         eprintln!("warning: {error:#}");
     }

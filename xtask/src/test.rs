@@ -1,7 +1,6 @@
-//! `cargo xtask test`: every test there is, and a summary that cannot be mistaken.
+//! `cargo xtask test`: runs every test, with an unmistakable summary.
 //!
-//! What a test needs and cannot have makes that test skip itself, with a reason; this command shows
-//! the reasons.
+//! A test that lacks something skips itself, with a reason, which this command shows.
 
 use std::{
     env,
@@ -26,11 +25,11 @@ use crate::{
 /// The arguments of `test`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Get what tests need and this machine lacks, with apt-get.
+    /// Install what tests need and this machine lacks, with apt-get.
     #[arg(long)]
     install: bool,
-    /// Run the kernel tests on every kernel of the matrix, not on the oldest and the newest alone:
-    /// on each those that depend on it.
+    /// Run the tests that depend on the kernel on every kernel, not only on the oldest and the
+    /// newest.
     #[arg(long)]
     full: bool,
     /// Run the kernel tests on this kernel only.
@@ -41,7 +40,7 @@ pub(crate) struct Arguments {
     harness: Vec<String>,
 }
 
-/// Runs all tests. The last line that is printed counts them.
+/// Runs all tests. The last line of output counts them.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     if arguments.install {
         install(workspace)?;
@@ -67,8 +66,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     })
 }
 
-/// Installs what tests need. Where virtual machines cannot be run, this says why, and the tests in
-/// them are skipped.
+/// Installs what tests need. If virtual machines cannot run here, says why; their tests are
+/// skipped.
 fn install(workspace: &Workspace) -> Result<()> {
     if let Err(error) = vm::install(workspace) {
         eprintln!("warning: {error:#}");
@@ -88,12 +87,12 @@ fn install(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Where programs are put that were taken out of their packages.
+/// Returns where programs extracted from packages are kept.
 fn tools(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("bin")
 }
 
-/// The search path for tests.
+/// Returns the search path for tests.
 fn search_path(workspace: &Workspace) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = [tools(workspace)]
@@ -102,9 +101,9 @@ fn search_path(workspace: &Workspace) -> Result<OsString> {
     env::join_paths(path).context("the checkout lies at a path with a colon in it")
 }
 
-/// Runs `cargo test`, showing all that it prints and taking notes.
+/// Runs `cargo test`, shows its output and collects the results.
 fn cargo_test(workspace: &Workspace, harness: &[String], report: &mut Report) -> Result<()> {
-    // One pipe for both streams: which suite a result belongs to is said on the other one.
+    // One pipe for both streams: the other stream tells which suite a result belongs to.
     let (reader, writer) = pipe().context("cannot make a pipe for the tests' output")?;
     let mut command = cargo();
     command
@@ -165,7 +164,7 @@ fn other_kernels(workspace: &Workspace, arguments: &Arguments, report: &mut Repo
     }
 }
 
-/// Where the tests ran: results of kernel tests hold for one kernel.
+/// Returns where the tests ran: results of kernel tests hold for one kernel.
 fn place() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = match kernel.trim() {

@@ -33,30 +33,29 @@ use machine::{Accelerator, Life, Machine};
 
 pub(crate) use kernel::Series;
 
-/// What a guest's first process puts before the kernel's release, and before what is wrong with the
-/// machine.
+/// The prefix by which a guest's first process reports the kernel's release; the next one reports a
+/// problem with the machine.
 const GREETING: &str = "TCPTRACE-VM-KERNEL: ";
 const BROKEN: &str = "TCPTRACE-VM-BROKEN: ";
-/// What a kernel says when it cannot go on, in the middle of a line.
+/// What a kernel prints when it cannot continue, in the middle of a line.
 const PANICS: [&str; 2] = ["Oops: ", "Kernel panic - "];
 /// How much of the console is shown of a guest in trouble.
 const LAST_LINES: usize = 20;
 
-/// What kind of machine.
+/// The kind of machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Architecture {
-    /// x86-64.
     #[default]
     Amd64,
     /// 64-bit ARM.
     Arm64,
 }
 
-/// What is called otherwise for each architecture.
+/// Names that differ by architecture.
 struct Names {
-    /// Debian's name of it.
+    /// Debian's name.
     debian: &'static str,
-    /// What emulates it, and the package of Debian that has that.
+    /// The emulator, and Debian's package of it.
     qemu: &'static str,
     qemu_package: &'static str,
     serial_line: &'static str,
@@ -84,7 +83,7 @@ impl Architecture {
 /// The arguments of `vm`.
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
-    /// A series of kernels; may be given several times. By default all of them, on arm64 6.1.
+    /// A series of kernels; may be repeated. By default all of them, on arm64 6.1.
     #[arg(long = "kernel", value_enum, value_name = "SERIES")]
     kernels: Vec<Series>,
     /// Install what is missing, with apt-get.
@@ -96,7 +95,7 @@ pub(crate) struct Arguments {
     /// What runs the guests' instructions.
     #[arg(long, value_enum, default_value_t)]
     accelerator: Accelerator,
-    /// So many kernels at once, by default as many as there are processors.
+    /// How many kernels run at once, by default as many as there are processors.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
     /// Store the stream of each scenario's events below this directory, by kernel.
@@ -107,7 +106,7 @@ pub(crate) struct Arguments {
     harness: Vec<String>,
 }
 
-/// Runs the tests. The last line that is printed counts them.
+/// Runs the tests. The last line of output counts them.
 pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<ExitCode> {
     if arguments.kernels.is_empty() {
         arguments.kernels = match arguments.architecture {
@@ -128,7 +127,7 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<Exi
     })
 }
 
-/// Modules of the kernel tests that are about userspace: what they find on one kernel holds on all.
+/// Modules of the kernel tests about user space: their results are the same on every kernel.
 const USERSPACE: [&str; 10] = [
     "captures",
     "connections",
@@ -142,10 +141,10 @@ const USERSPACE: [&str; 10] = [
     "terminal",
 ];
 
-/// Modules whose findings change with the age of the kernel only: the oldest and the newest tell.
+/// Modules whose results depend only on the kernel's age: the oldest and the newest suffice.
 const ENDS_ONLY: [&str; 5] = ["attach", "check", "handshakes", "levels", "resync"];
 
-/// Runs the tests that depend on the kernel on some kernels; with what they need here.
+/// Runs the tests that depend on the kernel on some kernels.
 pub(crate) fn run_dependent(workspace: &Workspace, kernels: &[Series]) -> Result<Vec<Suite>> {
     let (ends, between): (Vec<Series>, Vec<Series>) = kernels
         .iter()
@@ -169,8 +168,7 @@ pub(crate) fn run_dependent(workspace: &Workspace, kernels: &[Series]) -> Result
 }
 
 impl Arguments {
-    /// Gets all that is needed and runs a guest for each kernel, several at once: a guest waits
-    /// half of its time.
+    /// Prepares and runs a guest for each kernel, several at once: a guest waits half of its time.
     fn run(&self, workspace: &Workspace) -> Result<Vec<Suite>> {
         if let Some(argument) = self.harness.iter().find(|argument| argument.contains('"')) {
             bail!("a quotation mark cannot be handed to a guest: {argument}");
@@ -236,9 +234,8 @@ impl Arguments {
     }
 }
 
-/// What became of the tests in a guest that was asked for certain ones, or for all. One that went
-/// away, panicked, hung or contradicts itself has a failed test: the one that ran then, or the
-/// machine itself.
+/// Returns the results of a guest that ran some tests, or all. A guest that vanished, panicked,
+/// hung or contradicts itself has a failed test: the one in progress, or the machine itself.
 fn suite(release: &str, life: &Life, for_all: bool) -> Suite {
     let text = life.console.replace('\r', "");
     let mut suite = Suite::new(format!("tests/kernel on Linux {release}"));
@@ -274,7 +271,7 @@ fn suite(release: &str, life: &Life, for_all: bool) -> Suite {
     suite
 }
 
-/// Why no virtual machine can be run here, and what to do about that; nothing if they can.
+/// Returns why no virtual machine can run here, and the remedy; `None` if they can.
 pub(crate) fn missing() -> Option<String> {
     tools::missing(Architecture::default())
 }
@@ -284,12 +281,12 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     tools::require(Architecture::default(), true, &directory(workspace))
 }
 
-/// Where all of it is kept.
+/// Returns the directory for all of it.
 fn directory(workspace: &Workspace) -> PathBuf {
     workspace.target().join("vm")
 }
 
-/// Does something for each, several at once, and answers in their order.
+/// Calls a function for each item, several at once, and returns the results in order.
 fn each<T: Sync, R: Send>(
     all: &[T],
     at_once: usize,

@@ -1,4 +1,4 @@
-//! Where things lie in a checkout.
+//! The paths of a checkout.
 
 use std::{
     env,
@@ -7,17 +7,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// A checkout of the repository.
 #[derive(Debug)]
 pub(crate) struct Workspace {
-    /// The directory of the workspace's `Cargo.toml`.
     root: PathBuf,
-    /// Where cargo and xtask put what they make.
+    /// Where cargo and xtask put what they build.
     target: PathBuf,
 }
 
 impl Workspace {
-    /// The checkout at `path`, by default the one that xtask was built from.
+    /// Opens the checkout at `path`, by default the one that xtask was built from.
     pub(crate) fn open(path: Option<PathBuf>) -> Result<Self> {
         let path = path.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
         let root = path
@@ -36,17 +34,17 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    /// The directory of the workspace's `Cargo.toml`.
+    /// Returns the directory of the workspace's `Cargo.toml`.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where cargo and xtask put what they make; all of it can be made again.
+    /// Returns where cargo and xtask put what they build; all of it can be rebuilt.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Where programs are installed that are needed here and nowhere else.
+    /// Returns where programs are installed that only xtask needs.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask build-ebpf`: the committed object and its manifest, made anew.
+//! `cargo xtask build-ebpf`: rebuilds the committed object and its manifest.
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::workspace::Workspace;
 
-/// What stands above the manifest.
+/// The heading of the manifest.
 const HEADING: &str = "\
 # What tcptrace.bpf.o, beside this file, was built from and with. `cargo xtask build-ebpf` writes
 # both. `cargo xtask verify-ebpf` tells whether they still match the sources, and with the same
@@ -23,7 +23,8 @@ const HEADING: &str = "\
 /// The arguments of `build-ebpf`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Install what the toolchain lacks: packages with apt-get, bpf-linker below target/tools.
+    /// Install missing parts of the toolchain: packages with apt-get, bpf-linker below
+    /// target/tools.
     #[arg(long)]
     install: bool,
 }
@@ -54,7 +55,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a file unless it is already so, so that cargo rebuilds nothing for nothing.
+/// Writes a file unless it has this content already, so that cargo does not rebuild.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         println!("{} is as it was", path.display());

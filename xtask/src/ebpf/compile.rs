@@ -1,7 +1,7 @@
-//! Building the object from source.
+//! Builds the object from source.
 //!
-//! The same sources and the same toolchain give the same bytes wherever they lie and for whichever
-//! architecture: every path is remapped, and the debug sections go.
+//! The same sources and the same toolchain give the same bytes, in any directory and for any
+//! architecture: every path is remapped, and the debug sections are removed.
 
 use std::{
     fs,
@@ -15,12 +15,12 @@ use anyhow::{Context as _, Result, bail};
 /// The architectures that one object serves; little-endian, as it is.
 pub(super) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
-/// LLVM writes BTF's forward declarations in the order of their addresses in the linker's memory:
-/// about one link in sixteen has two of them the other way round.
+/// How many times to link. LLVM writes BTF's forward declarations in the order of their addresses
+/// in the linker's memory: in about one link of sixteen two of them are swapped.
 const LINKS: usize = 4;
 
-/// The package whose directory is named after an architecture; what the kernel's helpers look like
-/// does not depend on it.
+/// The package whose directory is named after an architecture; the kernel's helpers do not depend
+/// on it.
 const BINDINGS: &str = "aya-ebpf-bindings";
 
 /// The arguments for cargo. `core` is built from source: no distribution ships it for BPF.
@@ -33,8 +33,8 @@ const CARGO: [&str; 6] = [
     "build-std=core",
 ];
 
-/// The flags for rustc, but for paths. The source lines that BTF carries for the verifier's log are
-/// embedded by rustc: the linker would look for the files on disk, where a remapped path leads
+/// The flags for rustc, without paths. rustc embeds the source lines that BTF carries for the
+/// verifier's log: the linker would look for the files on disk, where a remapped path leads
 /// nowhere.
 const RUSTC: [&str; 4] = [
     "-Cdebuginfo=2",
@@ -43,22 +43,22 @@ const RUSTC: [&str; 4] = [
     "-Clink-arg=--btf",
 ];
 
-/// The paths of this machine that must not stand in the object.
+/// The paths of this machine that must not be in the object.
 struct Paths {
     /// The checkout.
     root: PathBuf,
     cargo_home: PathBuf,
-    /// Each registry's sources; one directory for every registry in use.
+    /// Each registry's sources; one directory per registry.
     registries: Vec<PathBuf>,
-    /// The library's sources as rustc names them, and what that is a link to.
+    /// The library's sources as rustc names them, and the target if that is a link.
     rust_sources: Vec<PathBuf>,
     /// The directory of [`BINDINGS`] in a registry: its name and version.
     bindings: String,
 }
 
 /// Builds the object of the checkout at `root` for each of [`ARCHITECTURES`], and fails unless they
-/// are all the same; they are linked up to [`LINKS`] times to be `wanted`, or like the first one.
-/// `strictly`, a warning is an error.
+/// are all the same. They are linked up to [`LINKS`] times to become `wanted`, or like the first
+/// one. With `strictly`, a warning is an error.
 pub(super) fn object(
     root: &Path,
     target: &Path,
@@ -69,7 +69,8 @@ pub(super) fn object(
     let mut first: Option<Vec<u8>> = None;
     for architecture in ARCHITECTURES {
         eprintln!("building the eBPF programs for {architecture}");
-        // In a shared directory cargo would build `core` again every time, since the flags differ.
+        // In a shared directory cargo would build `core` again every time, because the flags
+        // differ.
         let target = target.join(architecture);
         let build = || object_for(architecture, root, &target, toolchain, strictly);
         let mut object = build()?;
@@ -104,7 +105,7 @@ fn object_for(
     strictly: bool,
 ) -> Result<Vec<u8>> {
     let package = root.join("tcptrace-ebpf");
-    // The registry's sources must be there: their directory is to be remapped.
+    // The registry's sources must exist: their directory is remapped.
     run(cargo(toolchain, &package).args(["fetch", "--locked"]))
         .context("the dependencies of the eBPF programs cannot be fetched")?;
     let paths = Paths::find(root, toolchain)?;
@@ -127,8 +128,8 @@ fn object_for(
     })?;
     let built = target.join("bpfel-unknown-none/release/tcptrace");
     let stripped = target.join("tcptrace.bpf.o");
-    // What no loader reads: DWARF, five sixths of it. BTF stays, with the source lines for the
-    // verifier's log; its relocations are against the start of each section, and so applied
+    // Removes what no loader reads: DWARF, five sixths of it. BTF stays, with the source lines for
+    // the verifier's log; its relocations are relative to the start of each section, and so applied
     // already.
     let mut strip = Command::new(&toolchain.objcopy);
     strip
@@ -141,7 +142,7 @@ fn object_for(
     Ok(object)
 }
 
-/// Has the programs, but not what they depend on, built again the next time.
+/// Makes the next build compile the programs again, but not their dependencies.
 fn forget(root: &Path, target: &Path, toolchain: &Toolchain) -> Result<()> {
     let mut clean = cargo(toolchain, &root.join("tcptrace-ebpf"));
     clean
@@ -151,19 +152,19 @@ fn forget(root: &Path, target: &Path, toolchain: &Toolchain) -> Result<()> {
     run(&mut clean)
 }
 
-/// The toolchain's cargo.
+/// Returns the toolchain's cargo.
 fn cargo(toolchain: &Toolchain, package: &Path) -> Command {
     let mut cargo = environment::command(&toolchain.cargo);
     cargo
         .current_dir(package)
         .env("RUSTC", &toolchain.rustc)
-        // build-std is unstable; this lets a stable compiler have it.
+        // build-std is unstable; this enables it in a stable compiler.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker);
     cargo
 }
 
-/// Runs a program; what it has to say goes to our own standard error.
+/// Runs a program; its output goes to our own standard error.
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().display().to_string();
     let status = command
@@ -175,7 +176,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The flags as they enter the manifest: the same on every machine.
+/// Returns the flags as recorded in the manifest: the same on every machine.
 pub(super) fn recorded() -> Vec<String> {
     let nowhere = Paths {
         root: "ROOT".into(),
@@ -223,7 +224,7 @@ impl Paths {
         })
     }
 
-    /// The flags for rustc. Of several remappings that match a path, the last one wins.
+    /// Returns the flags for rustc. Of several remappings that match a path, the last one counts.
     fn flags(&self, architecture: &str) -> Vec<String> {
         let mut flags = vec![format!("--cfg=bpf_target_arch=\"{architecture}\"")];
         flags.extend(RUSTC.iter().map(ToString::to_string));
@@ -244,13 +245,13 @@ impl Paths {
         flags
     }
 
-    /// Checks that an object tells nothing of this machine.
+    /// Checks that an object contains no path of this machine.
     fn check(&self, object: &[u8]) -> Result<()> {
         let all = [&self.root, &self.cargo_home];
         let all = all.into_iter().chain(&self.registries);
         for path in all.chain(&self.rust_sources) {
             let needle = path.as_os_str().as_encoded_bytes();
-            // `/src` may well be a part of a path that was remapped; `/home/me` is not.
+            // `/src` may be a part of a remapped path; `/home/me` is not.
             let short = needle.iter().filter(|byte| **byte == b'/').count() < 2;
             let mut windows = object.windows(needle.len()).enumerate();
             let leaks = windows.any(|(at, window)| {

@@ -1,7 +1,7 @@
-//! Running programs of another toolchain from within cargo.
+//! Runs programs of another toolchain from within cargo.
 //!
-//! cargo and rustup tell the programs they start about themselves, in variables that would lead
-//! another cargo astray; and a user's `RUSTFLAGS` or profile settings would change the object.
+//! cargo and rustup set variables for the programs they start that would mislead another cargo; and
+//! a user's `RUSTFLAGS` or profile settings would change the object.
 
 use std::{
     env,
@@ -23,7 +23,8 @@ const KEPT: [&str; 8] = [
     "RUSTUP_",
 ];
 
-/// A command without the variables that cargo, rustup and their users set for another build.
+/// Returns a command without the variables that cargo, rustup and their users set for another
+/// build.
 pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
@@ -38,7 +39,7 @@ pub(super) fn command(program: &Path) -> Command {
     command
 }
 
-/// Runs a program to its end and returns what it printed.
+/// Runs a program to its end and returns its output.
 pub(super) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
     let shown = || format!("{} {}", program.display(), arguments.join(" "));
     let output = command(program)
@@ -52,7 +53,7 @@ pub(super) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{} printed no text", shown()))
 }
 
-/// The directory in which cargo keeps what it downloads.
+/// Returns cargo's download directory.
 pub(super) fn cargo_home() -> Option<PathBuf> {
     let set = env::var_os("CARGO_HOME").map(PathBuf::from);
     set.or_else(|| env::home_dir().map(|home| home.join(".cargo")))

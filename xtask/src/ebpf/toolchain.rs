@@ -1,8 +1,8 @@
-//! Looking for a toolchain that can build the eBPF programs.
+//! Finds a toolchain that can build the eBPF programs.
 //!
-//! That is a rustc with its library's sources, since no one ships `core` for BPF, and a bpf-linker
-//! of the same LLVM. What is missing is named, with the commands that install it, or installed if
-//! that is asked for.
+//! That is a rustc with its library's sources, because `core` for BPF is not shipped, and a
+//! bpf-linker of the same LLVM. Missing parts are named, with the commands that install them, or
+//! installed on request.
 
 use std::{
     env, fmt,
@@ -19,7 +19,7 @@ use crate::{
     command::{self, cargo},
 };
 
-/// A toolchain, told so precisely that the same one gives the same bytes.
+/// A toolchain, precisely enough that the same one gives the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity {
@@ -33,8 +33,7 @@ pub(super) struct Identity {
     llvm: String,
     /// The version of bpf-linker.
     bpf_linker: String,
-    /// The distribution's packages that it came from, for who wants to install it again; not
-    /// compared.
+    /// The distribution's packages that it came from, to install it again; not compared.
     #[serde(default)]
     packages: Vec<String>,
 }
@@ -45,28 +44,24 @@ const BPF_LINKER: &str = "0.13.0";
 /// The LLVM that the Debian packages below are built with.
 const LLVM: &str = "22";
 
-/// The packages of Debian that make a toolchain, but for bpf-linker.
+/// The Debian packages of a toolchain, without bpf-linker.
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
 
-/// All that a build needs.
 #[derive(Debug)]
 pub(super) struct Toolchain {
-    /// The compiler.
     pub(super) rustc: PathBuf,
     /// The cargo that came with it.
     pub(super) cargo: PathBuf,
     /// The directory that holds `library`, with the sources of `core`.
     pub(super) source: PathBuf,
-    /// bpf-linker.
     pub(super) linker: PathBuf,
-    /// llvm-objcopy.
     pub(super) objcopy: PathBuf,
-    /// What a manifest says of all that.
+    /// The manifest's entry for it.
     pub(super) identity: Identity,
 }
 
 impl Toolchain {
-    /// Finds a toolchain, with `wanted` that very one, and with `install` installs what is missing.
+    /// Finds a toolchain, with `wanted` exactly that one; with `install` installs missing parts.
     pub(super) fn get(tools: &Path, wanted: Option<&Identity>, install: bool) -> Result<Self> {
         let found = Self::find(tools, wanted);
         if found.is_ok() || !install {
@@ -82,7 +77,7 @@ impl Toolchain {
             .context("everything that --install knows is installed, and it is not enough")
     }
 
-    /// Finds the first toolchain on this machine that will do; with `wanted`, that very one.
+    /// Finds the first suitable toolchain on this machine; with `wanted`, exactly that one.
     ///
     /// `tools` is where `cargo xtask build-ebpf --install` puts bpf-linker.
     fn find(tools: &Path, wanted: Option<&Identity>) -> Result<Self> {
@@ -110,7 +105,7 @@ impl Toolchain {
         );
     }
 
-    /// Asks a rustc what it is, and looks for what goes with it.
+    /// Reads the identity of a rustc, and finds what belongs to it.
     fn inspect(tools: &Path, rustc: &Path) -> Result<Self> {
         let verbose = environment::output(rustc, &["--version", "--verbose"])?;
         let field = |name: &str| {
@@ -156,7 +151,7 @@ impl Toolchain {
 }
 
 impl Identity {
-    /// Whether two are the same toolchain, wherever they came from.
+    /// Whether both are the same toolchain, wherever they came from.
     fn is(&self, other: &Self) -> bool {
         let packages = &other.packages;
         *other
@@ -192,17 +187,17 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Where `cargo install --root` is to put bpf-linker: a name that tells what is in it.
+/// Returns where `cargo install --root` puts bpf-linker: a name that tells its version.
 fn installed(tools: &Path, llvm: &str) -> PathBuf {
     tools.join(format!("bpf-linker-{BPF_LINKER}-llvm-{llvm}"))
 }
 
-/// Builds bpf-linker from source, unless this very version is there.
+/// Builds bpf-linker from source, unless this version is installed.
 fn install_linker(tools: &Path) -> Result<()> {
     let root = installed(tools, LLVM);
     let program = root.join("bin/bpf-linker");
     let expected = format!("bpf-linker {BPF_LINKER}");
-    // One whose LLVM was removed since does not even start.
+    // If its LLVM was removed since, it does not even start.
     let runs =
         || environment::output(&program, &["--version"]).is_ok_and(|said| said.trim() == expected);
     if runs() {
@@ -232,10 +227,11 @@ fn install_linker(tools: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The compilers to look at, best first: the distribution's own, a nightly, any other of rustup's.
+/// Returns the compilers to try, best first: the distribution's own, a nightly, any other of
+/// rustup's.
 fn compilers() -> Vec<PathBuf> {
     let rustup = |arguments: &[&str]| environment::output(Path::new("rustup"), arguments);
-    // Without rustup there are simply no toolchains of it.
+    // Without rustup it has no toolchains.
     let list = rustup(&["toolchain", "list"]).unwrap_or_default();
     let mut names: Vec<&str> = list
         .lines()

@@ -1,7 +1,7 @@
-//! `cargo xtask verify-ebpf`: whether the committed object is what its sources make.
+//! `cargo xtask verify-ebpf`: checks that the committed object belongs to its sources.
 //!
-//! The hashes are compared always and without a compiler. With the manifest's toolchain the object
-//! is also built again, at another path, and compared byte for byte.
+//! The hashes are always compared, without a compiler. With the manifest's toolchain the object is
+//! also rebuilt, at another path, and compared byte for byte.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::ExitCode};
 
@@ -13,16 +13,16 @@ use crate::{apt, workspace::Workspace};
 /// The arguments of `verify-ebpf`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Install what the manifest's toolchain lacks: packages with apt-get, bpf-linker below
+    /// Install missing parts of the manifest's toolchain: packages with apt-get, bpf-linker below
     /// target/tools.
     #[arg(long)]
     install: bool,
-    /// Fail when the object cannot be built again because the manifest's toolchain is missing.
+    /// Fail if the object cannot be rebuilt because the manifest's toolchain is missing.
     #[arg(long)]
     require_rebuild: bool,
 }
 
-/// Checks the hashes, and builds the object again if that can be done.
+/// Checks the hashes, and rebuilds the object if possible.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCode> {
     hashes(workspace)?;
     let manifest = check(workspace.root())?;
@@ -50,8 +50,8 @@ pub(crate) fn hashes(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object from a copy of the sources at another path and compares it with the committed
-/// one.
+/// Rebuilds the object from a copy of the sources at another path and compares it with the
+/// committed one.
 fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     let scratch = workspace.target().join("verify-ebpf");
     apt::remove_directory(&scratch)?;
@@ -79,7 +79,7 @@ fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// Copies all that goes into the object.
+/// Copies everything that goes into the object.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     for package in PACKAGES {
         let mut files = vec![from.join(package).join("Cargo.toml")];

@@ -1,5 +1,4 @@
-//! The binaries that guests run: tcptrace and its kernel tests, linked so that they need no
-//! library.
+//! The binaries that guests run: tcptrace and its kernel tests, statically linked.
 
 use std::{
     env,
@@ -13,13 +12,12 @@ use serde_json::Value;
 use super::Architecture;
 use crate::{aarch64, command, workspace::Workspace};
 
-/// What the binaries run on. It is named even where it is the host's own, so that cargo keeps the
-/// flags from build scripts.
+/// The binaries' target. Named even if it is the host's own, so that cargo keeps the flags from
+/// build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Links all libraries into a binary.
 const STATIC: &str = "target-feature=+crt-static";
 
-/// Where the binaries are.
 pub(crate) struct Binaries {
     /// The binary under test.
     pub(crate) tcptrace: PathBuf,
@@ -77,7 +75,7 @@ fn cargo_for_arm64(workspace: &Workspace, install: bool) -> Result<Command> {
     aarch64::cargo(workspace, install, "test", &["-C", STATIC, "-C", &linker])
 }
 
-/// Finds a binary in what cargo says.
+/// Finds a binary in cargo's messages.
 fn find(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
     let messages = messages.lines().map(serde_json::from_str::<Value>);
     let mut built = messages.filter_map(|message| {

@@ -1,4 +1,4 @@
-//! The file system that a guest has: an archive that the kernel unpacks into memory.
+//! A guest's file system: an archive that the kernel unpacks into memory.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use cpio::newc::{Builder, ModeFileType};
 use super::binaries::Binaries;
 use crate::apt::make_directory;
 
-/// Writes the archive with the binaries and a kernel's modules; the tests know their names.
+/// Writes the archive with the binaries and a kernel's modules, under the names that the tests use.
 pub(crate) fn write(path: &Path, binaries: &Binaries, modules: &[PathBuf]) -> Result<()> {
     let directory = |name| (name, ModeFileType::Directory, 0o755, Vec::new());
     let mut entries = vec![

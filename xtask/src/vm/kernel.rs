@@ -1,8 +1,8 @@
-//! The kernels that guests boot: Debian's for clouds, which are small and know the hardware of
-//! virtual machines.
+//! The kernels that guests boot: Debian's for clouds, which are small and have drivers for virtual
+//! machines.
 //!
-//! A series has one kernel at a time, kept with the modules that tests need. It is replaced when
-//! the archive has a newer one, and used without a network when it is there.
+//! One kernel per series is kept, with the modules that tests need. It is replaced when the archive
+//! has a newer one, and used without a network once it is there.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use crate::{
     command::run,
 };
 
-/// Where kernels are.
+/// The suites that have kernels.
 const SUITES: [&str; 7] = [
     "bullseye",
     "bullseye-security",
@@ -32,17 +32,17 @@ const SUITES: [&str; 7] = [
     "sid",
 ];
 
-/// What tests use, where a kernel has it as a module: sock_diag for TCP and for MPTCP, devices, and
-/// IPv6. What a kernel has built in or not at all is none of its modules.
+/// What tests use, if a kernel has it as a module: sock_diag for TCP and for MPTCP, devices, and
+/// IPv6.
 const MODULES: [&str; 6] = ["tcp_diag", "mptcp_diag", "dummy", "tun", "veth", "ipv6"];
 
-/// How modules may be compressed, and what undoes it.
+/// The compressions of modules, and the programs that undo them.
 const COMPRESSIONS: [(&str, &str); 3] = [("xz", "xz"), ("zst", "zstd"), ("gz", "gzip")];
 
-/// A series of kernels, the oldest first.
+/// A series of kernels, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Series {
-    /// Debian 11's: the oldest one that has all that the programs need.
+    /// Debian 11's: the oldest that has what the programs need.
     #[value(name = "5.10")]
     V5_10,
     /// Debian 12's.
@@ -51,7 +51,7 @@ pub(crate) enum Series {
     /// Debian 13's.
     #[value(name = "6.12")]
     V6_12,
-    /// The newest there is.
+    /// The newest.
     #[value(name = "7.x")]
     V7,
 }
@@ -60,7 +60,7 @@ impl Series {
     /// The oldest and the newest.
     pub(crate) const ENDS: [Self; 2] = [Self::V5_10, Self::V7];
 
-    /// How it is called on the command line and in directories.
+    /// Returns its name on the command line and in directories.
     const fn name(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10",
@@ -70,7 +70,7 @@ impl Series {
         }
     }
 
-    /// Whether a version is of this series.
+    /// Whether a version belongs to this series.
     fn has(self, version: &str) -> bool {
         version.starts_with(&format!("{}.", self.name().trim_end_matches(".x")))
     }
@@ -81,16 +81,15 @@ impl Series {
 pub(crate) struct Kernel {
     /// Its release, as `uname -r` says it.
     pub(crate) release: String,
-    /// The image, for the machine's monitor to load.
     pub(crate) image: PathBuf,
-    /// The modules: files that are to be loaded in the order of their names.
+    /// The modules, to be loaded in the order of their names.
     pub(crate) modules: Vec<PathBuf>,
-    /// What it was made of.
+    /// The packages it was made from.
     note: String,
 }
 
 impl Kernel {
-    /// The kernel that is kept in a directory, if there is one.
+    /// Returns the kernel kept in a directory, if there is one.
     fn kept(directory: &Path) -> Option<Self> {
         let note = fs::read_to_string(directory.join("note")).ok()?;
         let modules = fs::read_dir(directory.join("modules")).ok()?;
@@ -133,8 +132,7 @@ pub(crate) fn get(all: &[Series], of: Architecture, directory: &Path) -> Result<
     all.iter().map(get).collect()
 }
 
-/// Gets the newest kernel of one series: the one that is kept, unless the archive has a newer one
-/// that can be had.
+/// Gets the newest kernel of one series: the kept one, unless the archive has a newer one.
 fn one(series: Series, of: Architecture, archive: &Archive, directory: &Path) -> Result<Kernel> {
     let name = series.name();
     let kept = Kernel::kept(directory);
@@ -159,9 +157,9 @@ fn one(series: Series, of: Architecture, archive: &Archive, directory: &Path) ->
     }
 }
 
-/// The release of the newest kernel of a series, and its packages, `name=version`. The package that
-/// depends on a suite's newest kernel has the version of that one. A kernel is one package,
-/// `linux-image-RELEASE`, or, from 7.x on, one that only depends on others with its parts.
+/// Returns the release of a series' newest kernel, and its packages, `name=version`. The package
+/// that depends on a suite's newest kernel has its version. A kernel is one package,
+/// `linux-image-RELEASE`, or, from 7.x, one that only depends on others with its parts.
 fn choose(series: Series, of: Architecture, archive: &Archive) -> Result<(String, Vec<String>)> {
     let newest = format!("linux-image-cloud-{}", of.names().debian);
     let versions = archive.versions(&newest)?;
@@ -187,7 +185,7 @@ fn choose(series: Series, of: Architecture, archive: &Archive) -> Result<(String
     Ok((release.to_owned(), packages))
 }
 
-/// Downloads a kernel and puts what guests need of it in the place of the one that is kept.
+/// Downloads a kernel and replaces the kept one with what guests need of it.
 fn unpack(
     archive: &Archive,
     release: &str,
@@ -236,9 +234,8 @@ fn unpack(
         .with_context(|| format!("cannot move {} into its place", scratch.display()))
 }
 
-/// Copies the modules that tests use and those that these need, uncompressed, and named so that
-/// each comes after those that it needs: a guest has nothing that would load a module when it is
-/// asked for.
+/// Copies the modules that tests use and their dependencies, uncompressed, and named so that each
+/// comes after those it needs: a guest has nothing that loads modules on demand.
 fn collect_modules(whole: &Path, release: &str, to: &Path) -> Result<()> {
     run(Command::new("depmod")
         .arg("--basedir")
@@ -270,7 +267,7 @@ fn collect_modules(whole: &Path, release: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads a module as it is to be loaded.
+/// Reads a module and uncompresses it.
 fn uncompressed(path: &Path) -> Result<Vec<u8>> {
     let suffix = path.extension().unwrap_or_default();
     let Some((_, program)) = COMPRESSIONS.iter().find(|(known, _)| suffix == *known) else {

@@ -14,13 +14,12 @@ use anyhow::{Context as _, Result};
 
 use super::{Architecture, streams::IN_GUEST};
 
-/// In MiB. The tests' file system is in it.
+/// In MiB. It contains the tests' file system.
 const MEMORY: &str = "1024";
-/// One that says nothing for so long has stopped: a test waits for a minute at the most until it
-/// gives something up.
+/// A guest without output for this long has stopped: a test gives up after at most a minute.
 const SILENCE: Duration = Duration::from_secs(180);
-/// One that talks for so long never ends: all tests take a few minutes, on an emulated processor of
-/// another kind some more.
+/// A guest that runs this long never ends: all tests take a few minutes, on an emulated foreign
+/// processor some more.
 const LIFE: Duration = Duration::from_secs(40 * 60);
 
 /// What runs a guest's instructions.
@@ -29,40 +28,35 @@ pub(crate) enum Accelerator {
     /// QEMU emulates the processor. Works on every machine.
     #[default]
     Tcg,
-    /// The processor itself. Only on request: /dev/kvm is there on many machines whose nested
-    /// virtualisation is incomplete, and a guest then dies at an instruction that no probe ran.
+    /// The processor itself. Only on request: many machines have /dev/kvm but incomplete nested
+    /// virtualisation, and a guest then dies at an arbitrary instruction.
     Kvm,
 }
 
-/// A machine that can be switched on.
+/// A machine to run.
 pub(crate) struct Machine<'a> {
-    /// What it is.
     pub(crate) architecture: Architecture,
-    /// What it runs on.
     pub(crate) accelerator: Accelerator,
-    /// Its kernel.
     pub(crate) image: PathBuf,
-    /// Its file system.
     pub(crate) initramfs: PathBuf,
-    /// What the kernel hands on to the first process.
+    /// What the kernel passes to the first process.
     pub(crate) arguments: &'a [String],
-    /// Where the streams go that the tests store, if they are to.
+    /// Where the tests' streams go, if they are stored.
     pub(crate) streams: Option<PathBuf>,
 }
 
-/// What a machine left.
+/// The result of a machine's run.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// All that came over the serial line, and QEMU's own complaints.
+    /// The output of the serial line, and QEMU's own messages.
     pub(crate) console: String,
-    /// Why it was stopped, if it did not go off itself.
+    /// Why it was stopped, if it did not end by itself.
     pub(crate) stopped: Option<String>,
-    /// How long it took.
     pub(crate) took: Duration,
 }
 
 impl Machine<'_> {
-    /// Switches it on and waits for its end.
+    /// Starts it and waits for its end.
     #[expect(
         clippy::disallowed_methods,
         reason = "the daemon's time comes in events; a virtual machine's comes from the clock"
@@ -98,7 +92,7 @@ impl Machine<'_> {
         // One that has ended cannot be killed, and need not be.
         child.kill().ok();
         child.wait().context("cannot wait for QEMU")?;
-        // What was still under way.
+        // What had not arrived yet.
         console.extend(pieces.into_iter().flatten());
         Ok(Life {
             console: String::from_utf8_lossy(&console).into_owned(),
@@ -107,14 +101,14 @@ impl Machine<'_> {
         })
     }
 
-    /// QEMU with nothing but a processor: with two, tests would race for no gain on a small host.
+    /// Returns QEMU with one processor: with two, tests would race for no gain on a small host.
     fn qemu(&self) -> Command {
         let mut command = Command::new(self.architecture.names().qemu);
         command.args(match (self.accelerator, self.architecture) {
             (Accelerator::Kvm, _) => ["-accel", "kvm", "-cpu", "host"],
-            // After CMPXCHG16B, which the kernel's allocator uses where it can, QEMU 7.2 may leave
-            // rubbish in the flags, and an interrupt then saves it: boots of Linux 6.12 died of
-            // double faults there.
+            // After CMPXCHG16B, which the kernel's allocator uses if possible, QEMU 7.2 may leave
+            // wrong flags, which an interrupt then saves: boots of Linux 6.12 died of double faults
+            // there.
             (Accelerator::Tcg, Architecture::Amd64) => ["-accel", "tcg", "-cpu", "qemu64,-cx16"],
             (Accelerator::Tcg, Architecture::Arm64) => ["-accel", "tcg", "-cpu", "cortex-a72"],
         });
@@ -138,8 +132,8 @@ impl Machine<'_> {
         command
     }
 
-    /// The kernel's command line: quiet but for what ends it, and what is after the hyphens is the
-    /// first process's.
+    /// Returns the kernel's command line: quiet except for fatal errors; what follows the hyphens
+    /// is for the first process.
     pub(super) fn command_line(&self) -> String {
         let record = self.streams.as_ref().map(|_| format!(" {IN_GUEST}"));
         let arguments = self
@@ -155,8 +149,7 @@ impl Machine<'_> {
     }
 }
 
-/// Passes on what a machine says, unfinished lines too: should it stop, the last one names the
-/// test.
+/// Passes on a machine's output, unfinished lines too: if it stops, the last one names the test.
 fn hear(mut from: PipeReader, to: &Sender<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut buffer) {

@@ -1,4 +1,4 @@
-//! The streams of events that a guest's tests stored, taken out of it.
+//! Takes the event streams that a guest's tests stored out of the guest.
 //!
 //! A guest has no disk. Its first process writes them as an archive to a serial line of their own,
 //! whose other end is a file.
@@ -14,10 +14,10 @@ use cpio::NewcReader;
 
 use crate::apt::make_directory;
 
-/// Where the tests store them in the guest; its first process knows that from here as well.
+/// Where the tests store them in the guest; its first process learns it from here too.
 pub(super) const IN_GUEST: &str = "TCPTRACE_RECORD_DIR=/tmp/streams";
 
-/// Puts what a guest sent below a directory, and answers how many files that were.
+/// Unpacks what a guest sent below a directory, and returns the number of files.
 pub(super) fn unpack(sent: &Path, directory: &Path) -> Result<usize> {
     let bytes = fs::read(sent).with_context(|| format!("cannot read {}", sent.display()))?;
     if bytes.is_empty() {

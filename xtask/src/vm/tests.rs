@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 
-/// All is well but for one test.
 const GOOD: &str = "\
 \x1bc\x1b[?7l\x1b[2JSeaBIOS\r\n\
 TCPTRACE-VM-KERNEL: 5.10.0-46-cloud-amd64\r\n\
@@ -40,7 +39,7 @@ fn told(console: &str, stopped: Option<&str>, for_all: bool) -> String {
     format!("{report}{}", report.counts())
 }
 
-/// What the console holds before the text that begins so.
+/// Returns the console's text before `text`.
 fn until(text: &str) -> &'static str {
     GOOD.split_once(text).expect("a line of it").0
 }
@@ -64,7 +63,6 @@ Failed:
     );
 }
 
-/// What fails, why, and after how many that passed.
 #[test]
 fn a_guest_in_trouble_fails_with_the_test_that_ran() {
     let running = until("FAILED\r\n\r\nfailures");

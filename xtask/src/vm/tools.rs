@@ -1,4 +1,4 @@
-//! What virtual machines need of this one, and where to get it.
+//! What virtual machines need from this machine, and how to get it.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::{
     command::exists,
 };
 
-/// The programs that get kernels ready, and the packages of Debian that have them. The last one is
-/// a file: the keys of Debian's archive.
+/// The programs that prepare kernels, and their Debian packages. The last one is a file: the keys
+/// of Debian's archive.
 const NEEDED: [(&str, &str); 4] = [
     ("xz", "xz-utils"),
     ("depmod", "kmod"),
@@ -19,7 +19,7 @@ const NEEDED: [(&str, &str); 4] = [
     (KEYRING, "debian-archive-keyring"),
 ];
 
-/// Why no virtual machine can be run here, and what to do about that; nothing if they can.
+/// Returns why no virtual machine can run here, and the remedy; `None` if they can.
 pub(crate) fn missing(architecture: Architecture) -> Option<String> {
     if !cfg!(target_arch = "x86_64") {
         return Some("the tests for other kernels are built on x86-64 only".to_owned());
@@ -37,13 +37,14 @@ pub(crate) fn missing(architecture: Architecture) -> Option<String> {
     })
 }
 
-/// Makes sure that all is here, and installs it if that is allowed. `directory` is where apt's
-/// private lists are kept, should they be needed.
+/// Checks that everything is here, and installs it if allowed. `directory` is for apt's private
+/// lists.
 pub(crate) fn require(architecture: Architecture, install: bool, directory: &Path) -> Result<()> {
     let lacking = lacking(architecture);
     if install && !lacking.is_empty() {
         apt::update()?;
-        // QEMU last, and alone: packages of another version of it may be here, such as qemu-utils.
+        // QEMU last, and alone: packages of another version of it may be installed, such as
+        // qemu-utils.
         let (qemu, others): (Vec<_>, Vec<_>) = lacking
             .into_iter()
             .map(|(_, package)| package)
@@ -62,11 +63,11 @@ pub(crate) fn require(architecture: Architecture, install: bool, directory: &Pat
     }
 }
 
-/// What apt-get can install, and the packages.
+/// Returns the missing programs, and their packages.
 fn lacking(architecture: Architecture) -> Vec<(&'static str, &'static str)> {
     let mut needed = vec![(architecture.names().qemu, architecture.names().qemu_package)];
     needed.extend(NEEDED);
-    // Programs for administrators are not in everybody's search path.
+    // Programs for administrators are not in every user's search path.
     let here = |name| exists(name) || Path::new("/usr/sbin").join(name).exists();
     needed.retain(|(name, _)| !here(name));
     needed

@@ -46,7 +46,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     if scrape.reads_sockets() {
         families.extend(retransmits(scrape));
         families.extend(carried(scrape));
-        families.extend(time_waits(scrape));
+        families.push(time_waits(scrape));
     }
     families.push(resets(scrape));
     families.extend(syns(scrape));
@@ -70,11 +70,6 @@ fn opens(scrape: &Scrape) -> Vec<Family> {
         &["role", "source"],
         "Established connections by the source of the handshake's time; source=\"none\" if it is not known.",
     );
-    let mut seeded = Family::counter(
-        "tcptrace_connections_seeded_total",
-        &[],
-        "Connections first seen after their handshake: open before the trace, or their beginning was lost.",
-    );
     scrape.for_each_port(|at| {
         // A connection first seen after its handshake is no attempt.
         if at.cells.attempts > 0 || at.role == Role::Active || at.role == Role::Passive {
@@ -95,8 +90,7 @@ fn opens(scrape: &Scrape) -> Vec<Family> {
             }
         }
     }
-    seeded.add_count(&[], scrape.cells.seeded);
-    vec![attempts, established, measured, seeded]
+    vec![attempts, established, measured]
 }
 
 fn ends(scrape: &Scrape) -> Vec<Family> {
@@ -210,10 +204,8 @@ fn carried(scrape: &Scrape) -> Vec<Family> {
 
 /// Returns the counts of SYNs, if they are seen: more of them than established connections means
 /// handshakes that hang.
-fn syns(scrape: &Scrape) -> Vec<Family> {
-    let Some(seen) = &scrape.syns else {
-        return Vec::new();
-    };
+fn syns(scrape: &Scrape) -> Option<Family> {
+    let seen = scrape.syns.as_ref()?;
     let mut received = Family::counter(
         "tcptrace_syns_received_total",
         &["port"],
@@ -223,13 +215,7 @@ fn syns(scrape: &Scrape) -> Vec<Family> {
         received.add_count(&[&port.to_string()], count);
     }
     received.add_count(&["other"], seen.other);
-    let mut evicted = Family::counter(
-        "tcptrace_syns_evicted_total",
-        &[],
-        "SYNs whose time was dropped for newer ones before their handshakes ended or two minutes passed: those handshakes are not measured.",
-    );
-    evicted.add_count(&[], seen.evicted);
-    vec![received, evicted]
+    Some(received)
 }
 
 fn resets(scrape: &Scrape) -> Family {
@@ -257,7 +243,7 @@ fn resets(scrape: &Scrape) -> Family {
     resets
 }
 
-fn time_waits(scrape: &Scrape) -> [Family; 3] {
+fn time_waits(scrape: &Scrape) -> Family {
     let mut time_waits = Family::counter(
         "tcptrace_time_wait_entered_total",
         &["role", "port"],
@@ -268,17 +254,5 @@ fn time_waits(scrape: &Scrape) -> [Family; 3] {
             time_waits.add_count(&[at.role.name(), at.port], at.cells.time_wait);
         }
     });
-    let mut unknown = Family::counter(
-        "tcptrace_time_wait_unknown_total",
-        &[],
-        "Established connections that ended without showing whether they entered TIME_WAIT: events were lost, there were too many to look up, or there may have been no room for it.",
-    );
-    unknown.add_count(&[], scrape.context.tracker.stats.time_wait_unknown);
-    let mut unwatched = Family::counter(
-        "tcptrace_time_wait_unwatched_total",
-        &[],
-        "Connections in TIME_WAIT that are no longer followed for lack of room: a RST or a new connection in their place is not reported.",
-    );
-    unwatched.add_count(&[], scrape.context.tracker.stats.time_waits_evicted);
-    [time_waits, unknown, unwatched]
+    time_waits
 }

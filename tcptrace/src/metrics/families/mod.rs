@@ -11,6 +11,7 @@ mod durations;
 mod family;
 mod levels;
 mod process;
+mod single;
 mod tracer;
 
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
@@ -85,6 +86,7 @@ fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     families.extend(durations::families(scrape));
     families.extend(cgroups::families(scrape));
     families.extend(tracer::families(scrape));
+    families.extend(single::families(scrape));
     families.extend(levels::families(scrape));
     families
 }

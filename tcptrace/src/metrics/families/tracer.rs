@@ -21,16 +21,8 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
         hooks(scrape),
     ];
     families.extend(tracker(scrape));
-    families.extend(bounds(scrape));
     families.extend(misses(scrape));
     families.extend(runs(scrape));
-    let mut reloaded = Family::gauge(
-        "tcptrace_config_last_reload_successful",
-        &[],
-        "Whether the last configuration reload succeeded (SIGHUP, or a change of --web.config.file); after a failure the previous configuration stays in use.",
-    );
-    reloaded.add_count(&[], u64::from(!scrape.context.reload_failed));
-    families.push(reloaded);
     families
 }
 
@@ -216,18 +208,6 @@ fn hooks(scrape: &Scrape) -> Family {
 
 fn tracker(scrape: &Scrape) -> Vec<Family> {
     let stats = &scrape.context.tracker.stats;
-    let mut transitions = Family::counter(
-        "tcptrace_tracker_transitions_total",
-        &[],
-        "Transitions that reached the tracker: when nothing happens, the kernel's minus those lost.",
-    );
-    transitions.add_count(&[], stats.transitions);
-    let mut limit = Family::gauge(
-        "tcptrace_tracker_limit",
-        &[],
-        "How many connections the tracker can hold.",
-    );
-    limit.add_count(&[], scrape.context.tracker.limit);
     let mut evictions = Family::counter(
         "tcptrace_tracker_evictions_total",
         &["kind"],
@@ -236,12 +216,6 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     );
     evictions.add_count(&["attempt"], stats.evicted_pending);
     evictions.add_count(&["connection"], stats.evicted);
-    let mut gaps = Family::counter(
-        "tcptrace_tracker_gaps_total",
-        &[],
-        "Connections with a missing event.",
-    );
-    gaps.add_count(&[], stats.gaps);
     let mut anomalies = Family::counter(
         "tcptrace_tracker_anomalies_total",
         &["kind"],
@@ -251,27 +225,7 @@ fn tracker(scrape: &Scrape) -> Vec<Family> {
     anomalies.add_count(&["impossible_transition"], stats.anomalies);
     anomalies.add_count(&["listener_refused"], stats.listeners_refused);
     anomalies.add_count(&["release_refused"], stats.releases_refused);
-    vec![
-        transitions,
-        limit,
-        evictions,
-        gaps,
-        anomalies,
-        drift(scrape),
-        uncompared(scrape),
-    ]
-}
-
-fn uncompared(scrape: &Scrape) -> Family {
-    let mut uncompared = Family::gauge(
-        "tcptrace_tracker_uncompared",
-        &[],
-        "Connections that the last comparison could not judge: their network namespace was not walked, and is not known to be gone.",
-    );
-    if let Some(found) = &scrape.context.tracker.drift {
-        uncompared.add_count(&[], found.uncompared);
-    }
-    uncompared
+    vec![evictions, anomalies, drift(scrape)]
 }
 
 fn drift(scrape: &Scrape) -> Family {
@@ -289,35 +243,4 @@ fn drift(scrape: &Scrape) -> Family {
         }
     }
     drift
-}
-
-/// The costs of this page's own limits.
-fn bounds(scrape: &Scrape) -> Vec<Family> {
-    let mut ports_folded = Family::gauge(
-        "tcptrace_ports_folded",
-        &[],
-        "Service ports with established connections that have no label of their own and count as port=\"other\".",
-    );
-    ports_folded.add_count(&[], scrape.ports_folded);
-    let mut series_folded = Family::counter(
-        "tcptrace_series_folded_total",
-        &[],
-        "Counts made as port=\"other\" though the port has a label, because the labelled ports had used up their series.",
-    );
-    series_folded.add_count(&[], scrape.cells.pool_exhausted);
-    let mut rejected = Family::counter(
-        "tcptrace_web_connections_rejected_total",
-        &[],
-        "Connections to this web server that were closed at once, because it had too many and all were busy.",
-    );
-    let mut evicted = Family::counter(
-        "tcptrace_web_connections_evicted_total",
-        &[],
-        "Idle connections to this web server that were closed to make room for new ones.",
-    );
-    if let Some(web) = scrape.web_connections {
-        rejected.add_count(&[], web.rejected);
-        evicted.add_count(&[], web.evicted);
-    }
-    vec![ports_folded, series_folded, rejected, evicted]
 }

@@ -1,4 +1,4 @@
-//! Which paths may not stand in an object.
+//! Paths that must not be in an object.
 
 use super::Paths;
 
