@@ -50,10 +50,10 @@ pub mod testing {
             event::{Body, Details, Endpoints, Event},
             file::{
                 format::{
-                    Block, Header, events, push_event, write_clock, write_end, write_events,
+                    Block, CaptureHeader, events, push_event, write_clock, write_end, write_events,
                     write_hook, write_loss, write_name, write_start, write_time,
                 },
-                reader::{FormatError, Reader},
+                reader::{CaptureError, Reader},
             },
             item::LossPlace,
             names::Name,
@@ -65,10 +65,10 @@ pub mod testing {
         output::{
             record::Recorder,
             render::Renderer,
-            view::{Shown, View, filter::Filter},
+            view::{ShownRecords, View, filter::Filter},
         },
         probe::Hook,
-        sock_diag::{Diag, DiagSocket, Family, Namespace, Tuple},
+        sock_diag::{Diag, DiagFamily, DiagSocket, Namespace, Tuple},
         tracker::{Consumer, EventKind, GRACE_NS, Item, Tracker, TrackerConfig, Update},
     };
 }

@@ -18,14 +18,15 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 use tcptrace::testing::{
-    Block, ClockReading, Consumer, EventKind, Filter, FormatError, Host, Item, LossPlace, Reader,
-    Recorder, Renderer, Replay, Shown, Tracker, TrackerConfig, Update, View, WallClock, decode,
-    events, push_event, sources, write_end, write_events, write_loss, write_start, write_time,
+    Block, CaptureError, ClockReading, Consumer, EventKind, Filter, Host, Item, LossPlace, Reader,
+    Recorder, Renderer, Replay, ShownRecords, Tracker, TrackerConfig, Update, View, WallClock,
+    decode, events, push_event, sources, write_end, write_events, write_loss, write_start,
+    write_time,
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";
 /// Every record.
-const ALL: Shown = Shown {
+const ALL: ShownRecords = ShownRecords {
     transitions: true,
     handshakes: true,
     connections: true,
@@ -74,7 +75,7 @@ impl Consumer for Updates {
 }
 
 /// What becomes of a stream, and what is wrong with it.
-fn replay(stream: &[u8]) -> (Vec<Update>, Result<(), FormatError>) {
+fn replay(stream: &[u8]) -> (Vec<Update>, Result<(), CaptureError>) {
     let mut updates = Updates(Vec::new());
     let outcome = Replay::open(stream).and_then(|(mut replay, header)| {
         let mut tracker = Tracker::new(TrackerConfig {

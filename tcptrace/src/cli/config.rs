@@ -16,8 +16,8 @@ use crate::{
         render::{Column, Columns, Format, Look, Time, Width},
         tail::ViewConfig,
         view::{
-            Shown,
-            filter::{Family, Filter},
+            ShownRecords,
+            filter::{FamilyFilter, Filter},
             terms::Terms,
         },
     },
@@ -151,7 +151,7 @@ fn view_config(args: ViewArgs) -> ViewConfig {
     let shows = |what| show.contains(&what);
     let terminal = std::io::stdout().is_terminal();
     ViewConfig {
-        shown: Shown {
+        shown: ShownRecords {
             transitions: shows(Show::Transitions),
             handshakes: shows(Show::Handshakes),
             connections: shows(Show::Connections),
@@ -330,8 +330,8 @@ fn filter(args: FilterArgs) -> Filter {
         min_handshake: args.min_handshake,
         min_duration: args.min_duration,
         family: match (args.ipv4, args.ipv6) {
-            (true, _) => Some(Family::Ipv4),
-            (false, true) => Some(Family::Ipv6),
+            (true, _) => Some(FamilyFilter::Ipv4),
+            (false, true) => Some(FamilyFilter::Ipv6),
             (false, false) => None,
         },
     }

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     output::{
         render::{Column, Format},
-        view::terms::{CgroupTerm, Cidr, Comm, ContainerTerm, Netns, Pid, Ports, State, Terms},
+        view::terms::{
+            CgroupTerm, CidrTerm, CommTerm, ContainerTerm, NetnsTerm, PidTerm, PortTerm, StateTerm,
+            Terms,
+        },
     },
     tracker::{Role, Verdict},
 };
@@ -21,30 +24,30 @@ use crate::{
 #[command(next_help_heading = "Filters (a comma list; a leading ! means none of these)")]
 pub struct FilterArgs {
     /// Either port: 443 or 8000-8099.
-    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
-    pub port: Option<Terms<Ports>>,
+    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<PortTerm>)]
+    pub port: Option<Terms<PortTerm>>,
 
     /// The local port.
-    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
-    pub local_port: Option<Terms<Ports>>,
+    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<PortTerm>)]
+    pub local_port: Option<Terms<PortTerm>>,
 
     /// The remote port.
-    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<Ports>)]
-    pub remote_port: Option<Terms<Ports>>,
+    #[arg(long, value_name = "PORTS", value_parser = parse_terms::<PortTerm>)]
+    pub remote_port: Option<Terms<PortTerm>>,
 
     /// Either address: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32.
-    #[arg(long, value_name = "NETS", value_parser = parse_terms::<Cidr>)]
-    pub cidr: Option<Terms<Cidr>>,
+    #[arg(long, value_name = "NETS", value_parser = parse_terms::<CidrTerm>)]
+    pub cidr: Option<Terms<CidrTerm>>,
 
     /// The process.
-    #[arg(long, value_name = "PIDS", value_parser = parse_terms::<Pid>)]
-    pub pid: Option<Terms<Pid>>,
+    #[arg(long, value_name = "PIDS", value_parser = parse_terms::<PidTerm>)]
+    pub pid: Option<Terms<PidTerm>>,
 
     /// The process's name.
     ///
     /// The kernel keeps 15 bytes of it. Write `\,` for a comma in it.
-    #[arg(long, value_name = "NAMES", value_parser = parse_terms::<Comm>)]
-    pub comm: Option<Terms<Comm>>,
+    #[arg(long, value_name = "NAMES", value_parser = parse_terms::<CommTerm>)]
+    pub comm: Option<Terms<CommTerm>>,
 
     /// active, passive, simultaneous or unknown.
     #[arg(long, value_name = "ROLES", value_parser = parse_terms::<Role>)]
@@ -53,8 +56,8 @@ pub struct FilterArgs {
     /// The network namespace: inode number, name or path.
     ///
     /// `lsns -t net` shows inode numbers, `ip netns` names.
-    #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<Netns>)]
-    pub netns: Option<Terms<Netns>>,
+    #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<NetnsTerm>)]
+    pub netns: Option<Terms<NetnsTerm>>,
 
     /// The socket's cgroup: a path, or a name such as nginx.service.
     ///
@@ -74,8 +77,8 @@ pub struct FilterArgs {
     /// Rows that show these states.
     ///
     /// A row shows the state entered, or for an ended connection the state left.
-    #[arg(long, value_name = "STATES", value_parser = parse_terms::<State>)]
-    pub state: Option<Terms<State>>,
+    #[arg(long, value_name = "STATES", value_parser = parse_terms::<StateTerm>)]
+    pub state: Option<Terms<StateTerm>>,
 
     /// Never established.
     #[arg(long)]

@@ -11,7 +11,7 @@ use crate::{
         destination::Destination,
         pump::{pump, runtime},
     },
-    feed::file::format::{Header, HookEntry, write_clock, write_start},
+    feed::file::format::{CaptureHeader, HookEntry, write_clock, write_start},
     host::{self, Host},
     output::sink::{Patience, Writer, WriterState},
     probe::Probe,
@@ -54,9 +54,9 @@ pub fn run(config: &CaptureConfig, stop: &Stop) -> anyhow::Result<()> {
     }
 }
 
-fn header(probe: &Probe, start_ns: u64) -> Header {
+fn header(probe: &Probe, start_ns: u64) -> CaptureHeader {
     let host = Host::this(start_ns);
-    Header {
+    CaptureHeader {
         tcptrace: env!("CARGO_PKG_VERSION").to_owned(),
         kernel_release: host::kernel_release(),
         host: host.name,

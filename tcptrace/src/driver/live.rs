@@ -14,7 +14,7 @@ use crate::{
     clock::{self, ClockReading},
     driver::pump::{BATCH, Drain, IDLE, REST},
     feed::decode::decode,
-    host::names::Names,
+    host::names::NameFinder,
     probe::{Hook, Losses, Probe, Source},
     sockets::{self, Survey, lookups::Lookups, owners},
     tracker::{Consumer, Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Witness},
@@ -57,12 +57,12 @@ pub struct Tracer<C> {
     /// why not yet.
     pub seeded: watch::Sender<Result<(), &'static str>>,
     survey: Survey,
-    owners: owners::Search,
+    owners: owners::OwnerSearch,
     /// Until then the first walk waits for the search for owners, so that sockets are named when
     /// found. On a large host they are named a little later.
     walk_from_ns: u64,
     lookups: Lookups,
-    names: Names,
+    names: NameFinder,
     lost: Losses,
     /// How many impossible transitions were logged, and when last.
     told: (u64, u64),
@@ -79,7 +79,7 @@ impl<C: Consumer> Tracer<C> {
     ) -> Self {
         let sources = sources(|hook| probe.source(hook));
         let seeded = !probe.is_attached(Hook::Sockets);
-        let mut owners = owners::Search::default();
+        let mut owners = owners::OwnerSearch::default();
         let now = clock::monotonic_ns();
         if !seeded {
             owners.begin(now);
@@ -90,7 +90,7 @@ impl<C: Consumer> Tracer<C> {
             walk_from_ns: now.saturating_add(OWNERS_FIRST_NS),
             survey: Survey::new(&probe, resync),
             lookups: Lookups::default(),
-            names: Names::default(),
+            names: NameFinder::default(),
             probe,
             tracker: Tracker::new(TrackerConfig { sources, ..tracker }),
             consumer,
@@ -170,7 +170,7 @@ impl<C: Consumer> Tracer<C> {
         if self.owners.is_under_way() && now < self.walk_from_ns {
             return;
         }
-        let moment = sockets::Moment {
+        let moment = sockets::WalkConditions {
             now_ns: now,
             emptied,
             // Only these leave a connection behind, or unknown.
@@ -179,7 +179,7 @@ impl<C: Consumer> Tracer<C> {
             uncompared: self.tracker.has_uncompared(),
         };
         match self.survey.poll(&mut self.probe, moment) {
-            Some(sockets::Step::Begins { listing }) => {
+            Some(sockets::WalkStep::Begins { listing }) => {
                 self.seeded.send_if_modified(|seeded| {
                     let begins = *seeded == Err(SEARCHING);
                     if begins {
@@ -189,7 +189,7 @@ impl<C: Consumer> Tracer<C> {
                 });
                 self.tracker.begin_walk(now, listing);
             }
-            Some(sockets::Step::Ends(end, interfaces)) => {
+            Some(sockets::WalkStep::Ends(end, interfaces)) => {
                 let Self {
                     names,
                     tracker,

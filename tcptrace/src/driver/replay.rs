@@ -8,8 +8,8 @@ use crate::{
     feed::{
         decode::decode,
         file::{
-            format::{Block, Header, events},
-            reader::{FormatError, Reader},
+            format::{Block, CaptureHeader, events},
+            reader::{CaptureError, Reader},
         },
     },
     probe::Source,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Returns the evidence that the capture had.
-pub fn sources(header: &Header) -> Sources {
+pub fn sources(header: &CaptureHeader) -> Sources {
     super::live::sources(|hook| {
         let entry = header
             .hooks
@@ -45,7 +45,7 @@ impl<R: Read> Replay<R> {
     /// Opens a file.
     ///
     /// Fails when it is no capture, or ends before its header does.
-    pub fn open(input: R) -> Result<(Self, Header), FormatError> {
+    pub fn open(input: R) -> Result<(Self, CaptureHeader), CaptureError> {
         let (mut reader, header) = Reader::open(input)?;
         // A file that ends or breaks here has nothing to show; playing it reports that.
         let mut clock = ClockReading {
@@ -81,7 +81,7 @@ impl<R: Read> Replay<R> {
         &mut self,
         tracker: &mut Tracker,
         consumer: &mut impl Consumer,
-    ) -> Result<(), FormatError> {
+    ) -> Result<(), CaptureError> {
         let played = self.play_blocks(tracker, consumer);
         consumer.begin_batch(self.clock);
         for update in tracker.finish() {
@@ -97,7 +97,7 @@ impl<R: Read> Replay<R> {
         &mut self,
         tracker: &mut Tracker,
         consumer: &mut impl Consumer,
-    ) -> Result<(), FormatError> {
+    ) -> Result<(), CaptureError> {
         loop {
             let block = match self.first.take() {
                 Some(block) => Some(block),
@@ -107,7 +107,7 @@ impl<R: Read> Replay<R> {
                 return if self.ended {
                     Ok(())
                 } else {
-                    Err(FormatError::NoEnd)
+                    Err(CaptureError::NoEnd)
                 };
             };
             consumer.begin_batch(self.clock);
@@ -150,7 +150,7 @@ impl<R: Read> Replay<R> {
                     feed(tracker, consumer, &Item::Time(monotonic_ns));
                 }
                 Block::Header(_) => {
-                    return Err(FormatError::Damaged {
+                    return Err(CaptureError::Damaged {
                         at: self.reader.at(),
                         what: "is a second header".to_owned(),
                     });
@@ -167,9 +167,9 @@ impl<R: Read> Replay<R> {
         payload: &[u8],
         tracker: &mut Tracker,
         consumer: &mut impl Consumer,
-    ) -> Result<(), FormatError> {
+    ) -> Result<(), CaptureError> {
         for bytes in events(payload) {
-            let bytes = bytes.map_err(|what| FormatError::Damaged {
+            let bytes = bytes.map_err(|what| CaptureError::Damaged {
                 at: self.reader.at(),
                 what,
             })?;

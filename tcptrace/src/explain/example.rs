@@ -4,7 +4,7 @@ use tcptrace_common::TcpState;
 
 use super::Scene;
 use crate::{
-    output::record::{ConnectionRecord, HandshakeFields, Identity},
+    output::record::{ConnectionRecord, Identity, RecordedHandshake},
     tracker::{Role, Verdict},
 };
 
@@ -55,9 +55,9 @@ pub(super) fn record(scene: Scene) -> ConnectionRecord {
             ..Identity::default()
         },
         end_seen: true,
-        handshake: HandshakeFields {
+        handshake: RecordedHandshake {
             syn_retransmits: retried.then_some(6),
-            ..HandshakeFields::default()
+            ..RecordedHandshake::default()
         },
         last_state,
         verdict,

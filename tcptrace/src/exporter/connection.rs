@@ -29,12 +29,12 @@ use tokio::{
 
 use super::{
     access::Admission,
+    activity::Http2Activity,
     config::HEAD_BYTES,
     deadline::Deadline,
-    places::{Client, Place},
-    routes::Site,
+    routes::Router,
+    slots::{Client, ConnectionSlot},
     stopped,
-    turns::Turns,
 };
 
 /// The most requests in progress on an HTTP/2 connection.
@@ -46,8 +46,8 @@ const WINDOW: u32 = 65_535;
 /// Serves one connection, over TLS if configured.
 pub(super) async fn serve_by_rules(
     stream: TcpStream,
-    site: Arc<Site>,
-    place: Place,
+    site: Arc<Router>,
+    place: ConnectionSlot,
     shutdown: watch::Receiver<bool>,
 ) {
     let rules = site.access.rules();
@@ -73,7 +73,7 @@ pub(super) async fn serve_by_rules(
 }
 
 /// Returns the response to one request, if the client may ask.
-async fn respond(site: &Site, client: &Client, request: &Parts) -> Response<Bytes> {
+async fn respond(site: &Router, client: &Client, request: &Parts) -> Response<Bytes> {
     let rules = site.access.rules();
     // RFC 9112, section 3.2.
     if request.version == Version::HTTP_11 && request.headers.get_all(HOST).iter().count() != 1 {
@@ -124,8 +124,8 @@ async fn respond(site: &Site, client: &Client, request: &Parts) -> Response<Byte
 /// Serves one connection by HTTP/1, as long as it has its slot.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    site: Arc<Site>,
-    place: Place,
+    site: Arc<Router>,
+    place: ConnectionSlot,
     shutdown: watch::Receiver<bool>,
 ) {
     let client = &place.client;
@@ -150,12 +150,12 @@ pub(super) async fn serve(
 /// Serves one connection by HTTP/2, as long as it has its slot.
 pub(super) async fn serve_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    site: Arc<Site>,
-    place: Place,
+    site: Arc<Router>,
+    place: ConnectionSlot,
     shutdown: watch::Receiver<bool>,
 ) {
     let limits = site.limits();
-    let turns = Turns::new(Arc::clone(&place.client));
+    let turns = Http2Activity::new(Arc::clone(&place.client));
     let service = service_fn(|request: Request<Incoming>| {
         let turn = turns.begin();
         let site = Arc::clone(&site);

@@ -21,7 +21,7 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Limits, places::Client};
+use super::{Limits, slots::Client};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

@@ -6,14 +6,14 @@
 //! exhaust it.
 
 mod access;
+mod activity;
 mod bodies;
 mod config;
 mod connection;
 mod deadline;
-mod places;
 mod routes;
 mod scraper;
-mod turns;
+mod slots;
 
 use std::{
     io::ErrorKind,
@@ -32,9 +32,9 @@ pub use self::config::{Limits, ScrapeSource, WebConfig};
 pub use self::scraper::ScrapeRequest;
 use self::{
     config::SAY_EVERY,
-    places::Places,
-    routes::Site,
+    routes::Router,
     scraper::{ScrapeRequests, scrape_channel},
+    slots::ConnectionSlots,
 };
 use crate::stop::Stop;
 
@@ -209,8 +209,8 @@ async fn run(
     tracer: ScrapeSource,
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let places = Places::new(config.limits.connections);
-    let site = Arc::new(Site::new(config, tracer, Arc::clone(&places))?);
+    let places = ConnectionSlots::new(config.limits.connections);
+    let site = Arc::new(Router::new(config, tracer, Arc::clone(&places))?);
     let mut tasks = JoinSet::new();
     for listener in listeners {
         listener
@@ -229,8 +229,8 @@ async fn run(
 /// Accepts connections on one listener until it is time to stop.
 async fn accept_all(
     listener: TcpListener,
-    site: Arc<Site>,
-    places: Arc<Places>,
+    site: Arc<Router>,
+    places: Arc<ConnectionSlots>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();

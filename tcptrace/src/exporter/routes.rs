@@ -17,7 +17,7 @@ use super::{
     access::Access,
     bodies::{Bodies, Spelling},
     config::{Limits, Readiness, ScrapeSource, WebConfig},
-    places::{Counts, Places},
+    slots::{ConnectionCounts, ConnectionSlots},
 };
 use crate::metrics;
 
@@ -32,19 +32,19 @@ const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 
 /// The pages.
-pub(super) struct Site {
+pub(super) struct Router {
     config: WebConfig,
     tracer: ScrapeSource,
-    places: Arc<Places>,
+    places: Arc<ConnectionSlots>,
     bodies: Bodies,
     pub(super) access: Access,
 }
 
-impl Site {
+impl Router {
     pub(super) fn new(
         config: WebConfig,
         tracer: ScrapeSource,
-        places: Arc<Places>,
+        places: Arc<ConnectionSlots>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             access: Access::open(config.file.as_deref(), config.check_password)?,
@@ -131,7 +131,7 @@ impl Site {
     async fn spell(&self, spelling: Spelling) -> Result<Vec<u8>, String> {
         let scrape = self.tracer.scraper.scrape(self.config.limits.scrape).await;
         let scrape = scrape.map_err(|error| format!("503 no metrics: {error}\n"))?;
-        let Counts { rejected, evicted } = self.places.counts();
+        let ConnectionCounts { rejected, evicted } = self.places.counts();
         let scrape = scrape
             .with_web_connections(rejected, evicted)
             .with_web_config(self.access.is_valid());

@@ -24,7 +24,7 @@ use self::fields::{
     read_request, read_task,
 };
 pub use self::header::DecodeError;
-use self::header::{Header, out_of_range, zero};
+use self::header::{DecodedHeader, out_of_range, zero};
 use crate::feed::event::{Body, Details, Event, Seed, TimewaitArrival};
 
 /// Returns when an event happened, CLOCK_MONOTONIC nanoseconds, without decoding the rest; `None`
@@ -121,7 +121,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     if let Sent::Process(process) = &sent {
         return read_process(process);
     }
-    let header = Header::read(&raw)?;
+    let header = DecodedHeader::read(&raw)?;
     if header.has(FIELDS_UNSENT) && !header.knows_fin()
         || header.has(FIELDS_RECOVERED) && !sent.has_second_copy()
     {
@@ -136,7 +136,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
+fn read_body(sent: &Sent, header: &DecodedHeader) -> Result<Body, DecodeError> {
     let family = header.family;
     let (old, new) = (header.old, header.new);
     match sent {
@@ -219,7 +219,7 @@ fn read_body(sent: &Sent, header: &Header) -> Result<Body, DecodeError> {
     }
 }
 
-fn read_reset(event: &ResetEvent, header: &Header) -> Result<Body, DecodeError> {
+fn read_reset(event: &ResetEvent, header: &DecodedHeader) -> Result<Body, DecodeError> {
     let endpoints = read_endpoints(&event.endpoints, header.family)?;
     zero("reset.reserved", event.reserved.into())?;
     let reason = Some(event.reason).filter(|&reason| reason != REASON_NONE);
@@ -273,7 +273,10 @@ fn read_timewait(event: &TimewaitEvent) -> Result<Body, DecodeError> {
     })
 }
 
-fn read_timewait_step(event: &TimewaitStepEvent, header: &Header) -> Result<Body, DecodeError> {
+fn read_timewait_step(
+    event: &TimewaitStepEvent,
+    header: &DecodedHeader,
+) -> Result<Body, DecodeError> {
     // enum tcp_tw_status: TCP_TW_SUCCESS, RST, ACK, SYN, and from Linux 6.17 ACK_OOW.
     const TCP_TW_RST: u32 = 1;
     const TCP_TW_LAST: u32 = 4;

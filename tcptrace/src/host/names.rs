@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What is known of a cgroup.
-enum Cgroup {
+enum CgroupName {
     /// Its path, from its creation; no event has needed it yet.
     Made(Box<str>),
     /// Its name was sent, or could not be found.
@@ -31,9 +31,9 @@ enum Cgroup {
 
 /// Finds names when they are first needed: later a short-lived container is gone. Cgroups created
 /// meanwhile are known before.
-pub struct Names {
+pub struct NameFinder {
     hierarchy: Option<Hierarchy>,
-    cgroups: Bounded<u64, Cgroup>,
+    cgroups: Bounded<u64, CgroupName>,
     netns: Option<NetnsId>,
     interfaces: Bounded<(NetnsId, u32), String>,
     /// Tells when an interface is renamed.
@@ -42,7 +42,7 @@ pub struct Names {
     complained: bool,
 }
 
-impl Default for Names {
+impl Default for NameFinder {
     fn default() -> Self {
         Self {
             hierarchy: None,
@@ -55,7 +55,7 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl NameFinder {
     /// Takes an event that tells only a name, for later. Returns whether it is one.
     pub fn take_in(&mut self, event: &[u8]) -> bool {
         let Some((id, path)) = cgroup_in(event) else {
@@ -63,7 +63,7 @@ impl Names {
         };
         if let Some(path) = path {
             let path = String::from_utf8_lossy(path).into();
-            self.cgroups.insert(id, Cgroup::Made(path));
+            self.cgroups.insert(id, CgroupName::Made(path));
         }
         true
     }
@@ -72,12 +72,12 @@ impl Names {
     pub fn find(&mut self, numbers: Numbers, mut take: impl FnMut(Name)) {
         if let Some(id) = numbers.cgroup {
             let path = match self.cgroups.get(&id) {
-                Some(Cgroup::Told) => None,
-                Some(Cgroup::Made(path)) => Some(path.to_string()),
+                Some(CgroupName::Told) => None,
+                Some(CgroupName::Made(path)) => Some(path.to_string()),
                 None => self.cgroup(id),
             };
-            if !matches!(self.cgroups.get(&id), Some(Cgroup::Told)) {
-                self.cgroups.insert(id, Cgroup::Told);
+            if !matches!(self.cgroups.get(&id), Some(CgroupName::Told)) {
+                self.cgroups.insert(id, CgroupName::Told);
             }
             if let Some(path) = path {
                 take(Name::Cgroup { id, path });
@@ -203,7 +203,7 @@ mod tests {
         event.as_bytes().to_vec()
     }
 
-    fn found(names: &mut Names, id: u64) -> Vec<Name> {
+    fn found(names: &mut NameFinder, id: u64) -> Vec<Name> {
         let numbers = Numbers {
             cgroup: Some(id),
             interface: None,
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_was_seen_made_has_its_path_though_it_is_gone() {
-        let mut names = Names::default();
+        let mut names = NameFinder::default();
         assert!(names.take_in(&made(ID, b"/jobs/a\xff\0")));
         let path = "/jobs/a\u{fffd}".to_owned();
         assert_eq!(found(&mut names, ID), [Name::Cgroup { id: ID, path }]);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_no_such_event_is_left_to_the_decoder() {
-        let mut names = Names::default();
+        let mut names = NameFinder::default();
         let whole = made(ID, b"/a\0");
         for length in 0..whole.len() {
             assert!(!names.take_in(&whole[..length]), "{length}");

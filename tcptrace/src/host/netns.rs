@@ -47,7 +47,7 @@ pub struct Namespace {
 /// Fails when not even the own namespace can be opened, or /proc cannot be read.
 pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     let own = Namespace::own()?;
-    let mut search = Search {
+    let mut search = NamespaceSearch {
         device: own.file.metadata()?.dev(),
         seen: HashSet::from([own.id.inode]),
         refused: 0,
@@ -72,7 +72,7 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     Ok(search.refused)
 }
 
-struct Search<'a> {
+struct NamespaceSearch<'a> {
     /// nsfs. A path to another device leads to no namespace.
     device: u64,
     seen: HashSet<u32>,
@@ -80,7 +80,7 @@ struct Search<'a> {
     visit: &'a mut dyn FnMut(Namespace),
 }
 
-impl Search<'_> {
+impl NamespaceSearch<'_> {
     /// Looks at a process's link, which names the number without being opened.
     fn look_at_process(&mut self, link: &Path) {
         match fs::read_link(link) {

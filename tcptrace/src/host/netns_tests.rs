@@ -64,7 +64,7 @@ fn the_own_namespace_can_be_entered_without_rights() {
 fn what_is_no_namespace_is_not_taken() {
     let found = std::cell::RefCell::new(Vec::new());
     let mut visit = |namespace: Namespace| found.borrow_mut().push(namespace.id);
-    let mut search = Search {
+    let mut search = NamespaceSearch {
         device: Namespace::own().unwrap().file.metadata().unwrap().dev(),
         seen: HashSet::new(),
         refused: 0,

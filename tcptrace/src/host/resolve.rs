@@ -21,12 +21,12 @@ const WAITING: usize = 1 << 10;
 const KEPT: usize = 1 << 16;
 
 #[derive(Clone, Debug)]
-enum Answer {
+enum LookupResult {
     Pending,
     Known(Option<Arc<str>>),
 }
 
-type Answers = Arc<Mutex<Bounded<IpAddr, Answer>>>;
+type Answers = Arc<Mutex<Bounded<IpAddr, LookupResult>>>;
 
 /// Looks addresses up. Clones share the results.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ impl Resolver {
                     while let Some(address) = next(&asked) {
                         let name = lookup(address).map(Into::into);
                         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-                        answers.insert(address, Answer::Known(name));
+                        answers.insert(address, LookupResult::Known(name));
                     }
                 })?;
         }
@@ -77,11 +77,11 @@ impl Resolver {
     pub fn name(&self, address: IpAddr) -> Option<Arc<str>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         match answers.get(&address) {
-            Some(Answer::Known(name)) => name.clone(),
-            Some(Answer::Pending) => None,
+            Some(LookupResult::Known(name)) => name.clone(),
+            Some(LookupResult::Pending) => None,
             None => {
                 if self.queue.try_send(address).is_ok() {
-                    answers.insert(address, Answer::Pending);
+                    answers.insert(address, LookupResult::Pending);
                 }
                 None
             }
@@ -127,7 +127,8 @@ mod tests {
     /// Waits for an answer, not for a time.
     fn known(resolver: &Resolver, address: IpAddr) -> Option<Arc<str>> {
         for _ in 0..6_000 {
-            if let Some(Answer::Known(name)) = resolver.answers.lock().unwrap().get(&address) {
+            if let Some(LookupResult::Known(name)) = resolver.answers.lock().unwrap().get(&address)
+            {
                 return name.clone();
             }
             thread::sleep(Duration::from_millis(5));

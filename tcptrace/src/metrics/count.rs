@@ -11,7 +11,7 @@ use super::{
     cgroups::CgroupLabel,
     cgroups::Cgroups,
     labels::Slot,
-    ports::Ports,
+    ports::PortLabels,
     scrape::{Scrape, ScrapeContext},
     syns::Syns,
 };
@@ -47,7 +47,7 @@ impl Default for MetricsConfig {
 
 /// The counts of connections.
 pub struct Metrics {
-    ports: Ports,
+    ports: PortLabels,
     cells: Cells,
     syns: Syns,
     cgroups: Cgroups,
@@ -56,7 +56,7 @@ pub struct Metrics {
 impl Metrics {
     /// No counts. Allocates all memory that updates need.
     pub fn new(config: &MetricsConfig) -> Self {
-        let ports = Ports::new(config.max_ports, &config.fixed_ports, config.ephemeral_from);
+        let ports = PortLabels::new(config.max_ports, &config.fixed_ports, config.ephemeral_from);
         let mut cells = Cells::new(ports.limit());
         for _ in ports.labels() {
             cells.add_slot();

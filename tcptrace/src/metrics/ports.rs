@@ -12,7 +12,7 @@ const PORTS: usize = 1 << 16;
 /// The most ports with a label of their own; each costs about 5 KiB.
 pub const MAX_PORTS: usize = 1024;
 
-pub(super) struct Ports {
+pub(super) struct PortLabels {
     labels: Labels<u16>,
     /// By port; [`Slot::OTHER`] without a label.
     slots: Vec<Slot>,
@@ -25,7 +25,7 @@ pub(super) struct Ports {
     folded_count: u64,
 }
 
-impl Ports {
+impl PortLabels {
     /// No labels except those of `fixed`; if there are any, no other is ever given.
     pub(super) fn new(max: usize, fixed: &[u16], ephemeral: u16) -> Self {
         let mut distinct = Vec::with_capacity(fixed.len());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{labels::Slot, ports::Ports};
+use super::{labels::Slot, ports::PortLabels};
 use crate::probe::SynCounts;
 
 /// SYNs as a scrape shows them.
@@ -25,7 +25,7 @@ pub(super) struct Syns {
 
 impl Syns {
     /// Returns what a scrape shows.
-    pub(super) fn show(&mut self, counts: &SynCounts, ports: &Ports) -> ShownSyns {
+    pub(super) fn show(&mut self, counts: &SynCounts, ports: &PortLabels) -> ShownSyns {
         let mut shown = ShownSyns {
             evicted: counts.evicted,
             ..ShownSyns::default()

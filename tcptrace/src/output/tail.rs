@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::{
     record::{RecordBody, Recorder},
-    render::{Format, Look, Renderer, Screen, Shown, Status},
+    render::{Format, Look, Renderer, Screen, ScreenUpdate, Status},
     sink::{Patience, Writer, WriterState},
-    view::{self, Counts, View, filter::Filter},
+    view::{self, View, ViewCounts, filter::Filter},
 };
 use crate::{
     clock::ClockReading,
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ViewConfig {
     pub filter: Filter,
-    pub shown: view::Shown,
+    pub shown: view::ShownRecords,
     pub format: Format,
     pub look: Look,
     /// Shows addresses by name.
@@ -46,7 +46,7 @@ pub struct Tail {
     /// Everything before this moment was reported.
     known_ns: u64,
     view: View,
-    writer: Option<Writer<Shown>>,
+    writer: Option<Writer<ScreenUpdate>>,
     /// When the next summary is due, and the time between two.
     summary: Option<(u64, u64)>,
     status: Option<StatusLine>,
@@ -79,7 +79,7 @@ impl StatusLine {
     }
 
     /// Computes the rates since the last time.
-    fn renew(&mut self, counts: &Counts, open: u64, time: Timestamp, now_ns: u64) {
+    fn renew(&mut self, counts: &ViewCounts, open: u64, time: Timestamp, now_ns: u64) {
         let elapsed = Duration::from_nanos(now_ns.saturating_sub(self.since_ns)).as_secs_f64();
         let rate = |now: u64, before: u64| {
             #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
@@ -127,7 +127,7 @@ impl Tail {
         let mut head = Vec::new();
         renderer.begin(&mut head);
         let mut screen = Screen(renderer);
-        let render = move |shown: &Shown, out: &mut Vec<u8>| screen.show(shown, out);
+        let render = move |shown: &ScreenUpdate, out: &mut Vec<u8>| screen.show(shown, out);
         let writer = Writer::start(std::io::stdout(), head, render, UNWRITTEN, patience)
             .context("starting the writer's thread")?;
         let mut view = View::new(config.filter, config.shown);
@@ -144,7 +144,7 @@ impl Tail {
         })
     }
 
-    fn new(recorder: Recorder, view: View, writer: Writer<Shown>, now_ns: u64) -> Self {
+    fn new(recorder: Recorder, view: View, writer: Writer<ScreenUpdate>, now_ns: u64) -> Self {
         Self {
             recorder,
             now_ns,
@@ -162,7 +162,7 @@ impl Tail {
         self.view.shows_transitions()
     }
 
-    pub const fn counts(&self) -> &Counts {
+    pub const fn counts(&self) -> &ViewCounts {
         &self.view.counts
     }
 
@@ -183,7 +183,7 @@ impl Tail {
                 dropped += 1;
                 continue;
             }
-            writer.put(Shown::Row(Box::new(row)));
+            writer.put(ScreenUpdate::Row(Box::new(row)));
             wrote = true;
             if !is_loss {
                 self.rows_left = self.rows_left.map(|left| left - 1);
@@ -201,7 +201,7 @@ impl Tail {
             && wrote
             && writer.has_room()
         {
-            writer.put(Shown::Status(status));
+            writer.put(ScreenUpdate::Status(status));
         }
     }
 
@@ -224,7 +224,7 @@ impl Tail {
             if let Some(status) = line.shown
                 && writer.has_room()
             {
-                writer.put(Shown::Status(status));
+                writer.put(ScreenUpdate::Status(status));
             }
         }
     }
@@ -253,7 +253,7 @@ impl Tail {
         match (self.ended.take(), self.writer.take()) {
             (Some(ended), _) => ended,
             (None, Some(mut writer)) => {
-                writer.put(Shown::Nothing);
+                writer.put(ScreenUpdate::Nothing);
                 writer.finish()
             }
             (None, None) => WriterState::Done,

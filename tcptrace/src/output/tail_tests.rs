@@ -36,7 +36,7 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
     let (let_go, gate) = channel();
     let written = Arc::default();
     let mut screen = Screen(Renderer::Json);
-    let render = move |shown: &Shown, out: &mut Vec<u8>| screen.show(shown, out);
+    let render = move |shown: &ScreenUpdate, out: &mut Vec<u8>| screen.show(shown, out);
     let stuck = Stuck(gate, Arc::clone(&written));
     let writer = Writer::start(stuck, Vec::new(), render, 100, Patience::None).unwrap();
     let now = ClockReading::now();
@@ -45,7 +45,7 @@ fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
         WallClock::new(now),
         std::collections::BTreeMap::new(),
     );
-    let view = View::new(Filter::default(), view::Shown::default());
+    let view = View::new(Filter::default(), view::ShownRecords::default());
     let tracker = Tracker::new(TrackerConfig::default());
     let mut tail = Tail::new(recorder, view, writer, now.monotonic_ns);
     let mut said = 0;

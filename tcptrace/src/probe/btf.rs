@@ -12,7 +12,7 @@ use std::{collections::HashMap, path::Path};
 
 pub use self::{
     bytes::BtfError,
-    named::{Named, NamedKind, only_named},
+    named::{NamedKind, NamedType, only_named},
 };
 use self::{
     bytes::{read_u16, read_u32},

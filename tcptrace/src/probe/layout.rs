@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use tcptrace_common::{LAYOUT_CGROUP, LAYOUT_TASK, Layout};
 
 use super::{
-    btf::{Btf, BtfError, Named, NamedKind, only_named},
+    btf::{Btf, BtfError, NamedKind, NamedType, only_named},
     resolve::{
         MissingGroup, SOCK_OPS_COOKIE, TASK_REGISTERS, TRANSPARENT_FLAG, confirm_sock_common,
         resolve, resolve_call, resolve_file, resolve_functions, resolve_hierarchy, resolve_process,
@@ -53,7 +53,7 @@ pub struct KernelTypes {
     /// The layout, without the record's, which tracefs tells.
     pub layout: Layout,
     /// Tracepoints' typedefs and functions, with their numbers.
-    named: Vec<Named>,
+    named: Vec<NamedType>,
     /// Names of `enum sk_rst_reason`, without their common prefix.
     reset_reasons: BTreeMap<u32, String>,
     missing: Vec<MissingGroup>,

@@ -78,21 +78,21 @@ pub(super) fn resolve(btf: &Btf) -> Result<(Layout, Vec<MissingGroup>), BtfError
 }
 
 /// Fields that are useful only together.
-struct Group {
+struct FieldGroup {
     bit: u32,
     what: &'static str,
     consequence: &'static str,
     resolve: fn(&Btf, &mut Layout) -> Result<(), BtfError>,
 }
 
-const GROUPS: [Group; 7] = [
-    Group {
+const GROUPS: [FieldGroup; 7] = [
+    FieldGroup {
         bit: LAYOUT_TCP,
         what: "the fields of a closing socket",
         consequence: "no verdicts, bytes, segments, retransmits or round trips",
         resolve: resolve_tcp,
     },
-    Group {
+    FieldGroup {
         bit: LAYOUT_USER,
         what: "a socket's user",
         consequence: "no uid",
@@ -101,7 +101,7 @@ const GROUPS: [Group; 7] = [
             Ok(())
         },
     },
-    Group {
+    FieldGroup {
         bit: LAYOUT_CGROUP,
         what: "a socket's cgroup",
         consequence: "no cgroup_id",
@@ -112,7 +112,7 @@ const GROUPS: [Group; 7] = [
             Ok(())
         },
     },
-    Group {
+    FieldGroup {
         bit: LAYOUT_NETNS,
         what: "a socket's network namespace",
         consequence: "no netns: equal connections of two namespaces look alike",
@@ -131,7 +131,7 @@ const GROUPS: [Group; 7] = [
             Ok(())
         },
     },
-    Group {
+    FieldGroup {
         bit: LAYOUT_TASK,
         what: "a task's process",
         consequence: "comm is the thread's name",
@@ -150,7 +150,7 @@ const GROUPS: [Group; 7] = [
             Ok(())
         },
     },
-    Group {
+    FieldGroup {
         bit: LAYOUT_DEFER,
         what: "a listener's TCP_DEFER_ACCEPT",
         consequence: "passive handshakes are timed only where no data came with the ACK",
@@ -160,7 +160,7 @@ const GROUPS: [Group; 7] = [
             Ok(())
         },
     },
-    Group {
+    FieldGroup {
         bit: LAYOUT_BIND,
         what: "who else may listen where a socket does",
         consequence: "no process by the address that a connection came to (pid_source address)",

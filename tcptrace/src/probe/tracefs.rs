@@ -15,7 +15,7 @@ const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Why the record's layout is not known.
 #[derive(Debug, thiserror::Error)]
-pub enum FormatError {
+pub enum TracefsError {
     #[error(
         "tracefs is not mounted at /sys/kernel/tracing (mount -t tracefs tracefs /sys/kernel/tracing)"
     )]
@@ -40,22 +40,22 @@ pub enum FormatError {
 }
 
 /// Returns where tracefs is mounted.
-pub fn mounted() -> Result<PathBuf, FormatError> {
+pub fn mounted() -> Result<PathBuf, TracefsError> {
     let mut refused = None;
     for place in PLACES {
         match std::fs::metadata(Path::new(place).join("events")) {
             Ok(events) if events.is_dir() => return Ok(PathBuf::from(place)),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                refused.get_or_insert(FormatError::NotAllowed { place, error });
+                refused.get_or_insert(TracefsError::NotAllowed { place, error });
             }
             Ok(_) | Err(_) => {}
         }
     }
-    Err(refused.unwrap_or(FormatError::NotMounted))
+    Err(refused.unwrap_or(TracefsError::NotMounted))
 }
 
 /// Reads the layout of `sock:inet_sock_set_state`.
-pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
+pub(super) fn read_record_layout() -> Result<RecordLayout, TracefsError> {
     let path = mounted()?.join("events/sock/inet_sock_set_state/format");
     let text = read(&path)?;
     parse(&text)
@@ -63,15 +63,15 @@ pub(super) fn read_record_layout() -> Result<RecordLayout, FormatError> {
 
 /// Reads the offset of the return value in `syscalls:sys_exit_accept`; accept4 has the same, as all
 /// system calls share one layout.
-pub(super) fn read_exit_ret() -> Result<u32, FormatError> {
+pub(super) fn read_exit_ret() -> Result<u32, TracefsError> {
     let path = mounted()?.join("events/syscalls/sys_exit_accept/format");
     parse_exit_ret(&read(&path)?)
 }
 
-pub(super) fn parse_exit_ret(text: &str) -> Result<u32, FormatError> {
+pub(super) fn parse_exit_ret(text: &str) -> Result<u32, TracefsError> {
     match find(text, "ret") {
         Some((offset, 8)) => Ok(offset),
-        Some(_) | None => Err(FormatError::Field {
+        Some(_) | None => Err(TracefsError::Field {
             tracepoint: "syscalls:sys_exit_accept",
             field: "ret",
             expected: "8",
@@ -79,19 +79,19 @@ pub(super) fn parse_exit_ret(text: &str) -> Result<u32, FormatError> {
     }
 }
 
-fn read(path: &Path) -> Result<String, FormatError> {
-    std::fs::read_to_string(path).map_err(|error| FormatError::Read {
+fn read(path: &Path) -> Result<String, TracefsError> {
+    std::fs::read_to_string(path).map_err(|error| TracefsError::Read {
         path: path.display().to_string(),
         error,
     })
 }
 
 /// Parses the text of a `format` file.
-pub(super) fn parse(text: &str) -> Result<RecordLayout, FormatError> {
+pub(super) fn parse(text: &str) -> Result<RecordLayout, TracefsError> {
     let field = |name, expected, sizes: &[u32]| {
         find(text, name)
             .filter(|(_, size)| sizes.contains(size))
-            .ok_or(FormatError::Field {
+            .ok_or(TracefsError::Field {
                 tracepoint: "sock:inet_sock_set_state",
                 field: name,
                 expected,

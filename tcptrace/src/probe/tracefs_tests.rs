@@ -84,7 +84,7 @@ fn with_line(field: &str, change: impl Fn(&str) -> Option<String>) -> String {
 #[track_caller]
 fn assert_lacks(text: &str, name: &str) {
     match parse(text) {
-        Err(FormatError::Field { field, .. }) => assert_eq!(field, name),
+        Err(TracefsError::Field { field, .. }) => assert_eq!(field, name),
         other => panic!("{name}: {other:?}"),
     }
 }
@@ -252,11 +252,11 @@ fn this_kernels_record_is_found_where_tracefs_is_mounted() {
     }
     match read_record_layout() {
         Ok(layout) => assert!(layout.skaddr >= 8 && layout.newstate == layout.oldstate + 4),
-        Err(FormatError::Read { path, error }) => println!("skipped: {path}: {error}"),
+        Err(TracefsError::Read { path, error }) => println!("skipped: {path}: {error}"),
         Err(
-            error @ (FormatError::NotMounted
-            | FormatError::NotAllowed { .. }
-            | FormatError::Field { .. }),
+            error @ (TracefsError::NotMounted
+            | TracefsError::NotAllowed { .. }
+            | TracefsError::Field { .. }),
         ) => panic!("{error}"),
     }
 }

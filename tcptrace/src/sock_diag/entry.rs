@@ -33,13 +33,13 @@ pub enum Malformed {
 
 /// Which sockets to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum DiagFamily {
     V4,
     /// IPv6, and IPv4 over IPv6 sockets.
     V6,
 }
 
-impl Family {
+impl DiagFamily {
     pub(super) const fn raw(self) -> u8 {
         match self {
             // Both are below 256.
@@ -73,12 +73,12 @@ impl Tuple {
     }
 
     /// Returns `None` when the two addresses are of different families.
-    pub(super) fn family(&self) -> Option<Family> {
+    pub(super) fn family(&self) -> Option<DiagFamily> {
         match (self.local_address, self.remote_address) {
             // A connection over IPv4-mapped addresses is found by its IPv4 ones: the kernel's table
             // has both.
-            (IpAddr::V4(_), IpAddr::V4(_)) => Some(Family::V4),
-            (IpAddr::V6(_), IpAddr::V6(_)) => Some(Family::V6),
+            (IpAddr::V4(_), IpAddr::V4(_)) => Some(DiagFamily::V4),
+            (IpAddr::V6(_), IpAddr::V6(_)) => Some(DiagFamily::V6),
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
         }
     }
@@ -104,7 +104,7 @@ pub struct DiagSocket {
     /// A request socket (NEW_SYN_RECV) is listed as SYN_RECV.
     pub state: TcpState,
     /// The socket's; V6 with IPv4 addresses is IPv4 over an IPv6 socket.
-    pub family: Family,
+    pub family: DiagFamily,
     pub tuple: Tuple,
     /// The owner's. `None` without an inode, because many kernels then say 0.
     pub uid: Option<u32>,
@@ -137,8 +137,8 @@ impl DiagSocket {
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
         let (fixed, attributes) = body.split_first_chunk::<ANSWER>().ok_or(Malformed::Short)?;
         let family = match i32::from(fixed[0]) {
-            libc::AF_INET => Family::V4,
-            libc::AF_INET6 => Family::V6,
+            libc::AF_INET => DiagFamily::V4,
+            libc::AF_INET6 => DiagFamily::V6,
             _ => return Err(Malformed::Family(fixed[0])),
         };
         let state = TcpState::from_raw(fixed[1]).ok_or(Malformed::State(fixed[1]))?;
@@ -202,10 +202,10 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-fn address_at(bytes: &[u8], at: usize, family: Family) -> Option<IpAddr> {
+fn address_at(bytes: &[u8], at: usize, family: DiagFamily) -> Option<IpAddr> {
     Some(match family {
-        Family::V4 => Ipv4Addr::from(*chunk_at(bytes, at)?).into(),
-        Family::V6 => Ipv6Addr::from(*chunk_at::<16>(bytes, at)?).to_canonical(),
+        DiagFamily::V4 => Ipv4Addr::from(*chunk_at(bytes, at)?).into(),
+        DiagFamily::V6 => Ipv6Addr::from(*chunk_at::<16>(bytes, at)?).to_canonical(),
     })
 }
 

@@ -16,7 +16,7 @@ pub(in crate::sock_diag) struct Sample {
 impl Default for Sample {
     fn default() -> Self {
         Self {
-            family: Family::V4.raw(),
+            family: DiagFamily::V4.raw(),
             state: TcpState::Established as u8,
             timer: 0,
             inode: 77,
@@ -33,7 +33,7 @@ impl Sample {
         for last in [1, 2] {
             let mut address = [0; 16];
             let tail: &[u8] = &[10, 0, 0, last];
-            if self.family == Family::V6.raw() {
+            if self.family == DiagFamily::V6.raw() {
                 address[10..12].fill(0xff);
                 address[12..].copy_from_slice(tail);
             } else {
@@ -81,7 +81,7 @@ fn every_field_is_read_from_its_place() {
         DiagSocket {
             cookie: 0x0123_4567_89ab_cdef,
             state: TcpState::Established,
-            family: Family::V4,
+            family: DiagFamily::V4,
             tuple: Tuple {
                 local_address: "10.0.0.1".parse().unwrap(),
                 remote_address: "10.0.0.2".parse().unwrap(),
@@ -103,12 +103,12 @@ fn every_field_is_read_from_its_place() {
 #[test]
 fn mapped_addresses_are_ipv4() {
     let socket = Sample {
-        family: Family::V6.raw(),
+        family: DiagFamily::V6.raw(),
         ..Sample::default()
     }
     .parse()
     .unwrap();
-    assert_eq!(socket.family, Family::V6);
+    assert_eq!(socket.family, DiagFamily::V6);
     assert_eq!(socket.tuple.local_address, IpAddr::from([10, 0, 0, 1]));
     assert_eq!(socket.tuple.remote_address, IpAddr::from([10, 0, 0, 2]));
 }

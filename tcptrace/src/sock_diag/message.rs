@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::entry::{DiagSocket, Family, Malformed, Tuple, u16_at, u32_at};
+use super::entry::{DiagFamily, DiagSocket, Malformed, Tuple, u16_at, u32_at};
 
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -16,12 +16,12 @@ const ID: usize = 48;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
-pub(super) struct Request([u8; HEADER + REQUEST]);
+pub(super) struct DiagRequest([u8; HEADER + REQUEST]);
 
-impl Request {
+impl DiagRequest {
     /// A request for all sockets of a family in these states. INET_DIAG_CGROUP_ID comes without
     /// being asked for.
-    pub(super) fn dump(sequence: u32, family: Family, states: u32) -> Self {
+    pub(super) fn dump(sequence: u32, family: DiagFamily, states: u32) -> Self {
         Self::new(sequence, libc::NLM_F_DUMP, family, states, &[0; ID])
     }
 
@@ -41,7 +41,7 @@ impl Request {
         Some(Self::new(sequence, 0, family, u32::MAX, &id))
     }
 
-    fn new(sequence: u32, flags: i32, family: Family, states: u32, id: &[u8; ID]) -> Self {
+    fn new(sequence: u32, flags: i32, family: DiagFamily, states: u32, id: &[u8; ID]) -> Self {
         let mut bytes = [0; HEADER + REQUEST];
         bytes[0..4].copy_from_slice(&((HEADER + REQUEST) as u32).to_ne_bytes());
         bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());

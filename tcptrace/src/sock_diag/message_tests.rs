@@ -64,7 +64,7 @@ fn a_question_between_families_is_none() {
         remote_port: 2,
         interface: 0,
     };
-    assert!(Request::exact(1, &tuple, None).is_none());
+    assert!(DiagRequest::exact(1, &tuple, None).is_none());
 }
 
 proptest! {

@@ -8,7 +8,7 @@ mod message;
 mod socket;
 
 pub use self::{
-    entry::{DiagSocket, Family, Tuple},
+    entry::{DiagFamily, DiagSocket, Tuple},
     socket::Diag,
 };
 pub use crate::host::netns::Namespace;

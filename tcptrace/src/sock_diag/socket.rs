@@ -19,8 +19,8 @@ use nix::{
 };
 
 use super::{
-    entry::{DiagSocket, Family, Malformed, Tuple},
-    message::{Answer, Messages, Request},
+    entry::{DiagFamily, DiagSocket, Malformed, Tuple},
+    message::{Answer, DiagRequest, Messages},
 };
 use crate::host::netns::Namespace;
 
@@ -109,22 +109,22 @@ impl Diag {
         };
         // A lookup's ENOENT means "no such socket" or "no tcp_diag". A dump of no state costs
         // nothing and rules the second out, by loading the module if need be.
-        diag.dump(Family::V4, 0, |_| {})?;
+        diag.dump(DiagFamily::V4, 0, |_| {})?;
         Ok(diag)
     }
 
     /// Passes each socket of the family whose state is in `states` (`1 << state`; request sockets
-    /// are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`Family::V6`].
+    /// are `1 << SYN_RECV`) to `take`. IPv4 over IPv6 sockets comes with [`DiagFamily::V6`].
     ///
     /// Fails when the kernel does not end the list. What was taken until then is true.
     pub fn dump(
         &mut self,
-        family: Family,
+        family: DiagFamily,
         states: u32,
         mut take: impl FnMut(DiagSocket),
     ) -> Result<DumpOutcome, DiagError> {
         let sequence = self.next_sequence();
-        self.send(&Request::dump(sequence, family, states))?;
+        self.send(&DiagRequest::dump(sequence, family, states))?;
         let mut outcome = DumpOutcome::default();
         loop {
             let bytes = match self.receive() {
@@ -173,7 +173,7 @@ impl Diag {
         cookie: Option<u64>,
     ) -> Result<Option<DiagSocket>, DiagError> {
         let sequence = self.next_sequence();
-        let Some(request) = Request::exact(sequence, tuple, cookie) else {
+        let Some(request) = DiagRequest::exact(sequence, tuple, cookie) else {
             return Ok(None);
         };
         self.send(&request)?;
@@ -200,7 +200,7 @@ impl Diag {
         self.sequence
     }
 
-    fn send(&self, request: &Request) -> Result<(), DiagError> {
+    fn send(&self, request: &DiagRequest) -> Result<(), DiagError> {
         loop {
             match send(
                 self.socket.as_raw_fd(),

@@ -10,10 +10,10 @@ fn who_gets_no_answer_does_not_hang_and_can_go_on() {
     };
     assert_eq!(diag.receive().unwrap_err(), Errno::EAGAIN);
     // A question that was given up: its answers are passed over.
-    diag.send(&Request::dump(diag.sequence + 1000, Family::V4, 0))
+    diag.send(&DiagRequest::dump(diag.sequence + 1000, DiagFamily::V4, 0))
         .unwrap();
     assert_eq!(
-        diag.dump(Family::V4, 0, |_| {}).unwrap(),
+        diag.dump(DiagFamily::V4, 0, |_| {}).unwrap(),
         DumpOutcome::default()
     );
 }

@@ -25,7 +25,7 @@ use crate::{
     clock::{self, ClockReading, WallClock},
     feed::event::NetnsId,
     host::netns::{self, Namespace},
-    sock_diag::{Diag, DiagSocket, Family},
+    sock_diag::{Diag, DiagFamily, DiagSocket},
 };
 
 /// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
@@ -288,7 +288,7 @@ impl Sockets {
     fn walk(&mut self, ports: Option<(u16, u16)>) -> Result<(), String> {
         let mut diag = Diag::here().map_err(|error| error.to_string())?;
         let mut complete = true;
-        for family in [Family::V4, Family::V6] {
+        for family in [DiagFamily::V4, DiagFamily::V6] {
             let outcome = diag
                 .dump(family, STATES, |socket| self.count(&socket, ports))
                 .map_err(|error| error.to_string())?;

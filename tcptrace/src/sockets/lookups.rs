@@ -25,7 +25,7 @@ const FIND_REST: u64 = 100;
 const TIMEWAIT_MS: u32 = 60_000;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct LookupAnswer {
     pub id: u64,
     /// When it was asked, on the events' clock.
     pub time_ns: u64,
@@ -33,7 +33,7 @@ pub struct Answer {
 }
 
 /// The thread's ends: requests to it, and replies from it.
-type Thread = (Sender<Vec<Lookup>>, Receiver<Vec<Answer>>);
+type Thread = (Sender<Vec<Lookup>>, Receiver<Vec<LookupAnswer>>);
 
 /// The lookup thread, started when first needed.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl Lookups {
     }
 
     /// Passes the replies that have come to `take`.
-    pub fn answers(&mut self, mut take: impl FnMut(Answer)) {
+    pub fn answers(&mut self, mut take: impl FnMut(LookupAnswer)) {
         let Some((_, from)) = &self.thread else {
             return;
         };
@@ -81,7 +81,7 @@ fn start() -> Option<Thread> {
     let started = thread::Builder::new()
         .name("lookups".to_owned())
         .spawn(move || {
-            let mut table = Table::default();
+            let mut table = SocketTable::default();
             while let Ok(batch) = batches.recv() {
                 if answers.send(table.ask(&batch)).is_err() {
                     return;
@@ -99,7 +99,7 @@ fn start() -> Option<Thread> {
 
 /// The kernel's table, by network namespace.
 #[derive(Default)]
-struct Table {
+struct SocketTable {
     own: Option<(NetnsId, Diag)>,
     /// Other namespaces, found last. A namespace lives as long as it is open here, so they are
     /// closed after each batch.
@@ -109,8 +109,8 @@ struct Table {
     complained: bool,
 }
 
-impl Table {
-    fn ask(&mut self, batch: &[Lookup]) -> Vec<Answer> {
+impl SocketTable {
+    fn ask(&mut self, batch: &[Lookup]) -> Vec<LookupAnswer> {
         if self.own.is_none() {
             self.open_own();
         }
@@ -155,7 +155,7 @@ impl Table {
         }
     }
 
-    fn one(&mut self, lookup: &Lookup) -> Answer {
+    fn one(&mut self, lookup: &Lookup) -> LookupAnswer {
         let netns = lookup.endpoints.netns;
         let diag = match &mut self.own {
             Some((own, diag)) if Some(*own) == netns => Some(diag),
@@ -183,7 +183,7 @@ impl Table {
             },
             None => Looked::Unknown,
         };
-        Answer {
+        LookupAnswer {
             id: lookup.id,
             time_ns: clock::monotonic_ns(),
             looked,

@@ -26,7 +26,7 @@ const AFTER_LOSS: Duration = Duration::from_millis(1_500);
 /// No walk is made for a loss for this many times as long as the last one took: a host that keeps
 /// losing events must not be busy with walks as well.
 const REST: u64 = 19;
-enum State {
+enum SurveyState {
     /// The next walk is due then.
     Waiting(u64),
     Walking(Walk),
@@ -36,7 +36,7 @@ enum State {
 
 /// What the tracker must be told.
 #[derive(Debug)]
-pub enum Step {
+pub enum WalkStep {
     /// A walk begins; its sockets come through the ring, or in a list at its end.
     Begins { listing: bool },
     /// A walk has ended, and all its sockets were taken from the ring; with the names of the
@@ -46,7 +46,7 @@ pub enum Step {
 
 /// What is known at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct WalkConditions {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub now_ns: u64,
     /// The ring was just found empty.
@@ -59,7 +59,7 @@ pub struct Moment {
 
 /// Starts walks when they are due, and reports their ends.
 pub struct Survey {
-    state: State,
+    state: SurveyState,
     /// The kernel has no iterator over sockets that can be used.
     listing: bool,
     /// The time between two walks; `None` for walks only at the start and after losses.
@@ -82,7 +82,7 @@ impl Survey {
             u64::MAX
         };
         Self {
-            state: State::Waiting(due),
+            state: SurveyState::Waiting(due),
             listing: probe.source(Hook::Sockets) == Some(Source::SockDiag),
             interval,
             lost: 0,
@@ -95,7 +95,7 @@ impl Survey {
     /// The last walk could not compare some connections: another one, which also searches for their
     /// namespaces, is made soon.
     pub fn hurry(&mut self, now_ns: u64) {
-        if let State::Waiting(due) = &mut self.state
+        if let SurveyState::Waiting(due) = &mut self.state
             && !self.listing
         {
             *due = (*due).min(after(now_ns, RETRY).max(self.rests_until_ns));
@@ -104,23 +104,23 @@ impl Survey {
 
     /// Whether a walk is in progress.
     pub const fn is_walking(&self) -> bool {
-        !matches!(self.state, State::Waiting(_))
+        !matches!(self.state, SurveyState::Waiting(_))
     }
 
     /// Returns when the next walk is due.
     pub const fn due_ns(&self) -> Option<u64> {
         match self.state {
-            State::Waiting(due) => Some(due),
-            State::Walking(_) | State::Draining(..) => None,
+            SurveyState::Waiting(due) => Some(due),
+            SurveyState::Walking(_) | SurveyState::Draining(..) => None,
         }
     }
 
     /// Continues, if it can.
-    pub fn poll(&mut self, probe: &mut Probe, at: Moment) -> Option<Step> {
+    pub fn poll(&mut self, probe: &mut Probe, at: WalkConditions) -> Option<WalkStep> {
         match &mut self.state {
             // It is never due.
-            State::Waiting(u64::MAX) if !probe.is_attached(Hook::Sockets) => None,
-            State::Waiting(due) => {
+            SurveyState::Waiting(u64::MAX) if !probe.is_attached(Hook::Sockets) => None,
+            SurveyState::Waiting(due) => {
                 if at.lost > self.lost {
                     self.lost = at.lost;
                     let soon = after(at.now_ns, AFTER_LOSS).max(self.rests_until_ns);
@@ -132,19 +132,19 @@ impl Survey {
                 match start(self.listing, at.uncompared, at.lost_sockets, probe.piece()) {
                     Ok(walk) => {
                         self.began_ns = at.now_ns;
-                        self.state = State::Walking(walk);
-                        Some(Step::Begins {
+                        self.state = SurveyState::Walking(walk);
+                        Some(WalkStep::Begins {
                             listing: self.listing,
                         })
                     }
                     Err(why) => {
                         self.complain(&why);
-                        self.state = State::Waiting(after(at.now_ns, RETRY));
+                        self.state = SurveyState::Waiting(after(at.now_ns, RETRY));
                         None
                     }
                 }
             }
-            State::Walking(walk) => {
+            SurveyState::Walking(walk) => {
                 // An empty ring has room for a piece, and for what happens meanwhile.
                 if walk.waits && at.emptied {
                     walk.waits = false;
@@ -172,11 +172,11 @@ impl Survey {
                         ..WalkOutcome::default()
                     },
                 };
-                self.state = State::Draining(outcome, walk.lost_before);
+                self.state = SurveyState::Draining(outcome, walk.lost_before);
                 None
             }
-            State::Draining(..) if !at.emptied => None,
-            State::Draining(outcome, lost_before) => {
+            SurveyState::Draining(..) if !at.emptied => None,
+            SurveyState::Draining(outcome, lost_before) => {
                 let complete = *lost_before == at.lost_sockets && !outcome.torn;
                 let listed = outcome.listed.take();
                 let namespaces = std::mem::take(&mut outcome.namespaces);
@@ -195,14 +195,15 @@ impl Survey {
                 } else {
                     Some(RETRY)
                 };
-                self.state = State::Waiting(rest.map_or(u64::MAX, |rest| after(at.now_ns, rest)));
+                self.state =
+                    SurveyState::Waiting(rest.map_or(u64::MAX, |rest| after(at.now_ns, rest)));
                 let end = WalkEnd {
                     namespaces,
                     held,
                     complete,
                     listed,
                 };
-                Some(Step::Ends(end, interfaces))
+                Some(WalkStep::Ends(end, interfaces))
             }
         }
     }

@@ -16,12 +16,12 @@ use crate::tracker::Owners;
 /// The most sockets kept.
 const MOST: usize = 1 << 20;
 #[derive(Default)]
-pub struct Search {
+pub struct OwnerSearch {
     answer: Option<Receiver<Owners>>,
     said: bool,
 }
 
-impl Search {
+impl OwnerSearch {
     /// Starts a search, unless one is in progress.
     pub fn begin(&mut self, now_ns: u64) {
         if self.answer.is_some() {

@@ -24,7 +24,7 @@ fn a_socket_of_this_process_is_found_under_its_name() {
 
 #[test]
 fn a_search_answers_once() {
-    let mut search = Search::default();
+    let mut search = OwnerSearch::default();
     assert!(!search.is_under_way());
     search.begin(9);
     let found = loop {

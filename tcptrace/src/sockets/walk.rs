@@ -21,7 +21,7 @@ use crate::{
         netns::{self, Namespace},
     },
     probe::SocketWalk,
-    sock_diag::{Diag, DiagSocket, Family},
+    sock_diag::{Diag, DiagFamily, DiagSocket},
     tracker::Listed,
 };
 
@@ -210,7 +210,7 @@ fn list_all() -> WalkOutcome {
 fn list_one(netns: NetnsId, listed: &mut Vec<Listed>) -> Result<bool, String> {
     let mut diag = Diag::here().map_err(|error| error.to_string())?;
     let mut whole = true;
-    for family in [Family::V4, Family::V6] {
+    for family in [DiagFamily::V4, DiagFamily::V6] {
         let outcome = diag
             .dump(family, u32::MAX, |socket| {
                 if !socket.is_minisocket() {

@@ -8,7 +8,7 @@ use super::{
     evidence::Heard,
     lifecycle::{Step, is_synchronized},
     listeners::Listeners,
-    names::{Named, Names},
+    names::{NameTable, Named},
 };
 use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Task, Transition};
 use crate::tracker::vocabulary::{
@@ -199,7 +199,7 @@ impl Connection {
     }
 
     /// Learns the names of the cgroup and the interface, if they were not known.
-    pub(super) fn learn_names(&mut self, names: &Names) {
+    pub(super) fn learn_names(&mut self, names: &NameTable) {
         if self.named.cgroup.is_none() && self.owner.cgroup.is_some() {
             self.named.cgroup = names.cgroup(&self.owner);
         }

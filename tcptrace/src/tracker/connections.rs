@@ -13,7 +13,7 @@ use super::{
     lifecycle::{Step, can_lead_to, is_synchronized},
     listener::Listener,
     listeners::Listeners,
-    names::Names,
+    names::NameTable,
     stats::Anomaly,
     store::{Store, StoreKey},
     time_wait::follow::TimeWaits,
@@ -38,7 +38,7 @@ pub(super) struct Connections {
     pub(super) listeners: Listeners,
     /// The connections that have a timewait socket.
     pub(super) time_waits: TimeWaits,
-    pub(super) names: Names,
+    pub(super) names: NameTable,
     /// When the absence of a hook's event is evidence.
     pub(super) silences: Silences,
     /// What is reported.
@@ -56,7 +56,7 @@ impl Connections {
             ended: EndedQueue::default(),
             listeners: Listeners::new(config.max_listeners),
             time_waits: TimeWaits::new(config.max_releases, config.max_time_waits),
-            names: Names::default(),
+            names: NameTable::default(),
             silences: Silences::new(config.sources),
             journal: Journal::new(),
             walk: 0,

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::{
-    names::{Named, Names},
+    names::{NameTable, Named},
     vocabulary::{At, Moment, Process, ProcessSource},
 };
 use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner};
@@ -46,7 +46,7 @@ impl Listener {
         at: At,
         endpoints: &Endpoints,
         owner: SocketOwner,
-        names: &Names,
+        names: &NameTable,
     ) -> Self {
         Self {
             id,

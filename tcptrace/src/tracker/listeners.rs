@@ -29,7 +29,7 @@ struct ListeningProcess {
 
 /// The sockets that listen at one place.
 #[derive(Default)]
-struct Group {
+struct ListenGroup {
     /// How many sockets each process has.
     owners: HashMap<Option<u64>, usize>,
     /// How many sockets have a process found in /proc.
@@ -45,7 +45,7 @@ pub(super) struct Listeners {
     /// Each with the number of its process.
     sockets: HashMap<u64, (Listener, Option<u64>)>,
     by_cookie: HashMap<u64, u64>,
-    groups: HashMap<ListenKey, Group>,
+    groups: HashMap<ListenKey, ListenGroup>,
     owners: HashMap<u64, ListeningProcess>,
     /// The processes that have not exited, by process id.
     by_pid: HashMap<u32, u64>,
@@ -347,7 +347,7 @@ impl Listeners {
 
     /// Returns the groups that the kernel chooses from for a connection: the first place with a
     /// listener.
-    fn at(&self, ends: &Endpoints, exactly: bool) -> [Option<&Group>; 2] {
+    fn at(&self, ends: &Endpoints, exactly: bool) -> [Option<&ListenGroup>; 2] {
         let local = ends.local_address;
         let any: IpAddr = match local {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

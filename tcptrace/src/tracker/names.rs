@@ -21,12 +21,12 @@ pub struct Named {
     pub interface: Option<Arc<str>>,
 }
 
-pub(super) struct Names {
+pub(super) struct NameTable {
     cgroups: Bounded<u64, Arc<Cgroup>>,
     interfaces: Bounded<(NetnsId, u32), Arc<str>>,
 }
 
-impl Default for Names {
+impl Default for NameTable {
     fn default() -> Self {
         Self {
             cgroups: Bounded::new(NAMES),
@@ -35,7 +35,7 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl NameTable {
     pub(super) fn insert(&mut self, name: &Name) {
         match name {
             Name::Cgroup { id, path } => self.cgroups.insert(*id, Arc::new(Cgroup::new(path))),

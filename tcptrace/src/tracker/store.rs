@@ -11,7 +11,7 @@ use super::connection::Connection;
 
 const NONE: u32 = u32::MAX;
 
-struct Slot {
+struct StoreEntry {
     /// `None` if the slot is free.
     connection: Option<Connection>,
     /// Towards the most recently changed; of a free slot, the next free one.
@@ -26,7 +26,7 @@ pub(super) struct StoreKey(u32);
 
 pub(super) struct Store {
     by_socket: HashMap<u64, u32>,
-    slots: Vec<Slot>,
+    slots: Vec<StoreEntry>,
     free: u32,
     newest: u32,
     oldest: u32,
@@ -112,7 +112,7 @@ impl Store {
             None
         };
         let socket = connection.socket;
-        let slot = Slot {
+        let slot = StoreEntry {
             connection: Some(connection),
             newer: NONE,
             older: NONE,
@@ -156,7 +156,7 @@ impl Store {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Slot { newer, older, .. } = self.slots[index as usize];
+        let StoreEntry { newer, older, .. } = self.slots[index as usize];
         match newer {
             NONE => self.newest = older,
             newer => self.slots[newer as usize].older = older,

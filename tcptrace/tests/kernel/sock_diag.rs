@@ -17,7 +17,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use socket2::SockRef;
-use tcptrace::testing::{Diag, DiagSocket, Family, Namespace, Tuple, find};
+use tcptrace::testing::{Diag, DiagFamily, DiagSocket, Namespace, Tuple, find};
 use tcptrace_common::TcpState;
 
 use crate::support::{
@@ -110,7 +110,7 @@ fn tuple_of(stream: &TcpStream) -> Tuple {
     }
 }
 
-fn dump(diag: &mut Diag, family: Family, states: u32) -> Vec<DiagSocket> {
+fn dump(diag: &mut Diag, family: DiagFamily, states: u32) -> Vec<DiagSocket> {
     let mut sockets = Vec::new();
     let outcome = diag
         .dump(family, states, |socket| sockets.push(socket))
@@ -133,7 +133,7 @@ fn a_dump_shows_both_ends_and_a_lookup_the_same() -> Check {
     in_fresh_namespace(|_| {
         let pair = Pair::local();
         let mut diag = Diag::here().unwrap();
-        let sockets = dump(&mut diag, Family::V4, 1 << TcpState::Established as u32);
+        let sockets = dump(&mut diag, DiagFamily::V4, 1 << TcpState::Established as u32);
         assert_eq!(sockets.len(), 2);
         for tuple in [pair.client_tuple(), pair.server_tuple()] {
             let shown = sockets.iter().find(|socket| socket.tuple == tuple).unwrap();
@@ -154,10 +154,10 @@ fn a_dump_shows_both_ends_and_a_lookup_the_same() -> Check {
             );
         }
         assert_ne!(sockets[0].cookie, sockets[1].cookie);
-        let listening = dump(&mut diag, Family::V4, 1 << TcpState::Listen as u32);
+        let listening = dump(&mut diag, DiagFamily::V4, 1 << TcpState::Listen as u32);
         assert_eq!(listening.len(), 1);
-        assert_eq!(dump(&mut diag, Family::V4, ALL).len(), 3);
-        assert_eq!(dump(&mut diag, Family::V6, ALL), []);
+        assert_eq!(dump(&mut diag, DiagFamily::V4, ALL).len(), 3);
+        assert_eq!(dump(&mut diag, DiagFamily::V6, ALL), []);
     })
 }
 
@@ -209,7 +209,7 @@ fn after_both_closed_there_is_a_time_wait_minisocket() -> Check {
             pair.listener.local_addr().unwrap().port(),
             server.local_port
         );
-        let shown = dump(&mut diag, Family::V4, 1 << TcpState::TimeWait as u32);
+        let shown = dump(&mut diag, DiagFamily::V4, 1 << TcpState::TimeWait as u32);
         assert_eq!(shown.len(), 1);
         assert_eq!((shown[0].tuple, shown[0].cookie), (client, cookie));
     })
@@ -233,7 +233,7 @@ fn a_half_closed_orphan_is_a_fin_wait2_minisocket() -> Check {
         let other = diag.lookup(&tuple_of(&pair.server), None).unwrap().unwrap();
         assert_eq!(other.state, TcpState::CloseWait);
         // A dump asks for the state that is shown.
-        let shown = dump(&mut diag, Family::V4, 1 << TcpState::FinWait2 as u32);
+        let shown = dump(&mut diag, DiagFamily::V4, 1 << TcpState::FinWait2 as u32);
         assert_eq!(
             shown.iter().map(|socket| socket.cookie).collect::<Vec<_>>(),
             [cookie]
@@ -246,7 +246,7 @@ fn what_is_gone_is_none_though_its_port_has_a_listener() -> Check {
         let pair = Pair::local();
         let (client, server) = (pair.client_tuple(), pair.server_tuple());
         let mut diag = Diag::here().unwrap();
-        let listener = dump(&mut diag, Family::V4, 1 << TcpState::Listen as u32)[0];
+        let listener = dump(&mut diag, DiagFamily::V4, 1 << TcpState::Listen as u32)[0];
         SockRef::from(&pair.client)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
@@ -254,7 +254,7 @@ fn what_is_gone_is_none_though_its_port_has_a_listener() -> Check {
         drop(pair.server);
         wait_for(&mut diag, &client, None);
         wait_for(&mut diag, &server, None);
-        assert_eq!(dump(&mut diag, Family::V4, ALL), [listener]);
+        assert_eq!(dump(&mut diag, DiagFamily::V4, ALL), [listener]);
         drop(pair.listener);
         assert_eq!(diag.lookup(&server, None).unwrap(), None);
     })
@@ -267,19 +267,25 @@ fn ipv4_over_an_ipv6_socket_is_found_by_its_ipv4_addresses() -> Check {
         let server = pair.server_tuple();
         assert!(server.local_address.is_ipv4());
         let mut diag = Diag::here().unwrap();
-        let shown = dump(&mut diag, Family::V6, 1 << TcpState::Established as u32);
+        let shown = dump(&mut diag, DiagFamily::V6, 1 << TcpState::Established as u32);
         assert_eq!(shown.len(), 1);
         assert_eq!(shown[0].tuple, server);
         let found = diag
             .lookup(&server, Some(shown[0].cookie))
             .unwrap()
             .unwrap();
-        assert_eq!((found.family, found.cookie), (Family::V6, shown[0].cookie));
+        assert_eq!(
+            (found.family, found.cookie),
+            (DiagFamily::V6, shown[0].cookie)
+        );
         // As a minisocket as well.
         drop(pair.server);
         drop(pair.client);
         let left = wait_for(&mut diag, &server, Some(TcpState::TimeWait)).unwrap();
-        assert_eq!((left.family, left.cookie), (Family::V6, shown[0].cookie));
+        assert_eq!(
+            (left.family, left.cookie),
+            (DiagFamily::V6, shown[0].cookie)
+        );
         assert!(left.is_minisocket());
     })
 }
@@ -291,9 +297,9 @@ fn ipv6_is_found() -> Check {
         let mut diag = Diag::here().unwrap();
         for tuple in [pair.client_tuple(), pair.server_tuple()] {
             let found = diag.lookup(&tuple, None).unwrap().unwrap();
-            assert_eq!((found.tuple, found.family), (tuple, Family::V6));
+            assert_eq!((found.tuple, found.family), (tuple, DiagFamily::V6));
         }
-        assert_eq!(dump(&mut diag, Family::V6, ALL).len(), 3);
+        assert_eq!(dump(&mut diag, DiagFamily::V6, ALL).len(), 3);
     })
 }
 
@@ -306,7 +312,7 @@ fn a_socket_bound_to_an_interface_is_found_by_it_only() -> Check {
             .bind_device(Some(b"lo"))
             .unwrap();
         assert_eq!(diag.lookup(&client, None).unwrap(), None);
-        let shown = dump(&mut diag, Family::V4, 1 << TcpState::Established as u32);
+        let shown = dump(&mut diag, DiagFamily::V4, 1 << TcpState::Established as u32);
         let bound = shown
             .iter()
             .find(|socket| socket.tuple.same_ends(&client))
@@ -330,7 +336,7 @@ fn a_long_dump_comes_in_parts() -> Check {
             pairs.push(Pair::local());
         }
         let mut diag = Diag::here().unwrap();
-        let shown = dump(&mut diag, Family::V4, 1 << TcpState::Established as u32);
+        let shown = dump(&mut diag, DiagFamily::V4, 1 << TcpState::Established as u32);
         assert_eq!(shown.len(), 400);
         for tuple in pairs
             .iter()

@@ -23,7 +23,7 @@ pub(super) struct Logins {
 }
 
 /// One of [`WAITING`].
-struct Waiting {
+struct WaitingLogin {
     from: IpAddr,
     all: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
@@ -56,7 +56,7 @@ impl Logins {
         Some(checked.await.unwrap_or(false))
     }
 
-    fn wait(&self, from: IpAddr) -> Option<Waiting> {
+    fn wait(&self, from: IpAddr) -> Option<WaitingLogin> {
         let from = network(from);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let here = waiting.get(&from).copied().unwrap_or(0);
@@ -64,14 +64,14 @@ impl Logins {
             return None;
         }
         waiting.insert(from, here + 1);
-        Some(Waiting {
+        Some(WaitingLogin {
             from,
             all: Arc::clone(&self.waiting),
         })
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingLogin {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = all.get_mut(&self.from) {

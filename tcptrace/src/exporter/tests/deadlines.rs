@@ -13,9 +13,9 @@ use super::server::{GET, body, length, scrape_of};
 use crate::{
     exporter::{
         Limits, ScrapeSource, WebConfig, connection,
-        places::{Place, Places},
-        routes::Site,
+        routes::Router,
         scrape_channel,
+        slots::{ConnectionSlot, ConnectionSlots},
     },
     metrics::{Metrics, MetricsConfig},
 };
@@ -51,7 +51,7 @@ pub(super) fn dial_by<S>(
     limits: Limits,
     delay: Duration,
     bulk: usize,
-    serve: impl FnOnce(DuplexStream, Arc<Site>, Place, watch::Receiver<bool>) -> S,
+    serve: impl FnOnce(DuplexStream, Arc<Router>, ConnectionSlot, watch::Receiver<bool>) -> S,
 ) -> Dialled
 where
     S: Future<Output = ()> + Send + 'static,
@@ -68,9 +68,9 @@ where
         scraper,
         ready: is_ready,
     };
-    let places = Places::new(limits.connections);
+    let places = ConnectionSlots::new(limits.connections);
     let place = places.take(Ipv4Addr::LOCALHOST.into()).expect("a place");
-    let site = Arc::new(Site::new(config, tracer, places).expect("no file"));
+    let site = Arc::new(Router::new(config, tracer, places).expect("no file"));
     tokio::spawn(async move {
         let _ready = ready;
         let mut metrics = Metrics::new(&MetricsConfig::default());

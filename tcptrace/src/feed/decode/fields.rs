@@ -14,7 +14,7 @@ use tcptrace_common::{
     SOCK_LINGER2_NEGATIVE, SOCK_REPAIR, SOCK_TIMEWAIT_FULL,
 };
 
-use super::header::{DecodeError, Header, out_of_range, zero};
+use super::header::{DecodeError, DecodedHeader, out_of_range, zero};
 use crate::feed::event::{
     Bind, CloseFields, ConnectFailure, Endpoints, HandshakeFields, NetnsId, Request, RequestFields,
     SocketOwner, Task,
@@ -69,7 +69,7 @@ pub(super) fn read_bind(flags: u32) -> Result<Option<Bind>, DecodeError> {
     }))
 }
 
-pub(super) fn read_owner(uid: u32, cgroup: u64, header: &Header) -> SocketOwner {
+pub(super) fn read_owner(uid: u32, cgroup: u64, header: &DecodedHeader) -> SocketOwner {
     SocketOwner {
         uid: header.has(FIELDS_USER).then_some(uid),
         cgroup: Some(cgroup).filter(|&cgroup| cgroup != 0),
@@ -101,7 +101,7 @@ pub(super) fn read_request(event: &PassiveOpenEvent) -> Result<Request, DecodeEr
 
 pub(super) fn read_handshake(
     event: &EstablishedEvent,
-    header: &Header,
+    header: &DecodedHeader,
 ) -> Result<Option<HandshakeFields>, DecodeError> {
     zero("established.reserved", event.reserved.into())?;
     let flags = event.handshake_flags;
@@ -146,7 +146,7 @@ fn read_errno(error: u32) -> Result<u16, DecodeError> {
 
 pub(super) fn read_connect_failed(
     event: &ConnectFailedEvent,
-    header: &Header,
+    header: &DecodedHeader,
 ) -> Result<ConnectFailure, DecodeError> {
     zero("connect_failed.reserved", event.reserved.into())?;
     let error = read_errno(event.error)?;
@@ -181,7 +181,7 @@ pub(super) fn read_connect_failed(
 
 pub(super) fn read_close(
     event: &CloseEvent,
-    header: &Header,
+    header: &DecodedHeader,
 ) -> Result<Option<CloseFields>, DecodeError> {
     let shutdown = event.shutdown;
     if shutdown > 3 {

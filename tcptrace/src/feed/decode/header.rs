@@ -44,7 +44,7 @@ pub(super) fn zero(field: &'static str, value: u64) -> Result<(), DecodeError> {
     }
 }
 
-pub(super) struct Header {
+pub(super) struct DecodedHeader {
     pub(super) kind: u8,
     pub(super) old: TcpState,
     pub(super) new: TcpState,
@@ -52,7 +52,7 @@ pub(super) struct Header {
     pub(super) family: u16,
 }
 
-impl Header {
+impl DecodedHeader {
     pub(super) fn read(raw: &EventHeader) -> Result<Self, DecodeError> {
         let state =
             |field, state| TcpState::from_raw(state).ok_or_else(|| out_of_range(field, state));

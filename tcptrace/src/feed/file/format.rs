@@ -11,7 +11,7 @@
 //!   checksum u32       CRC-32 (IEEE) of kind, length and payload
 //!   payload
 //!
-//! header:   JSON of [`Header`]; the first block, and only that
+//! header:   JSON of [`CaptureHeader`]; the first block, and only that
 //! clock:    monotonic_ns u64, offset_ns i64; valid from that time on
 //! events:   length u16 and that many bytes, repeated: the bytes of the ring
 //! loss:     place u32 (0 ring, 1 capture, 2 kernel, 3 decode), events u64, kind u32 (0 unknown,
@@ -58,7 +58,7 @@ pub(super) const KIND_HOOK: u32 = 8;
 
 /// Where and how a capture was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
+pub struct CaptureHeader {
     /// The version of tcptrace.
     pub tcptrace: String,
     /// `uname -r`.
@@ -91,7 +91,7 @@ pub struct HookEntry {
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
-    Header(Header),
+    Header(CaptureHeader),
     Clock(ClockReading),
     /// Events, to be split by [`events`].
     Events(Vec<u8>),
@@ -122,7 +122,7 @@ pub enum Block {
 }
 
 /// Appends the start of a file.
-pub fn write_start(header: &Header, out: &mut Vec<u8>) {
+pub fn write_start(header: &CaptureHeader, out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     // A struct of strings always serializes.

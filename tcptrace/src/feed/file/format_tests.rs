@@ -1,8 +1,8 @@
 use super::*;
-use crate::feed::file::reader::{FormatError, Reader};
+use crate::feed::file::reader::{CaptureError, Reader};
 
-fn header() -> Header {
-    Header {
+fn header() -> CaptureHeader {
+    CaptureHeader {
         tcptrace: "0.1.0".to_owned(),
         kernel_release: "6.1.0".to_owned(),
         host: Some("example".to_owned()),
@@ -57,7 +57,7 @@ fn file() -> (Vec<u8>, Vec<usize>) {
 }
 
 /// Reads to the end, or to the first error.
-fn read(bytes: &[u8]) -> (Vec<Block>, Option<FormatError>) {
+fn read(bytes: &[u8]) -> (Vec<Block>, Option<CaptureError>) {
     let mut blocks = Vec::new();
     let mut reader = match Reader::open(bytes) {
         Ok((reader, header)) => {
@@ -120,11 +120,11 @@ fn a_file_cut_at_any_byte_gives_its_whole_blocks_and_then_an_error_that_says_whe
         assert_eq!(blocks.len(), ends.iter().filter(|end| **end <= cut).count());
         let whole = ends.iter().rev().find(|end| **end <= cut);
         match (cut, error) {
-            (0, Some(FormatError::Foreign)) => {}
-            (1..12, Some(FormatError::Truncated { at: 0, .. })) => {}
+            (0, Some(CaptureError::Foreign)) => {}
+            (1..12, Some(CaptureError::Truncated { at: 0, .. })) => {}
             // Between two blocks nothing is wrong: the file just ends early.
             (_, None) => assert_eq!(whole, Some(&cut)),
-            (_, Some(FormatError::Truncated { at, .. })) => {
+            (_, Some(CaptureError::Truncated { at, .. })) => {
                 let begins = whole.copied().unwrap_or(12);
                 assert_eq!(at, begins as u64, "cut at {cut}");
             }
@@ -152,19 +152,19 @@ fn any_changed_byte_is_noticed_and_what_comes_before_it_stands() {
 fn a_foreign_an_older_and_a_newer_file_are_told_apart() {
     assert!(matches!(
         read(b"root:x:0:0"),
-        (_, Some(FormatError::Foreign))
+        (_, Some(CaptureError::Foreign))
     ));
     let mut newer = file().0;
     newer[8] = 5;
     let (_, error) = read(&newer);
     let error = error.unwrap();
-    assert!(matches!(error, FormatError::Newer(5)), "{error}");
+    assert!(matches!(error, CaptureError::Newer(5)), "{error}");
     assert!(error.to_string().contains("newer"), "{error}");
     let mut older = file().0;
     older[8] = 2;
     let (_, error) = read(&older);
     let error = error.unwrap();
-    assert!(matches!(error, FormatError::Older(2)), "{error}");
+    assert!(matches!(error, CaptureError::Older(2)), "{error}");
     assert!(error.to_string().contains("that wrote it"), "{error}");
 }
 
@@ -177,7 +177,7 @@ fn a_block_that_claims_gigabytes_takes_no_memory() {
     out.extend_from_slice(&[0; 4]);
     let (_, error) = read(&out);
     assert!(
-        matches!(error, Some(FormatError::Damaged { .. })),
+        matches!(error, Some(CaptureError::Damaged { .. })),
         "{error:?}"
     );
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::format::{
-    BLOCK_HEAD, Block, Header, KIND_CLOCK, KIND_END, KIND_EVENTS, KIND_HEADER, KIND_HOOK,
+    BLOCK_HEAD, Block, CaptureHeader, KIND_CLOCK, KIND_END, KIND_EVENTS, KIND_HEADER, KIND_HOOK,
     KIND_LOSS, KIND_NAME, KIND_TIME, MAGIC, MAX_PAYLOAD, OLDEST_VERSION, VERSION, checksum,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
-pub enum FormatError {
+pub enum CaptureError {
     /// The file cannot be read.
     #[error("reading failed at byte {at}")]
     Read {
@@ -64,15 +64,15 @@ impl<R: Read> Reader<R> {
     /// Opens a file and reads its header.
     ///
     /// Fails when it is no capture, or too new, or ends before its header does.
-    pub fn open(input: R) -> Result<(Self, Header), FormatError> {
+    pub fn open(input: R) -> Result<(Self, CaptureHeader), CaptureError> {
         let mut reader = Self { input, at: 0 };
         let mut start = [0; 12];
         let read = reader.fill(&mut start)?;
         if !MAGIC.starts_with(&start[..read.min(8)]) || read == 0 {
-            return Err(FormatError::Foreign);
+            return Err(CaptureError::Foreign);
         }
         if read < start.len() {
-            return Err(FormatError::Truncated {
+            return Err(CaptureError::Truncated {
                 at: 0,
                 what: "its beginning",
             });
@@ -81,14 +81,14 @@ impl<R: Read> Reader<R> {
         let version = u32::from_le_bytes([a, b, c, d]);
         match version {
             0 => {
-                return Err(FormatError::Damaged {
+                return Err(CaptureError::Damaged {
                     at: 8,
                     what: "has the format version 0, which never was".to_owned(),
                 });
             }
-            1..OLDEST_VERSION => return Err(FormatError::Older(version)),
+            1..OLDEST_VERSION => return Err(CaptureError::Older(version)),
             OLDEST_VERSION..=VERSION => {}
-            _ => return Err(FormatError::Newer(version)),
+            _ => return Err(CaptureError::Newer(version)),
         }
         reader.at = start.len() as u64;
         match reader.next()? {
@@ -101,11 +101,11 @@ impl<R: Read> Reader<R> {
                 | Block::Name(_)
                 | Block::Time { .. }
                 | Block::End { .. },
-            ) => Err(FormatError::Damaged {
+            ) => Err(CaptureError::Damaged {
                 at: 12,
                 what: "is not the header".to_owned(),
             }),
-            None => Err(FormatError::Truncated {
+            None => Err(CaptureError::Truncated {
                 at: 12,
                 what: "its header",
             }),
@@ -124,9 +124,9 @@ impl<R: Read> Reader<R> {
         clippy::should_implement_trait,
         reason = "an error ends it, and it is asked once"
     )]
-    pub fn next(&mut self) -> Result<Option<Block>, FormatError> {
+    pub fn next(&mut self) -> Result<Option<Block>, CaptureError> {
         let at = self.at;
-        let damaged = |what: &str| FormatError::Damaged {
+        let damaged = |what: &str| CaptureError::Damaged {
             at,
             what: what.to_owned(),
         };
@@ -135,7 +135,7 @@ impl<R: Read> Reader<R> {
             0 => return Ok(None),
             BLOCK_HEAD => {}
             _ => {
-                return Err(FormatError::Truncated {
+                return Err(CaptureError::Truncated {
                     at,
                     what: "the head of a block",
                 });
@@ -152,7 +152,7 @@ impl<R: Read> Reader<R> {
         }
         let mut payload = vec![0; length as usize];
         if self.fill(&mut payload)? < payload.len() {
-            return Err(FormatError::Truncated {
+            return Err(CaptureError::Truncated {
                 at,
                 what: "a block",
             });
@@ -163,11 +163,11 @@ impl<R: Read> Reader<R> {
         self.at = at + (BLOCK_HEAD + payload.len()) as u64;
         parse(kind, payload)
             .map(Some)
-            .map_err(|what| FormatError::Damaged { at, what })
+            .map_err(|what| CaptureError::Damaged { at, what })
     }
 
     /// Reads until the buffer is full or the file ends, and returns how much was read.
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FormatError> {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, CaptureError> {
         let mut filled = 0;
         while filled < buffer.len() {
             match self.input.read(&mut buffer[filled..]) {
@@ -175,7 +175,7 @@ impl<R: Read> Reader<R> {
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
-                    return Err(FormatError::Read {
+                    return Err(CaptureError::Read {
                         at: self.at + filled as u64,
                         source,
                     });

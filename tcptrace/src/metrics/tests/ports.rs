@@ -5,19 +5,23 @@ use crate::metrics::labels::{CONNECTIONS, MAX_UNSETTLED, MINUTES};
 const EPHEMERAL: u16 = 32_768;
 const MINUTE: u64 = 60_000_000_000;
 
-fn establish_at(ports: &mut Ports, port: u16, time_ns: u64) -> (Option<Slot>, Vec<(Role, u64)>) {
+fn establish_at(
+    ports: &mut PortLabels,
+    port: u16,
+    time_ns: u64,
+) -> (Option<Slot>, Vec<(Role, u64)>) {
     let mut moved = Vec::new();
     let slot = ports.on_established(port, time_ns, |role, attempts| moved.push((role, attempts)));
     (slot, moved)
 }
 
-fn establish(ports: &mut Ports, port: u16) -> (Option<Slot>, Vec<(Role, u64)>) {
+fn establish(ports: &mut PortLabels, port: u16) -> (Option<Slot>, Vec<(Role, u64)>) {
     establish_at(ports, port, 0)
 }
 
 #[test]
 fn the_first_ports_that_serve_get_half_of_the_labels_and_keep_them() {
-    let mut ports = Ports::new(3, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(3, &[], EPHEMERAL);
     assert_eq!(ports.slot(Some(80)), Slot::OTHER);
     let first = establish(&mut ports, 80).0.unwrap();
     let second = establish(&mut ports, 443).0.unwrap();
@@ -45,7 +49,7 @@ fn the_first_ports_that_serve_get_half_of_the_labels_and_keep_them() {
 
 #[test]
 fn short_lived_servers_on_random_ports_leave_the_labels_to_others() {
-    let mut ports = Ports::new(16, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(16, &[], EPHEMERAL);
     for port in 40_000..60_000 {
         assert_eq!(establish(&mut ports, port).0, None, "{port}");
     }
@@ -63,7 +67,7 @@ fn short_lived_servers_on_random_ports_leave_the_labels_to_others() {
 
 #[test]
 fn a_scan_of_ports_that_all_accept_leaves_half_of_the_labels() {
-    let mut ports = Ports::new(16, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(16, &[], EPHEMERAL);
     for port in 1..=u16::MAX {
         establish(&mut ports, port);
     }
@@ -74,7 +78,7 @@ fn a_scan_of_ports_that_all_accept_leaves_half_of_the_labels() {
 
 #[test]
 fn in_the_ephemeral_range_a_listener_from_the_start_or_long_use_earn_one() {
-    let mut ports = Ports::new(16, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(16, &[], EPHEMERAL);
     ports.serve(50_051);
     assert!(establish(&mut ports, 50_051).0.is_some());
     let minutes = (0..60_u64).take_while(|minute| {
@@ -94,7 +98,7 @@ fn in_the_ephemeral_range_a_listener_from_the_start_or_long_use_earn_one() {
 
 #[test]
 fn what_was_established_before_its_port_had_a_label_stays_other() {
-    let mut ports = Ports::new(1, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(1, &[], EPHEMERAL);
     let (slot, _) = establish_at(&mut ports, 80, 100);
     for (time, expected) in [
         (Some(99), Slot::OTHER),
@@ -109,7 +113,7 @@ fn what_was_established_before_its_port_had_a_label_stays_other() {
 
 #[test]
 fn a_fixed_list_is_all_there_is() {
-    let mut ports = Ports::new(16, &[443, 22, 443, 0], EPHEMERAL);
+    let mut ports = PortLabels::new(16, &[443, 22, 443, 0], EPHEMERAL);
     assert_eq!(ports.labels(), [443, 22]);
     assert_eq!(ports.limit(), 2);
     assert_eq!(establish(&mut ports, 443), (None, vec![]));
@@ -119,11 +123,11 @@ fn a_fixed_list_is_all_there_is() {
 
 #[test]
 fn no_labels_can_be_asked_for_and_too_many_cannot() {
-    let mut none = Ports::new(0, &[], EPHEMERAL);
+    let mut none = PortLabels::new(0, &[], EPHEMERAL);
     assert_eq!(establish(&mut none, 80).0, None);
     assert_eq!(none.folded(), 1);
 
-    let mut many = Ports::new(usize::MAX, &[], EPHEMERAL);
+    let mut many = PortLabels::new(usize::MAX, &[], EPHEMERAL);
     for _ in 0..CONNECTIONS {
         for port in 1..=u16::MAX {
             establish(&mut many, port);
@@ -135,7 +139,7 @@ fn no_labels_can_be_asked_for_and_too_many_cannot() {
 
 #[test]
 fn attempts_not_yet_shown_go_with_the_label() {
-    let mut ports = Ports::new(1, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(1, &[], EPHEMERAL);
     ports.remember_attempt(Role::Active, 80);
     ports.remember_attempt(Role::Active, 80);
     ports.remember_attempt(Role::Passive, 80);
@@ -151,7 +155,7 @@ fn attempts_not_yet_shown_go_with_the_label() {
 
 #[test]
 fn attempts_that_were_shown_stay_where_they_were() {
-    let mut ports = Ports::new(1, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(1, &[], EPHEMERAL);
     ports.remember_attempt(Role::Active, 80);
     ports.settle_attempts();
     ports.forget_attempt(Role::Active, 80);
@@ -160,7 +164,7 @@ fn attempts_that_were_shown_stay_where_they_were() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let mut ports = Ports::new(16, &[], EPHEMERAL);
+    let mut ports = PortLabels::new(16, &[], EPHEMERAL);
     for port in 1..=u16::MAX {
         ports.remember_attempt(Role::Active, port);
     }

@@ -7,13 +7,13 @@ use serde::{Serialize, Serializer};
 /// The family of both addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Family {
+pub enum IpFamily {
     /// IPv4, or IPv4-mapped.
     Ipv4,
     Ipv6,
 }
 
-impl From<IpAddr> for Family {
+impl From<IpAddr> for IpFamily {
     fn from(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::Ipv4,

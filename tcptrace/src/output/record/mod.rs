@@ -11,7 +11,7 @@ pub use self::{
     address::Address,
     recorder::Recorder,
     shapes::{
-        ConnectionRecord, HandshakeFields, HandshakeRecord, Identity, LossRecord, LostAt, Record,
-        RecordBody, ReleaseRecord, RowLoss, SummaryRecord,
+        ConnectionRecord, HandshakeRecord, Identity, LossRecord, LostAt, Record, RecordBody,
+        RecordedHandshake, ReleaseRecord, RowLoss, SummaryRecord,
     },
 };

@@ -7,8 +7,8 @@ use tcptrace_common::TcpState;
 
 use super::address::Address;
 use super::shapes::{
-    ConnectionRecord, HandshakeFields, HandshakeRecord, HostFields, Id, Identity, LossRecord,
-    LostAt, Record, RecordBody, ReleaseRecord, RowLoss, SCHEMA, SummaryRecord, TransitionRecord,
+    ConnectionRecord, HandshakeRecord, HostFields, Id, Identity, LossRecord, LostAt, Record,
+    RecordBody, RecordedHandshake, ReleaseRecord, RowLoss, SCHEMA, SummaryRecord, TransitionRecord,
 };
 use crate::{
     clock::{ClockReading, WallClock},
@@ -312,9 +312,9 @@ impl Recorder {
     }
 }
 
-fn handshake_of(connection: &Connection) -> HandshakeFields {
+fn handshake_of(connection: &Connection) -> RecordedHandshake {
     let handshake = &connection.handshake;
-    HandshakeFields {
+    RecordedHandshake {
         handshake_us: handshake.took.map(|(took, _)| micros(took)),
         handshake_source: handshake.took.map(|(_, source)| source),
         syn_retransmits: handshake.syn_retransmits,

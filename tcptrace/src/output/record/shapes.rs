@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_with::skip_serializing_none;
 use tcptrace_common::TcpState;
 
-use super::address::{Address, Family};
+use super::address::{Address, IpFamily};
 use crate::tracker::{
     ClosedBy, Completeness, HandshakeSource, LossPlace, Outcome, ProcessSource, Role,
     TimeWaitSource, Verdict,
@@ -94,7 +94,7 @@ pub struct Identity {
     pub id: Id,
     /// Which side opened it; absent for a listener.
     pub role: Option<Role>,
-    pub family: Option<Family>,
+    pub family: Option<IpFamily>,
     pub local_address: Option<Address>,
     pub local_port: Option<u16>,
     pub remote_address: Option<Address>,
@@ -145,7 +145,7 @@ pub struct TransitionRecord {
 /// How a connection was opened.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct HandshakeFields {
+pub struct RecordedHandshake {
     pub handshake_us: Option<u64>,
     /// Where `handshake_us` comes from.
     pub handshake_source: Option<HandshakeSource>,
@@ -164,7 +164,7 @@ pub struct HandshakeRecord {
     #[serde(flatten)]
     pub identity: Identity,
     #[serde(flatten)]
-    pub handshake: HandshakeFields,
+    pub handshake: RecordedHandshake,
     /// Smoothed round-trip time; for a passive open only if it is known to be one.
     pub srtt_us: Option<u32>,
 }
@@ -187,7 +187,7 @@ pub struct ConnectionRecord {
     /// →CLOSE was seen; otherwise the kernel was found to have the connection no more.
     pub end_seen: bool,
     #[serde(flatten)]
-    pub handshake: HandshakeFields,
+    pub handshake: RecordedHandshake,
     /// From ESTABLISHED until accept() returned it; 0 when accept() came first.
     pub accept_wait_us: Option<u64>,
     /// From ESTABLISHED until the first FIN, or →CLOSE without one.

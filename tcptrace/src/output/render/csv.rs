@@ -94,7 +94,7 @@ pub(super) fn header(out: &mut Vec<u8>) {
 /// Appends a record's line: the fields of its JSON, each in its column. On a terminal hostile
 /// characters are replaced; as data nothing is.
 pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
-    let mut fields = Fields::default();
+    let mut fields = JsonFields::default();
     let mut serializer = Serializer::with_formatter(&mut fields, Plain::default());
     if let Err(error) = record.serialize(&mut serializer) {
         tracing::error!("a record could not be written as CSV: {error}");
@@ -115,12 +115,12 @@ pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
 
 /// The names and values of a flat JSON object, one after the other, and the end of each.
 #[derive(Default)]
-struct Fields {
+struct JsonFields {
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Fields {
+impl JsonFields {
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let mut parts = starts
@@ -131,7 +131,7 @@ impl Fields {
 }
 
 /// A write appends text; a flush ends a name or a value.
-impl io::Write for Fields {
+impl io::Write for JsonFields {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())

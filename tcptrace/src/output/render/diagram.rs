@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     column::Column,
-    ladder::{Fate, Step, Way, steps},
+    ladder::{Fate, LadderStep, Way, steps},
     line::{ABNORMAL, FAILED, Line, PLAIN, QUIET, cut, style},
     look::Look,
     status::Status,
@@ -212,7 +212,7 @@ impl Diagram {
         }
     }
 
-    fn step(&self, step: &Step, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
+    fn step(&self, step: &LadderStep, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
         let mut line = Line::new(&self.look, limit);
         if room.time {
             let time = step.at_us.map(|at| duration(at, self.look.ascii));
@@ -289,7 +289,7 @@ pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
 }
 
 /// Returns what is between the hosts: an arrow with its label, `width` characters.
-fn wire(step: &Step, width: usize, pen: &Pen, ascii: bool) -> String {
+fn wire(step: &LadderStep, width: usize, pen: &Pen, ascii: bool) -> String {
     let dotted = step.fate == Fate::Unseen;
     let rule = if dotted { pen.dotted } else { pen.line };
     let stroke = |count: usize| rule.to_string().repeat(count);

@@ -41,7 +41,7 @@ pub(super) enum Fate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct LadderStep {
     pub(super) way: Way,
     pub(super) label: String,
     pub(super) fate: Fate,
@@ -53,7 +53,7 @@ pub(super) struct Step {
     pub(super) remote: Option<&'static str>,
 }
 
-impl Step {
+impl LadderStep {
     fn new(way: Way, label: impl Into<String>) -> Self {
         Self {
             way,
@@ -87,7 +87,7 @@ impl Step {
 }
 
 /// Returns the steps, and when the first one was.
-pub(super) fn steps(body: &ConnectionRecord) -> (Vec<Step>, Option<Timestamp>) {
+pub(super) fn steps(body: &ConnectionRecord) -> (Vec<LadderStep>, Option<Timestamp>) {
     let moments = Moments::of(body);
     let mut steps = opening(body, &moments);
     if body.established {
@@ -106,7 +106,7 @@ fn sent(what: &str, retransmits: Option<u32>) -> String {
     }
 }
 
-fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let seen = match body.completeness {
         Completeness::Full | Completeness::Gap => true,
         Completeness::Seeded | Completeness::Partial => false,
@@ -120,25 +120,25 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     let began = (moments.first.is_some() && body.handshake.handshake_us.is_some()).then_some(0);
     match body.role() {
         Role::Active if body.established && seen => vec![
-            Step::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
+            LadderStep::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
                 .at(Some(0).filter(|_| body.opened_at.is_some()))
                 .here("SYN_SENT"),
-            Step::new(Way::In, "SYN-ACK")
+            LadderStep::new(Way::In, "SYN-ACK")
                 .at(established)
                 .here("ESTABLISHED")
                 .there("SYN_RECV"),
-            Step::new(Way::Out, "ACK"),
+            LadderStep::new(Way::Out, "ACK"),
         ],
         Role::Passive if body.established && seen => {
             let (from_syn, from_synack) = measured_from(body);
             vec![
-                Step::new(Way::In, syn)
+                LadderStep::new(Way::In, syn)
                     .at(began.filter(|_| from_syn))
                     .there("SYN_SENT"),
-                Step::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
+                LadderStep::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
                     .at(began.filter(|_| from_synack))
                     .here("SYN_RECV"),
-                Step::new(
+                LadderStep::new(
                     Way::In,
                     if body.handshake.deferred == Some(true) {
                         "ACK, then data"
@@ -153,35 +153,40 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         }
         Role::Simultaneous if seen => {
             let mut steps = vec![
-                Step::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
+                LadderStep::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
                     .at(Some(0).filter(|_| body.opened_at.is_some()))
                     .here("SYN_SENT"),
-                Step::new(Way::In, "SYN").here("SYN_RECV").there("SYN_SENT"),
-                Step::new(Way::Out, "SYN-ACK"),
+                LadderStep::new(Way::In, "SYN")
+                    .here("SYN_RECV")
+                    .there("SYN_SENT"),
+                LadderStep::new(Way::Out, "SYN-ACK"),
             ];
             if body.established {
                 steps.push(
-                    Step::new(Way::In, "ACK")
+                    LadderStep::new(Way::In, "ACK")
                         .at(established)
                         .here("ESTABLISHED"),
                 );
             }
             steps
         }
-        _ if !seen => vec![Step::new(Way::Here, "how it opened was not seen").fate(Fate::Unseen)],
+        _ if !seen => {
+            vec![LadderStep::new(Way::Here, "how it opened was not seen").fate(Fate::Unseen)]
+        }
         Role::Active => attempt(body, syn),
         Role::Passive => vec![
-            Step::new(Way::In, syn).there("SYN_SENT"),
-            Step::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits)).here("SYN_RECV"),
+            LadderStep::new(Way::In, syn).there("SYN_SENT"),
+            LadderStep::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
+                .here("SYN_RECV"),
         ],
         Role::Simultaneous | Role::Unknown => {
-            vec![Step::new(Way::Here, "who opened it is not known").fate(Fate::Unseen)]
+            vec![LadderStep::new(Way::Here, "who opened it is not known").fate(Fate::Unseen)]
         }
     }
 }
 
 /// A connect() that failed.
-fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
+fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<LadderStep> {
     let was_sent_again = body
         .handshake
         .syn_retransmits
@@ -205,18 +210,18 @@ fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<Step> {
         label
     };
     vec![
-        Step::new(Way::Out, label)
+        LadderStep::new(Way::Out, label)
             .fate(fate)
             .at(Some(0).filter(|_| body.opened_at.is_some()))
             .here("SYN_SENT"),
     ]
 }
 
-fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let mut steps = Vec::new();
     if let Some(wait @ 1..) = body.accept_wait_us {
         let at = moments.established.map(|established| established + wait);
-        steps.push(Step::new(Way::Here, "accept()").at(at));
+        steps.push(LadderStep::new(Way::Here, "accept()").at(at));
     }
     match (body.bytes_sent, body.bytes_received) {
         (Some(0), Some(0)) => {}
@@ -236,17 +241,17 @@ fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
             if let Some(count @ 1..) = body.retransmits {
                 label = format!("{label}, {count} sent again");
             }
-            steps.push(Step::new(way, label));
+            steps.push(LadderStep::new(way, label));
         }
         (_, _) => {
-            steps.push(Step::new(Way::Here, "what was sent is not known").fate(Fate::Unseen));
+            steps.push(LadderStep::new(Way::Here, "what was sent is not known").fate(Fate::Unseen));
         }
     }
     steps
 }
 
 /// Returns the four-way release, or as much of it as took place.
-fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let Moments {
         first_fin,
         second_fin,
@@ -261,7 +266,10 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
         } else {
             Fate::Seen
         };
-        Step::new(Way::Out, "FIN").at(at).here(state).fate(answered)
+        LadderStep::new(Way::Out, "FIN")
+            .at(at)
+            .here(state)
+            .fate(answered)
     };
     let over = match body.time_wait {
         Some(true) => "TIME_WAIT",
@@ -270,44 +278,52 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
     };
     let peers_fin = || {
         vec![
-            Step::new(Way::In, "FIN")
+            LadderStep::new(Way::In, "FIN")
                 .at(first_fin)
                 .here("CLOSE_WAIT")
                 .there("FIN_WAIT1"),
-            Step::new(Way::Out, "ACK"),
+            LadderStep::new(Way::Out, "ACK"),
         ]
     };
     match body.last_state {
         TcpState::FinWait1 => vec![fin(first_fin, "FIN_WAIT1")],
         TcpState::FinWait2 => {
             let mut steps = vec![
-                Step::new(Way::Out, "FIN").at(first_fin).here("FIN_WAIT1"),
-                Step::new(Way::In, "ACK")
+                LadderStep::new(Way::Out, "FIN")
+                    .at(first_fin)
+                    .here("FIN_WAIT1"),
+                LadderStep::new(Way::In, "ACK")
                     .at(fin_acked)
                     .here("FIN_WAIT2")
                     .there("CLOSE_WAIT"),
             ];
             match body.peer_fin {
                 Some(true) => {
-                    steps.push(Step::new(Way::In, "FIN").at(second_fin).there("LAST_ACK"));
-                    steps.push(Step::new(Way::Out, "ACK").here(over));
+                    steps.push(
+                        LadderStep::new(Way::In, "FIN")
+                            .at(second_fin)
+                            .there("LAST_ACK"),
+                    );
+                    steps.push(LadderStep::new(Way::Out, "ACK").here(over));
                 }
                 Some(false) => {}
-                None => steps.push(Step::new(Way::In, "FIN, not seen yet").fate(Fate::Unseen)),
+                None => {
+                    steps.push(LadderStep::new(Way::In, "FIN, not seen yet").fate(Fate::Unseen));
+                }
             }
             steps
         }
         TcpState::Closing => {
             let mut steps = vec![
                 fin(first_fin, "FIN_WAIT1"),
-                Step::new(Way::In, "FIN")
+                LadderStep::new(Way::In, "FIN")
                     .at(second_fin)
                     .here("CLOSING")
                     .there("FIN_WAIT1"),
-                Step::new(Way::Out, "ACK"),
+                LadderStep::new(Way::Out, "ACK"),
             ];
             if graceful {
-                steps.push(Step::new(Way::In, "ACK").at(closed).here(over));
+                steps.push(LadderStep::new(Way::In, "ACK").at(closed).here(over));
             }
             steps
         }
@@ -317,7 +333,7 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
             steps.push(fin(second_fin, "LAST_ACK"));
             if graceful {
                 steps.push(
-                    Step::new(Way::In, "ACK")
+                    LadderStep::new(Way::In, "ACK")
                         .at(closed)
                         .here("CLOSED")
                         .there("TIME_WAIT"),
@@ -336,7 +352,7 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
 }
 
 /// Returns what else ended the connection.
-fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
+fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let reset = || match &body.reset_reason {
         Some(reason) => format!("RST ({reason})"),
         None => "RST".to_owned(),
@@ -348,7 +364,7 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
             None => verdict,
         }
     };
-    let abrupt = |way, label: String| Step::new(way, label).fate(Fate::Abrupt);
+    let abrupt = |way, label: String| LadderStep::new(way, label).fate(Fate::Abrupt);
     let mut steps = match body.verdict {
         Verdict::Graceful => return Vec::new(),
         Verdict::Refused | Verdict::ResetReceived => vec![abrupt(Way::In, "RST".to_owned())],
@@ -356,23 +372,23 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<Step> {
             vec![abrupt(Way::Out, reset())]
         }
         Verdict::DataAfterClose => vec![
-            Step::new(Way::In, "data, after our close"),
+            LadderStep::new(Way::In, "data, after our close"),
             abrupt(Way::Out, reset()),
         ],
         Verdict::KeepaliveTimeout => vec![
-            Step::new(Way::Out, "keepalive probes").fate(Fate::Unanswered),
+            LadderStep::new(Way::Out, "keepalive probes").fate(Fate::Unanswered),
             abrupt(Way::Here, errno()),
         ],
         Verdict::RetransmissionTimeout => {
             let mut steps = Vec::new();
             if body.last_state == TcpState::Established || body.last_state == TcpState::CloseWait {
-                steps.push(Step::new(Way::Out, "data, sent again").fate(Fate::Unanswered));
+                steps.push(LadderStep::new(Way::Out, "data, sent again").fate(Fate::Unanswered));
             }
             steps.push(abrupt(Way::Here, errno()));
             steps
         }
         Verdict::Unknown => {
-            vec![Step::new(Way::Here, "how it ended was not seen").fate(Fate::Unseen)]
+            vec![LadderStep::new(Way::Here, "how it ended was not seen").fate(Fate::Unseen)]
         }
         Verdict::HandshakeTimeout
         | Verdict::Unreachable

@@ -4,7 +4,7 @@ use super::column::Column;
 
 /// A column at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(super) struct PlacedColumn {
     pub(super) column: Column,
     pub(super) width: usize,
     /// In its short form.
@@ -12,8 +12,8 @@ pub(super) struct Slot {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Layout {
-    pub(super) slots: Vec<Slot>,
+pub(super) struct TableLayout {
+    pub(super) slots: Vec<PlacedColumn>,
     /// Spaces between two columns.
     pub(super) gap: usize,
     /// What happened is said in the notes, because it has no column.
@@ -62,14 +62,14 @@ const NOTES: usize = 24;
 /// Columns that get the remaining room, in this order; the rest is for the notes.
 const GROWING: [Column; 3] = [Column::Remote, Column::Process, Column::Local];
 
-impl Layout {
+impl TableLayout {
     /// Lays out columns that need so many characters each, in lines of `limit`. With `chosen`, none
     /// is dropped.
     pub(super) fn fit(needs: &[(Column, usize)], limit: Option<usize>, chosen: bool) -> Self {
         let mut layout = Self {
             slots: needs
                 .iter()
-                .map(|&(column, width)| Slot {
+                .map(|&(column, width)| PlacedColumn {
                     column,
                     width,
                     short: false,
@@ -107,7 +107,7 @@ impl Layout {
         layout
     }
 
-    fn slot(&mut self, column: Column) -> Option<&mut Slot> {
+    fn slot(&mut self, column: Column) -> Option<&mut PlacedColumn> {
         self.slots.iter_mut().find(|slot| slot.column == column)
     }
 
@@ -148,7 +148,7 @@ impl Layout {
 
     /// Whether both show the same things in the same form, whatever their widths.
     pub(super) fn shows_as(&self, other: &Self) -> bool {
-        let shape = |slot: &Slot| (slot.column, slot.short);
+        let shape = |slot: &PlacedColumn| (slot.column, slot.short);
         self.slots
             .iter()
             .map(shape)
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn shown(limit: usize) -> Vec<(Column, usize)> {
-        Layout::fit(&needs(21, 21), Some(limit), false)
+        TableLayout::fit(&needs(21, 21), Some(limit), false)
             .slots
             .iter()
             .map(|slot| (slot.column, slot.width))
@@ -214,7 +214,7 @@ mod tests {
             local in 1_usize..60,
             remote in 1_usize..60,
         ) {
-            let layout = Layout::fit(&needs(local, remote), Some(limit), false);
+            let layout = TableLayout::fit(&needs(local, remote), Some(limit), false);
             prop_assert!(layout.total() <= limit, "{layout:?}");
             let has = |column| layout.slots.iter().any(|slot| slot.column == column);
             prop_assert!(has(Column::Remote) && has(Column::Notes));

@@ -24,6 +24,6 @@ pub use self::{
     diagram::picture,
     look::{Columns, Look, Time, Width},
     renderer::{Format, Renderer},
-    screen::{Screen, Shown},
+    screen::{Screen, ScreenUpdate},
     status::Status,
 };

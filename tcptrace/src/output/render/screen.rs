@@ -5,7 +5,7 @@ use super::{renderer::Renderer, status::Status};
 use crate::{output::record::Record, stdio};
 
 #[derive(Debug)]
-pub enum Shown {
+pub enum ScreenUpdate {
     /// A row, which stays.
     Row(Box<Record>),
     /// The status line, until something else is shown.
@@ -18,13 +18,13 @@ pub enum Shown {
 pub struct Screen(pub Renderer);
 
 impl Screen {
-    pub fn show(&mut self, shown: &Shown, out: &mut Vec<u8>) {
+    pub fn show(&mut self, shown: &ScreenUpdate, out: &mut Vec<u8>) {
         if stdio::take_status() {
             out.extend_from_slice(stdio::ERASE);
         }
         match shown {
-            Shown::Row(record) => self.0.record(record, out),
-            Shown::Status(status) => {
+            ScreenUpdate::Row(record) => self.0.record(record, out),
+            ScreenUpdate::Status(status) => {
                 let is_shown = match &self.0 {
                     Renderer::Table(table) => {
                         table.status(status, out);
@@ -40,7 +40,7 @@ impl Screen {
                     stdio::status_is_shown();
                 }
             }
-            Shown::Nothing => {}
+            ScreenUpdate::Nothing => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     column::Column,
-    layout::{Layout, Slot},
+    layout::{PlacedColumn, TableLayout},
     line::{FAILED, Line, PLAIN, QUIET, SLOW, cut, style},
     look::{Columns, Look},
     status::Status,
@@ -22,7 +22,7 @@ pub struct Table {
     look: Look,
     /// Characters that each column's cells have needed so far.
     needs: Vec<(Column, usize)>,
-    layout: Layout,
+    layout: TableLayout,
     /// The width of a line when the columns were laid out.
     limit: Option<usize>,
     first: Option<Timestamp>,
@@ -46,7 +46,7 @@ impl Table {
         Self {
             look,
             needs,
-            layout: Layout::default(),
+            layout: TableLayout::default(),
             limit: None,
             first: None,
             day: None,
@@ -166,9 +166,9 @@ impl Table {
         }
     }
 
-    fn fit(&self) -> Layout {
+    fn fit(&self) -> TableLayout {
         let chosen = self.look.columns != Columns::Usual;
-        Layout::fit(&self.needs, self.limit, chosen)
+        TableLayout::fit(&self.needs, self.limit, chosen)
     }
 
     fn headings(&self, out: &mut Vec<u8>) {
@@ -185,7 +185,7 @@ impl Table {
         line.end(out);
     }
 
-    fn cell(&self, line: &mut Line<'_>, at: usize, slot: &Slot, text: &str, style: Style) {
+    fn cell(&self, line: &mut Line<'_>, at: usize, slot: &PlacedColumn, text: &str, style: Style) {
         if at > 0 {
             line.pad(self.layout.gap);
         }

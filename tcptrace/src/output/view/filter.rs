@@ -9,7 +9,8 @@ use std::{net::IpAddr, time::Duration};
 use tcptrace_common::TcpState;
 
 use super::terms::{
-    CgroupTerm, Cidr, Comm, ContainerTerm, Decision, Netns, Pid, Ports, State, Terms,
+    CgroupTerm, CidrTerm, CommTerm, ContainerTerm, Decision, NetnsTerm, PidTerm, PortTerm,
+    StateTerm, Terms,
 };
 use crate::{
     feed::event::Endpoints,
@@ -19,7 +20,7 @@ use crate::{
 
 /// The `-4` or `-6` filter; an IPv4-mapped address is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum FamilyFilter {
     Ipv4,
     Ipv6,
 }
@@ -27,21 +28,21 @@ pub enum Family {
 /// All filters; a connection must pass each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    pub port: Option<Terms<Ports>>,
-    pub local_port: Option<Terms<Ports>>,
-    pub remote_port: Option<Terms<Ports>>,
-    pub cidr: Option<Terms<Cidr>>,
-    pub pid: Option<Terms<Pid>>,
-    pub comm: Option<Terms<Comm>>,
+    pub port: Option<Terms<PortTerm>>,
+    pub local_port: Option<Terms<PortTerm>>,
+    pub remote_port: Option<Terms<PortTerm>>,
+    pub cidr: Option<Terms<CidrTerm>>,
+    pub pid: Option<Terms<PidTerm>>,
+    pub comm: Option<Terms<CommTerm>>,
     pub role: Option<Terms<Role>>,
-    pub netns: Option<Terms<Netns>>,
+    pub netns: Option<Terms<NetnsTerm>>,
     /// The cgroup, or one that contains it.
     pub cgroup: Option<Terms<CgroupTerm>>,
     pub container: Option<Terms<ContainerTerm>>,
-    pub family: Option<Family>,
+    pub family: Option<FamilyFilter>,
     pub verdict: Option<Terms<Verdict>>,
     /// The state that a row tells: this judges rows, not connections.
-    pub state: Option<Terms<State>>,
+    pub state: Option<Terms<StateTerm>>,
     /// Never established.
     pub failed: bool,
     /// The handshake or the accept wait took at least this long.
@@ -61,12 +62,12 @@ struct Subject<'a> {
     role: Option<Role>,
     /// It has ended: what is not known now never will be.
     over: bool,
-    life: Life,
+    life: LifeSoFar,
 }
 
 /// A connection's life so far.
 #[derive(Clone, Copy, Default)]
-struct Life {
+struct LifeSoFar {
     established: bool,
     handshake_ns: Option<u64>,
     accept_wait_ns: Option<u64>,
@@ -76,7 +77,7 @@ struct Life {
     duration_ns: Option<u64>,
 }
 
-impl From<&Connection> for Life {
+impl From<&Connection> for LifeSoFar {
     fn from(connection: &Connection) -> Self {
         Self {
             established: connection.established,
@@ -91,7 +92,7 @@ impl From<&Connection> for Life {
 }
 
 impl<'a> Subject<'a> {
-    fn of(connection: &'a Connection, over: bool, life: Life) -> Self {
+    fn of(connection: &'a Connection, over: bool, life: LifeSoFar) -> Self {
         Self {
             ends: connection.endpoints.as_ref(),
             process: connection.process.as_ref(),
@@ -112,7 +113,7 @@ impl Filter {
     /// Judges an ended connection.
     pub fn ended(&self, ended: &Ended) -> Decision {
         let connection = &ended.connection;
-        let life = Life {
+        let life = LifeSoFar {
             verdict: Some(ended.verdict),
             duration_ns: connection
                 .handshake
@@ -153,7 +154,7 @@ impl Filter {
             cgroup: listener.named.cgroup.as_deref(),
             role: None,
             over: true,
-            life: Life::default(),
+            life: LifeSoFar::default(),
         })
     }
 
@@ -165,7 +166,7 @@ impl Filter {
             cgroup: release.whose.named.cgroup.as_deref(),
             role: Some(release.role),
             over: true,
-            life: Life::default(),
+            life: LifeSoFar::default(),
         })
     }
 
@@ -234,7 +235,7 @@ impl Filter {
         let addresses_known =
             addresses.is_some_and(|both| !both.iter().any(IpAddr::is_unspecified));
         let netns = subject.ends.and_then(|ends| ends.netns);
-        let ports = |terms: &Terms<Ports>, ports: &[u16]| {
+        let ports = |terms: &Terms<PortTerm>, ports: &[u16]| {
             let known = over || !ports.contains(&0);
             terms.judge(known, |range| {
                 ports.iter().any(|port| range.0.contains(port))
@@ -293,7 +294,7 @@ impl Filter {
                 terms.judge(true, |term| id.is_some_and(|id| id.starts_with(&term.0)))
             })),
             by(self.family.map(|family| match (addresses, over) {
-                (Some([local, _]), _) if local.is_ipv4() == (family == Family::Ipv4) => {
+                (Some([local, _]), _) if local.is_ipv4() == (family == FamilyFilter::Ipv4) => {
                     Decision::Show
                 }
                 (Some(_), _) | (None, true) => Decision::Hide,

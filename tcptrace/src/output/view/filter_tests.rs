@@ -37,7 +37,7 @@ fn judge(
         cgroup: None,
         role: Some(Role::Active),
         over,
-        life: Life::default(),
+        life: LifeSoFar::default(),
     })
 }
 
@@ -160,7 +160,7 @@ fn a_process_that_is_never_known_is_not_the_one_asked_for() {
 fn every_filter_must_pass() {
     let filter = Filter {
         port: terms("443"),
-        family: Some(Family::Ipv6),
+        family: Some(FamilyFilter::Ipv6),
         role: terms("active"),
         netns: terms("4026531840"),
         ..Filter::default()
@@ -182,7 +182,7 @@ fn a_cgroup_or_a_container_is_asked_for_by_what_the_socket_tells() {
             cgroup,
             role: Some(Role::Active),
             over: false,
-            life: Life::default(),
+            life: LifeSoFar::default(),
         })
     };
     let of_cgroup = |text| Filter {
@@ -215,7 +215,7 @@ fn a_cgroup_or_a_container_is_asked_for_by_what_the_socket_tells() {
 #[test]
 fn a_namespace_is_asked_for_by_number_or_by_path() {
     let own = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
-    let by_path: Netns = "/proc/self/ns/net".parse().unwrap();
+    let by_path: NetnsTerm = "/proc/self/ns/net".parse().unwrap();
     assert_eq!(by_path, own.to_string().parse().unwrap());
 }
 
@@ -229,7 +229,7 @@ fn bad_terms_are_refused_with_the_reason() {
         ("90-80", "past its end"),
         ("http", "expected a port"),
     ] {
-        let error = text.parse::<Terms<Ports>>().unwrap_err();
+        let error = text.parse::<Terms<PortTerm>>().unwrap_err();
         assert!(error.contains(reason), "{text:?}: {error}");
     }
     for (text, reason) in [
@@ -237,12 +237,12 @@ fn bad_terms_are_refused_with_the_reason() {
         ("0", "expected a process id"),
         ("1,", "expected a process id"),
     ] {
-        let error = text.parse::<Terms<Pid>>().unwrap_err();
+        let error = text.parse::<Terms<PidTerm>>().unwrap_err();
         assert!(error.contains(reason), "{text:?}: {error}");
     }
     let error = "grateful".parse::<Terms<Verdict>>().unwrap_err();
     assert!(error.contains("graceful, refused"), "{error}");
-    let error = "".parse::<Terms<Comm>>().unwrap_err();
+    let error = "".parse::<Terms<CommTerm>>().unwrap_err();
     assert!(error.contains("expected a process's name"), "{error}");
     for (text, reason) in [
         ("", "expected an inode number"),
@@ -252,7 +252,7 @@ fn bad_terms_are_refused_with_the_reason() {
         ),
         ("/no/such/file", "expected an inode number"),
     ] {
-        let error = text.parse::<Terms<Netns>>().unwrap_err();
+        let error = text.parse::<Terms<NetnsTerm>>().unwrap_err();
         assert!(error.contains(reason), "{text:?}: {error}");
     }
     for text in ["", "system.slice/nginx.service"] {
@@ -263,7 +263,7 @@ fn bad_terms_are_refused_with_the_reason() {
         let error = text.parse::<Terms<ContainerTerm>>().unwrap_err();
         assert!(error.contains("expected a container's id"), "{error}");
     }
-    let error = "10.0.0.0/33".parse::<Terms<Cidr>>().unwrap_err();
+    let error = "10.0.0.0/33".parse::<Terms<CidrTerm>>().unwrap_err();
     assert!(
         error.contains("expected an address or a network"),
         "{error}"
@@ -275,7 +275,7 @@ fn bad_terms_are_refused_with_the_reason() {
 const MS: u64 = 1_000_000;
 
 /// Judges by how a life went.
-fn judge_life(filter: &Filter, life: Life, over: bool) -> Decision {
+fn judge_life(filter: &Filter, life: LifeSoFar, over: bool) -> Decision {
     filter.judge(&Subject {
         ends: None,
         process: None,
@@ -289,24 +289,24 @@ fn judge_life(filter: &Filter, life: Life, over: bool) -> Decision {
 #[test]
 fn how_a_life_went_is_judged_once_it_is_known() {
     use Decision::{Hide, Later, Show};
-    let begun = Life::default();
-    let open = |handshake_ns| Life {
+    let begun = LifeSoFar::default();
+    let open = |handshake_ns| LifeSoFar {
         established: true,
         handshake_ns,
         may_be_accepted: true,
         ..begun
     };
-    let accepted = |accept_wait_ns| Life {
+    let accepted = |accept_wait_ns| LifeSoFar {
         accept_wait_ns,
         may_be_accepted: false,
         ..open(Some(MS))
     };
-    let ended = |verdict, duration_ns| Life {
+    let ended = |verdict, duration_ns| LifeSoFar {
         verdict: Some(verdict),
         duration_ns,
         ..accepted(None)
     };
-    let refused = Life {
+    let refused = LifeSoFar {
         verdict: Some(Verdict::Refused),
         duration_ns: Some(MS),
         ..begun
@@ -390,10 +390,10 @@ fn rows_are_judged_by_the_state_they_tell_of() {
             .all(|state| Filter::default().shows(state))
     );
     for text in ["TIME_WAIT", "new-syn-recv"] {
-        let error = text.parse::<Terms<State>>().unwrap_err();
+        let error = text.parse::<Terms<StateTerm>>().unwrap_err();
         assert!(error.contains("no transition ever shows"), "{error}");
     }
-    let error = "ESTAB".parse::<Terms<State>>().unwrap_err();
+    let error = "ESTAB".parse::<Terms<StateTerm>>().unwrap_err();
     assert!(error.contains("expected a state such as"), "{error}");
 }
 

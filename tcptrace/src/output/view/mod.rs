@@ -25,7 +25,7 @@ const WAITING: usize = 1 << 16;
 
 /// Which kinds of records are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownRecords {
     pub transitions: bool,
     pub handshakes: bool,
     pub connections: bool,
@@ -34,7 +34,7 @@ pub struct Shown {
 
 /// The counts of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ViewCounts {
     /// Connections that passed the filter.
     pub seen: u64,
     /// Of those, the ones never established.
@@ -56,7 +56,7 @@ pub struct Counts {
 
 /// The rows of a connection that cannot be judged yet.
 #[derive(Default)]
-struct Waiting {
+struct WaitingRows {
     rows: Vec<Record>,
     /// The connection was established; its handshake took this long, microseconds, if that is
     /// known.
@@ -66,13 +66,13 @@ struct Waiting {
 /// The rows of one output.
 pub struct View {
     filter: Filter,
-    shown: Shown,
+    shown: ShownRecords,
     /// The rows of connections that cannot be judged yet, by id.
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, WaitingRows>,
     waiting_rows: usize,
     /// The last connections whose end passed the filter.
     ended: Bounded<u64, ()>,
-    pub counts: Counts,
+    pub counts: ViewCounts,
     /// Losses not reported yet.
     unsaid: Unsaid,
     rows: Order,
@@ -82,14 +82,14 @@ pub struct View {
 
 impl View {
     /// A view that shows the `shown` records of connections that pass `filter`.
-    pub fn new(filter: Filter, shown: Shown) -> Self {
+    pub fn new(filter: Filter, shown: ShownRecords) -> Self {
         Self {
             filter,
             shown,
             waiting: HashMap::new(),
             waiting_rows: 0,
             ended: Bounded::new(WAITING),
-            counts: Counts::default(),
+            counts: ViewCounts::default(),
             unsaid: Unsaid::default(),
             rows: Order::default(),
             tally: Tally::default(),
@@ -241,7 +241,7 @@ impl View {
     ) {
         match decision {
             Decision::Show => {
-                if let Some(Waiting { rows, opened }) = self.waiting.remove(&id) {
+                if let Some(WaitingRows { rows, opened }) = self.waiting.remove(&id) {
                     self.waiting_rows -= rows.len();
                     rows.into_iter().for_each(|row| self.rows.put(row));
                     if let Some(handshake_us) = opened {
@@ -319,7 +319,7 @@ impl View {
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for ViewCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             seen,

@@ -52,10 +52,10 @@ impl<T> Terms<T> {
     }
 }
 
-impl Terms<Comm> {
+impl Terms<CommTerm> {
     /// Returns a notice for each name that was cut.
     pub fn notices(&self) -> impl Iterator<Item = String> + use<'_> {
-        self.values.iter().filter_map(Comm::notice)
+        self.values.iter().filter_map(CommTerm::notice)
     }
 }
 
@@ -95,9 +95,9 @@ fn split(list: &str) -> Vec<String> {
 
 /// A port or a range of ports: `443`, `8000-8099`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ports(pub(super) RangeInclusive<u16>);
+pub struct PortTerm(pub(super) RangeInclusive<u16>);
 
-impl FromStr for Ports {
+impl FromStr for PortTerm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -120,9 +120,9 @@ impl FromStr for Ports {
 
 /// An address or a network: `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr(pub(super) IpNet);
+pub struct CidrTerm(pub(super) IpNet);
 
-impl FromStr for Cidr {
+impl FromStr for CidrTerm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -151,9 +151,9 @@ fn unmapped(net: IpNet) -> IpNet {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pid(pub(super) u32);
+pub struct PidTerm(pub(super) u32);
 
-impl FromStr for Pid {
+impl FromStr for PidTerm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -166,12 +166,12 @@ impl FromStr for Pid {
 
 /// A process's name, cut as the kernel cuts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Comm {
+pub struct CommTerm {
     kept: Box<[u8]>,
     typed: Box<str>,
 }
 
-impl Comm {
+impl CommTerm {
     /// How many bytes of a name the kernel keeps (`TASK_COMM_LEN` without the NUL).
     pub const KEPT: usize = COMM_SIZE - 1;
 
@@ -192,7 +192,7 @@ impl Comm {
     }
 }
 
-impl FromStr for Comm {
+impl FromStr for CommTerm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -209,9 +209,9 @@ impl FromStr for Comm {
 
 /// A state that a transition can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State(pub(super) TcpState);
+pub struct StateTerm(pub(super) TcpState);
 
-impl FromStr for State {
+impl FromStr for StateTerm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -259,7 +259,7 @@ impl FromStr for Role {
 /// namespace that has the number, name or path now, not a later one that gets the same number. A
 /// number that is not found stands for the first namespace seen with it.
 #[derive(Clone, Debug)]
-pub struct Netns {
+pub struct NetnsTerm {
     id: NetnsId,
     /// The cookie of the first namespace seen with the number.
     first: OnceLock<NonZeroU32>,
@@ -267,7 +267,7 @@ pub struct Netns {
     _kept: Option<Arc<File>>,
 }
 
-impl Netns {
+impl NetnsTerm {
     pub(super) fn is(&self, other: NetnsId) -> bool {
         if !self.id.may_be(other) {
             return false;
@@ -292,15 +292,15 @@ impl Netns {
     }
 }
 
-impl PartialEq for Netns {
+impl PartialEq for NetnsTerm {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
     }
 }
 
-impl Eq for Netns {}
+impl Eq for NetnsTerm {}
 
-impl FromStr for Netns {
+impl FromStr for NetnsTerm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -335,11 +335,11 @@ impl FromStr for Netns {
 }
 
 /// Returns the namespace that has a number now.
-fn find(inode: u32) -> Option<Netns> {
+fn find(inode: u32) -> Option<NetnsTerm> {
     let mut found = None;
     let search = netns::find(|namespace| {
         if namespace.id.inode == inode {
-            found = Some(Netns::new(namespace));
+            found = Some(NetnsTerm::new(namespace));
         }
     });
     search.ok().and(found)

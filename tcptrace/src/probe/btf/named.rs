@@ -11,11 +11,11 @@ pub enum NamedKind {
 }
 
 /// A type's number, kind and name.
-pub type Named = (u32, NamedKind, String);
+pub type NamedType = (u32, NamedKind, String);
 
 /// Returns BTF with only the given types at the given numbers. The loader's parser takes it: it
 /// asks for a type's number and nothing else.
-pub fn only_named(named: &[Named]) -> Vec<u8> {
+pub fn only_named(named: &[NamedType]) -> Vec<u8> {
     let mut strings = vec![0_u8];
     let mut entries = HashMap::new();
     for (id, kind, name) in named {

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use tcptrace::testing::{
-    Block, Body, ClockReading, Details, Endpoints, Event, Header, Reader, decode, events,
+    Block, Body, CaptureHeader, ClockReading, Details, Endpoints, Event, Reader, decode, events,
     monotonic_ns, push_event, write_clock, write_end, write_events, write_start,
 };
 use tcptrace_common::{AcceptEvent, EstablishedEvent, PassiveOpenEvent, TcpState, TimewaitEvent};
@@ -251,7 +251,7 @@ fn inside(body: &Body) -> Vec<(usize, Inside)> {
 
 /// What a capture has so far.
 struct Whole {
-    header: Header,
+    header: CaptureHeader,
     events: Vec<(Event, Vec<u8>)>,
     /// After the events of these times, events are missing.
     losses: Vec<u64>,
@@ -294,12 +294,12 @@ impl Whole {
 }
 
 /// A header that tells of no particular host.
-fn neutral(header: &Header) -> Header {
+fn neutral(header: &CaptureHeader) -> CaptureHeader {
     // 6.12.43-vendor-7 is 6.12.43.
     let version = header
         .kernel_release
         .split(|c: char| !c.is_ascii_digit() && c != '.');
-    Header {
+    CaptureHeader {
         kernel_release: version.take(1).collect(),
         host: Some("host".to_owned()),
         boot_id: Some("boot".to_owned()),

@@ -21,7 +21,7 @@ use super::config::SAY_EVERY;
 const FLOOD: usize = 64;
 
 /// All slots.
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     limit: usize,
     state: Mutex<State>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Places {
 struct State {
     taken: HashMap<u64, Arc<Client>>,
     next: u64,
-    counts: Counts,
+    counts: ConnectionCounts,
     said: Option<Instant>,
     /// The most connections since memory was given back.
     peak: usize,
@@ -38,7 +38,7 @@ struct State {
 
 /// Connections for which there was no slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct ConnectionCounts {
     /// Closed at once: every slot was in use for a response.
     pub(super) rejected: u64,
     /// Closed while waiting, to make room for another one.
@@ -56,13 +56,13 @@ pub(super) struct Client {
 }
 
 /// A taken slot. Dropping it gives it back.
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     id: u64,
-    places: Arc<Places>,
+    places: Arc<ConnectionSlots>,
     pub(super) client: Arc<Client>,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -71,7 +71,7 @@ impl Places {
     }
 
     /// Takes a slot for a client at an address, from another connection if necessary.
-    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionSlot> {
         let mut state = lock(&self.state);
         if state.taken.len() >= self.limit && !state.evict() {
             state.counts.rejected += 1;
@@ -88,10 +88,10 @@ impl Places {
         });
         state.taken.insert(id, Arc::clone(&client));
         state.peak = state.peak.max(state.taken.len());
-        if state.counts != Counts::default() {
+        if state.counts != ConnectionCounts::default() {
             state.say(self.limit);
         }
-        Some(Place {
+        Some(ConnectionSlot {
             id,
             places: Arc::clone(self),
             client,
@@ -99,7 +99,7 @@ impl Places {
     }
 
     /// Returns the counts so far.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> ConnectionCounts {
         lock(&self.state).counts
     }
 }
@@ -133,7 +133,7 @@ impl State {
             return;
         }
         self.said = Some(now);
-        let Counts { rejected, evicted } = self.counts;
+        let ConnectionCounts { rejected, evicted } = self.counts;
         tracing::warn!(
             "all {limit} web connections are in use: {evicted} that waited were closed for newer ones so far, \
              {rejected} new ones turned away"
@@ -168,7 +168,7 @@ impl Client {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = lock(&self.places.state);
         state.taken.remove(&self.id);
@@ -206,7 +206,7 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn stays(place: &Place) -> bool {
+    fn stays(place: &ConnectionSlot) -> bool {
         let evicted = std::pin::pin!(place.client.evicted());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         evicted.poll(&mut context).is_pending()
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_has_waited_longest_leaves() {
-        let places = Places::new(3);
+        let places = ConnectionSlots::new(3);
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(places.take(HERE).expect("a place"));
@@ -226,7 +226,7 @@ mod tests {
         let new = places.take(HERE).expect("a place");
         let stay: Vec<_> = held.iter().map(stays).collect();
         assert_eq!(stay, [true, true, false]);
-        let counts = Counts {
+        let counts = ConnectionCounts {
             evicted: 1,
             rejected: 0,
         };
@@ -237,7 +237,7 @@ mod tests {
         assert!(places.take(HERE).is_none());
         assert_eq!(
             places.counts(),
-            Counts {
+            ConnectionCounts {
                 rejected: 1,
                 ..counts
             }
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn strangers_leave_before_those_who_are_known() {
-        let places = Places::new(2);
+        let places = ConnectionSlots::new(2);
         let known = places.take(HERE).expect("a place");
         known.client.becomes_known();
         let mut strangers = Vec::new();

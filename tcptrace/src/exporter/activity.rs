@@ -17,13 +17,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Limits, places::Client};
+use super::{Limits, slots::Client};
 
 /// Bytes passed on at a time. This much of a response can wait after its request counts as done.
 const CHUNK: usize = 16_384;
 
 /// The requests in progress on one connection.
-pub(super) struct Turns {
+pub(super) struct Http2Activity {
     client: Arc<Client>,
     state: Mutex<State>,
     changed: Notify,
@@ -39,15 +39,15 @@ struct State {
 }
 
 /// One request in progress; it ends when this is dropped.
-pub(super) struct Turn(Arc<Turns>);
+pub(super) struct ActiveRequest(Arc<Http2Activity>);
 
 /// The bytes of a response, with its request.
 pub(super) struct Response {
     bytes: Bytes,
-    _turn: Turn,
+    _turn: ActiveRequest,
 }
 
-impl Turns {
+impl Http2Activity {
     pub(super) fn new(client: Arc<Client>) -> Arc<Self> {
         Arc::new(Self {
             client,
@@ -61,14 +61,14 @@ impl Turns {
     }
 
     /// A request came.
-    pub(super) fn begin(self: &Arc<Self>) -> Turn {
+    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         let mut state = self.state();
         state.open += 1;
         state.has_asked = true;
         state.since = Instant::now();
         self.client.is_served();
         self.changed.notify_one();
-        Turn(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     /// Waits until there was no progress for too long.
@@ -94,14 +94,14 @@ impl Turns {
     }
 }
 
-impl Turn {
+impl ActiveRequest {
     /// Returns the body: the request is done when it is passed on.
     pub(super) fn body(self, bytes: Bytes) -> Response {
         Response { bytes, _turn: self }
     }
 }
 
-impl Drop for Turn {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.open -= 1;
