@@ -30,6 +30,8 @@ mod sockets;
 pub mod stdio;
 mod stop;
 mod tracker;
+mod warnings;
+mod worker;
 
 pub use cli::{
     Cli, Command,

@@ -100,7 +100,7 @@ fn run(command: Command, settings: Settings) -> anyhow::Result<ExitCode> {
             drop(log_to_stderr(LogLevel::Warn, LogStyle::Message));
             // A signal ends it at once: nothing is traced.
             let _stop = Stop::on_signals()?;
-            replay::run(ReplayConfig::new(*args))?;
+            replay::run(ReplayConfig::new(*args)?)?;
         }
         Command::Check(args) => return check::run(args.strict),
         Command::Explain(args) => {

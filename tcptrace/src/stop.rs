@@ -18,13 +18,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
+
+use crate::worker;
 
 /// A way to stop, and to learn of it.
 #[derive(Clone, Debug)]
@@ -52,15 +53,13 @@ impl Stop {
             reloads: Arc::default(),
         };
         let taker = stop.clone();
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                // It cannot fail with signals that exist.
-                while let Ok(signal) = signals.wait() {
-                    taker.take(signal);
-                }
-            })
-            .context("starting the thread that takes signals")?;
+        worker::spawn("signals", move || {
+            // It cannot fail with signals that exist.
+            while let Ok(signal) = signals.wait() {
+                taker.take(signal);
+            }
+        })
+        .context("starting the thread that takes signals")?;
         Ok(stop)
     }
 

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use crate::{
     cli::{
         CaptureArgs, CgroupLabelChoice, ColorChoice, DaemonArgs, ExplainArgs, FilterArgs,
-        ProbeArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice,
+        ProbeArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs, WidthChoice, netns::NetnsArg,
     },
     explain::Topic,
     log::LogLevel,
@@ -41,6 +41,9 @@ pub enum ConfigError {
     /// The web server's file, or one that it names, is not valid or cannot be read.
     #[error("{0}")]
     WebConfig(String),
+    /// A network namespace that cannot be opened.
+    #[error("--netns {0}")]
+    Netns(String),
     /// More fixed ports than labels.
     #[error("--metrics.ports names {0} ports: 1024 are allowed")]
     Ports(usize),
@@ -139,7 +142,7 @@ pub struct DaemonConfig {
 /// The default for slow: the kernel retransmits a SYN after a second (RFC 6298 §2.1).
 const SLOW_US: u64 = 1_000_000;
 
-fn view_config(args: ViewArgs) -> ViewConfig {
+fn view_config(args: ViewArgs) -> Result<ViewConfig, ConfigError> {
     for notice in args.filter.comm.iter().flat_map(Terms::notices) {
         tracing::warn!("{notice}");
     }
@@ -150,7 +153,7 @@ fn view_config(args: ViewArgs) -> ViewConfig {
     };
     let shows = |what| show.contains(&what);
     let terminal = std::io::stdout().is_terminal();
-    ViewConfig {
+    Ok(ViewConfig {
         shown: ShownRecords {
             transitions: shows(Show::Transitions),
             handshakes: shows(Show::Handshakes),
@@ -189,8 +192,8 @@ fn view_config(args: ViewArgs) -> ViewConfig {
         resolve: args.resolve,
         summary: args.summary,
         count: args.count,
-        filter: filter(args.filter),
-    }
+        filter: filter(args.filter)?,
+    })
 }
 
 impl TailConfig {
@@ -199,7 +202,7 @@ impl TailConfig {
             probe: probe_config(&args.probe)?,
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
-            view: view_config(args.view),
+            view: view_config(args.view)?,
             duration: args.duration,
         })
     }
@@ -217,12 +220,12 @@ impl CaptureConfig {
 }
 
 impl ReplayConfig {
-    pub fn new(args: ReplayArgs) -> Self {
-        Self {
+    pub fn new(args: ReplayArgs) -> Result<Self, ConfigError> {
+        Ok(Self {
             file: unless_dash(args.file),
-            view: view_config(args.view),
+            view: view_config(args.view)?,
             max_connections: args.max_connections as usize,
-        }
+        })
     }
 }
 
@@ -311,8 +314,9 @@ fn probe_config(args: &ProbeArgs) -> Result<ProbeConfig, ConfigError> {
     })
 }
 
-fn filter(args: FilterArgs) -> Filter {
-    Filter {
+fn filter(args: FilterArgs) -> Result<Filter, ConfigError> {
+    let netns = args.netns.map(|terms| terms.try_map(NetnsArg::open));
+    Ok(Filter {
         port: args.port,
         local_port: args.local_port,
         remote_port: args.remote_port,
@@ -320,7 +324,7 @@ fn filter(args: FilterArgs) -> Filter {
         pid: args.pid,
         comm: args.comm,
         role: args.role,
-        netns: args.netns,
+        netns: netns.transpose().map_err(ConfigError::Netns)?,
         cgroup: args.cgroup,
         container: args.container,
         verdict: args.verdict,
@@ -334,7 +338,7 @@ fn filter(args: FilterArgs) -> Filter {
             (false, true) => Some(FamilyFilter::Ipv6),
             (false, false) => None,
         },
-    }
+    })
 }
 
 /// Returns each column once, where it is named first.

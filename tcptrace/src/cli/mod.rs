@@ -2,6 +2,7 @@
 
 pub mod config;
 mod daemon;
+mod netns;
 pub mod settings;
 mod trace;
 mod values;

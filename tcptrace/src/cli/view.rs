@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
+    netns::NetnsArg,
     trace::ProbeArgs,
     values::{WidthChoice, parse_count, parse_duration, parse_terms, parse_width},
 };
@@ -12,8 +13,7 @@ use crate::{
     output::{
         render::{Column, Format},
         view::terms::{
-            CgroupTerm, CidrTerm, CommTerm, ContainerTerm, NetnsTerm, PidTerm, PortTerm, StateTerm,
-            Terms,
+            CgroupTerm, CidrTerm, CommTerm, ContainerTerm, PidTerm, PortTerm, StateTerm, Terms,
         },
     },
     tracker::{Role, Verdict},
@@ -56,8 +56,8 @@ pub struct FilterArgs {
     /// The network namespace: inode number, name or path.
     ///
     /// `lsns -t net` shows inode numbers, `ip netns` names.
-    #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<NetnsTerm>)]
-    pub netns: Option<Terms<NetnsTerm>>,
+    #[arg(long, value_name = "NAMESPACES", value_parser = parse_terms::<NetnsArg>)]
+    pub netns: Option<Terms<NetnsArg>>,
 
     /// The socket's cgroup: a path, or a name such as nginx.service.
     ///

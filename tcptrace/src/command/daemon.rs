@@ -46,7 +46,7 @@ pub fn run(
 }
 
 fn shutdown(mut daemon: Daemon, stop: &Stop, ended: anyhow::Result<()>) -> anyhow::Result<()> {
-    daemon.tracer.consumer.say();
+    daemon.tracer.consumer.log_losses();
     let seeded = &daemon.tracer.seeded;
     seeded.send_modify(|seeded| *seeded = Err("it is stopping"));
     stop.request();

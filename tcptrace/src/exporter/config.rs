@@ -6,9 +6,6 @@ use tokio::sync::watch;
 
 use super::scraper::ScrapeHandle;
 
-/// The least time between two log lines about the same problem.
-pub(super) const SAY_EVERY: Duration = Duration::from_secs(60);
-
 /// Limits on what a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -26,17 +26,16 @@ use std::{
 
 use anyhow::{Context, ensure};
 use listenfd::ListenFd;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 pub use self::config::{Limits, ScrapeSource, WebConfig};
 pub use self::scraper::ScrapeRequest;
 use self::{
-    config::SAY_EVERY,
     routes::Router,
     scraper::{ScrapeRequests, scrape_channel},
     slots::ConnectionSlots,
 };
-use crate::stop::Stop;
+use crate::{clock, stop::Stop, warnings::OncePerMinute, worker};
 
 /// How long accept() rests when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -191,15 +190,13 @@ fn spawn(
         .enable_time()
         .build()
         .context("cannot start the web server's runtime")?;
-    std::thread::Builder::new()
-        .name("web".to_owned())
-        .spawn(move || {
-            let served = runtime.block_on(run(config, listeners, tracer, shutdown));
-            // A password being hashed must not delay a stop.
-            runtime.shutdown_background();
-            served
-        })
-        .context("cannot start the web server's thread")
+    worker::spawn("web", move || {
+        let served = runtime.block_on(run(config, listeners, tracer, shutdown));
+        // A password being hashed must not delay a stop.
+        runtime.shutdown_background();
+        served
+    })
+    .context("cannot start the web server's thread")
 }
 
 /// Serves until `shutdown` becomes true or its sender is dropped; then stops as [`spawn`] says.
@@ -234,7 +231,7 @@ async fn accept_all(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
-    let (mut failures, mut said) = (0_u64, None::<Instant>);
+    let (mut failures, mut warnings) = (0_u64, OncePerMinute::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -253,8 +250,7 @@ async fn accept_all(
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 failures += 1;
-                if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
-                    said = Some(Instant::now());
+                if warnings.is_allowed(clock::monotonic_ns()) {
                     tracing::warn!(
                         "the web server cannot accept connections ({failures} times so far): {error}"
                     );

@@ -7,15 +7,16 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::config::SAY_EVERY;
+use crate::{clock, warnings::OncePerMinute};
 
 /// After this many connections at a time, and then few, there is memory worth giving back.
 const FLOOD: usize = 64;
@@ -31,7 +32,7 @@ struct State {
     taken: HashMap<u64, Arc<Client>>,
     next: u64,
     counts: ConnectionCounts,
-    said: Option<Instant>,
+    warnings: OncePerMinute,
     /// The most connections since memory was given back.
     peak: usize,
 }
@@ -72,7 +73,7 @@ impl ConnectionSlots {
 
     /// Takes a slot for a client at an address, from another connection if necessary.
     pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionSlot> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.taken.len() >= self.limit && !state.evict() {
             state.counts.rejected += 1;
             state.say(self.limit);
@@ -100,7 +101,7 @@ impl ConnectionSlots {
 
     /// Returns the counts so far.
     pub(super) fn counts(&self) -> ConnectionCounts {
-        lock(&self.state).counts
+        self.state.lock().counts
     }
 }
 
@@ -127,12 +128,10 @@ impl State {
 
     /// Logs that there is no room, at most once per interval.
     fn say(&mut self, limit: usize) {
-        let now = Instant::now();
         let is_full = self.taken.len() >= limit;
-        if !is_full || self.said.is_some_and(|said| now - said < SAY_EVERY) {
+        if !is_full || !self.warnings.is_allowed(clock::monotonic_ns()) {
             return;
         }
-        self.said = Some(now);
         let ConnectionCounts { rejected, evicted } = self.counts;
         tracing::warn!(
             "all {limit} web connections are in use: {evicted} that waited were closed for newer ones so far, \
@@ -149,17 +148,17 @@ impl Client {
 
     /// A request is being answered.
     pub(super) fn is_served(&self) {
-        *lock(&self.waited_for) = None;
+        *self.waited_for.lock() = None;
     }
 
     /// The response is sent: the next request is the client's turn.
     pub(super) fn is_waited_for(&self) {
-        *lock(&self.waited_for) = Some(Instant::now());
+        *self.waited_for.lock() = Some(Instant::now());
     }
 
     /// Returns since when its request is waited for; `None` while one is being answered.
     pub(super) fn waited_for(&self) -> Option<Instant> {
-        *lock(&self.waited_for)
+        *self.waited_for.lock()
     }
 
     /// Waits until it has lost its slot.
@@ -170,7 +169,7 @@ impl Client {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut state = lock(&self.places.state);
+        let mut state = self.places.state.lock();
         state.taken.remove(&self.id);
         let left = state.taken.len();
         let was_a_flood = state.peak >= FLOOD && left <= state.peak / 8;
@@ -191,11 +190,6 @@ fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-/// Locks a mutex; nothing panics while holding one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

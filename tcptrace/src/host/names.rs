@@ -19,6 +19,7 @@ use crate::{
         names::{NAMES, Name},
     },
     host::netns::Namespace,
+    warnings::Warnings,
 };
 
 /// What is known of a cgroup.
@@ -38,8 +39,7 @@ pub struct NameFinder {
     interfaces: Bounded<(NetnsId, u32), String>,
     /// Tells when an interface is renamed.
     links: Links,
-    /// The problem was logged.
-    complained: bool,
+    warnings: Warnings,
 }
 
 impl Default for NameFinder {
@@ -50,7 +50,7 @@ impl Default for NameFinder {
             netns: Namespace::own().ok().map(|own| own.id),
             interfaces: Bounded::new(NAMES),
             links: Links::subscribe(),
-            complained: false,
+            warnings: Warnings::default(),
         }
     }
 }
@@ -121,11 +121,9 @@ impl NameFinder {
         match self.hierarchy.as_ref()?.path(id) {
             Ok(path) => path,
             Err(error) => {
-                if !std::mem::replace(&mut self.complained, true) {
-                    tracing::warn!(
-                        "cgroups that were there before are told by their numbers (cgroup_id) only: finding their paths takes CAP_DAC_READ_SEARCH: {error}"
-                    );
-                }
+                self.warnings.warn(format!(
+                    "cgroups that were there before are told by their numbers (cgroup_id) only: finding their paths takes CAP_DAC_READ_SEARCH: {error}"
+                ));
                 None
             }
         }

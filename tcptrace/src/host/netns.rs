@@ -48,7 +48,6 @@ pub struct Namespace {
 pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     let own = Namespace::own()?;
     let mut search = NamespaceSearch {
-        device: own.file.metadata()?.dev(),
         seen: HashSet::from([own.id.inode]),
         refused: 0,
         visit: &mut visit,
@@ -73,8 +72,6 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
 }
 
 struct NamespaceSearch<'a> {
-    /// nsfs. A path to another device leads to no namespace.
-    device: u64,
     seen: HashSet<u32>,
     refused: usize,
     visit: &'a mut dyn FnMut(Namespace),
@@ -98,11 +95,11 @@ impl NamespaceSearch<'_> {
         if self.seen.contains(&inode) {
             return;
         }
-        match Namespace::open(path) {
+        match Namespace::at(path) {
             // What was opened counts: the process may have moved, and another mount may cover this
             // one.
-            Ok((device, namespace)) => {
-                if device == self.device && self.seen.insert(namespace.id.inode) {
+            Ok(namespace) => {
+                if self.seen.insert(namespace.id.inode) {
                     (self.visit)(namespace);
                 }
             }
@@ -110,10 +107,10 @@ impl NamespaceSearch<'_> {
         }
     }
 
-    /// Counts an error, unless the target has vanished.
+    /// Counts an error, unless the namespace has vanished.
     fn count(&mut self, error: &io::Error) {
-        let vanished =
-            error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH);
+        let vanished = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData)
+            || error.raw_os_error() == Some(libc::ESRCH);
         if !vanished {
             self.refused += 1;
         }
@@ -125,7 +122,7 @@ impl Namespace {
     ///
     /// Fails when /proc is not mounted.
     pub fn own() -> io::Result<Self> {
-        Ok(Self::open(Path::new(OWN))?.1)
+        Self::at(Path::new(OWN))
     }
 
     /// Returns the namespace that a path such as /proc/1234/ns/net leads to.
@@ -133,26 +130,23 @@ impl Namespace {
     /// Fails when it cannot be opened, with [`ErrorKind::InvalidData`] when it is no network
     /// namespace.
     pub fn at(path: &Path) -> io::Result<Self> {
-        let own = Self::own()?;
-        let (device, namespace) = Self::open(path)?;
-        if device != own.file.metadata()?.dev() {
-            return Err(no_namespace());
-        }
-        Ok(namespace)
-    }
-
-    /// Opens a namespace and returns its device too.
-    fn open(path: &Path) -> io::Result<(u64, Self)> {
         let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let inode = u32::try_from(metadata.ino()).map_err(|_| no_namespace())?;
+        // SAFETY: NS_GET_NSTYPE takes no argument (ioctl_nsfs(2)).
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+        let inode = u32::try_from(file.metadata()?.ino());
+        let (libc::CLONE_NEWNET, Ok(inode)) = (kind, inode) else {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "not a network namespace",
+            ));
+        };
         let mut namespace = Self {
             id: NetnsId::without_cookie(inode),
             file,
         };
         // Without the right to enter it, nothing can be asked of it, not even its cookie.
         namespace.id.cookie = namespace.enter(cookie_here).ok().flatten();
-        Ok((metadata.dev(), namespace))
+        Ok(namespace)
     }
 
     /// Runs `work` in the namespace, on a thread that ends with it: the calling thread stays where
@@ -209,10 +203,6 @@ pub fn cookie_here() -> Option<NonZeroU32> {
         .then_some(cookie)
         .and_then(|cookie| u32::try_from(cookie).ok())
         .and_then(NonZeroU32::new)
-}
-
-fn no_namespace() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "not a network namespace")
 }
 
 /// Parses `net:[4026531840]`.

@@ -5,13 +5,14 @@ use std::{
     fmt, io,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        Arc,
+        mpsc::{Receiver, RecvError, SyncSender, sync_channel},
     },
-    thread,
 };
 
-use crate::bounded::Bounded;
+use parking_lot::Mutex;
+
+use crate::{bounded::Bounded, worker};
 
 /// How many addresses are looked up at once: each may wait for a DNS server.
 const THREADS: usize = 4;
@@ -60,22 +61,19 @@ impl Resolver {
         for _ in 0..THREADS {
             let (asked, answers) = (Arc::clone(&asked), Arc::clone(&answers));
             let lookup = lookup.clone();
-            thread::Builder::new()
-                .name("resolver".to_owned())
-                .spawn(move || {
-                    while let Some(address) = next(&asked) {
-                        let name = lookup(address).map(Into::into);
-                        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-                        answers.insert(address, LookupResult::Known(name));
-                    }
-                })?;
+            worker::spawn("resolver", move || {
+                while let Ok(address) = next(&asked) {
+                    let name = lookup(address).map(Into::into);
+                    answers.lock().insert(address, LookupResult::Known(name));
+                }
+            })?;
         }
         Ok(Self { answers, queue })
     }
 
     /// Returns an address's name if it is known; otherwise starts its lookup. Never waits.
     pub fn name(&self, address: IpAddr) -> Option<Arc<str>> {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.lock();
         match answers.get(&address) {
             Some(LookupResult::Known(name)) => name.clone(),
             Some(LookupResult::Pending) => None,
@@ -89,12 +87,8 @@ impl Resolver {
     }
 }
 
-fn next(asked: &Mutex<Receiver<IpAddr>>) -> Option<IpAddr> {
-    asked
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .recv()
-        .ok()
+fn next(asked: &Mutex<Receiver<IpAddr>>) -> Result<IpAddr, RecvError> {
+    asked.lock().recv()
 }
 
 #[cfg(test)]
@@ -118,7 +112,7 @@ mod tests {
         let resolver = Resolver::start(move |address| {
             asking.send(address).ok()?;
             // Until the other end is dropped.
-            assert!(gate.lock().unwrap().recv().is_err(), "nothing is ever sent");
+            assert!(gate.lock().recv().is_err(), "nothing is ever sent");
             (address == KNOWN).then(|| "one.example".to_owned())
         });
         (resolver.unwrap(), let_go, asked)
@@ -127,11 +121,10 @@ mod tests {
     /// Waits for an answer, not for a time.
     fn known(resolver: &Resolver, address: IpAddr) -> Option<Arc<str>> {
         for _ in 0..6_000 {
-            if let Some(LookupResult::Known(name)) = resolver.answers.lock().unwrap().get(&address)
-            {
+            if let Some(LookupResult::Known(name)) = resolver.answers.lock().get(&address) {
                 return name.clone();
             }
-            thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         panic!("no answer for {address}");
     }
@@ -163,7 +156,7 @@ mod tests {
             assert_eq!(resolver.name(*address), None);
         }
         let last = *addresses.last().unwrap();
-        assert!(resolver.answers.lock().unwrap().get(&last).is_none());
+        assert!(resolver.answers.lock().get(&last).is_none());
         drop(let_go);
         assert_eq!(known(&resolver, addresses[0]), None);
         assert_eq!(resolver.name(last), None);

@@ -224,7 +224,7 @@ impl Metrics {
             let lived = ended.closed_at.get().saturating_sub(opened.get());
             self.cells.duration[role_index(role)].observe(lived);
         }
-        if matches!(ended.time_wait, Some((true, _))) {
+        if ended.time_wait.is_some_and(|time_wait| time_wait.entered) {
             self.time_wait(role, connection.service_port());
         }
         if let (Some(side), Some(ns)) = (
@@ -275,7 +275,7 @@ impl Metrics {
                 {
                     self.cells.half_closed[side].observe(ns);
                 }
-                if matches!(release.time_wait, Some((true, _))) {
+                if release.time_wait.is_some_and(|time_wait| time_wait.entered) {
                     self.time_wait(release.role, release.service_port());
                 }
             }

@@ -1,15 +1,13 @@
 //! The daemon's consumer.
 
-use std::ops::ControlFlow;
+use std::{mem::take, ops::ControlFlow};
 
 use super::count::Metrics;
 use crate::{
     clock::ClockReading,
     tracker::{Consumer, Tracker, Update},
+    warnings::OncePerMinute,
 };
-
-/// The least time between two log lines about losses.
-const SAY_EVERY_NS: u64 = 60_000_000_000;
 
 /// Counts updates, and logs losses, at most once a minute.
 pub struct Counter {
@@ -18,23 +16,23 @@ pub struct Counter {
     lost: u64,
     evicted: u64,
     now_ns: u64,
-    said_ns: Option<u64>,
+    warnings: OncePerMinute,
 }
 
 impl Counter {
-    pub const fn new(metrics: Metrics) -> Self {
+    pub fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
             lost: 0,
             evicted: 0,
             now_ns: 0,
-            said_ns: None,
+            warnings: OncePerMinute::default(),
         }
     }
 
     /// Logs what was not logged yet.
-    pub fn say(&mut self) {
-        let Self { lost, evicted, .. } = *self;
+    pub fn log_losses(&mut self) {
+        let (lost, evicted) = (take(&mut self.lost), take(&mut self.evicted));
         if lost > 0 {
             tracing::warn!(
                 "{lost} events were lost: connections are missing or their ends are not known \
@@ -45,10 +43,6 @@ impl Counter {
             tracing::warn!(
                 "{evicted} connections were evicted: more are open than --max-connections"
             );
-        }
-        if lost + evicted > 0 {
-            (self.lost, self.evicted) = (0, 0);
-            self.said_ns = Some(self.now_ns);
         }
     }
 }
@@ -74,13 +68,12 @@ impl Consumer for Counter {
     }
 
     fn due_ns(&self) -> Option<u64> {
-        let due_ns = self.said_ns.map_or(0, |said| said + SAY_EVERY_NS);
-        (self.lost + self.evicted > 0).then_some(due_ns)
+        (self.lost + self.evicted > 0).then(|| self.warnings.due_ns())
     }
 
     fn end_batch(&mut self) -> ControlFlow<()> {
-        if self.due_ns().is_some_and(|due| due <= self.now_ns) {
-            self.say();
+        if self.lost + self.evicted > 0 && self.warnings.is_allowed(self.now_ns) {
+            self.log_losses();
         }
         ControlFlow::Continue(())
     }
@@ -96,7 +89,7 @@ mod tests {
     /// Adds a batch at a time, in which so many events were found lost; returns whether that was
     /// logged.
     fn batch(counter: &mut Counter, at_ns: u64, events: u64) -> bool {
-        let before = counter.said_ns;
+        let before = counter.warnings.due_ns();
         counter.begin_batch(ClockReading {
             monotonic_ns: at_ns,
             offset_ns: 0,
@@ -106,7 +99,7 @@ mod tests {
             counter.update(&Update::Lost { events, place });
         }
         assert!(counter.end_batch().is_continue());
-        counter.said_ns != before
+        counter.warnings.due_ns() != before
     }
 
     #[test]

@@ -6,19 +6,19 @@
 //! processor.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         mpsc::{RecvTimeoutError, Sender, channel},
     },
-    thread,
     time::Duration,
 };
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tcptrace_common::TcpState;
 
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
     feed::event::NetnsId,
     host::netns::{self, Namespace},
     sock_diag::{Diag, DiagFamily, DiagSocket},
+    warnings::Warnings,
+    worker,
 };
 
 /// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
@@ -92,34 +94,27 @@ impl Poll {
         let last = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel::<()>();
         let shared = Arc::clone(&last);
-        thread::Builder::new()
-            .name("levels".to_owned())
-            .spawn(move || {
-                let mut poller = Poller::default();
-                loop {
-                    let began = clock::monotonic_ns();
-                    let (levels, worked) = poller.poll();
-                    if let Some(levels) = levels {
-                        *shared.lock().unwrap_or_else(PoisonError::into_inner) =
-                            Some(Arc::new(levels));
-                    }
-                    let took = Duration::from_nanos(clock::monotonic_ns() - began);
-                    if stopped.recv_timeout(rest(interval, took, worked))
-                        != Err(RecvTimeoutError::Timeout)
-                    {
-                        return;
-                    }
+        worker::spawn("levels", move || {
+            let mut poller = Poller::default();
+            loop {
+                let began = clock::monotonic_ns();
+                let (levels, worked) = poller.poll();
+                if let Some(levels) = levels {
+                    *shared.lock() = Some(Arc::new(levels));
                 }
-            })?;
+                let took = Duration::from_nanos(clock::monotonic_ns() - began);
+                let resting = stopped.recv_timeout(rest(interval, took, worked));
+                if resting != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        })?;
         Ok(Self { last, _stop: stop })
     }
 
     /// Returns the result of the last poll; `None` before the first one.
     pub fn last(&self) -> Option<Arc<Levels>> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last.lock().clone()
     }
 }
 
@@ -134,7 +129,7 @@ struct Poller {
     /// The previous counters of each namespace.
     counted: HashMap<NetnsId, [u64; COUNTERS.len()]>,
     sums: [u64; COUNTERS.len()],
-    said: BTreeSet<String>,
+    warnings: Warnings,
 }
 
 /// The result for one namespace.
@@ -213,9 +208,9 @@ impl Poller {
     }
 
     fn complain(&mut self, why: &str) {
-        if self.said.len() < 16 && self.said.insert(why.to_owned()) {
-            tracing::warn!("not all of the kernel's socket tables could be read: {why}");
-        }
+        self.warnings.warn(format!(
+            "not all of the kernel's socket tables could be read: {why}"
+        ));
     }
 }
 

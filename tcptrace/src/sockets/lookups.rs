@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::mpsc::{Receiver, Sender, channel},
-    thread,
 };
 
 use tcptrace_common::TcpState;
@@ -15,6 +14,8 @@ use crate::{
     host::netns::{self, Namespace},
     sock_diag::{Diag, Tuple},
     tracker::{Looked, Lookup},
+    warnings::Warnings,
+    worker,
 };
 
 /// The most lookups per second: each takes the kernel about ten microseconds.
@@ -78,16 +79,14 @@ impl Lookups {
 fn start() -> Option<Thread> {
     let (to, batches) = channel::<Vec<Lookup>>();
     let (answers, from) = channel();
-    let started = thread::Builder::new()
-        .name("lookups".to_owned())
-        .spawn(move || {
-            let mut table = SocketTable::default();
-            while let Ok(batch) = batches.recv() {
-                if answers.send(table.ask(&batch)).is_err() {
-                    return;
-                }
+    let started = worker::spawn("lookups", move || {
+        let mut table = SocketTable::default();
+        while let Ok(batch) = batches.recv() {
+            if answers.send(table.ask(&batch)).is_err() {
+                return;
             }
-        });
+        }
+    });
     match started {
         Ok(_) => Some((to, from)),
         Err(error) => {
@@ -106,7 +105,7 @@ struct SocketTable {
     others: BTreeMap<NetnsId, Diag>,
     /// When they may be searched for again.
     next_find_ns: u64,
-    complained: bool,
+    warnings: Warnings,
 }
 
 impl SocketTable {
@@ -191,9 +190,7 @@ impl SocketTable {
     }
 
     fn complain(&mut self, why: &str) {
-        if !self.complained {
-            self.complained = true;
-            tracing::warn!("timewait sockets cannot be looked up: {why}");
-        }
+        self.warnings
+            .warn(format!("timewait sockets cannot be looked up: {why}"));
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     feed::names::Name,
     probe::{Hook, Probe, Source},
     tracker::WalkEnd,
+    warnings::Warnings,
 };
 
 /// The wait after a walk that lost sockets or failed.
@@ -70,7 +71,7 @@ pub struct Survey {
     /// No walk is made for a loss before this time.
     rests_until_ns: u64,
     /// What was logged already.
-    said: BTreeSet<String>,
+    warnings: Warnings,
 }
 
 impl Survey {
@@ -88,7 +89,7 @@ impl Survey {
             lost: 0,
             began_ns: 0,
             rests_until_ns: 0,
-            said: BTreeSet::new(),
+            warnings: Warnings::default(),
         }
     }
 
@@ -209,9 +210,8 @@ impl Survey {
     }
 
     fn complain(&mut self, why: &str) {
-        if self.said.len() < 100 && self.said.insert(why.to_owned()) {
-            tracing::warn!("not all existing sockets could be listed: {why}");
-        }
+        self.warnings
+            .warn(format!("not all existing sockets could be listed: {why}"));
     }
 }
 

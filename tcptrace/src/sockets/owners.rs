@@ -5,20 +5,19 @@ use std::{
     fs,
     path::Path,
     sync::mpsc::{Receiver, TryRecvError, channel},
-    thread,
 };
 
 use hashbrown::HashMap;
 
-use crate::namespaces::NamespaceKind;
-use crate::tracker::Owners;
+use crate::{namespaces::NamespaceKind, tracker::Owners, warnings::Warnings, worker};
 
 /// The most sockets kept.
 const MOST: usize = 1 << 20;
+
 #[derive(Default)]
 pub struct OwnerSearch {
     answer: Option<Receiver<Owners>>,
-    said: bool,
+    warnings: Warnings,
 }
 
 impl OwnerSearch {
@@ -28,15 +27,15 @@ impl OwnerSearch {
             return;
         }
         let (to, answer) = channel();
-        let started = thread::Builder::new()
-            .name("owners".to_owned())
-            .spawn(move || {
-                // The receiver may be gone by now.
-                let _sent = to.send(find(now_ns));
-            });
+        let started = worker::spawn("owners", move || {
+            // The receiver may be gone by now.
+            let _sent = to.send(find(now_ns));
+        });
         match started {
             Ok(_) => self.answer = Some(answer),
-            Err(error) => self.complain(&format!("starting a thread: {error}")),
+            Err(error) => self.warnings.warn(format!(
+                "the processes of existing sockets are not known: starting a thread: {error}"
+            )),
         }
     }
 
@@ -54,12 +53,6 @@ impl OwnerSearch {
         };
         self.answer = None;
         found
-    }
-
-    fn complain(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!("the processes of existing sockets are not known: {why}");
-        }
     }
 }
 

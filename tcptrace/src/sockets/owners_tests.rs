@@ -32,7 +32,7 @@ fn a_search_answers_once() {
         if let Some(found) = search.poll() {
             break found;
         }
-        thread::yield_now();
+        std::thread::yield_now();
     };
     assert_eq!(found.began_ns, 9);
     assert!(!search.is_under_way());

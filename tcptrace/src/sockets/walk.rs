@@ -2,14 +2,11 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
+    sync::mpsc::{Receiver, Sender, channel},
 };
 
 use hashbrown::HashSet;
+use parking_lot::Mutex;
 
 use crate::{
     feed::{
@@ -23,6 +20,7 @@ use crate::{
     probe::SocketWalk,
     sock_diag::{Diag, DiagFamily, DiagSocket},
     tracker::Listed,
+    worker,
 };
 
 /// Walks requested at a time: each is an open file, of which a process has few.
@@ -98,23 +96,21 @@ pub(super) fn start(
     let (wanted_to, wanted) = channel();
     let (walks, walks_from) = channel();
     let (outcome_to, outcome) = channel();
-    thread::Builder::new()
-        .name("survey".to_owned())
-        .spawn(move || {
-            let outcome = if listing {
-                list_all()
-            } else {
-                let requests = WalkRequests {
-                    wanted: wanted_to,
-                    walks: walks_from,
-                    piece,
-                };
-                walk_all(requests, uncompared)
+    worker::spawn("survey", move || {
+        let outcome = if listing {
+            list_all()
+        } else {
+            let requests = WalkRequests {
+                wanted: wanted_to,
+                walks: walks_from,
+                piece,
             };
-            // The receiver may be gone at any moment: then there is nothing to do.
-            let _sent = outcome_to.send(outcome);
-        })
-        .map_err(|error| format!("starting its thread: {error}"))?;
+            walk_all(requests, uncompared)
+        };
+        // The receiver may be gone at any moment: then there is nothing to do.
+        let _sent = outcome_to.send(outcome);
+    })
+    .map_err(|error| format!("starting its thread: {error}"))?;
     Ok(Walk {
         wanted,
         walks,
@@ -130,7 +126,7 @@ fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
     let mut walks = Vec::new();
     // Threads that enter namespaces send requests too, one at a time.
     let requests = Mutex::new(requests);
-    let ask = |wanted| lock(&requests).ask(wanted);
+    let ask = |wanted| requests.lock().ask(wanted);
     let mut next = || -> Result<SocketWalk, String> {
         if walks.is_empty() {
             walks = ask(WalkRequest::Walks(BATCH))?;
@@ -156,7 +152,7 @@ fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
         let walked = ask(WalkRequest::Held).and_then(|walks| {
             walks
                 .into_iter()
-                .try_for_each(|walk| lock(&requests).run(walk))
+                .try_for_each(|walk| requests.lock().run(walk))
         });
         match walked {
             Ok(()) => outcome.held = true,
@@ -168,10 +164,6 @@ fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
         }
     }
     outcome
-}
-
-fn lock(requests: &Mutex<WalkRequests>) -> MutexGuard<'_, WalkRequests> {
-    requests.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a walk without an iterator: sock_diag lists all sockets, and gives each a cookie.
@@ -254,6 +246,6 @@ fn walk_one(
 ) -> Result<Vec<Name>, String> {
     let netns = namespace.id;
     namespace
-        .enter(|| lock(requests).run(walk).map(|()| interfaces_here(netns)))
+        .enter(|| requests.lock().run(walk).map(|()| interfaces_here(netns)))
         .map_err(|error| format!("entering a network namespace: {error}"))?
 }

@@ -8,7 +8,7 @@ use tcptrace_common::TcpState;
 use super::{
     config::GRACE_NS,
     connection::Connection,
-    time_wait::release::{Release, TimeWaitSource},
+    time_wait::release::{Release, TimeWaitEntry},
     verdict::{Verdict, errno},
     vocabulary::{ClosedBy, Moment, Role},
 };
@@ -31,8 +31,8 @@ pub struct Ended {
     pub reset_after: bool,
     /// The peer's FIN reached the timewait socket before the record was settled.
     pub late_fin: Option<Moment>,
-    /// Whether it entered TIME_WAIT, and how that is known; set when the record is settled.
-    pub time_wait: Option<(bool, TimeWaitSource)>,
+    /// Set when the record is settled; `None` if it is not known whether it entered TIME_WAIT.
+    pub time_wait: Option<TimeWaitEntry>,
     /// Why it ended; set when the record is settled.
     pub verdict: Verdict,
     /// What became of the timewait socket before the record was settled; reported after it.

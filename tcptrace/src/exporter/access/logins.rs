@@ -3,10 +3,11 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 /// The most passwords that are checked or wait.
@@ -58,7 +59,7 @@ impl Logins {
 
     fn wait(&self, from: IpAddr) -> Option<WaitingLogin> {
         let from = network(from);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         let here = waiting.get(&from).copied().unwrap_or(0);
         if here >= FROM_ONE || waiting.values().sum::<usize>() >= WAITING {
             return None;
@@ -73,7 +74,7 @@ impl Logins {
 
 impl Drop for WaitingLogin {
     fn drop(&mut self) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock();
         if let Some(count) = all.get_mut(&self.from) {
             *count -= 1;
             if *count == 0 {
@@ -113,6 +114,6 @@ mod tests {
         waiting.pop();
         waiting.push(from("203.0.113.1").unwrap());
         waiting.clear();
-        assert!(logins.waiting.lock().unwrap().is_empty());
+        assert!(logins.waiting.lock().is_empty());
     }
 }

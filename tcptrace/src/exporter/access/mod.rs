@@ -14,7 +14,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -24,6 +24,7 @@ use hyper::{
     header::{AUTHORIZATION, HeaderName, HeaderValue},
     http::request::Parts,
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -118,7 +119,7 @@ impl Access {
 
     /// Returns the current rules.
     pub(super) fn rules(&self) -> Arc<Rules> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let State {
             rules,
             looked,
@@ -157,7 +158,7 @@ impl Access {
 
     /// Whether the files are valid and in use.
     pub(super) fn is_valid(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         state.is_valid
     }
 
@@ -178,7 +179,7 @@ impl Access {
         else {
             return Admission::Denied;
         };
-        let right = || rules.right.lock().unwrap_or_else(PoisonError::into_inner);
+        let right = || rules.right.lock();
         if right().contains(sent) {
             return Admission::Known;
         }
@@ -374,7 +375,7 @@ impl Rate {
 
     fn take(&self) -> bool {
         let now = Instant::now();
-        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut full = self.full.lock();
         let lacks = full.saturating_duration_since(now);
         let taken = lacks <= self.interval.saturating_mul(self.burst - 1);
         if taken {

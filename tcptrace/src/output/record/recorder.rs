@@ -170,8 +170,8 @@ impl Recorder {
                 .resets
                 .reason
                 .map(|reason| self.reset_reason(reason)),
-            time_wait: ended.time_wait.map(|(entered, _)| entered),
-            time_wait_source: ended.time_wait.map(|(_, source)| source),
+            time_wait: ended.time_wait.map(|time_wait| time_wait.entered),
+            time_wait_source: ended.time_wait.map(|time_wait| time_wait.source),
             peer_fin: ended.peer_fin().filter(|_| connection.established),
             bytes_sent: ended.bytes_sent(),
             bytes_received: fields.map(|fields| fields.bytes_received),
@@ -203,8 +203,8 @@ impl Recorder {
                 half_closed_us: release.half_closed_ns.map(micros),
                 peer_fin_at: release.peer_fin.map(|moment| self.wall(moment)),
                 fin_wait2_us: release.fin_wait2_ns.map(micros),
-                time_wait: release.time_wait.map(|(entered, _)| entered),
-                time_wait_source: release.time_wait.map(|(_, source)| source),
+                time_wait: release.time_wait.map(|time_wait| time_wait.entered),
+                time_wait_source: release.time_wait.map(|time_wait| time_wait.source),
                 outcome: release.outcome,
             })),
         )

@@ -4,14 +4,14 @@
 use jiff::Timestamp;
 use tcptrace_common::TcpState;
 
-use super::moments::{Moments, measured_from};
+use super::moments::Moments;
 use super::{
     units::bytes,
     words::{self, plural},
 };
 use crate::{
     output::record::ConnectionRecord,
-    tracker::{Completeness, Role, Verdict},
+    tracker::{Completeness, HandshakeSource, Role, Verdict},
 };
 
 /// The direction of a step.
@@ -130,13 +130,13 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
             LadderStep::new(Way::Out, "ACK"),
         ],
         Role::Passive if body.established && seen => {
-            let (from_syn, from_synack) = measured_from(body);
+            let measured_from = |source| body.handshake.handshake_source == Some(source);
             vec![
                 LadderStep::new(Way::In, syn)
-                    .at(began.filter(|_| from_syn))
+                    .at(began.filter(|_| measured_from(HandshakeSource::SockOps)))
                     .there("SYN_SENT"),
                 LadderStep::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
-                    .at(began.filter(|_| from_synack))
+                    .at(began.filter(|_| measured_from(HandshakeSource::Synack)))
                     .here("SYN_RECV"),
                 LadderStep::new(
                     Way::In,

@@ -23,12 +23,11 @@ pub(super) struct Moments {
 
 impl Moments {
     pub(super) fn of(body: &ConnectionRecord) -> Self {
-        let (from_syn, from_synack) = measured_from(body);
         // A passive handshake ends when its socket is made; it began `took` earlier.
-        let took = body
-            .handshake
-            .handshake_us
-            .filter(|_| from_syn || from_synack);
+        let took = match body.handshake.handshake_source {
+            Some(HandshakeSource::SockOps | HandshakeSource::Synack) => body.handshake.handshake_us,
+            Some(HandshakeSource::SynSent | HandshakeSource::Srtt) | None => None,
+        };
         let began = match (body.role(), body.established_at, took) {
             (Role::Passive, Some(established), Some(took)) => {
                 i64::try_from(took).ok().and_then(|took| {
@@ -64,13 +63,4 @@ impl Moments {
             closed,
         }
     }
-}
-
-/// Whether a passive handshake is measured from the SYN, or from the SYN-ACK.
-pub(super) fn measured_from(body: &ConnectionRecord) -> (bool, bool) {
-    let source = body.handshake.handshake_source;
-    (
-        source == Some(HandshakeSource::SockOps),
-        source == Some(HandshakeSource::Synack),
-    )
 }

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use crate::worker;
+
 /// The most batches on their way to the writing thread.
 const BATCHES: usize = 8;
 /// How many times a slow reader is checked, 5 ms apart, before the rest is given up.
@@ -58,27 +60,25 @@ impl<T: Send + 'static> Writer<T> {
         patience: Patience,
     ) -> io::Result<Self> {
         let (batches, receiver): (_, Receiver<Vec<T>>) = sync_channel(BATCHES);
-        let thread = std::thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || {
-                output.write_all(&head)?;
-                output.flush()?;
-                let mut rendered = head;
-                rendered.clear();
-                for batch in receiver {
-                    for thing in &batch {
-                        render(thing, &mut rendered);
-                        if rendered.len() >= RENDERED {
-                            output.write_all(&rendered)?;
-                            rendered.clear();
-                        }
+        let thread = worker::spawn("writer", move || {
+            output.write_all(&head)?;
+            output.flush()?;
+            let mut rendered = head;
+            rendered.clear();
+            for batch in receiver {
+                for thing in &batch {
+                    render(thing, &mut rendered);
+                    if rendered.len() >= RENDERED {
+                        output.write_all(&rendered)?;
+                        rendered.clear();
                     }
-                    output.write_all(&rendered)?;
-                    rendered.clear();
-                    output.flush()?;
                 }
-                Ok(())
-            })?;
+                output.write_all(&rendered)?;
+                rendered.clear();
+                output.flush()?;
+            }
+            Ok(())
+        })?;
         Ok(Self {
             patience,
             most,

@@ -3,11 +3,9 @@
 use std::{
     fmt,
     fs::File,
-    io,
     net::IpAddr,
     num::NonZeroU32,
     ops::RangeInclusive,
-    path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, OnceLock},
 };
@@ -17,7 +15,6 @@ use tcptrace_common::TcpState;
 
 use crate::{
     feed::event::{COMM_SIZE, NetnsId},
-    host::netns::{self, Namespace},
     tracker::{Process, Role, Verdict},
 };
 
@@ -49,6 +46,20 @@ impl<T> Terms<T> {
             return Decision::Hide;
         }
         Decision::Later
+    }
+}
+
+impl<T> Terms<T> {
+    /// Converts each value.
+    pub fn try_map<U, E>(self, convert: impl FnMut(T) -> Result<U, E>) -> Result<Terms<U>, E> {
+        Ok(Terms {
+            negated: self.negated,
+            values: self
+                .values
+                .into_iter()
+                .map(convert)
+                .collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -255,15 +266,13 @@ impl FromStr for Role {
     }
 }
 
-/// A network namespace: its inode number, a name as `ip netns` gives it, or a path. It means the
-/// namespace that has the number, name or path now, not a later one that gets the same number. A
-/// number that is not found stands for the first namespace seen with it.
+/// A network namespace. Without a cookie it stands for the first namespace seen with its number.
 #[derive(Clone, Debug)]
 pub struct NetnsTerm {
     id: NetnsId,
     /// The cookie of the first namespace seen with the number.
     first: OnceLock<NonZeroU32>,
-    /// Without namespace cookies (before Linux 5.14): kept open, so that the number is not reused.
+    /// Kept open, so that the number is not reused.
     _kept: Option<Arc<File>>,
 }
 
@@ -278,17 +287,13 @@ impl NetnsTerm {
         }
     }
 
-    fn new(namespace: Namespace) -> Self {
-        let Namespace { id, file } = namespace;
+    /// A namespace; `kept` keeps it, and with it its number, as long as the term is used.
+    pub fn new(id: NetnsId, kept: Option<File>) -> Self {
         Self {
             id,
             first: OnceLock::new(),
-            _kept: id.cookie.is_none().then(|| Arc::new(file)),
+            _kept: kept.map(Arc::new),
         }
-    }
-
-    fn at(path: &Path) -> io::Result<Self> {
-        Namespace::at(path).map(Self::new)
     }
 }
 
@@ -299,51 +304,6 @@ impl PartialEq for NetnsTerm {
 }
 
 impl Eq for NetnsTerm {}
-
-impl FromStr for NetnsTerm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if let Ok(inode) = text.parse() {
-            return Ok(find(inode).unwrap_or(Self {
-                id: NetnsId::without_cookie(inode),
-                first: OnceLock::new(),
-                _kept: None,
-            }));
-        }
-        if text.is_empty() {
-            return Err(
-                "expected an inode number, a name or a path of a network namespace".to_owned(),
-            );
-        }
-        let path = if text.contains('/') {
-            PathBuf::from(text)
-        } else {
-            Path::new("/run/netns").join(text)
-        };
-        Self::at(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::InvalidData {
-                return format!("{} is no network namespace", path.display());
-            }
-            format!(
-                "{}: {error}; expected an inode number (`lsns -t net`), a name (`ip netns`) or a path such as /proc/1234/ns/net",
-                path.display()
-            )
-        })
-    }
-}
-
-/// Returns the namespace that has a number now.
-fn find(inode: u32) -> Option<NetnsTerm> {
-    let mut found = None;
-    let search = netns::find(|namespace| {
-        if namespace.id.inode == inode {
-            found = Some(NetnsTerm::new(namespace));
-        }
-    });
-    search.ok().and(found)
-}
 
 /// A cgroup's path, which includes everything below it, or one name in it such as `nginx.service`.
 #[derive(Clone, Debug, PartialEq, Eq)]

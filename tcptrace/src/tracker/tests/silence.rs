@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tracker::{errno, tests::recording::sources};
+use crate::tracker::{errno, tests::recording::sources, time_wait::release::TimeWaitEntry};
 
 #[test]
 fn that_no_reset_was_seen_says_nothing_while_events_are_lost() {
@@ -193,8 +193,20 @@ fn a_timewait_hook_that_went_early_does_not_say_that_there_was_no_allocation() {
     let events = story.closes(fields).events();
     let closed_ns = events.last().expect("events").time_ns;
     for (gone_ns, time_wait) in [
-        (closed_ns, Some((true, TimeWaitSource::Flags))),
-        (closed_ns + 1, Some((false, TimeWaitSource::TwskAlloc))),
+        (
+            closed_ns,
+            Some(TimeWaitEntry {
+                entered: true,
+                source: TimeWaitSource::Flags,
+            }),
+        ),
+        (
+            closed_ns + 1,
+            Some(TimeWaitEntry {
+                entered: false,
+                source: TimeWaitSource::TwskAlloc,
+            }),
+        ),
     ] {
         let mut tracker = Tracker::new(TrackerConfig {
             sources: Sources {

@@ -2,6 +2,7 @@
 
 use super::{recording::sources, *};
 use crate::feed::event::TimewaitArrival::{self, Fin, Reset};
+use crate::tracker::time_wait::release::TimeWaitEntry;
 
 /// A timewait socket's address.
 const TIMEWAIT: u64 = SOCKET + 0x10_0000;
@@ -53,7 +54,7 @@ fn said(story: Story, most: usize) -> (Tracker, Vec<String>) {
             } else {
                 return None;
             };
-            let entered = time_wait.map(|(entered, _)| entered);
+            let entered = time_wait.map(|time_wait| time_wait.entered);
             Some(format!("{what} {id} {entered:?}"))
         })
         .collect();
@@ -139,7 +140,13 @@ fn flags_alone_say_nothing_of_time_wait_where_there_may_be_no_room() {
         let story = Story::client().through(&[SynSent, Established]);
         let story = story.through(path);
         let entered = record_of(story.clone().closes(released())).time_wait;
-        assert_eq!(entered, Some((true, TimeWaitSource::Flags)));
+        assert_eq!(
+            entered,
+            Some(TimeWaitEntry {
+                entered: true,
+                source: TimeWaitSource::Flags
+            })
+        );
         assert_eq!(record_of(story.closes(full)).time_wait, None);
     }
     let story = Story::client().through(&[SynSent, Established, FinWait1, FinWait2]);

@@ -7,30 +7,33 @@
 
 use tcptrace_common::TcpState;
 
-use super::release::TimeWaitSource;
+use super::release::{TimeWaitEntry, TimeWaitSource};
 use crate::feed::event::CloseFields;
 use crate::tracker::{connection::Allocation, ended::Ended, verdict::errno};
 
 /// Returns whether TIME_WAIT was entered, as far as the full socket's end tells. `alloc_seen` tells
 /// that an allocation would have been seen.
-pub(in crate::tracker) fn at_close(
-    ended: &Ended,
-    alloc_seen: bool,
-) -> Option<(bool, TimeWaitSource)> {
+pub(in crate::tracker) fn at_close(ended: &Ended, alloc_seen: bool) -> Option<TimeWaitEntry> {
+    const ENTERED: Option<TimeWaitEntry> = Some(TimeWaitEntry::entered(TimeWaitSource::TwskAlloc));
+    const NOT_ENTERED: Option<TimeWaitEntry> =
+        Some(TimeWaitEntry::not_entered(TimeWaitSource::TwskAlloc));
     if ended.late_fin.is_some() {
-        return Some((true, TimeWaitSource::TwskAlloc));
+        return ENTERED;
     }
     match ended.connection.closing.timewait {
-        Some(Allocation { timewait: None, .. }) => Some((false, TimeWaitSource::TwskAlloc)),
+        Some(Allocation { timewait: None, .. }) => NOT_ENTERED,
         Some(Allocation {
             awaits_fin: true, ..
         }) => None,
         Some(Allocation {
             awaits_fin: false, ..
-        }) => Some((true, TimeWaitSource::TwskAlloc)),
-        None if alloc_seen => Some((false, TimeWaitSource::TwskAlloc)),
+        }) => ENTERED,
+        None if alloc_seen => NOT_ENTERED,
         None if !ended.end_seen => None,
-        None => by_flags(ended).map(|entered| (entered, TimeWaitSource::Flags)),
+        None => by_flags(ended).map(|entered| TimeWaitEntry {
+            entered,
+            source: TimeWaitSource::Flags,
+        }),
     }
 }
 

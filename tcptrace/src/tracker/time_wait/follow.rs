@@ -44,7 +44,7 @@ impl TimeWaits {
         let alloc_seen = silences.speak_of(Witness::Timewait, connection.followed.heard, closed_ns);
         let heard = silences.heard(ended.closed_at);
         let steps_seen = silences.speak_of(Witness::TimewaitStep, Some(heard), closed_ns);
-        if let Some((true, _)) = classify::at_close(ended, alloc_seen) {
+        if classify::at_close(ended, alloc_seen).is_some_and(|time_wait| time_wait.entered) {
             let timewait = connection
                 .closing
                 .timewait

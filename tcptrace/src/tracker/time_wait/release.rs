@@ -24,6 +24,29 @@ impl TimeWaitSource {
     }
 }
 
+/// Whether a connection entered TIME_WAIT, and how that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeWaitEntry {
+    pub entered: bool,
+    pub source: TimeWaitSource,
+}
+
+impl TimeWaitEntry {
+    pub(super) const fn entered(source: TimeWaitSource) -> Self {
+        Self {
+            entered: true,
+            source,
+        }
+    }
+
+    pub(super) const fn not_entered(source: TimeWaitSource) -> Self {
+        Self {
+            entered: false,
+            source,
+        }
+    }
+}
+
 /// How FIN_WAIT2 on a timewait socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
@@ -92,8 +115,8 @@ pub struct Release {
     pub fin_wait2_ns: Option<u64>,
     /// From our FIN to the peer's, nanoseconds; `None` if either was not seen.
     pub half_closed_ns: Option<u64>,
-    /// Whether it entered TIME_WAIT, and how that is known.
-    pub time_wait: Option<(bool, TimeWaitSource)>,
+    /// `None` if it is not known whether it entered TIME_WAIT.
+    pub time_wait: Option<TimeWaitEntry>,
     pub outcome: Outcome,
 }
 

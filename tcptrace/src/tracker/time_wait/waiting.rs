@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use super::{
-    release::{Outcome, Release, TimeWaitSource, Whose},
+    release::{Outcome, Release, TimeWaitEntry, TimeWaitSource, Whose},
     residents::Resident,
 };
 use crate::{
@@ -85,8 +85,10 @@ impl FinWait {
         source: TimeWaitSource,
     ) -> Release {
         let time_wait = match outcome {
-            Outcome::TimeWait => Some((true, source)),
-            Outcome::Refused | Outcome::NoFin | Outcome::Reset => Some((false, source)),
+            Outcome::TimeWait => Some(TimeWaitEntry::entered(source)),
+            Outcome::Refused | Outcome::NoFin | Outcome::Reset => {
+                Some(TimeWaitEntry::not_entered(source))
+            }
             Outcome::Reused | Outcome::Gone => None,
         };
         let until_fin = |since: Option<Moment>| {
