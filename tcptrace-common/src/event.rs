@@ -37,7 +37,7 @@ pub struct EventHeader {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
-pub struct Endpoints {
+pub struct RawEndpoints {
     /// Network byte order; an IPv4 address in the first four bytes, the rest zero.
     pub local_address: [u8; 16],
     /// As `local_address`; zero when not known yet.
@@ -60,7 +60,7 @@ pub struct Endpoints {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes))]
 #[repr(C)]
-pub struct Task {
+pub struct RawTask {
     /// The process (thread group), in the initial pid namespace; 0 is the idle task.
     pub pid: u32,
     /// Zero.
@@ -77,7 +77,7 @@ pub struct OpenEvent {
     /// The header.
     pub header: EventHeader,
     /// The local port is 0 unless the socket was bound.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// The id of the cgroup the socket belongs to (cgroup v2), 0 when it could not be read.
     pub cgroup: u64,
     /// `sk_uid`: the user that owns the socket.
@@ -85,7 +85,7 @@ pub struct OpenEvent {
     /// `BIND_*` bits.
     pub bind_flags: u32,
     /// The calling process.
-    pub task: Task,
+    pub task: RawTask,
 }
 
 /// A child socket was made for a handshake that is completing.
@@ -96,7 +96,7 @@ pub struct PassiveOpenEvent {
     /// The header. Up to Linux 6.14 its cookie is the listener's.
     pub header: EventHeader,
     /// Up to Linux 6.14 the remote end is not set yet.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// The listener's, as in [`OpenEvent`].
     pub cgroup: u64,
     /// The listener's, as in [`OpenEvent`].
@@ -122,7 +122,7 @@ pub struct EstablishedEvent {
     /// The header.
     pub header: EventHeader,
     /// Both ends, complete.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// `srtt_us >> 3`: smoothed round-trip time, microseconds; 0 without a sample.
     pub srtt_us: u32,
     /// `total_retrans`: SYN or SYN-ACK retransmits so far.
@@ -152,7 +152,7 @@ pub struct ReleaseEvent {
     /// The header.
     pub header: EventHeader,
     /// Usually the closing process; a kernel thread when the last reference was dropped elsewhere.
-    pub task: Task,
+    pub task: RawTask,
 }
 
 /// The full socket has ended, whether a timewait socket lives on or not.
@@ -163,7 +163,7 @@ pub struct CloseEvent {
     /// The header.
     pub header: EventHeader,
     /// Both ends.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// `bytes_sent - bytes_retrans`: payload handed to IP; counted again each time IP did not take
     /// it.
     pub bytes_sent: u64,
@@ -207,7 +207,7 @@ pub struct ResetEvent {
     /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// `enum sk_rst_reason` of this kernel, or [`REASON_NONE`](crate::REASON_NONE).
     pub reason: u32,
     /// Zero.
@@ -222,9 +222,9 @@ pub struct AcceptEvent {
     /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// The process that called accept().
-    pub task: Task,
+    pub task: RawTask,
     /// The kernel's address of the listener; 0 when it is not known.
     pub listener: u64,
 }
@@ -237,7 +237,7 @@ pub struct ConnectFailedEvent {
     /// The header; both states are the current one.
     pub header: EventHeader,
     /// The remote end is the one connected to.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// As in [`OpenEvent`].
     pub cgroup: u64,
     /// As in [`OpenEvent`].
@@ -245,7 +245,7 @@ pub struct ConnectFailedEvent {
     /// The errno.
     pub error: u32,
     /// The process that called connect().
-    pub task: Task,
+    pub task: RawTask,
     /// 1 when TCP was not called: a security module or a cgroup's program refused.
     pub policy: u32,
     /// Zero.
@@ -260,7 +260,7 @@ pub struct ProcessEvent {
     /// The header, without socket, state and family.
     pub header: EventHeader,
     /// The process, with its name from then on.
-    pub task: Task,
+    pub task: RawTask,
 }
 
 /// A cgroup of the v2 hierarchy is created. No process can be in it yet.
@@ -304,7 +304,7 @@ pub struct TimewaitStepEvent {
     /// The timewait socket's header; the states are its `tw_substate` before and after.
     pub header: EventHeader,
     /// Both ends.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// `enum tcp_tw_status`: what the kernel does about the segment.
     pub status: u32,
     /// 1 when it was a RST, and the timewait socket is gone.
@@ -319,7 +319,7 @@ pub struct PlaceEvent {
     /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends; a listener has only its own.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
 }
 
 /// A socket found by a walk.
@@ -330,7 +330,7 @@ pub struct SeedEvent {
     /// The header; both states are the current one.
     pub header: EventHeader,
     /// Both ends.
-    pub endpoints: Endpoints,
+    pub endpoints: RawEndpoints,
     /// As in [`OpenEvent`].
     pub cgroup: u64,
     /// As in [`OpenEvent`].
@@ -356,11 +356,11 @@ layout! {
         time_ns @ 0, socket @ 8, cookie @ 16, kind @ 24, old_state @ 25, new_state @ 26,
         fields @ 27, family @ 28, reserved @ 30,
     }
-    Endpoints = 48 {
+    RawEndpoints = 48 {
         local_address @ 0, remote_address @ 16, local_port @ 32, remote_port @ 34, netns @ 36,
         interface @ 40, netns_cookie @ 44,
     }
-    Task = 24 { pid @ 0, reserved @ 4, comm @ 8 }
+    RawTask = 24 { pid @ 0, reserved @ 4, comm @ 8 }
     OpenEvent = 120 { header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, bind_flags @ 92, task @ 96 }
     PassiveOpenEvent = 120 {
         header @ 0, endpoints @ 32, cgroup @ 80, uid @ 88, open_flags @ 92, synack_us @ 96,

@@ -4,7 +4,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
     programs::TracePointContext,
 };
-use tcptrace_common::{ConnectFailedEvent, Endpoints, FAMILY_INET, FAMILY_INET6, TcpState};
+use tcptrace_common::{ConnectFailedEvent, FAMILY_INET, FAMILY_INET6, RawEndpoints, TcpState};
 
 use crate::{
     accept::socket_of,
@@ -55,7 +55,7 @@ pub fn failed(sk: *const u8, address: *const u8, length: u64, result: u64, polic
             scope: Probe::read(address, 24, 0),
         }
     };
-    tell(&socket, &address, length, error as u32, policy);
+    emit_failure(&socket, &address, length, error as u32, policy);
 }
 
 /// The exit of connect() itself, where functions cannot be traced.
@@ -97,7 +97,7 @@ pub fn returned(ctx: &TracePointContext) {
             v6: bpf_probe_read_user(read(8) as *const [u8; 16]).unwrap_or([0; 16]),
             scope: bpf_probe_read_user(read(24) as *const u32).unwrap_or(0),
         };
-        tell(&socket, &address, SOCKADDR_IN6, error as u32, false);
+        emit_failure(&socket, &address, SOCKADDR_IN6, error as u32, false);
     }
 }
 
@@ -108,7 +108,7 @@ fn is_for_tcp(socket: &Socket<Probe>) -> bool {
 }
 
 #[inline(always)]
-fn tell(socket: &Socket<Probe>, address: &Address, length: u64, error: u32, policy: bool) {
+fn emit_failure(socket: &Socket<Probe>, address: &Address, length: u64, error: u32, policy: bool) {
     let family = socket.family();
     let least = if family == FAMILY_INET {
         SOCKADDR_IN
@@ -127,7 +127,7 @@ fn tell(socket: &Socket<Probe>, address: &Address, length: u64, error: u32, poli
 }
 
 #[inline(always)]
-fn write_remote(address: &Address, to: &mut Endpoints) {
+fn write_remote(address: &Address, to: &mut RawEndpoints) {
     if address.family == FAMILY_INET {
         to.remote_address = [0; 16];
         to.remote_address[0] = address.v4[0];

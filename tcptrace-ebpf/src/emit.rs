@@ -4,14 +4,14 @@ use core::ptr;
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel_str};
 use tcptrace_common::{
-    AcceptEvent, CGROUP_PATH, CgroupEvent, CloseEvent, ConnectFailedEvent, Endpoints,
-    EstablishedEvent, EventHeader, FIELDS_TASK, KIND_ACCEPT, KIND_CGROUP, KIND_CLOSE,
-    KIND_CONNECT_FAILED, KIND_ESTABLISHED, KIND_EXIT, KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN,
-    KIND_RELEASE, KIND_RENAME, KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT,
-    KIND_TIMEWAIT_STEP, LOST_ACCEPT, LOST_CGROUP, LOST_CONNECT, LOST_PROCESS, LOST_RESET,
-    LOST_SEED, LOST_SYNACK_RETRANSMIT, LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent,
-    PlaceEvent, ProcessEvent, ReleaseEvent, ResetEvent, SeedEvent, StepEvent, TcpState,
-    TimewaitEvent, TimewaitStepEvent, kind_of_transition,
+    AcceptEvent, CGROUP_PATH, CgroupEvent, CloseEvent, ConnectFailedEvent, EstablishedEvent,
+    EventHeader, FIELDS_TASK, KIND_ACCEPT, KIND_CGROUP, KIND_CLOSE, KIND_CONNECT_FAILED,
+    KIND_ESTABLISHED, KIND_EXIT, KIND_HELD, KIND_OPEN, KIND_PASSIVE_OPEN, KIND_RELEASE,
+    KIND_RENAME, KIND_SEED, KIND_SYNACK_RETRANSMIT, KIND_TIMEWAIT, KIND_TIMEWAIT_STEP, LOST_ACCEPT,
+    LOST_CGROUP, LOST_CONNECT, LOST_PROCESS, LOST_RESET, LOST_SEED, LOST_SYNACK_RETRANSMIT,
+    LOST_TIMEWAIT, LOST_TRANSITION, OpenEvent, PassiveOpenEvent, PlaceEvent, ProcessEvent,
+    RawEndpoints, ReleaseEvent, ResetEvent, SeedEvent, StepEvent, TcpState, TimewaitEvent,
+    TimewaitStepEvent, kind_of_transition,
 };
 
 use crate::{
@@ -226,7 +226,7 @@ pub fn reset<A: Access, C: Pass>(socket: &Socket<A>, kind: u8, reason: u32) {
             ..head
         };
         write_header(&head, &raw mut (*event).header);
-        let endpoints: *mut Endpoints = &raw mut (*event).endpoints;
+        let endpoints: *mut RawEndpoints = &raw mut (*event).endpoints;
         socket.write_endpoints(&mut *endpoints, socket.num());
         (*event).reason = reason;
         (*event).reserved = 0;

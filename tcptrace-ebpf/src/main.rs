@@ -344,7 +344,7 @@ pub fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 /// A task changes its name, by exec or itself.
 #[btf_tracepoint(function = "task_rename")]
 pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
-    let process = Process::of(ctx.arg(0));
+    let process = Process::read(ctx.arg(0));
     if process.is_leader() && process.may_listen() {
         emit::renamed(&process, ctx.arg(1));
     }
@@ -354,7 +354,7 @@ pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
 /// The current thread exits, and perhaps its process with it.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
-    let process = Process::of(ctx.arg(0));
+    let process = Process::read(ctx.arg(0));
     if process.may_listen() && process.is_over() {
         emit::exited();
     }

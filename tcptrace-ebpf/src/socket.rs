@@ -4,8 +4,8 @@ use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::programs::TracePointContext;
 use tcptrace_common::{
-    Endpoints, FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER, LAYOUT_CGROUP, LAYOUT_NETNS,
-    LAYOUT_TCP, LAYOUT_USER, TcpState, sock_common::*,
+    FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER, LAYOUT_CGROUP, LAYOUT_NETNS, LAYOUT_TCP,
+    LAYOUT_USER, RawEndpoints, TcpState, sock_common::*,
 };
 
 use crate::{
@@ -140,7 +140,7 @@ impl<A: Access> Socket<A> {
 
     /// The namespace's inode number and its cookie; 0 for what cannot be read.
     #[inline(always)]
-    fn write_netns(&self, to: &mut Endpoints) {
+    fn write_netns(&self, to: &mut RawEndpoints) {
         to.netns = 0;
         to.netns_cookie = 0;
         if !has(LAYOUT_NETNS) {
@@ -194,7 +194,7 @@ impl<A: Access> Socket<A> {
     /// Writes both ends; `local_port` comes from the caller, because each kind of socket keeps it
     /// elsewhere.
     #[inline(always)]
-    pub fn write_endpoints(&self, to: &mut Endpoints, local_port: u16) {
+    pub fn write_endpoints(&self, to: &mut RawEndpoints, local_port: u16) {
         if self.family() == FAMILY_INET6 {
             to.remote_address = self.read_address(SKC_V6_DADDR);
             to.local_address = self.read_address(SKC_V6_RCV_SADDR);
@@ -305,7 +305,7 @@ impl<'a> Record<'a> {
 
     /// Writes both ends as the record has them, without the namespace.
     #[inline(always)]
-    pub fn write_endpoints(&self, to: &mut Endpoints) {
+    pub fn write_endpoints(&self, to: &mut RawEndpoints) {
         let read4 = |offset: u32| v4(self.field(offset, 0_u32));
         let read16 = |offset: u32| self.field(offset, [0_u8; 16]);
         if self.family == FAMILY_INET {

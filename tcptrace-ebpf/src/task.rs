@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
     bpf_probe_read_kernel_str_bytes,
 };
-use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, LAYOUT_TASK, LISTENER_SLOTS, Task};
+use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, LAYOUT_TASK, LISTENER_SLOTS, RawTask};
 
 use crate::{
     access::{Access, Probe},
@@ -16,7 +16,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// Writes the current task and returns the `FIELDS_*` bits for it.
 #[inline(always)]
-pub fn write_current(to: &mut Task) -> u8 {
+pub fn write_current(to: &mut RawTask) -> u8 {
     to.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     to.reserved = 0;
     if !has(LAYOUT_TASK) {
@@ -62,7 +62,7 @@ pub struct Process {
 
 impl Process {
     #[inline(always)]
-    pub fn of(task: *const u8) -> Self {
+    pub fn read(task: *const u8) -> Self {
         // SAFETY: probe reads take any address.
         let pid = unsafe { Probe::read(task, layout!(task.tgid) as usize, 0) };
         Self { task, pid }
@@ -98,7 +98,7 @@ impl Process {
 
     /// Writes it with another name.
     #[inline(always)]
-    pub fn write_as(&self, comm: *const u8, to: &mut Task) {
+    pub fn write_as(&self, comm: *const u8, to: &mut RawTask) {
         to.pid = self.pid;
         to.reserved = 0;
         to.comm = [0; 16];

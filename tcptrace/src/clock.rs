@@ -112,7 +112,7 @@ impl WallClock {
     }
 
     /// Takes a later reading. Returns whether it tells anything new: a step, or a suspend.
-    pub fn learn(&mut self, reading: ClockReading) -> bool {
+    pub fn update(&mut self, reading: ClockReading) -> bool {
         if let Some(last) = self.readings.back()
             && (reading.offset_ns - last.offset_ns).abs() < STEP_NS
         {
@@ -143,7 +143,7 @@ impl WallClock {
 mod tests {
     use super::*;
 
-    fn at(monotonic_ns: u64, offset_ns: i64) -> ClockReading {
+    fn reading(monotonic_ns: u64, offset_ns: i64) -> ClockReading {
         ClockReading {
             monotonic_ns,
             offset_ns,
@@ -170,24 +170,27 @@ mod tests {
 
     #[test]
     fn a_step_changes_what_comes_after_it_and_nothing_before() {
-        let mut clock = WallClock::new(at(0, 1_000_000_000_000));
-        assert!(clock.learn(at(5_000_000_000, 1_000_000_000_000 + 3_600_000_000_000)));
+        let mut clock = WallClock::new(reading(0, 1_000_000_000_000));
+        assert!(clock.update(reading(
+            5_000_000_000,
+            1_000_000_000_000 + 3_600_000_000_000
+        )));
         assert_eq!(clock.wall(4_999_999_999).as_nanosecond(), 1_004_999_999_999);
         assert_eq!(clock.wall(5_000_000_000).as_nanosecond(), 4_605_000_000_000);
     }
 
     #[test]
     fn discipline_below_a_millisecond_is_no_step() {
-        let mut clock = WallClock::new(at(0, 7));
-        assert!(!clock.learn(at(10, 7 + STEP_NS - 1)));
-        assert_eq!(clock, WallClock::new(at(0, 7)));
+        let mut clock = WallClock::new(reading(0, 7));
+        assert!(!clock.update(reading(10, 7 + STEP_NS - 1)));
+        assert_eq!(clock, WallClock::new(reading(0, 7)));
     }
 
     #[test]
     fn steps_are_bounded_and_the_oldest_goes_first() {
-        let mut clock = WallClock::new(at(0, 0));
+        let mut clock = WallClock::new(reading(0, 0));
         for step in 1..=300_u32 {
-            clock.learn(at(u64::from(step) * 10, i64::from(step) * STEP_NS));
+            clock.update(reading(u64::from(step) * 10, i64::from(step) * STEP_NS));
         }
         assert_eq!(clock.readings.len(), STEPS);
         assert_eq!(

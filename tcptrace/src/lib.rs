@@ -58,7 +58,7 @@ pub mod testing {
                 reader::{CaptureError, Reader},
             },
             item::LossPlace,
-            names::Name,
+            name::Name,
         },
         host::{
             Host, cgroup, kernel_release,

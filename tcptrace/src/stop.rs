@@ -56,14 +56,14 @@ impl Stop {
         worker::spawn("signals", move || {
             // It cannot fail with signals that exist.
             while let Ok(signal) = signals.wait() {
-                taker.take(signal);
+                taker.handle(signal);
             }
         })
         .context("starting the thread that takes signals")?;
         Ok(stop)
     }
 
-    fn take(&self, signal: Signal) {
+    fn handle(&self, signal: Signal) {
         if signal == Signal::SIGHUP && self.reloads.load(Ordering::Relaxed) {
             self.hangups.send_modify(|count| *count += 1);
             return;

@@ -104,7 +104,7 @@ fn records(path: &Path) -> [String; 2] {
     let mut renderers = [Renderer::Json, Renderer::Csv { terminal: false }];
     renderers[1].begin(&mut out[1]);
     for update in updates {
-        view.take(&update, &recorder);
+        view.update(&update, &recorder);
         while let Some(record) = view.next_row(u64::MAX) {
             for (renderer, out) in renderers.iter_mut().zip(&mut out) {
                 renderer.record(&record, out);
@@ -285,7 +285,7 @@ proptest! {
             for bytes in taken {
                 let event = decode(bytes).expect("an event");
                 now_ns = event.time_ns;
-                said.extend(live.take(&Item::Event(event)));
+                said.extend(live.apply(&Item::Event(event)));
             }
             for events in taken.chunks(block) {
                 let mut payload = Vec::new();
@@ -293,12 +293,12 @@ proptest! {
                 write_events(&payload, &mut file);
             }
             let kind = EventKind::ALL.iter().copied().nth(events % (EventKind::ALL.len() + 1));
-            said.extend(live.take(&Item::Loss { events: lost, place: LossPlace::Ring, kind }));
+            said.extend(live.apply(&Item::Loss { events: lost, place: LossPlace::Ring, kind }));
             write_loss(LossPlace::Ring, lost, kind, &mut file);
-            said.extend(live.take(&Item::Time(now_ns)));
+            said.extend(live.apply(&Item::Time(now_ns)));
             write_time(now_ns, &mut file);
         }
-        said.extend(live.take(&Item::Time(u64::MAX)));
+        said.extend(live.apply(&Item::Time(u64::MAX)));
         write_end(u64::MAX, &mut file);
         said.extend(live.finish());
 

@@ -50,7 +50,7 @@ impl NetnsArg {
             }
             Self::Path(path) => path,
         };
-        Namespace::at(&path).map(term).map_err(|error| {
+        Namespace::open(&path).map(term).map_err(|error| {
             if error.kind() == io::ErrorKind::InvalidData {
                 return format!("{} is no network namespace", path.display());
             }

@@ -63,7 +63,7 @@ pub(super) fn start(
     if metrics_config.max_cgroups > 0 {
         let hierarchy = Hierarchy::open();
         for path in hierarchy.iter().flat_map(Hierarchy::paths) {
-            metrics.stand(&Cgroup::new(&path));
+            metrics.add_existing_cgroup(&Cgroup::new(&path));
         }
     }
     let tracker = TrackerConfig {

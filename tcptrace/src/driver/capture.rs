@@ -15,9 +15,9 @@ use crate::{
             push_event, write_clock, write_end, write_events, write_hook, write_loss, write_name,
             write_time,
         },
-        item::{LossPlace, Witness},
+        item::{EvidenceHook, LossPlace},
     },
-    host::names::NameFinder,
+    host::name_finder::NameFinder,
     output::sink::{Writer, WriterState},
     probe::{Losses, Probe},
 };
@@ -77,7 +77,7 @@ impl Capture {
             return;
         }
         if self.has_room() {
-            self.note(|file, block| write_events(block, file));
+            self.write(|file, block| write_events(block, file));
             self.events += events;
         } else {
             self.dropped += events;
@@ -91,17 +91,17 @@ impl Capture {
     }
 
     /// Writes something, which may be the block.
-    fn note(&mut self, write: impl FnOnce(&mut Vec<u8>, &[u8])) {
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>, &[u8])) {
         if let Some(writer) = &mut self.writer {
             let mut bytes = Vec::new();
             write(&mut bytes, &self.block);
-            writer.put(bytes);
+            writer.push(bytes);
         }
     }
 
     /// Notes what was lost since the last time, and that everything up to a moment was reported.
     /// Without room it is noted later.
-    fn note_time(&mut self, known_ns: u64) {
+    fn write_time(&mut self, known_ns: u64) {
         if !self.has_room() {
             return;
         }
@@ -110,7 +110,7 @@ impl Capture {
         let dropped = std::mem::take(&mut self.dropped);
         let new = lost.since(&self.lost);
         self.lost = lost;
-        self.note(|file, _| {
+        self.write(|file, _| {
             if dropped > 0 {
                 write_loss(LossPlace::Capture, dropped, None, file);
             }
@@ -140,8 +140,8 @@ impl Drain for Capture {
     fn drain(&mut self) -> (usize, ControlFlow<()>) {
         let now = ClockReading::now();
         let mut last_ns = 0;
-        if self.clock.learn(now) {
-            self.note(|file, _| write_clock(now, file));
+        if self.clock.update(now) {
+            self.write(|file, _| write_clock(now, file));
         }
         let mut total = 0;
         loop {
@@ -152,7 +152,7 @@ impl Drain for Capture {
             let most = (BLOCK / 64).min(BATCH - total);
             let taken = self.probe.drain(most, |bytes| {
                 last_ns = time_of(bytes).unwrap_or(last_ns);
-                if names.take_in(bytes) {
+                if names.add_event(bytes) {
                     return;
                 }
                 // A replay counts what cannot be decoded.
@@ -164,7 +164,7 @@ impl Drain for Capture {
             });
             // Before the events that need them. A few names may fit where a block does not.
             for name in new {
-                self.note(|file, _| write_name(&name, file));
+                self.write(|file, _| write_name(&name, file));
             }
             self.close_block(events);
             total += taken;
@@ -178,7 +178,7 @@ impl Drain for Capture {
         } else {
             last_ns
         };
-        self.note_time(known_ns);
+        self.write_time(known_ns);
         self.probe.flush_log();
         (total, self.pass_on())
     }
@@ -190,8 +190,8 @@ impl Drain for Capture {
     fn detach(&mut self) {
         self.probe.detach();
         let now = clock::monotonic_ns();
-        self.note(|file, _| {
-            for &witness in Witness::ALL {
+        self.write(|file, _| {
+            for &witness in EvidenceHook::ALL {
                 write_hook(witness, false, now, file);
             }
         });
@@ -210,7 +210,7 @@ impl Drain for Capture {
             return;
         }
         let dropped = std::mem::take(&mut self.dropped);
-        self.note(|file, _| {
+        self.write(|file, _| {
             if dropped > 0 {
                 write_loss(LossPlace::Capture, dropped, None, file);
             }

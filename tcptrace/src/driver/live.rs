@@ -14,10 +14,12 @@ use crate::{
     clock::{self, ClockReading},
     driver::pump::{BATCH, Drain, IDLE, REST},
     feed::decode::decode,
-    host::names::NameFinder,
+    host::name_finder::NameFinder,
     probe::{Hook, Losses, Probe, Source},
     sockets::{self, Survey, lookups::Lookups, owners},
-    tracker::{Consumer, Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig, Witness},
+    tracker::{
+        Consumer, EvidenceHook, Item, LossPlace, ResetHooks, Sources, Tracker, TrackerConfig,
+    },
 };
 
 /// The longest time that the first walk waits for the search for owners.
@@ -103,7 +105,7 @@ impl<C: Consumer> Tracer<C> {
 
 /// Passes an item to the tracker, and its updates to the consumer.
 pub fn feed(tracker: &mut Tracker, consumer: &mut impl Consumer, item: &Item) {
-    for update in tracker.take(item) {
+    for update in tracker.apply(item) {
         consumer.update(&update);
     }
     if let Item::Time(known_ns) = item {
@@ -197,7 +199,7 @@ impl<C: Consumer> Tracer<C> {
                     ..
                 } = self;
                 for name in interfaces {
-                    names.learn(name, |name| feed(tracker, consumer, &Item::Name(name)));
+                    names.add(name, |name| feed(tracker, consumer, &Item::Name(name)));
                 }
                 let unknown = self.seeded.borrow().is_err();
                 if unknown {
@@ -216,7 +218,7 @@ impl<C: Consumer> Tracer<C> {
                     self.consumer.seeded(&self.tracker);
                 }
                 if !end.held && self.tracker.has_uncompared() {
-                    self.survey.hurry(now);
+                    self.survey.retry_soon(now);
                 }
                 self.watch_named();
                 if self.tracker.has_unowned() {
@@ -241,10 +243,10 @@ impl<C: Consumer> Tracer<C> {
             consumer,
             ..
         } = self;
-        lookups.ask(clock::monotonic_ns(), || {
+        lookups.send_due(clock::monotonic_ns(), || {
             tracker.next_lookup(clock::monotonic_ns())
         });
-        lookups.answers(|answer| {
+        lookups.drain(|answer| {
             if let Some(update) = tracker.on_lookup(answer.id, answer.time_ns, answer.looked) {
                 consumer.update(&update);
             }
@@ -270,7 +272,7 @@ impl<C: Consumer> Drain for Tracer<C> {
         } = self;
         let mut last_ns = 0;
         let taken = probe.drain(BATCH, |bytes| {
-            if names.take_in(bytes) {
+            if names.add_event(bytes) {
                 return;
             }
             let item = match decode(bytes) {
@@ -319,7 +321,7 @@ impl<C: Consumer> Drain for Tracer<C> {
     fn detach(&mut self) {
         self.probe.detach();
         let time_ns = clock::monotonic_ns();
-        for &witness in Witness::ALL {
+        for &witness in EvidenceHook::ALL {
             self.feed(&Item::Hook {
                 witness,
                 attached: false,

@@ -151,7 +151,7 @@ impl<R: Read> Replay<R> {
                 }
                 Block::Header(_) => {
                     return Err(CaptureError::Damaged {
-                        at: self.reader.at(),
+                        at: self.reader.position(),
                         what: "is a second header".to_owned(),
                     });
                 }
@@ -170,7 +170,7 @@ impl<R: Read> Replay<R> {
     ) -> Result<(), CaptureError> {
         for bytes in events(payload) {
             let bytes = bytes.map_err(|what| CaptureError::Damaged {
-                at: self.reader.at(),
+                at: self.reader.position(),
                 what,
             })?;
             match decode(bytes) {

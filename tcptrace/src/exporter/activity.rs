@@ -26,11 +26,11 @@ const CHUNK: usize = 16_384;
 /// The requests in progress on one connection.
 pub(super) struct Http2Activity {
     client: Arc<Client>,
-    state: Mutex<State>,
+    state: Mutex<ActivityState>,
     changed: Notify,
 }
 
-struct State {
+struct ActivityState {
     /// How many are being answered.
     open: usize,
     /// There has been a request.
@@ -52,7 +52,7 @@ impl Http2Activity {
     pub(super) fn new(client: Arc<Client>) -> Arc<Self> {
         Arc::new(Self {
             client,
-            state: Mutex::new(State {
+            state: Mutex::new(ActivityState {
                 open: 0,
                 has_asked: false,
                 since: Instant::now(),
@@ -67,7 +67,7 @@ impl Http2Activity {
         state.open += 1;
         state.has_asked = true;
         state.since = Instant::now();
-        self.client.is_served();
+        self.client.begin_response();
         self.changed.notify_one();
         ActiveRequest(Arc::clone(self))
     }
@@ -90,7 +90,7 @@ impl Http2Activity {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ActivityState> {
         self.state.lock()
     }
 }
@@ -108,7 +108,7 @@ impl Drop for ActiveRequest {
         state.open -= 1;
         state.since = Instant::now();
         if state.open == 0 {
-            self.0.client.is_waited_for();
+            self.0.client.begin_wait();
         }
         self.0.changed.notify_one();
     }

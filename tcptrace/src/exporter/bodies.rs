@@ -20,7 +20,7 @@ const UNDER_PRESSURE: Duration = Duration::from_secs(1);
 
 /// The format of the metrics.
 #[derive(Clone, Copy)]
-pub(super) struct Spelling {
+pub(super) struct BodyFormat {
     pub(super) open_metrics: bool,
     pub(super) gzip: bool,
 }
@@ -29,11 +29,11 @@ pub(super) struct Spelling {
 pub(super) struct Bodies {
     waiting: Arc<AtomicUsize>,
     most: usize,
-    /// The last bytes, by [`Spelling`].
-    last: [Mutex<Option<Last>>; 4],
+    /// The last bytes, by [`BodyFormat`].
+    last: [Mutex<Option<CachedBody>>; 4],
 }
 
-struct Last {
+struct CachedBody {
     /// When they were begun.
     begun: Instant,
     /// The bytes, or why there are none.
@@ -41,7 +41,7 @@ struct Last {
 }
 
 /// Bytes that count until the last reader has them.
-struct Counted {
+struct CountedBytes {
     bytes: Vec<u8>,
     waiting: Arc<AtomicUsize>,
 }
@@ -65,15 +65,15 @@ impl Bodies {
     /// That takes at most twice as long as `make`.
     pub(super) async fn get<F>(
         &self,
-        spelling: Spelling,
+        spelling: BodyFormat,
         make: impl FnOnce() -> F,
     ) -> Result<Bytes, Arc<str>>
     where
         F: Future<Output = Result<Vec<u8>, String>>,
     {
         let asked = Instant::now();
-        let place = usize::from(spelling.open_metrics) * 2 + usize::from(spelling.gzip);
-        let mut last = self.last[place].lock().await;
+        let slot = usize::from(spelling.open_metrics) * 2 + usize::from(spelling.gzip);
+        let mut last = self.last[slot].lock().await;
         let old = if self.waiting.load(Ordering::Relaxed) > self.most / 2 {
             UNDER_PRESSURE
         } else {
@@ -89,7 +89,7 @@ impl Bodies {
         let begun = Instant::now();
         let made = make().await;
         let bytes = made.map_err(Arc::from).and_then(|bytes| self.hold(bytes));
-        *last = Some(Last {
+        *last = Some(CachedBody {
             begun,
             bytes: bytes.clone(),
         });
@@ -98,7 +98,7 @@ impl Bodies {
 
     fn hold(&self, bytes: Vec<u8>) -> Result<Bytes, Arc<str>> {
         let before = self.waiting.fetch_add(bytes.len(), Ordering::Relaxed);
-        let counted = Counted {
+        let counted = CountedBytes {
             bytes,
             waiting: Arc::clone(&self.waiting),
         };
@@ -109,13 +109,13 @@ impl Bodies {
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    const TEXT: Spelling = Spelling {
+    const TEXT: BodyFormat = BodyFormat {
         open_metrics: false,
         gzip: false,
     };

@@ -89,7 +89,7 @@ impl<S: Read + Unpin> Read for Deadline<S> {
             }
             // Writing has the limit of a response, and is polled as well.
             Poll::Pending if self.phase == Phase::Response => Poll::Pending,
-            Poll::Pending if self.client.waited_for().is_none() => Poll::Pending,
+            Poll::Pending if self.client.waiting_since().is_none() => Poll::Pending,
             Poll::Pending => self.wait(context),
         }
     }
@@ -129,7 +129,7 @@ impl<S: Write + Unpin> Write for Deadline<S> {
         match Pin::new(&mut self.inner).poll_flush(context) {
             Poll::Ready(result) => {
                 if self.phase == Phase::Response {
-                    self.client.is_waited_for();
+                    self.client.begin_wait();
                     let limit = self.limits.idle;
                     self.enter(Phase::Idle, limit);
                     // hyper has looked for the next request already and waits; only the timer makes

@@ -9,10 +9,10 @@ mod access;
 mod activity;
 mod bodies;
 mod config;
-mod connection;
 mod deadline;
 mod routes;
 mod scraper;
+mod serve;
 mod slots;
 
 use std::{
@@ -206,8 +206,8 @@ async fn run(
     tracer: ScrapeSource,
     shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let places = ConnectionSlots::new(config.limits.connections);
-    let site = Arc::new(Router::new(config, tracer, Arc::clone(&places))?);
+    let slots = ConnectionSlots::new(config.limits.connections);
+    let router = Arc::new(Router::new(config, tracer, Arc::clone(&slots))?);
     let mut tasks = JoinSet::new();
     for listener in listeners {
         listener
@@ -215,8 +215,8 @@ async fn run(
             .and_then(|()| TcpListener::from_std(listener))
             .context("cannot use a listening socket")
             .map(|listener| {
-                let (site, places) = (Arc::clone(&site), Arc::clone(&places));
-                tasks.spawn(accept_all(listener, site, places, shutdown.clone()));
+                let (router, slots) = (Arc::clone(&router), Arc::clone(&slots));
+                tasks.spawn(accept_all(listener, router, slots, shutdown.clone()));
             })?;
     }
     while tasks.join_next().await.is_some() {}
@@ -226,8 +226,8 @@ async fn run(
 /// Accepts connections on one listener until it is time to stop.
 async fn accept_all(
     listener: TcpListener,
-    site: Arc<Router>,
-    places: Arc<ConnectionSlots>,
+    router: Arc<Router>,
+    slots: Arc<ConnectionSlots>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -240,10 +240,10 @@ async fn accept_all(
         };
         match accepted {
             Ok((stream, from)) => {
-                if let Some(place) = places.take(from.ip()) {
-                    let site = Arc::clone(&site);
+                if let Some(slot) = slots.acquire(from.ip()) {
+                    let router = Arc::clone(&router);
                     let shutdown = shutdown.clone();
-                    connections.spawn(connection::serve_by_rules(stream, site, place, shutdown));
+                    connections.spawn(serve::serve_by_rules(stream, router, slot, shutdown));
                 }
             }
             // The client was gone before it was accepted.
@@ -261,7 +261,7 @@ async fn accept_all(
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(site.limits().drain, drained)
+    if tokio::time::timeout(router.limits().drain, drained)
         .await
         .is_err()
     {

@@ -15,7 +15,7 @@ use hyper::{
 
 use super::{
     access::Access,
-    bodies::{Bodies, Spelling},
+    bodies::{Bodies, BodyFormat},
     config::{Limits, Readiness, ScrapeSource, WebConfig},
     slots::{ConnectionCounts, ConnectionSlots},
 };
@@ -35,7 +35,7 @@ const READY: &str = "/-/ready";
 pub(super) struct Router {
     config: WebConfig,
     tracer: ScrapeSource,
-    places: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionSlots>,
     bodies: Bodies,
     pub(super) access: Access,
 }
@@ -44,13 +44,13 @@ impl Router {
     pub(super) fn new(
         config: WebConfig,
         tracer: ScrapeSource,
-        places: Arc<ConnectionSlots>,
+        slots: Arc<ConnectionSlots>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             access: Access::open(config.file.as_deref(), config.check_password)?,
             config,
             tracer,
-            places,
+            slots,
             bodies: Bodies::default(),
         })
     }
@@ -104,7 +104,7 @@ impl Router {
     }
 
     async fn metrics(&self, headers: &HeaderMap) -> Response<Bytes> {
-        let spelling = Spelling {
+        let spelling = BodyFormat {
             open_metrics: takes(headers, &ACCEPT, "application/openmetrics-text"),
             gzip: takes(headers, &ACCEPT_ENCODING, "gzip"),
         };
@@ -128,10 +128,10 @@ impl Router {
     }
 
     /// Requests a scrape and encodes it; an error is the page that says why there is none.
-    async fn spell(&self, spelling: Spelling) -> Result<Vec<u8>, String> {
+    async fn spell(&self, spelling: BodyFormat) -> Result<Vec<u8>, String> {
         let scrape = self.tracer.scraper.scrape(self.config.limits.scrape).await;
         let scrape = scrape.map_err(|error| format!("503 no metrics: {error}\n"))?;
-        let ConnectionCounts { rejected, evicted } = self.places.counts();
+        let ConnectionCounts { rejected, evicted } = self.slots.counts();
         let scrape = scrape
             .with_web_connections(rejected, evicted)
             .with_web_config(self.access.is_valid());

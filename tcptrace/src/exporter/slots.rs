@@ -24,11 +24,11 @@ const FLOOD: usize = 64;
 /// All slots.
 pub(super) struct ConnectionSlots {
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<SlotsState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SlotsState {
     taken: HashMap<u64, Arc<Client>>,
     next: u64,
     counts: ConnectionCounts,
@@ -59,7 +59,7 @@ pub(super) struct Client {
 /// A taken slot. Dropping it gives it back.
 pub(super) struct ConnectionSlot {
     id: u64,
-    places: Arc<ConnectionSlots>,
+    slots: Arc<ConnectionSlots>,
     pub(super) client: Arc<Client>,
 }
 
@@ -72,11 +72,11 @@ impl ConnectionSlots {
     }
 
     /// Takes a slot for a client at an address, from another connection if necessary.
-    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionSlot> {
+    pub(super) fn acquire(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionSlot> {
         let mut state = self.state.lock();
         if state.taken.len() >= self.limit && !state.evict() {
             state.counts.rejected += 1;
-            state.say(self.limit);
+            state.warn_full(self.limit);
             return None;
         }
         let id = state.next;
@@ -90,11 +90,11 @@ impl ConnectionSlots {
         state.taken.insert(id, Arc::clone(&client));
         state.peak = state.peak.max(state.taken.len());
         if state.counts != ConnectionCounts::default() {
-            state.say(self.limit);
+            state.warn_full(self.limit);
         }
         Some(ConnectionSlot {
             id,
-            places: Arc::clone(self),
+            slots: Arc::clone(self),
             client,
         })
     }
@@ -105,7 +105,7 @@ impl ConnectionSlots {
     }
 }
 
-impl State {
+impl SlotsState {
     /// Makes room, if a connection only waits.
     fn evict(&mut self) -> bool {
         let longest = self
@@ -113,7 +113,7 @@ impl State {
             .iter()
             .filter_map(|(&id, client)| {
                 let is_known = client.is_known.load(Ordering::Relaxed);
-                Some((is_known, client.waited_for()?, id))
+                Some((is_known, client.waiting_since()?, id))
             })
             .min();
         let Some((_, _, id)) = longest else {
@@ -127,7 +127,7 @@ impl State {
     }
 
     /// Logs that there is no room, at most once per interval.
-    fn say(&mut self, limit: usize) {
+    fn warn_full(&mut self, limit: usize) {
         let is_full = self.taken.len() >= limit;
         if !is_full || !self.warnings.is_allowed(clock::monotonic_ns()) {
             return;
@@ -142,22 +142,22 @@ impl State {
 
 impl Client {
     /// The client is authenticated.
-    pub(super) fn becomes_known(&self) {
+    pub(super) fn set_known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
 
     /// A request is being answered.
-    pub(super) fn is_served(&self) {
+    pub(super) fn begin_response(&self) {
         *self.waited_for.lock() = None;
     }
 
     /// The response is sent: the next request is the client's turn.
-    pub(super) fn is_waited_for(&self) {
+    pub(super) fn begin_wait(&self) {
         *self.waited_for.lock() = Some(Instant::now());
     }
 
     /// Returns since when its request is waited for; `None` while one is being answered.
-    pub(super) fn waited_for(&self) -> Option<Instant> {
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
         *self.waited_for.lock()
     }
 
@@ -169,7 +169,7 @@ impl Client {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut state = self.places.state.lock();
+        let mut state = self.slots.state.lock();
         state.taken.remove(&self.id);
         let left = state.taken.len();
         let was_a_flood = state.peak >= FLOOD && left <= state.peak / 8;
@@ -200,55 +200,55 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn stays(place: &ConnectionSlot) -> bool {
-        let evicted = std::pin::pin!(place.client.evicted());
+    fn stays(slot: &ConnectionSlot) -> bool {
+        let evicted = std::pin::pin!(slot.client.evicted());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         evicted.poll(&mut context).is_pending()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_has_waited_longest_leaves() {
-        let places = ConnectionSlots::new(3);
+        let slots = ConnectionSlots::new(3);
         let mut held = Vec::new();
         for _ in 0..3 {
-            held.push(places.take(HERE).expect("a place"));
+            held.push(slots.acquire(HERE).expect("a slot"));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        held[0].client.is_served();
-        held[0].client.is_waited_for();
-        held[1].client.is_served();
-        let new = places.take(HERE).expect("a place");
+        held[0].client.begin_response();
+        held[0].client.begin_wait();
+        held[1].client.begin_response();
+        let new = slots.acquire(HERE).expect("a slot");
         let stay: Vec<_> = held.iter().map(stays).collect();
         assert_eq!(stay, [true, true, false]);
         let counts = ConnectionCounts {
             evicted: 1,
             rejected: 0,
         };
-        assert_eq!(places.counts(), counts);
+        assert_eq!(slots.counts(), counts);
         drop(held.pop());
-        new.client.is_served();
-        held[0].client.is_served();
-        assert!(places.take(HERE).is_none());
+        new.client.begin_response();
+        held[0].client.begin_response();
+        assert!(slots.acquire(HERE).is_none());
         assert_eq!(
-            places.counts(),
+            slots.counts(),
             ConnectionCounts {
                 rejected: 1,
                 ..counts
             }
         );
         drop(new);
-        assert!(places.take(HERE).is_some());
+        assert!(slots.acquire(HERE).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn strangers_leave_before_those_who_are_known() {
-        let places = ConnectionSlots::new(2);
-        let known = places.take(HERE).expect("a place");
-        known.client.becomes_known();
+        let slots = ConnectionSlots::new(2);
+        let known = slots.acquire(HERE).expect("a slot");
+        known.client.set_known();
         let mut strangers = Vec::new();
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            strangers.push(places.take(HERE).expect("a place"));
+            strangers.push(slots.acquire(HERE).expect("a slot"));
         }
         assert!(stays(&known));
     }

@@ -47,7 +47,7 @@ pub fn cgroup_in(bytes: &[u8]) -> Option<(u64, Option<&[u8]>)> {
 }
 
 /// An event as sent.
-enum Sent {
+enum WireBody {
     Open(OpenEvent),
     PassiveOpen(PassiveOpenEvent),
     Established(EstablishedEvent),
@@ -65,7 +65,7 @@ enum Sent {
     Process(ProcessEvent),
 }
 
-impl Sent {
+impl WireBody {
     fn read(kind: u8, bytes: &[u8]) -> Result<Self, DecodeError> {
         Ok(match kind {
             KIND_OPEN => Self::Open(whole("open", bytes)?),
@@ -117,8 +117,8 @@ fn whole<T: FromBytes>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeErro
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let prefix = bytes.get(..size_of::<EventHeader>()).unwrap_or(bytes);
     let raw: EventHeader = whole("header", prefix)?;
-    let sent = Sent::read(raw.kind, bytes)?;
-    if let Sent::Process(process) = &sent {
+    let sent = WireBody::read(raw.kind, bytes)?;
+    if let WireBody::Process(process) = &sent {
         return read_process(process);
     }
     let header = DecodedHeader::read(&raw)?;
@@ -136,16 +136,16 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-fn read_body(sent: &Sent, header: &DecodedHeader) -> Result<Body, DecodeError> {
+fn read_body(sent: &WireBody, header: &DecodedHeader) -> Result<Body, DecodeError> {
     let family = header.family;
     let (old, new) = (header.old, header.new);
     match sent {
-        Sent::Open(_)
-        | Sent::PassiveOpen(_)
-        | Sent::Established(_)
-        | Sent::Step
-        | Sent::Release(_)
-        | Sent::Close(_) => {
+        WireBody::Open(_)
+        | WireBody::PassiveOpen(_)
+        | WireBody::Established(_)
+        | WireBody::Step
+        | WireBody::Release(_)
+        | WireBody::Close(_) => {
             if header.kind != kind_of_transition(old.raw(), new.raw()) {
                 return Err(DecodeError::KindOfTransition {
                     kind: header.kind,
@@ -155,67 +155,69 @@ fn read_body(sent: &Sent, header: &DecodedHeader) -> Result<Body, DecodeError> {
             }
         }
         // No transition: the old state is the current one.
-        Sent::Reset(_)
-        | Sent::Accept(_)
-        | Sent::Timewait(_)
-        | Sent::SynackRetransmit(_)
-        | Sent::Seed(_)
-        | Sent::ConnectFailed(_)
-        | Sent::Held(_) => {
+        WireBody::Reset(_)
+        | WireBody::Accept(_)
+        | WireBody::Timewait(_)
+        | WireBody::SynackRetransmit(_)
+        | WireBody::Seed(_)
+        | WireBody::ConnectFailed(_)
+        | WireBody::Held(_) => {
             if old != new {
                 return Err(out_of_range("new_state", new.raw()));
             }
         }
-        Sent::TimewaitStep(_) | Sent::Process(_) => {}
+        WireBody::TimewaitStep(_) | WireBody::Process(_) => {}
     }
     match sent {
-        Sent::Open(event) => header.transition(Details::Open {
+        WireBody::Open(event) => header.transition(Details::Open {
             endpoints: read_endpoints(&event.endpoints, family)?,
             owner: read_owner(event.uid, event.cgroup, header),
             bind: read_bind(event.bind_flags)?,
             task: read_task(&event.task, header.fields)?,
         }),
-        Sent::PassiveOpen(event) => header.transition(Details::PassiveOpen {
+        WireBody::PassiveOpen(event) => header.transition(Details::PassiveOpen {
             endpoints: read_endpoints(&event.endpoints, family)?,
             owner: read_owner(event.uid, event.cgroup, header),
             bind: read_bind(event.bind_flags)?,
             request: read_request(event)?,
         }),
-        Sent::Established(event) => header.transition(Details::Established {
+        WireBody::Established(event) => header.transition(Details::Established {
             endpoints: read_endpoints(&event.endpoints, family)?,
             handshake: read_handshake(event, header)?,
         }),
-        Sent::Step => header.transition(Details::Step),
-        Sent::Release(event) => header.transition(Details::Release {
+        WireBody::Step => header.transition(Details::Step),
+        WireBody::Release(event) => header.transition(Details::Release {
             task: read_task(&event.task, header.fields)?,
         }),
-        Sent::Close(event) => header.transition(Details::Close {
+        WireBody::Close(event) => header.transition(Details::Close {
             endpoints: read_endpoints(&event.endpoints, family)?,
             fields: read_close(event, header)?,
         }),
-        Sent::Reset(event) => read_reset(event, header),
-        Sent::Accept(event) => Ok(Body::Accept {
+        WireBody::Reset(event) => read_reset(event, header),
+        WireBody::Accept(event) => Ok(Body::Accept {
             state: new,
             endpoints: read_endpoints(&event.endpoints, family)?,
             task: read_task(&event.task, header.fields)?,
             listener: Some(event.listener).filter(|&listener| listener != 0),
         }),
-        Sent::Timewait(event) => read_timewait(event),
-        Sent::TimewaitStep(event) => read_timewait_step(event, header),
-        Sent::SynackRetransmit(event) => {
+        WireBody::Timewait(event) => read_timewait(event),
+        WireBody::TimewaitStep(event) => read_timewait_step(event, header),
+        WireBody::SynackRetransmit(event) => {
             read_endpoints(&event.endpoints, family).map(Body::SynackRetransmit)
         }
-        Sent::Seed(event) => Ok(Body::Seed(Seed {
+        WireBody::Seed(event) => Ok(Body::Seed(Seed {
             state: new,
             endpoints: read_endpoints(&event.endpoints, family)?,
             owner: read_owner(event.uid, event.cgroup, header),
             bind: read_bind(event.bind_flags)?,
             inode: Some(event.inode).filter(|&inode| inode != 0),
         })),
-        Sent::ConnectFailed(event) => read_connect_failed(event, header).map(Body::ConnectFailed),
-        Sent::Held(event) => read_endpoints(&event.endpoints, family).map(Body::Held),
+        WireBody::ConnectFailed(event) => {
+            read_connect_failed(event, header).map(Body::ConnectFailed)
+        }
+        WireBody::Held(event) => read_endpoints(&event.endpoints, family).map(Body::Held),
         // Its header names no socket: it was read before.
-        Sent::Process(event) => Err(out_of_range("kind", event.header.kind)),
+        WireBody::Process(event) => Err(out_of_range("kind", event.header.kind)),
     }
 }
 

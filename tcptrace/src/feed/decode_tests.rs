@@ -19,8 +19,8 @@ use tcptrace_common::{
 use self::samples::*;
 use super::*;
 use crate::feed::event::{
-    Bind, CloseFields, Endpoints, HandshakeFields, Request, RequestFields, SocketOwner, Task,
-    Transition,
+    Bind, CloseFields, Endpoints, HandshakeFields, HandshakeRequest, RequestFields, SocketOwner,
+    Task, Transition,
 };
 
 /// The event that `samples()` should become.
@@ -235,7 +235,7 @@ fn a_request_says_what_it_knows() {
         };
         request
     };
-    assert_eq!(request(0, 0), Request::default());
+    assert_eq!(request(0, 0), HandshakeRequest::default());
     // A SYN cookie left no time, and Fast Open has none yet.
     assert_eq!(request(OPEN_REQUEST_SEEN, 0).seen.unwrap().synack_us, None);
     assert!(

@@ -4,8 +4,8 @@
 //! options. Only [`decode`](crate::feed::decode::decode) makes one from the other.
 
 pub use super::socket::{
-    Bind, COMM_SIZE, CloseFields, Endpoints, HandshakeFields, NetnsId, Request, RequestFields,
-    SocketOwner, Task,
+    Bind, COMM_SIZE, CloseFields, Endpoints, HandshakeFields, HandshakeRequest, NetnsId,
+    RequestFields, SocketOwner, Task,
 };
 use tcptrace_common::TcpState;
 
@@ -200,7 +200,7 @@ pub enum Details {
         /// The listener's.
         owner: SocketOwner,
         /// How the handshake began.
-        request: Request,
+        request: HandshakeRequest,
         /// The listener's.
         bind: Option<Bind>,
     },

@@ -1,6 +1,7 @@
 //! The items of a feed: the same from the kernel and from a file.
 
-use super::{event::Event, names::Name};
+use super::event::Event;
+use crate::feed::name::Name;
 
 /// What the tracker takes, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Item {
     },
     /// A hook was attached or detached while the others went on.
     Hook {
-        witness: Witness,
+        witness: EvidenceHook,
         /// Attached from then on; otherwise detached.
         attached: bool,
         /// When, on the events' clock, nanoseconds.
@@ -30,7 +31,7 @@ pub enum Item {
 
 /// A hook whose silence is evidence while it is attached: it would have reported the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
-pub enum Witness {
+pub enum EvidenceHook {
     /// `tcp_receive_reset`.
     ResetReceived,
     /// `tcp_send_reset`.
@@ -43,7 +44,7 @@ pub enum Witness {
     TimewaitStep,
 }
 
-impl Witness {
+impl EvidenceHook {
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 

@@ -4,5 +4,5 @@ pub mod decode;
 pub mod event;
 pub mod file;
 pub mod item;
-pub mod names;
+pub mod name;
 mod socket;

@@ -84,7 +84,7 @@ pub struct Task {
 
 /// What is known of the request that a child was made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct HandshakeRequest {
     /// The request's own fields (`tcp_create_openreq_child`).
     pub seen: Option<RequestFields>,
     /// Whether the listener has `TCP_DEFER_ACCEPT`; `None` if not known.

@@ -2,10 +2,10 @@
 
 pub mod capabilities;
 pub mod cgroup;
-pub mod names;
+pub mod name_finder;
 pub mod netns;
 pub mod notices;
-pub mod resolve;
+pub mod resolver;
 
 use std::{
     collections::hash_map::RandomState,

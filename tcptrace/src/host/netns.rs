@@ -57,13 +57,13 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
         // The process may exit at any moment.
         let Ok(entry) = entry else { continue };
         if entry.file_name().as_encoded_bytes()[0].is_ascii_digit() {
-            search.look_at_process(&entry.path().join("ns/net"));
+            search.visit_process(&entry.path().join("ns/net"));
         }
     }
     match fs::read("/proc/thread-self/mountinfo") {
         Ok(mounts) => {
             for (inode, path) in mounts.split(|&byte| byte == b'\n').filter_map(net_mount) {
-                search.take(inode, &path);
+                search.visit_path(inode, &path);
             }
         }
         Err(_) => search.refused += 1,
@@ -79,11 +79,11 @@ struct NamespaceSearch<'a> {
 
 impl NamespaceSearch<'_> {
     /// Looks at a process's link, which names the number without being opened.
-    fn look_at_process(&mut self, link: &Path) {
+    fn visit_process(&mut self, link: &Path) {
         match fs::read_link(link) {
             Ok(target) => {
                 if let Some(inode) = number(target.as_os_str().as_encoded_bytes()) {
-                    self.take(inode, link);
+                    self.visit_path(inode, link);
                 }
             }
             Err(error) => self.count(&error),
@@ -91,11 +91,11 @@ impl NamespaceSearch<'_> {
     }
 
     /// Opens what `path` leads to, unless `inode` is known already.
-    fn take(&mut self, inode: u32, path: &Path) {
+    fn visit_path(&mut self, inode: u32, path: &Path) {
         if self.seen.contains(&inode) {
             return;
         }
-        match Namespace::at(path) {
+        match Namespace::open(path) {
             // What was opened counts: the process may have moved, and another mount may cover this
             // one.
             Ok(namespace) => {
@@ -122,14 +122,14 @@ impl Namespace {
     ///
     /// Fails when /proc is not mounted.
     pub fn own() -> io::Result<Self> {
-        Self::at(Path::new(OWN))
+        Self::open(Path::new(OWN))
     }
 
     /// Returns the namespace that a path such as /proc/1234/ns/net leads to.
     ///
     /// Fails when it cannot be opened, with [`ErrorKind::InvalidData`] when it is no network
     /// namespace.
-    pub fn at(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         // SAFETY: NS_GET_NSTYPE takes no argument (ioctl_nsfs(2)).
         let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };

@@ -69,17 +69,17 @@ fn what_is_no_namespace_is_not_taken() {
         refused: 0,
         visit: &mut visit,
     };
-    search.take(7, Path::new("/proc/version"));
-    search.take(8, Path::new("/proc/none"));
-    search.take(9, Path::new("/proc/self/ns/pid"));
-    search.look_at_process(Path::new("/proc/none/ns/net"));
+    search.visit_path(7, Path::new("/proc/version"));
+    search.visit_path(8, Path::new("/proc/none"));
+    search.visit_path(9, Path::new("/proc/self/ns/pid"));
+    search.visit_process(Path::new("/proc/none/ns/net"));
     assert_eq!((found.borrow().len(), search.refused), (0, 0));
     for errno in [libc::EACCES, libc::EMFILE, libc::ESRCH, libc::ENOENT] {
         search.count(&io::Error::from_raw_os_error(errno));
     }
     assert_eq!(search.refused, 2);
-    search.take(9, Path::new(OWN));
+    search.visit_path(9, Path::new(OWN));
     let own = found.borrow()[0];
-    search.take(own.inode, Path::new(OWN));
+    search.visit_path(own.inode, Path::new(OWN));
     assert_eq!(found.borrow().len(), 1);
 }

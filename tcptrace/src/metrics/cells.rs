@@ -216,7 +216,7 @@ impl Cells {
         }
         // So that both roles are always exported.
         for role in [Role::Active, Role::Passive] {
-            cells.at(Slot::OTHER, role);
+            cells.role_mut(Slot::OTHER, role);
         }
         cells
     }
@@ -248,7 +248,7 @@ impl Cells {
     }
 
     /// Returns the cells of a role at a slot.
-    pub(super) fn at(&mut self, slot: Slot, role: Role) -> &mut RoleCells {
+    pub(super) fn role_mut(&mut self, slot: Slot, role: Role) -> &mut RoleCells {
         let cells = &mut self.ports[slot.index()][role_index(role)];
         cells.seen = true;
         cells
@@ -257,18 +257,18 @@ impl Cells {
     /// Returns the cells for a wide family: the label's own, or those of `other` when the pool is
     /// empty.
     pub(super) fn at_wide(&mut self, slot: Slot, role: Role, cell: WideCell) -> &mut RoleCells {
-        let first = slot.is_labelled() && !cell.is_used(self.at(slot, role));
+        let first = slot.is_labelled() && !cell.is_used(self.role_mut(slot, role));
         if !first {
-            return self.at(slot, role);
+            return self.role_mut(slot, role);
         }
         match self.pool.checked_sub(cell.series()) {
             Some(left) => {
                 self.pool = left;
-                self.at(slot, role)
+                self.role_mut(slot, role)
             }
             None => {
                 self.pool_exhausted += 1;
-                self.at(Slot::OTHER, role)
+                self.role_mut(Slot::OTHER, role)
             }
         }
     }

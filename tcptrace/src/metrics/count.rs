@@ -3,19 +3,19 @@
 use tcptrace_common::TcpState;
 
 use super::{
-    cells::ROLES,
     cells::{
-        Cells, RECEIVED, SENT, WideCell, closer_index, role_index, scope_index, side_index,
+        Cells, RECEIVED, ROLES, SENT, WideCell, closer_index, role_index, scope_index, side_index,
         source_index, verdict_index,
     },
-    cgroups::CgroupLabel,
-    cgroups::Cgroups,
     labels::Slot,
-    ports::PortLabels,
     scrape::{Scrape, ScrapeContext},
     syns::Syns,
 };
 use crate::host::cgroup::Cgroup;
+use crate::metrics::{
+    cgroup_labels::{CgroupLabel, Cgroups},
+    port_labels::PortLabels,
+};
 use crate::tracker::{ClosedBy, Connection, Ended, Moment, Role, Update};
 
 #[derive(Clone, Debug)]
@@ -88,19 +88,19 @@ impl Metrics {
     }
 
     /// Notes a port that was listened on when tcptrace started.
-    pub fn serve(&mut self, port: u16) {
-        self.ports.serve(port);
+    pub fn add_listening_port(&mut self, port: u16) {
+        self.ports.add_listening(port);
     }
 
     /// Notes a cgroup that existed when tcptrace started.
-    pub fn stand(&mut self, cgroup: &Cgroup) {
-        self.cgroups.stand(cgroup);
+    pub fn add_existing_cgroup(&mut self, cgroup: &Cgroup) {
+        self.cgroups.add_existing(cgroup);
     }
 
     fn attempt(&mut self, connection: &Connection) {
         let port = connection.service_port();
         let slot = self.ports.slot(port);
-        self.cells.at(slot, connection.role).attempts += 1;
+        self.cells.role_mut(slot, connection.role).attempts += 1;
         self.cgroups.attempt(connection);
         if slot == Slot::OTHER
             && let Some(port) = port
@@ -118,7 +118,7 @@ impl Metrics {
         let slot = self.end_attempt(connection);
         let role = connection.role;
         self.cgroups.established(connection);
-        let cells = self.cells.at(slot, role);
+        let cells = self.cells.role_mut(slot, role);
         cells.established += 1;
         cells.syn_retransmits += u64::from(connection.handshake.syn_retransmits.unwrap_or(0));
 
@@ -146,8 +146,8 @@ impl Metrics {
         cells.add_slot();
         for (role, attempts) in Role::ALL.iter().copied().zip(moved) {
             if attempts > 0 {
-                cells.at(Slot::OTHER, role).attempts -= attempts;
-                cells.at(slot, role).attempts += attempts;
+                cells.role_mut(Slot::OTHER, role).attempts -= attempts;
+                cells.role_mut(slot, role).attempts += attempts;
             }
         }
     }
@@ -172,7 +172,7 @@ impl Metrics {
 
     fn time_wait(&mut self, role: Role, port: Option<u16>) {
         let slot = self.ports.slot(port);
-        self.cells.at(slot, role).time_wait += 1;
+        self.cells.role_mut(slot, role).time_wait += 1;
     }
 
     fn failed(&mut self, ended: &Ended) {
@@ -186,7 +186,7 @@ impl Metrics {
             cell.failures[verdict] += 1;
         }
         let retransmits = connection.handshake.syn_retransmits.unwrap_or(0);
-        self.cells.at(slot, connection.role).syn_retransmits += u64::from(retransmits);
+        self.cells.role_mut(slot, connection.role).syn_retransmits += u64::from(retransmits);
         if let Some(failure) = ended.connect
             && connection.state == TcpState::Close
         {
@@ -245,7 +245,7 @@ impl Metrics {
             cell.bytes[RECEIVED] += carried[RECEIVED];
             cell.retransmits += u64::from(fields.retransmits);
         }
-        let cells = self.cells.at(slot, role);
+        let cells = self.cells.role_mut(slot, role);
         cells.bytes[SENT] += carried[SENT];
         cells.bytes[RECEIVED] += carried[RECEIVED];
         cells.segments[SENT] += u64::from(fields.segments_sent);
@@ -282,7 +282,7 @@ impl Metrics {
             &Update::Reset { sent, reason } => self.cells.reset(sent, reason),
             Update::SynackRetransmit(listener) => {
                 let slot = self.ports.slot(Some(listener.local_port));
-                self.cells.at(slot, Role::Passive).synack_retransmits += 1;
+                self.cells.role_mut(slot, Role::Passive).synack_retransmits += 1;
             }
             // The kernel counts its transitions and lost events itself, exactly.
             Update::Evicted(_)

@@ -63,7 +63,8 @@ impl Consumer for Counter {
     fn seeded(&mut self, tracker: &Tracker) {
         let before = tracker.listeners().filter(|one| one.since.is_none());
         for listener in before {
-            self.metrics.serve(listener.endpoints.local_port);
+            self.metrics
+                .add_listening_port(listener.endpoints.local_port);
         }
     }
 

@@ -19,7 +19,7 @@ const MINUTE_NS: u64 = 60 * 1_000_000_000;
 
 /// The use of something without a label.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Use {
+pub(super) struct LabelUse {
     /// The current hour, and the last minute with a connection, since the clock began.
     hour: u32,
     minute: u32,
@@ -27,7 +27,7 @@ pub(super) struct Use {
     minutes: u8,
 }
 
-impl Use {
+impl LabelUse {
     fn count(&mut self, time_ns: u64) {
         let minute = u32::try_from(time_ns / MINUTE_NS).unwrap_or(u32::MAX);
         if self.hour != minute / 60 {
@@ -98,18 +98,18 @@ impl<K: Clone + PartialEq> Labels<K> {
     }
 
     /// Returns the owners of labels, in the order of their slots.
-    pub(super) fn given(&self) -> &[K] {
+    pub(super) fn assigned(&self) -> &[K] {
         &self.given
     }
 
     /// Whether none is left.
-    pub(super) fn are_given_out(&self) -> bool {
+    pub(super) fn are_used_up(&self) -> bool {
         self.given.len() >= self.limit
     }
 
     /// Gives out a label, if one is left.
-    pub(super) fn give(&mut self, key: K, time_ns: u64) -> Option<Slot> {
-        if self.are_given_out() {
+    pub(super) fn assign(&mut self, key: K, time_ns: u64) -> Option<Slot> {
+        if self.are_used_up() {
             return None;
         }
         // The limit keeps it far below 65,536.
@@ -130,8 +130,8 @@ impl<K: Clone + PartialEq> Labels<K> {
     }
 
     /// Whether one more connection earns a label.
-    pub(super) fn earns(&self, used: &mut Use, stands: bool, time_ns: u64) -> bool {
-        if self.are_given_out() {
+    pub(super) fn earns(&self, used: &mut LabelUse, stands: bool, time_ns: u64) -> bool {
+        if self.are_used_up() {
             return false;
         }
         used.count(time_ns);
@@ -144,7 +144,7 @@ impl<K: Clone + PartialEq> Labels<K> {
 
     /// Remembers an attempt counted as `other`, which may still get a label.
     pub(super) fn remember_attempt(&mut self, role: Role, key: &K) {
-        if self.are_given_out() {
+        if self.are_used_up() {
             return;
         }
         if let Some(known) = self.find_unsettled(role, key) {

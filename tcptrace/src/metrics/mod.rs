@@ -24,23 +24,23 @@
 //! still over the sum of ports.
 
 mod cells;
-mod cgroups;
+mod cgroup_labels;
 mod count;
 mod counter;
 mod families;
 mod histogram;
 mod labels;
-mod ports;
+mod port_labels;
 mod scrape;
 mod syns;
 
 pub use self::{
-    cgroups::CgroupLabel,
     count::{Metrics, MetricsConfig},
     counter::Counter,
     families::{as_open_metrics, encode},
     scrape::{Scrape, ScrapeContext},
 };
+pub use crate::metrics::cgroup_labels::CgroupLabel;
 
 #[cfg(test)]
 mod tests;

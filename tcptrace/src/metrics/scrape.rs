@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{cells::Cells, cgroups::CgroupCells, syns::ShownSyns};
+use super::{cells::Cells, syns::ShownSyns};
+use crate::metrics::cgroup_labels::CgroupCells;
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, ProgramMisses, ProgramRuns, Skipped, Source},
     sockets::levels::Levels,

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{labels::Slot, ports::PortLabels};
+use super::labels::Slot;
+use crate::metrics::port_labels::PortLabels;
 use crate::probe::SynCounts;
 
 /// SYNs as a scrape shows them.

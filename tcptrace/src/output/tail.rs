@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::ClockReading,
-    host::resolve::Resolver,
+    host::resolver::Resolver,
     tracker::{Consumer, Tracker, Update},
 };
 
@@ -183,7 +183,7 @@ impl Tail {
                 dropped += 1;
                 continue;
             }
-            writer.put(ScreenUpdate::Row(Box::new(row)));
+            writer.push(ScreenUpdate::Row(Box::new(row)));
             wrote = true;
             if !is_loss {
                 self.rows_left = self.rows_left.map(|left| left - 1);
@@ -191,7 +191,7 @@ impl Tail {
         }
         self.view.drop_rows(dropped);
         if at_the_end || writer.has_room() {
-            self.view.say_losses(&self.recorder, self.now_ns);
+            self.view.push_losses(&self.recorder, self.now_ns);
         }
         // The status line is below the last row.
         if let Some(StatusLine {
@@ -201,7 +201,7 @@ impl Tail {
             && wrote
             && writer.has_room()
         {
-            writer.put(ScreenUpdate::Status(status));
+            writer.push(ScreenUpdate::Status(status));
         }
     }
 
@@ -224,7 +224,7 @@ impl Tail {
             if let Some(status) = line.shown
                 && writer.has_room()
             {
-                writer.put(ScreenUpdate::Status(status));
+                writer.push(ScreenUpdate::Status(status));
             }
         }
     }
@@ -253,7 +253,7 @@ impl Tail {
         match (self.ended.take(), self.writer.take()) {
             (Some(ended), _) => ended,
             (None, Some(mut writer)) => {
-                writer.put(ScreenUpdate::Nothing);
+                writer.push(ScreenUpdate::Nothing);
                 writer.finish()
             }
             (None, None) => WriterState::Done,
@@ -268,7 +268,7 @@ impl Consumer for Tail {
     }
 
     fn update(&mut self, update: &Update) {
-        self.view.take(update, &self.recorder);
+        self.view.update(update, &self.recorder);
     }
 
     fn settled(&mut self, known_ns: u64, tracker: &Tracker) {

@@ -27,7 +27,7 @@ use super::{
 use crate::host::{capabilities, cgroup};
 
 /// What the kernel was found to have.
-pub(super) struct Kernel<'a> {
+pub(super) struct KernelSupport<'a> {
     /// What BTF tells, or why there is none.
     pub(super) types: Result<&'a KernelTypes, &'a String>,
     /// BTF for the loader, or why there is none.
@@ -42,7 +42,7 @@ pub(super) struct Kernel<'a> {
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     config: &ProbeConfig,
-    kernel: &Kernel<'_>,
+    kernel: &KernelSupport<'_>,
 ) -> Result<Vec<HookStatus>, ProbeError> {
     let mut attacher = Attacher {
         ebpf,
@@ -64,7 +64,7 @@ pub(super) fn attach_all(
 struct Attacher<'a> {
     ebpf: &'a mut Ebpf,
     config: &'a ProbeConfig,
-    kernel: &'a Kernel<'a>,
+    kernel: &'a KernelSupport<'a>,
     /// What the current hook is attached without.
     lacking: Vec<String>,
 }

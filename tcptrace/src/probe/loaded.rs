@@ -20,7 +20,7 @@ use tcptrace_common::{
 };
 
 use super::{
-    attach::{FUNCTIONS, Kernel, TRACEPOINTS, attach_all, program},
+    attach::{FUNCTIONS, KernelSupport, TRACEPOINTS, attach_all, program},
     btf,
     config::ProbeConfig,
     counters::ListenerProcesses,
@@ -99,7 +99,7 @@ impl Probe {
         let hooks = attach_all(
             &mut ebpf,
             config,
-            &Kernel {
+            &KernelSupport {
                 types: types.as_ref(),
                 btf: btf.as_ref(),
                 record: record.as_ref().map(drop),

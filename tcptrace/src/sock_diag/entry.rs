@@ -177,7 +177,7 @@ impl DiagSocket {
 struct Attributes<'a>(&'a [u8]);
 
 impl<'a> Attributes<'a> {
-    fn take(&mut self) -> Option<(u16, &'a [u8])> {
+    fn next_attribute(&mut self) -> Option<(u16, &'a [u8])> {
         let length = usize::from(u16_at(self.0, 0)?);
         // The two upper bits are flags.
         let kind = u16_at(self.0, 2)? & 0x3fff;
@@ -194,7 +194,7 @@ impl<'a> Iterator for Attributes<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let taken = self.take();
+        let taken = self.next_attribute();
         if taken.is_none() {
             self.0 = &[];
         }

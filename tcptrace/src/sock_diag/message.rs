@@ -90,7 +90,7 @@ impl Iterator for Messages<'_> {
         if self.0.is_empty() {
             return None;
         }
-        let message = self.take();
+        let message = self.next_message();
         if message.is_none() {
             self.0 = &[];
         }
@@ -99,7 +99,7 @@ impl Iterator for Messages<'_> {
 }
 
 impl Messages<'_> {
-    fn take(&mut self) -> Option<Message> {
+    fn next_message(&mut self) -> Option<Message> {
         let length = u32_at(self.0, 0)? as usize;
         let kind = i32::from(u16_at(self.0, 4)?);
         let flags = i32::from(u16_at(self.0, 6)?);

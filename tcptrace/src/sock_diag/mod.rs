@@ -3,12 +3,10 @@
 //!
 //! It asks and never changes anything (no SOCK_DESTROY), and knows nothing of events.
 
+mod diag;
 mod entry;
 mod message;
-mod socket;
 
-pub use self::{
-    entry::{DiagFamily, DiagSocket, Tuple},
-    socket::Diag,
-};
+pub use self::entry::{DiagFamily, DiagSocket, Tuple};
 pub use crate::host::netns::Namespace;
+pub use crate::sock_diag::diag::Diag;

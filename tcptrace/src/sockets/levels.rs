@@ -49,7 +49,7 @@ pub const COUNTERS: [&str; 5] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {
     pub time: Timestamp,
-    /// Sockets by state; full ones if there are both kinds.
+    /// SocketCounts by state; full ones if there are both kinds.
     pub sockets: BTreeMap<TcpState, u64>,
     /// Timewait sockets in FIN_WAIT2, which wait for the peer's FIN.
     pub fin_wait2_minisockets: u64,
@@ -134,11 +134,11 @@ struct Poller {
 
 /// The result for one namespace.
 #[derive(Default)]
-struct Here {
+struct NamespaceLevels {
     counters: Option<[u64; COUNTERS.len()]>,
     time_wait_limit: Option<u64>,
     ports: Option<(u16, u16)>,
-    sockets: Sockets,
+    sockets: SocketCounts,
     error: Option<String>,
     /// The time on a processor.
     worked: Duration,
@@ -146,7 +146,7 @@ struct Here {
 
 /// What is counted over the sockets of a namespace.
 #[derive(Default)]
-struct Sockets {
+struct SocketCounts {
     by_state: BTreeMap<TcpState, u64>,
     fin_wait2_minisockets: u64,
     queues: BTreeMap<u16, Queue>,
@@ -159,11 +159,11 @@ impl Poller {
     fn poll(&mut self) -> (Option<Levels>, Duration) {
         let before = clock::thread_cpu();
         let mut inside = Duration::ZERO;
-        let levels = self.look_everywhere(&mut inside);
+        let levels = self.read_namespaces(&mut inside);
         (levels, inside + clock::thread_cpu().saturating_sub(before))
     }
 
-    fn look_everywhere(&mut self, worked: &mut Duration) -> Option<Levels> {
+    fn read_namespaces(&mut self, worked: &mut Duration) -> Option<Levels> {
         let now = ClockReading::now();
         let mut levels = Levels {
             time: WallClock::new(now).wall(now.monotonic_ns),
@@ -178,17 +178,17 @@ impl Poller {
         let mut counted = HashMap::new();
         let found = netns::find(|namespace| {
             let before = self.counted.get(&namespace.id).copied();
-            let here = match namespace.enter(|| look(&namespace)) {
+            let here = match namespace.enter(|| read_namespace(&namespace)) {
                 Ok(here) => here,
                 Err(error) => {
-                    self.complain(&format!("entering a network namespace: {error}"));
+                    self.warn(&format!("entering a network namespace: {error}"));
                     counted.extend(before.map(|before| (namespace.id, before)));
                     return;
                 }
             };
             *worked += here.worked;
             if let Some(why) = &here.error {
-                self.complain(why);
+                self.warn(why);
             }
             if let Some(now) = here.counters {
                 for (sum, new) in self.sums.iter_mut().zip(increase(before, now)) {
@@ -199,7 +199,7 @@ impl Poller {
             levels.add(here);
         });
         if let Err(error) = found {
-            self.complain(&format!("looking for network namespaces: {error}"));
+            self.warn(&format!("looking for network namespaces: {error}"));
             return None;
         }
         self.counted = counted;
@@ -207,7 +207,7 @@ impl Poller {
         Some(levels)
     }
 
-    fn complain(&mut self, why: &str) {
+    fn warn(&mut self, why: &str) {
         self.warnings.warn(format!(
             "not all of the kernel's socket tables could be read: {why}"
         ));
@@ -215,7 +215,7 @@ impl Poller {
 }
 
 impl Levels {
-    fn add(&mut self, here: Here) {
+    fn add(&mut self, here: NamespaceLevels) {
         let smaller = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -262,14 +262,14 @@ pub fn port_range() -> Option<(u16, u16)> {
 }
 
 /// Reads everything in the calling thread's namespace.
-fn look(namespace: &Namespace) -> Here {
-    let mut here = Here {
+fn read_namespace(namespace: &Namespace) -> NamespaceLevels {
+    let mut here = NamespaceLevels {
         counters: std::fs::read_to_string("/proc/thread-self/net/netstat")
             .ok()
             .and_then(|text| counters(&text)),
         time_wait_limit: number("/proc/sys/net/ipv4/tcp_max_tw_buckets"),
         ports: port_range(),
-        ..Here::default()
+        ..NamespaceLevels::default()
     };
     if let Err(why) = here.sockets.walk(here.ports) {
         here.error = Some(format!("namespace {}: {why}", namespace.id.inode));
@@ -279,7 +279,7 @@ fn look(namespace: &Namespace) -> Here {
     here
 }
 
-impl Sockets {
+impl SocketCounts {
     fn walk(&mut self, ports: Option<(u16, u16)>) -> Result<(), String> {
         let mut diag = Diag::here().map_err(|error| error.to_string())?;
         let mut complete = true;

@@ -13,7 +13,7 @@ use crate::{
     feed::event::NetnsId,
     host::netns::{self, Namespace},
     sock_diag::{Diag, Tuple},
-    tracker::{Looked, Lookup},
+    tracker::{Lookup, TimewaitStatus},
     warnings::Warnings,
     worker,
 };
@@ -30,16 +30,16 @@ pub struct LookupAnswer {
     pub id: u64,
     /// When it was asked, on the events' clock.
     pub time_ns: u64,
-    pub looked: Looked,
+    pub looked: TimewaitStatus,
 }
 
 /// The thread's ends: requests to it, and replies from it.
-type Thread = (Sender<Vec<Lookup>>, Receiver<Vec<LookupAnswer>>);
+type LookupThread = (Sender<Vec<Lookup>>, Receiver<Vec<LookupAnswer>>);
 
 /// The lookup thread, started when first needed.
 #[derive(Default)]
 pub struct Lookups {
-    thread: Option<Thread>,
+    thread: Option<LookupThread>,
     asking: bool,
     /// When the next batch may begin.
     next_ns: u64,
@@ -47,7 +47,7 @@ pub struct Lookups {
 
 impl Lookups {
     /// Sends the lookups that are due, from `next`, if a batch may begin.
-    pub fn ask(&mut self, now_ns: u64, mut next: impl FnMut() -> Option<Lookup>) {
+    pub fn send_due(&mut self, now_ns: u64, mut next: impl FnMut() -> Option<Lookup>) {
         if self.asking || now_ns < self.next_ns {
             return;
         }
@@ -65,7 +65,7 @@ impl Lookups {
     }
 
     /// Passes the replies that have come to `take`.
-    pub fn answers(&mut self, mut take: impl FnMut(LookupAnswer)) {
+    pub fn drain(&mut self, mut take: impl FnMut(LookupAnswer)) {
         let Some((_, from)) = &self.thread else {
             return;
         };
@@ -76,13 +76,13 @@ impl Lookups {
     }
 }
 
-fn start() -> Option<Thread> {
+fn start() -> Option<LookupThread> {
     let (to, batches) = channel::<Vec<Lookup>>();
     let (answers, from) = channel();
     let started = worker::spawn("lookups", move || {
         let mut table = SocketTable::default();
         while let Ok(batch) = batches.recv() {
-            if answers.send(table.ask(&batch)).is_err() {
+            if answers.send(table.lookup_all(&batch)).is_err() {
                 return;
             }
         }
@@ -109,12 +109,12 @@ struct SocketTable {
 }
 
 impl SocketTable {
-    fn ask(&mut self, batch: &[Lookup]) -> Vec<LookupAnswer> {
+    fn lookup_all(&mut self, batch: &[Lookup]) -> Vec<LookupAnswer> {
         if self.own.is_none() {
             self.open_own();
         }
         self.open_others(batch);
-        let answers = batch.iter().map(|lookup| self.one(lookup)).collect();
+        let answers = batch.iter().map(|lookup| self.lookup(lookup)).collect();
         self.others.clear();
         answers
     }
@@ -125,7 +125,7 @@ impl SocketTable {
             .and_then(|own| Ok((own.id, Diag::here().map_err(|error| error.to_string())?)));
         match opened {
             Ok(own) => self.own = Some(own),
-            Err(why) => self.complain(&why),
+            Err(why) => self.warn(&why),
         }
     }
 
@@ -150,11 +150,11 @@ impl SocketTable {
         let now = clock::monotonic_ns();
         self.next_find_ns = now + (now - start) * FIND_REST;
         if let Err(error) = found {
-            self.complain(&error.to_string());
+            self.warn(&error.to_string());
         }
     }
 
-    fn one(&mut self, lookup: &Lookup) -> LookupAnswer {
+    fn lookup(&mut self, lookup: &Lookup) -> LookupAnswer {
         let netns = lookup.endpoints.netns;
         let diag = match &mut self.own {
             Some((own, diag)) if Some(*own) == netns => Some(diag),
@@ -162,25 +162,27 @@ impl SocketTable {
         };
         let looked = match diag {
             Some(diag) => match diag.lookup(&Tuple::from(&lookup.endpoints), lookup.cookie) {
-                Ok(Some(socket)) if socket.state == TcpState::TimeWait => Looked::TimeWait {
-                    since_ns: Some(
-                        u64::from(TIMEWAIT_MS.saturating_sub(socket.expires_ms)) * 1_000_000,
-                    ),
-                },
+                Ok(Some(socket)) if socket.state == TcpState::TimeWait => {
+                    TimewaitStatus::TimeWait {
+                        since_ns: Some(
+                            u64::from(TIMEWAIT_MS.saturating_sub(socket.expires_ms)) * 1_000_000,
+                        ),
+                    }
+                }
                 Ok(Some(socket))
                     if socket.state == TcpState::FinWait2 && socket.is_minisocket() =>
                 {
-                    Looked::FinWait2
+                    TimewaitStatus::FinWait2
                 }
                 // Another connection has its place by now.
-                Ok(Some(_)) => Looked::Gone,
-                Ok(None) => Looked::Gone,
+                Ok(Some(_)) => TimewaitStatus::Gone,
+                Ok(None) => TimewaitStatus::Gone,
                 Err(error) => {
-                    self.complain(&error.to_string());
-                    Looked::Unknown
+                    self.warn(&error.to_string());
+                    TimewaitStatus::Unknown
                 }
             },
-            None => Looked::Unknown,
+            None => TimewaitStatus::Unknown,
         };
         LookupAnswer {
             id: lookup.id,
@@ -189,7 +191,7 @@ impl SocketTable {
         }
     }
 
-    fn complain(&mut self, why: &str) {
+    fn warn(&mut self, why: &str) {
         self.warnings
             .warn(format!("timewait sockets cannot be looked up: {why}"));
     }

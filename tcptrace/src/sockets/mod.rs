@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, sync::mpsc::TryRecvError, time::Duration};
 
 use self::walk::{Walk, WalkOutcome, WalkRequest, start};
 use crate::{
-    feed::names::Name,
+    feed::name::Name,
     probe::{Hook, Probe, Source},
     tracker::WalkEnd,
     warnings::Warnings,
@@ -95,7 +95,7 @@ impl Survey {
 
     /// The last walk could not compare some connections: another one, which also searches for their
     /// namespaces, is made soon.
-    pub fn hurry(&mut self, now_ns: u64) {
+    pub fn retry_soon(&mut self, now_ns: u64) {
         if let SurveyState::Waiting(due) = &mut self.state
             && !self.listing
         {
@@ -139,7 +139,7 @@ impl Survey {
                         })
                     }
                     Err(why) => {
-                        self.complain(&why);
+                        self.warn(&why);
                         self.state = SurveyState::Waiting(after(at.now_ns, RETRY));
                         None
                     }
@@ -184,10 +184,10 @@ impl Survey {
                 let interfaces = std::mem::take(&mut outcome.interfaces);
                 let (held, torn) = (outcome.held, outcome.torn);
                 for why in std::mem::take(&mut outcome.errors) {
-                    self.complain(&why);
+                    self.warn(&why);
                 }
                 if !complete && !torn {
-                    self.complain("the ring was too small for them beside what happened meanwhile: give a larger --ring-size");
+                    self.warn("the ring was too small for them beside what happened meanwhile: give a larger --ring-size");
                 }
                 let took = at.now_ns.saturating_sub(self.began_ns);
                 self.rests_until_ns = at.now_ns.saturating_add(took.saturating_mul(REST));
@@ -209,7 +209,7 @@ impl Survey {
         }
     }
 
-    fn complain(&mut self, why: &str) {
+    fn warn(&mut self, why: &str) {
         self.warnings
             .warn(format!("not all existing sockets could be listed: {why}"));
     }

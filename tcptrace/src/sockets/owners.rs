@@ -9,14 +9,14 @@ use std::{
 
 use hashbrown::HashMap;
 
-use crate::{namespaces::NamespaceKind, tracker::Owners, warnings::Warnings, worker};
+use crate::{namespaces::NamespaceKind, tracker::SocketHolders, warnings::Warnings, worker};
 
 /// The most sockets kept.
 const MOST: usize = 1 << 20;
 
 #[derive(Default)]
 pub struct OwnerSearch {
-    answer: Option<Receiver<Owners>>,
+    answer: Option<Receiver<SocketHolders>>,
     warnings: Warnings,
 }
 
@@ -45,7 +45,7 @@ impl OwnerSearch {
     }
 
     /// Returns the result, once the search has ended.
-    pub fn poll(&mut self) -> Option<Owners> {
+    pub fn poll(&mut self) -> Option<SocketHolders> {
         let found = match self.answer.as_ref()?.try_recv() {
             Err(TryRecvError::Empty) => return None,
             Ok(found) => Some(found),
@@ -57,8 +57,8 @@ impl OwnerSearch {
 }
 
 /// Returns every socket that a process holds, by its inode. Unreadable processes are left out.
-fn find(began_ns: u64) -> Owners {
-    let mut found = Owners {
+fn find(began_ns: u64) -> SocketHolders {
+    let mut found = SocketHolders {
         began_ns,
         by_inode: HashMap::new(),
     };

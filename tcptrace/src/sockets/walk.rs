@@ -11,15 +11,15 @@ use parking_lot::Mutex;
 use crate::{
     feed::{
         event::{Endpoints, NetnsId, Seed, SocketOwner},
-        names::Name,
+        name::Name,
     },
     host::{
-        names::interfaces_here,
+        name_finder::interfaces_here,
         netns::{self, Namespace},
     },
     probe::SocketWalk,
     sock_diag::{Diag, DiagFamily, DiagSocket},
-    tracker::Listed,
+    tracker::ListedSocket,
     worker,
 };
 
@@ -31,7 +31,7 @@ const BATCH: usize = 32;
 pub(super) struct WalkOutcome {
     pub(super) namespaces: HashSet<NetnsId>,
     /// What sock_diag listed; `None` when the sockets came through the ring.
-    pub(super) listed: Option<Vec<Listed>>,
+    pub(super) listed: Option<Vec<ListedSocket>>,
     /// Some of the listed sockets are missing.
     pub(super) torn: bool,
     pub(super) interfaces: Vec<Name>,
@@ -60,14 +60,14 @@ struct WalkRequests {
 }
 
 impl WalkRequests {
-    fn ask(&self, wanted: WalkRequest) -> Result<Vec<SocketWalk>, String> {
+    fn request(&self, wanted: WalkRequest) -> Result<Vec<SocketWalk>, String> {
         let gone = |()| "the tracer ends";
         self.wanted.send(wanted).map_err(|_| gone(()))?;
         self.walks.recv().map_err(|_| gone(()))?
     }
 
     fn run(&self, walk: SocketWalk) -> Result<(), String> {
-        walk.run(self.piece, || self.ask(WalkRequest::Room).map(drop))
+        walk.run(self.piece, || self.request(WalkRequest::Room).map(drop))
     }
 }
 
@@ -126,7 +126,7 @@ fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
     let mut walks = Vec::new();
     // Threads that enter namespaces send requests too, one at a time.
     let requests = Mutex::new(requests);
-    let ask = |wanted| requests.lock().ask(wanted);
+    let ask = |wanted| requests.lock().request(wanted);
     let mut next = || -> Result<SocketWalk, String> {
         if walks.is_empty() {
             walks = ask(WalkRequest::Walks(BATCH))?;
@@ -199,7 +199,7 @@ fn list_all() -> WalkOutcome {
 }
 
 /// Lists the sockets of the calling thread's namespace; returns `false` when some are missing.
-fn list_one(netns: NetnsId, listed: &mut Vec<Listed>) -> Result<bool, String> {
+fn list_one(netns: NetnsId, listed: &mut Vec<ListedSocket>) -> Result<bool, String> {
     let mut diag = Diag::here().map_err(|error| error.to_string())?;
     let mut whole = true;
     for family in [DiagFamily::V4, DiagFamily::V6] {
@@ -215,8 +215,8 @@ fn list_one(netns: NetnsId, listed: &mut Vec<Listed>) -> Result<bool, String> {
     Ok(whole)
 }
 
-fn to_listed(socket: &DiagSocket, netns: NetnsId) -> Listed {
-    Listed {
+fn to_listed(socket: &DiagSocket, netns: NetnsId) -> ListedSocket {
+    ListedSocket {
         cookie: socket.cookie,
         seed: Seed {
             state: socket.state,

@@ -1,6 +1,6 @@
 //! How the tracker is set up.
 
-use crate::feed::item::Witness;
+use crate::feed::item::EvidenceHook;
 
 /// How long an ended connection waits for late events before its record is settled, nanoseconds of
 /// event time. `tcp_send_reset` follows →CLOSE by microseconds.
@@ -31,13 +31,13 @@ pub struct Sources {
 
 impl Sources {
     /// Whether the hook is attached.
-    pub const fn has(self, witness: Witness) -> bool {
+    pub const fn has(self, witness: EvidenceHook) -> bool {
         match witness {
-            Witness::ResetReceived => self.resets.received,
-            Witness::ResetSent => self.resets.sent,
-            Witness::Syn => self.syns,
-            Witness::Timewait => self.timewait,
-            Witness::TimewaitStep => self.timewait_process,
+            EvidenceHook::ResetReceived => self.resets.received,
+            EvidenceHook::ResetSent => self.resets.sent,
+            EvidenceHook::Syn => self.syns,
+            EvidenceHook::Timewait => self.timewait,
+            EvidenceHook::TimewaitStep => self.timewait_process,
         }
     }
 }

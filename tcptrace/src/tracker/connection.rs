@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use tcptrace_common::TcpState;
 
 use super::{
-    evidence::Heard,
+    evidence::CoverageStart,
     lifecycle::{Step, is_synchronized},
     listeners::Listeners,
-    names::{NameTable, Named},
 };
-use crate::feed::event::{Details, Endpoints, Request, SocketOwner, Task, Transition};
+use crate::feed::event::{Details, Endpoints, HandshakeRequest, SocketOwner, Task, Transition};
+use crate::tracker::name_table::{NameTable, SocketNames};
 use crate::tracker::vocabulary::{
-    At, ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role,
+    ClosedBy, Completeness, HandshakeSource, Moment, Origin, Process, ProcessSource, Role,
 };
 
 /// The allocation of a timewait socket (`inet_twsk_alloc`).
@@ -36,7 +36,7 @@ pub struct Handshake {
     /// Retransmits of the SYN or SYN-ACK, once established.
     pub syn_retransmits: Option<u32>,
     /// How a passive handshake began, as far as it is known.
-    pub request: Request,
+    pub request: HandshakeRequest,
     /// Whether the SYN carried data that was accepted (TCP Fast Open, RFC 7413); `None` if unknown.
     pub fast_open: Option<bool>,
     /// accept() returned the connection.
@@ -89,7 +89,7 @@ pub(super) struct Followed {
     /// How many events were lost when its state last changed. If no more events of a hook have been
     /// lost since, the hook's silence is evidence. `None` when what came before its end was not
     /// seen.
-    pub(super) heard: Option<Heard>,
+    pub(super) heard: Option<CoverageStart>,
 }
 
 /// What is known of a connection while it lives.
@@ -112,7 +112,7 @@ pub struct Connection {
     /// Its user and its cgroup.
     pub owner: SocketOwner,
     /// The names of its cgroup and interface.
-    pub named: Named,
+    pub named: SocketNames,
     pub process: Option<Process>,
     pub handshake: Handshake,
     pub closing: Closing,
@@ -132,7 +132,7 @@ impl Connection {
             established: false,
             endpoints: None,
             owner: SocketOwner::default(),
-            named: Named::default(),
+            named: SocketNames::default(),
             process: None,
             handshake: Handshake::default(),
             closing: Closing::default(),
@@ -345,7 +345,7 @@ impl Connection {
     }
 
     /// Takes the listener's process, until the connection is accepted.
-    fn learn_listener(&mut self, listeners: &Listeners) {
+    fn add_listener(&mut self, listeners: &Listeners) {
         if let (None, Some(listener)) =
             (self.handshake.accepted_at, self.handshake.request.listener)
         {
@@ -355,7 +355,7 @@ impl Connection {
 
     /// Takes the process that closed the connection, if it is better known than the previous one: a
     /// listener at the same address need not have had the socket, nor a process that has exited.
-    fn learn_release(&mut self, task: &Task) {
+    fn add_closer(&mut self, task: &Task) {
         let is_better = self
             .process
             .is_none_or(|known| known.source == ProcessSource::Address || known.gone);
@@ -365,7 +365,7 @@ impl Connection {
     }
 
     /// Learns what came with a transition: endpoints, owner, process, handshake.
-    pub(super) fn learn(&mut self, at: At, details: &Details, listeners: &Listeners) {
+    pub(super) fn add_details(&mut self, at: Origin, details: &Details, listeners: &Listeners) {
         match details {
             Details::Open {
                 endpoints,
@@ -391,7 +391,7 @@ impl Connection {
                 request.listener = request
                     .listener
                     .or_else(|| at.cookie.and_then(|cookie| listeners.with_cookie(cookie)));
-                self.learn_listener(listeners);
+                self.add_listener(listeners);
                 if self.handshake.request.listener.is_none() {
                     self.process = listeners.process_at(endpoints, bind.as_ref());
                 }
@@ -414,7 +414,7 @@ impl Connection {
                             self.handshake.fast_open = Some(true);
                         }
                         // A walk may have found the listener since.
-                        self.learn_listener(listeners);
+                        self.add_listener(listeners);
                     }
                     Role::Active | Role::Simultaneous => {
                         self.handshake.fast_open = handshake.map(|fields| fields.syn_data);
@@ -423,7 +423,7 @@ impl Connection {
                 }
             }
             Details::Step => {}
-            Details::Release { task } => self.learn_release(task),
+            Details::Release { task } => self.add_closer(task),
             Details::Close { endpoints, .. } => self.learn_endpoints(endpoints),
         }
     }

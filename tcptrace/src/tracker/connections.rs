@@ -7,23 +7,23 @@ use super::{
     connection::Connection,
     connects::Connects,
     ended::{Ended, EndedQueue},
-    evidence::Silences,
+    evidence::HookCoverage,
     handshake,
     journal::Journal,
     lifecycle::{Step, can_lead_to, is_synchronized},
     listener::Listener,
     listeners::Listeners,
-    names::NameTable,
     stats::Anomaly,
     store::{Store, StoreKey},
     time_wait::follow::TimeWaits,
     update::Update,
-    vocabulary::{At, Completeness, Moment, Process, ProcessSource, Role},
+    vocabulary::{Completeness, Moment, Origin, Process, ProcessSource, Role},
 };
 use crate::feed::{
     event::{ConnectFailure, Details, Endpoints, SocketOwner, Task, Transition},
-    item::Witness,
+    item::EvidenceHook,
 };
+use crate::tracker::name_table::NameTable;
 
 /// The connections and listeners held, and the connections that wait for their record.
 ///
@@ -40,7 +40,7 @@ pub(super) struct Connections {
     pub(super) time_waits: TimeWaits,
     pub(super) names: NameTable,
     /// When the absence of a hook's event is evidence.
-    pub(super) silences: Silences,
+    pub(super) silences: HookCoverage,
     /// What is reported.
     pub(super) journal: Journal,
     /// The number of the current walk over the kernel's sockets, or of the last one.
@@ -57,7 +57,7 @@ impl Connections {
             listeners: Listeners::new(config.max_listeners),
             time_waits: TimeWaits::new(config.max_releases, config.max_time_waits),
             names: NameTable::default(),
-            silences: Silences::new(config.sources),
+            silences: HookCoverage::new(config.sources),
             journal: Journal::new(),
             walk: 0,
             connects: Connects::default(),
@@ -65,7 +65,7 @@ impl Connections {
         }
     }
 
-    pub(super) fn on_reset_sent(&mut self, at: At, endpoints: &Endpoints, reason: Option<u32>) {
+    pub(super) fn on_reset_sent(&mut self, at: Origin, endpoints: &Endpoints, reason: Option<u32>) {
         let connection = if let Some(connection) = self.store.get_mut(at.socket) {
             connection.resets.sent |= !connection.has_another_peer_than(endpoints);
             Some(connection)
@@ -83,8 +83,8 @@ impl Connections {
         self.journal.push(Update::Reset { sent: true, reason });
     }
 
-    pub(super) fn on_transition(&mut self, at: At, transition: &Transition) {
-        match Step::of(transition.old, transition.new) {
+    pub(super) fn on_transition(&mut self, at: Origin, transition: &Transition) {
+        match Step::between(transition.old, transition.new) {
             Step::ActiveOpen => self.begin(at, Role::Active, transition),
             Step::PassiveOpen => self.begin(at, Role::Passive, transition),
             Step::Listen => self.listen(at, &transition.details),
@@ -100,11 +100,11 @@ impl Connections {
                 });
                 // The kernel is right about the state; what the tracker holds is wrong.
                 match self.store.find(at.socket) {
-                    Some(place) => {
-                        if let Some(connection) = self.store.at(place) {
+                    Some(key) => {
+                        if let Some(connection) = self.store.get_by_key(key) {
                             self.journal.mark_gap(connection);
                         }
-                        self.advance(at, place, Step::Impossible, transition);
+                        self.advance(at, key, Step::Impossible, transition);
                     }
                     None => self.stray(at, transition),
                 }
@@ -118,17 +118,17 @@ impl Connections {
             | Step::SecondFin
             | Step::Close
             | Step::Again) => {
-                let place = self.hold(at, transition);
-                self.advance(at, place, step, transition);
+                let key = self.hold(at, transition);
+                self.advance(at, key, step, transition);
             }
         }
     }
 
-    fn stray(&mut self, at: At, transition: &Transition) {
+    fn stray(&mut self, at: Origin, transition: &Transition) {
         let id = self.journal.take_id();
         let mut connection = Connection::new(id, at.socket, Role::Unknown, transition.new);
         connection.completeness = Completeness::Gap;
-        connection.learn(at, &transition.details, &self.listeners);
+        connection.add_details(at, &transition.details, &self.listeners);
         connection.learn_names(&self.names);
         self.journal.push(Update::Stray {
             connection,
@@ -138,7 +138,7 @@ impl Connections {
         });
     }
 
-    fn begin(&mut self, at: At, role: Role, transition: &Transition) {
+    fn begin(&mut self, at: Origin, role: Role, transition: &Transition) {
         self.give_up_previous(at);
         let mut connection =
             Connection::new(self.journal.take_id(), at.socket, role, transition.new);
@@ -146,23 +146,23 @@ impl Connections {
         connection.handshake.opened = Some(at.time);
         connection.state_since = Some(at.time);
         connection.followed.touched = at.time;
-        connection.followed.heard = Some(self.silences.heard(at.time));
-        connection.learn(at, &transition.details, &self.listeners);
-        let place = self.enter(connection);
-        self.report(place, transition, at.time, None);
+        connection.followed.heard = Some(self.silences.starting_at(at.time));
+        connection.add_details(at, &transition.details, &self.listeners);
+        let key = self.enter(connection);
+        self.report(key, transition, at.time, None);
     }
 
     /// Gives up what is held of a socket that begins anew: its end was lost.
-    pub(super) fn give_up_previous(&mut self, at: At) {
+    pub(super) fn give_up_previous(&mut self, at: Origin) {
         self.ended.supersede(at.socket);
-        if let Some(place) = self.store.find(at.socket) {
-            self.give_up(place, at.time);
+        if let Some(key) = self.store.find(at.socket) {
+            self.give_up(key, at.time);
         }
     }
 
     /// Ends a connection whose end was lost.
-    pub(super) fn give_up(&mut self, place: StoreKey, time: Moment) {
-        if let Some(mut connection) = self.store.remove(place) {
+    pub(super) fn give_up(&mut self, key: StoreKey, time: Moment) {
+        if let Some(mut connection) = self.store.remove(key) {
             self.journal.mark_gap(&mut connection);
             let socket = connection.socket;
             let mut ended = Ended::new(connection, time, None);
@@ -174,11 +174,11 @@ impl Connections {
     }
 
     /// Returns the connection that the event is about; gives up any other held for its socket.
-    fn hold(&mut self, at: At, transition: &Transition) -> StoreKey {
-        let Some(place) = self.store.find(at.socket) else {
+    fn hold(&mut self, at: Origin, transition: &Transition) -> StoreKey {
+        let Some(key) = self.store.find(at.socket) else {
             return self.meet(at, transition, false);
         };
-        let follows = self.store.at(place).is_some_and(|held| {
+        let follows = self.store.get_by_key(key).is_some_and(|held| {
             let is_another = transition
                 .details
                 .endpoints()
@@ -186,16 +186,16 @@ impl Connections {
             !is_another && can_lead_to(held.state, transition.old)
         });
         if follows {
-            return place;
+            return key;
         }
         // The end of one and the beginning of the other were lost.
-        self.give_up(place, at.time);
+        self.give_up(key, at.time);
         self.meet(at, transition, true)
     }
 
     /// Takes in a connection first seen after its handshake. `lost` tells that its beginning was
     /// lost.
-    fn meet(&mut self, at: At, transition: &Transition, lost: bool) -> StoreKey {
+    fn meet(&mut self, at: Origin, transition: &Transition, lost: bool) -> StoreKey {
         self.ended.supersede(at.socket);
         let role = if transition.old == TcpState::SynSent {
             // Only connect() leads there.
@@ -214,7 +214,7 @@ impl Connections {
         }
         connection.established = is_synchronized(transition.old);
         connection.learn_closer(transition.old, None);
-        connection.learn(at, &transition.details, &self.listeners);
+        connection.add_details(at, &transition.details, &self.listeners);
         self.enter(connection)
     }
 
@@ -231,7 +231,7 @@ impl Connections {
             connection.followed.walk = self.walk;
         }
         self.journal.push(Update::Entered(connection.clone()));
-        let (place, evicted) = self.store.insert(connection);
+        let (key, evicted) = self.store.insert(connection);
         if let Some(evicted) = evicted {
             self.journal.mark_broken();
             if evicted.established {
@@ -241,12 +241,12 @@ impl Connections {
             }
             self.journal.push(Update::Evicted(evicted));
         }
-        place
+        key
     }
 
     /// Moves a connection to its next state.
-    fn advance(&mut self, at: At, place: StoreKey, step: Step, transition: &Transition) {
-        let Some(connection) = self.store.touch(place) else {
+    fn advance(&mut self, at: Origin, key: StoreKey, step: Step, transition: &Transition) {
+        let Some(connection) = self.store.touch(key) else {
             return;
         };
         let time = at.time;
@@ -259,13 +259,13 @@ impl Connections {
         let in_state_ns = connection
             .state_since
             .map(|since| time.get().saturating_sub(since.get()));
-        connection.learn(at, &transition.details, &self.listeners);
+        connection.add_details(at, &transition.details, &self.listeners);
         connection.learn_names(&self.names);
         connection.learn_step(step, time, transition.fin_left);
         if step == Step::Established {
             let fields = transition.details.handshake();
             let now_ns = time.get();
-            let syns_seen = self.silences.is_attached(Witness::Syn, now_ns, now_ns);
+            let syns_seen = self.silences.is_attached(EvidenceHook::Syn, now_ns, now_ns);
             connection.handshake.took = handshake::measure(connection, time, fields, syns_seen);
         }
         connection.learn_closers(transition);
@@ -277,17 +277,17 @@ impl Connections {
             if established {
                 self.journal.push(Update::Established(connection.clone()));
             }
-            self.report(place, transition, time, in_state_ns);
-            self.end(at, place, &transition.details);
+            self.report(key, transition, time, in_state_ns);
+            self.end(at, key, &transition.details);
             return;
         }
         (connection.followed.before, connection.state) = (old, new);
         if new != old {
             connection.state_since = Some(time);
         }
-        connection.followed.heard = Some(self.silences.heard(time));
+        connection.followed.heard = Some(self.silences.starting_at(time));
         let opened = established.then(|| connection.clone());
-        self.report(place, transition, time, in_state_ns);
+        self.report(key, transition, time, in_state_ns);
         if let Some(opened) = opened {
             let release =
                 self.time_waits
@@ -302,13 +302,13 @@ impl Connections {
 
     fn report(
         &mut self,
-        place: StoreKey,
+        key: StoreKey,
         transition: &Transition,
         time: Moment,
         in_state_ns: Option<u64>,
     ) {
         if self.config.transitions
-            && let Some(connection) = self.store.at(place)
+            && let Some(connection) = self.store.get_by_key(key)
         {
             self.journal.push(Update::Transition {
                 connection: connection.clone(),
@@ -320,8 +320,8 @@ impl Connections {
         }
     }
 
-    fn end(&mut self, at: At, place: StoreKey, details: &Details) {
-        let Some(connection) = self.store.remove(place) else {
+    fn end(&mut self, at: Origin, key: StoreKey, details: &Details) {
+        let Some(connection) = self.store.remove(key) else {
             return;
         };
         let ended = Ended::new(connection, at.time, details.close());
@@ -334,7 +334,7 @@ impl Connections {
 
     pub(super) fn on_accept(
         &mut self,
-        at: At,
+        at: Origin,
         endpoints: &Endpoints,
         task: &Task,
         listener: Option<u64>,
@@ -365,7 +365,7 @@ impl Connections {
     }
 
     /// CLOSE→LISTEN.
-    pub(super) fn listen(&mut self, at: At, details: &Details) {
+    pub(super) fn listen(&mut self, at: Origin, details: &Details) {
         self.give_up_previous(at);
         let Details::Open {
             endpoints,
@@ -394,7 +394,7 @@ impl Connections {
     }
 
     /// LISTEN→CLOSE.
-    pub(super) fn stop_listening(&mut self, at: At, details: &Details) {
+    pub(super) fn stop_listening(&mut self, at: Origin, details: &Details) {
         self.give_up_previous(at);
         let listener = match (self.listeners.stop(at.socket), details.endpoints()) {
             (Some(listener), _) => listener,
@@ -413,7 +413,7 @@ impl Connections {
     }
 
     /// Ends a connect() call that failed inside the call.
-    pub(super) fn on_connect_failed(&mut self, at: At, failure: &ConnectFailure) {
+    pub(super) fn on_connect_failed(&mut self, at: Origin, failure: &ConnectFailure) {
         if self.connects.is_awaited(at, failure) {
             if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
                 ended.connect = Some(*failure);
@@ -438,7 +438,7 @@ impl Connections {
     }
 
     /// The peer's RST was acted on (`tcp_receive_reset`).
-    pub(super) fn on_reset_received(&mut self, at: At, endpoints: &Endpoints) {
+    pub(super) fn on_reset_received(&mut self, at: Origin, endpoints: &Endpoints) {
         if let Some(connection) = self.store.get_mut(at.socket) {
             connection.resets.received |= !connection.has_another_peer_than(endpoints);
         }

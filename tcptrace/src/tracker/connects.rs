@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::vocabulary::{At, Moment};
+use super::vocabulary::{Moment, Origin};
 use crate::feed::event::{ConnectFailure, Endpoints};
 
 /// The longest time from SYN_SENT→CLOSE to the end of the same call: nothing in between waits.
@@ -26,7 +26,7 @@ pub(super) struct Connects {
 
 impl Connects {
     /// Waits for the result of the call in which an attempt ended.
-    pub(super) fn await_result(&mut self, at: At, endpoints: Option<Endpoints>) {
+    pub(super) fn await_result(&mut self, at: Origin, endpoints: Option<Endpoints>) {
         if self.waiting.len() == WAITING {
             self.waiting.pop_front();
         }
@@ -38,7 +38,7 @@ impl Connects {
     }
 
     /// Whether a call's result belongs to an attempt that has ended.
-    pub(super) fn is_awaited(&mut self, at: At, failure: &ConnectFailure) -> bool {
+    pub(super) fn is_awaited(&mut self, at: Origin, failure: &ConnectFailure) -> bool {
         let Some(place) = self
             .waiting
             .iter()

@@ -2,12 +2,12 @@
 
 use tcptrace_common::TcpState;
 
-use super::{connections::Connections, vocabulary::At};
+use super::{connections::Connections, vocabulary::Origin};
 use crate::feed::event::{Body, Transition};
 
 /// Whether the first copy has told this event: the second one comes directly after it, before
 /// anything else of its socket.
-pub(super) fn repeats(sockets: &Connections, at: At, body: &Body) -> bool {
+pub(super) fn repeats(sockets: &Connections, at: Origin, body: &Body) -> bool {
     let held = sockets.store.get(at.socket);
     let ended = sockets.ended.get(at.socket, at.time);
     match body {

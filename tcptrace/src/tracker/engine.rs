@@ -16,16 +16,16 @@ use super::{
     stats::{Anomaly, Snapshot, TrackerStats},
     time_wait::{
         classify,
-        waiting::{Looked, Lookup},
+        waiting::{Lookup, TimewaitStatus},
     },
     update::Update,
     verdict::{Evidence, verdict},
-    vocabulary::{At, Completeness, Moment, Role},
-    walk::{Owners, WalkEnd},
+    vocabulary::{Completeness, Moment, Origin, Role},
+    walk::{SocketHolders, WalkEnd},
 };
 use crate::feed::{
     event::{Body, Event},
-    item::{EventKind, Item, LossPlace, Witness},
+    item::{EventKind, EvidenceHook, Item, LossPlace},
 };
 
 pub struct Tracker {
@@ -45,7 +45,7 @@ impl Tracker {
     }
 
     /// Takes an item and returns what follows from it.
-    pub fn take(&mut self, item: &Item) -> Drain<'_, Update> {
+    pub fn apply(&mut self, item: &Item) -> Drain<'_, Update> {
         match item {
             Item::Event(event) => self.on_event(event),
             Item::Name(name) => self.sockets.names.insert(name),
@@ -150,7 +150,7 @@ impl Tracker {
                 releases_refused: sockets.time_waits.waiting.refused,
                 time_wait_unknown: sockets.journal.stats.time_wait_unknown
                     + sockets.time_waits.waiting.unknown,
-                time_waits_evicted: sockets.time_waits.residents.evicted,
+                time_waits_evicted: sockets.time_waits.in_time_wait.evicted,
                 ..sockets.journal.stats
             },
             connections,
@@ -192,7 +192,7 @@ impl Tracker {
     }
 
     fn on_event(&mut self, event: &Event) {
-        let at = At {
+        let at = Origin {
             socket: event.socket,
             cookie: event.cookie,
             time: Moment::new(event.time_ns).unwrap_or(Moment::MIN),
@@ -200,7 +200,7 @@ impl Tracker {
         if let Body::Transition(transition) = event.body {
             self.sockets.journal.stats.transitions += 1;
             // Up to Linux 6.14 a child first has its listener's cookie.
-            let step = Step::of(transition.old, transition.new);
+            let step = Step::between(transition.old, transition.new);
             if step != Step::PassiveOpen {
                 self.reconciler
                     .recognize(&mut self.sockets, at, step == Step::StopListening);
@@ -271,13 +271,13 @@ impl Tracker {
         // A reset that was not seen may be among the lost events, or not be reported yet.
         let heard = connection.followed.heard;
         let silent = |witness, until_ns| {
-            until_ns <= self.known_ns && sockets.silences.speak_of(witness, heard, until_ns)
+            until_ns <= self.known_ns && sockets.silences.would_have_seen(witness, heard, until_ns)
         };
         let hooks = ResetHooks {
-            received: silent(Witness::ResetReceived, closed_ns),
-            sent: silent(Witness::ResetSent, due_ns),
+            received: silent(EvidenceHook::ResetReceived, closed_ns),
+            sent: silent(EvidenceHook::ResetSent, due_ns),
         };
-        let alloc_seen = silent(Witness::Timewait, closed_ns);
+        let alloc_seen = silent(EvidenceHook::Timewait, closed_ns);
         let older = sockets
             .journal
             .broken_in
@@ -352,7 +352,7 @@ impl Tracker {
     }
 
     /// Takes the result of a search for the processes that hold sockets.
-    pub fn learn_owners(&mut self, owners: Owners) {
+    pub fn learn_owners(&mut self, owners: SocketHolders) {
         self.reconciler.learn_owners(&mut self.sockets, owners);
     }
 
@@ -363,7 +363,7 @@ impl Tracker {
     }
 
     /// Takes what the kernel's table says of a connection. Returns what follows from it.
-    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: Looked) -> Option<Update> {
+    pub fn on_lookup(&mut self, id: u64, now_ns: u64, looked: TimewaitStatus) -> Option<Update> {
         let release = self.sockets.time_waits.on_lookup(id, now_ns, looked);
         release.map(Update::Released)
     }

@@ -2,19 +2,19 @@
 //! Otherwise its silence means nothing.
 
 use super::config::Sources;
-use crate::feed::item::{EventKind, Witness};
+use crate::feed::item::{EventKind, EvidenceHook};
 use crate::tracker::vocabulary::Moment;
 
 /// How many events had been lost at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct CoverageStart {
     since: Moment,
-    lost: Lost,
+    lost: LostCounts,
 }
 
 /// Counts of lost events; those of unknown kind count for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Lost {
+struct LostCounts {
     resets: u64,
     timewaits: u64,
 }
@@ -28,13 +28,13 @@ struct Window {
 
 /// When each hook was attached, and what was lost.
 #[derive(Debug)]
-pub(super) struct Silences {
-    /// By [`Witness`].
-    windows: [Option<Window>; Witness::ALL.len()],
-    lost: Lost,
+pub(super) struct HookCoverage {
+    /// By [`EvidenceHook`].
+    windows: [Option<Window>; EvidenceHook::ALL.len()],
+    lost: LostCounts,
 }
 
-impl Silences {
+impl HookCoverage {
     /// Assumes every hook of `sources` attached before the first event.
     pub(super) fn new(sources: Sources) -> Self {
         let window = |witness| {
@@ -44,13 +44,13 @@ impl Silences {
             })
         };
         Self {
-            windows: std::array::from_fn(|index| window(Witness::ALL[index])),
-            lost: Lost::default(),
+            windows: std::array::from_fn(|index| window(EvidenceHook::ALL[index])),
+            lost: LostCounts::default(),
         }
     }
 
     /// A hook was attached or detached.
-    pub(super) fn set(&mut self, witness: Witness, attached: bool, time_ns: u64) {
+    pub(super) fn set(&mut self, witness: EvidenceHook, attached: bool, time_ns: u64) {
         let window = &mut self.windows[witness as usize];
         if attached {
             *window = Some(Window {
@@ -63,7 +63,7 @@ impl Silences {
     }
 
     pub(super) fn lose(&mut self, kind: Option<EventKind>, events: u64) {
-        let Lost { resets, timewaits } = &mut self.lost;
+        let LostCounts { resets, timewaits } = &mut self.lost;
         if matches!(kind, None | Some(EventKind::Reset)) {
             *resets = resets.saturating_add(events);
         }
@@ -72,33 +72,38 @@ impl Silences {
         }
     }
 
-    /// Returns what has been lost so far, for [`Self::speak_of`].
-    pub(super) const fn heard(&self, since: Moment) -> Heard {
-        Heard {
+    /// Returns what has been lost so far, for [`Self::would_have_seen`].
+    pub(super) const fn starting_at(&self, since: Moment) -> CoverageStart {
+        CoverageStart {
             since,
             lost: self.lost,
         }
     }
 
     /// Whether a hook would have reported what happened between `heard` and `until_ns`.
-    pub(super) fn speak_of(&self, witness: Witness, heard: Option<Heard>, until_ns: u64) -> bool {
+    pub(super) fn would_have_seen(
+        &self,
+        witness: EvidenceHook,
+        heard: Option<CoverageStart>,
+        until_ns: u64,
+    ) -> bool {
         heard.is_some_and(|heard| {
             let nothing_lost = match witness {
-                Witness::ResetReceived | Witness::ResetSent => {
+                EvidenceHook::ResetReceived | EvidenceHook::ResetSent => {
                     heard.lost.resets == self.lost.resets
                 }
-                Witness::Timewait | Witness::TimewaitStep => {
+                EvidenceHook::Timewait | EvidenceHook::TimewaitStep => {
                     heard.lost.timewaits == self.lost.timewaits
                 }
                 // A SYN that was missed only leaves a handshake without a time.
-                Witness::Syn => true,
+                EvidenceHook::Syn => true,
             };
             nothing_lost && self.is_attached(witness, heard.since.get(), until_ns)
         })
     }
 
     /// Whether a hook was attached during the whole interval.
-    pub(super) fn is_attached(&self, witness: Witness, from_ns: u64, until_ns: u64) -> bool {
+    pub(super) fn is_attached(&self, witness: EvidenceHook, from_ns: u64, until_ns: u64) -> bool {
         self.windows[witness as usize]
             .is_some_and(|window| window.from <= from_ns && until_ns < window.until)
     }

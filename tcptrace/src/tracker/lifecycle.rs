@@ -54,7 +54,7 @@ pub enum Step {
 
 impl Step {
     /// Returns what the transition `old` → `new` means.
-    pub const fn of(old: TcpState, new: TcpState) -> Self {
+    pub const fn between(old: TcpState, new: TcpState) -> Self {
         match old {
             Close => match new {
                 SynSent => Self::ActiveOpen,

@@ -1,10 +1,8 @@
 use std::net::IpAddr;
 
-use super::{
-    names::{NameTable, Named},
-    vocabulary::{At, Moment, Process, ProcessSource},
-};
+use super::vocabulary::{Moment, Origin, Process, ProcessSource};
 use crate::feed::event::{Bind, Endpoints, NetnsId, SocketOwner};
+use crate::tracker::name_table::{NameTable, SocketNames};
 
 /// Where a socket listens, as the kernel looks it up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +28,7 @@ pub struct Listener {
     /// `skc_cookie`, if it has one.
     pub cookie: Option<u64>,
     pub owner: SocketOwner,
-    pub named: Named,
+    pub named: SocketNames,
     /// The process that called listen().
     pub process: Option<Process>,
     /// CLOSE→LISTEN; `None` if it listened before the trace.
@@ -43,7 +41,7 @@ impl Listener {
     /// A listener without a known process.
     pub(super) fn new(
         id: u64,
-        at: At,
+        at: Origin,
         endpoints: &Endpoints,
         owner: SocketOwner,
         names: &NameTable,
@@ -55,7 +53,7 @@ impl Listener {
             bind: None,
             cookie: at.cookie,
             owner,
-            named: names.of(&owner, endpoints),
+            named: names.lookup(&owner, endpoints),
             process: None,
             since: None,
             walk: 0,

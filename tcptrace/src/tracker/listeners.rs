@@ -308,7 +308,7 @@ impl Listeners {
         // Up to Linux 6.14 a child is still at its listener's place.
         let is_at_place = ends.remote_port == 0;
         let steered = bind.is_none_or(|bind| bind.steered);
-        let groups = self.at(ends, is_at_place);
+        let groups = self.groups_at(ends, is_at_place);
         let mut owners = groups
             .iter()
             .flatten()
@@ -342,12 +342,12 @@ impl Listeners {
 
     /// Whether any socket listens where a connection is.
     pub(super) fn is_at(&self, ends: &Endpoints) -> bool {
-        self.at(ends, false).iter().any(Option::is_some)
+        self.groups_at(ends, false).iter().any(Option::is_some)
     }
 
     /// Returns the groups that the kernel chooses from for a connection: the first place with a
     /// listener.
-    fn at(&self, ends: &Endpoints, exactly: bool) -> [Option<&ListenGroup>; 2] {
+    fn groups_at(&self, ends: &Endpoints, exactly: bool) -> [Option<&ListenGroup>; 2] {
         let local = ends.local_address;
         let any: IpAddr = match local {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -5,7 +5,7 @@
 //! a new one. Nothing is invented: an event whose old state is not the state held marks its
 //! connection `gap`.
 //!
-//! [`Tracker::take`] takes an item and returns what follows from it. A record depends on what was
+//! [`Tracker::apply`] takes an item and returns what follows from it. A record depends on what was
 //! lost as well, which is not known within a batch of events. So records are settled at an
 //! [`Item::Time`] alone.
 
@@ -23,8 +23,7 @@ mod journal;
 mod lifecycle;
 mod listener;
 mod listeners;
-mod names;
-mod owners;
+mod name_table;
 mod reconcile;
 mod stats;
 mod store;
@@ -33,6 +32,7 @@ mod update;
 mod verdict;
 mod vocabulary;
 mod walk;
+mod without_process;
 
 pub use self::{
     config::{GRACE_NS, ResetHooks, Sources, TrackerConfig},
@@ -44,13 +44,13 @@ pub use self::{
     listener::Listener,
     stats::Snapshot,
     time_wait::{
-        release::{Outcome, Release, TimeWaitSource, Whose},
-        waiting::{Looked, Lookup},
+        release::{Ownership, Release, ReleaseOutcome, TimeWaitSource},
+        waiting::{Lookup, TimewaitStatus},
     },
     update::Update,
     verdict::{Verdict, errno},
     vocabulary::{ClosedBy, Completeness, HandshakeSource, Moment, Process, ProcessSource, Role},
-    walk::{Listed, Owners, WalkEnd},
+    walk::{ListedSocket, SocketHolders, WalkEnd},
 };
 #[cfg(test)]
 pub use self::{
@@ -58,7 +58,7 @@ pub use self::{
     verdict::{Evidence, verdict},
     walk::Drift,
 };
-pub use crate::feed::item::{EventKind, Item, LossPlace, Witness};
+pub use crate::feed::item::{EventKind, EvidenceHook, Item, LossPlace};
 
 #[cfg(test)]
 #[path = "tests/mod.rs"]

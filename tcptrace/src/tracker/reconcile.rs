@@ -13,11 +13,11 @@ use super::{
     connections::Connections,
     lifecycle::is_synchronized,
     listener::Listener,
-    owners::{Unowned, UnownedSockets},
-    vocabulary::{At, Completeness, Moment, Process, Role},
-    walk::{Drift, Listed, Owners, WalkEnd},
+    vocabulary::{Completeness, Moment, Origin, Process, Role},
+    walk::{Drift, ListedSocket, SocketHolders, WalkEnd},
 };
 use crate::feed::event::{Endpoints, NetnsId, Seed, SocketOwner};
+use crate::tracker::without_process::{SocketWithoutProcess, SocketsWithoutProcess};
 
 /// The longest time the kernel keeps an orphan, by its default settings: `tcp_retries2` and
 /// `tcp_orphan_retries`. Until then it keeps its network namespace.
@@ -67,7 +67,7 @@ pub(super) struct Reconciler {
     /// The namespaces in which the current walk found a socket held by a process of another
     /// namespace.
     held: HashSet<NetnsId>,
-    unowned: UnownedSockets,
+    unowned: SocketsWithoutProcess,
 }
 
 impl Reconciler {
@@ -117,7 +117,7 @@ impl Reconciler {
     }
 
     /// A process of another namespace holds a socket.
-    pub(super) fn on_held(&mut self, sockets: &mut Connections, at: At, endpoints: &Endpoints) {
+    pub(super) fn on_held(&mut self, sockets: &mut Connections, at: Origin, endpoints: &Endpoints) {
         self.held.extend(endpoints.netns);
         if let Some(held) = sockets.store.get_mut(at.socket) {
             held.followed.walk = sockets.walk;
@@ -207,7 +207,7 @@ impl Reconciler {
     }
 
     /// Takes a list of sockets, once all events before its end were taken.
-    fn take_listed(&mut self, sockets: &mut Connections, began: Moment, listed: &[Listed]) {
+    fn take_listed(&mut self, sockets: &mut Connections, began: Moment, listed: &[ListedSocket]) {
         let held: HashMap<Endpoints, u64> = sockets
             .store
             .iter()
@@ -218,7 +218,7 @@ impl Reconciler {
             .iter()
             .map(|listener| listener.endpoints)
             .collect();
-        let (listeners, connections): (Vec<&Listed>, Vec<&Listed>) = listed
+        let (listeners, connections): (Vec<&ListedSocket>, Vec<&ListedSocket>) = listed
             .iter()
             .partition(|one| one.seed.state == TcpState::Listen);
         let found = listeners.iter().map(|one| one.seed.endpoints).collect();
@@ -245,7 +245,7 @@ impl Reconciler {
                 continue;
             }
             self.has_listed |= known.is_none();
-            let at = At {
+            let at = Origin {
                 socket: known.unwrap_or(one.cookie),
                 cookie: Some(one.cookie),
                 time: began,
@@ -255,7 +255,7 @@ impl Reconciler {
     }
 
     /// An event of a socket that was known by its cookie only: from now on it has its address.
-    pub(super) fn recognize(&self, sockets: &mut Connections, at: At, stops_listening: bool) {
+    pub(super) fn recognize(&self, sockets: &mut Connections, at: Origin, stops_listening: bool) {
         let Some(cookie) = at.cookie.filter(|_| self.has_listed) else {
             return;
         };
@@ -266,14 +266,14 @@ impl Reconciler {
         }
     }
 
-    pub(super) fn note_closed(&mut self, at: At) {
+    pub(super) fn note_closed(&mut self, at: Origin) {
         if let (Some(closed), Some(cookie)) = (&mut self.closed, at.cookie) {
             closed.insert(cookie);
         }
     }
 
     /// A socket that a walk found.
-    pub(super) fn on_seed(&mut self, sockets: &mut Connections, at: At, seed: &Seed) {
+    pub(super) fn on_seed(&mut self, sockets: &mut Connections, at: Origin, seed: &Seed) {
         let id = match seed.state {
             TcpState::Listen => seed_listener(sockets, at, seed),
             TcpState::Established
@@ -288,7 +288,7 @@ impl Reconciler {
             TcpState::TimeWait | TcpState::Close | TcpState::NewSynRecv => None,
         };
         if let (Some(id), Some(inode)) = (id, seed.inode) {
-            let socket = Unowned {
+            let socket = SocketWithoutProcess {
                 id,
                 socket: at.socket,
                 found: at.time,
@@ -303,14 +303,19 @@ impl Reconciler {
         !self.unowned.is_empty()
     }
 
-    pub(super) fn learn_owners(&mut self, sockets: &mut Connections, owners: Owners) {
+    pub(super) fn learn_owners(&mut self, sockets: &mut Connections, owners: SocketHolders) {
         for (socket, process) in self.unowned.resolve(owners) {
             name_process(sockets, socket.socket, socket.id, process);
         }
     }
 
     /// Returns the id of a connection that was not held.
-    fn seed_connection(&mut self, sockets: &mut Connections, at: At, seed: &Seed) -> Option<u64> {
+    fn seed_connection(
+        &mut self,
+        sockets: &mut Connections,
+        at: Origin,
+        seed: &Seed,
+    ) -> Option<u64> {
         let &Seed {
             state,
             ref endpoints,
@@ -375,7 +380,7 @@ impl Reconciler {
         connection.owner = *owner;
         connection.followed.touched = at.time;
         connection.followed.walk = sockets.walk;
-        connection.followed.heard = Some(sockets.silences.heard(at.time));
+        connection.followed.heard = Some(sockets.silences.starting_at(at.time));
         let walked = endpoints
             .netns
             .is_some_and(|netns| self.walked.contains_key(&netns));
@@ -414,7 +419,7 @@ fn name_process(sockets: &mut Connections, socket: u64, id: u64, process: Proces
 }
 
 /// Returns the id of a listener that was not held.
-fn seed_listener(sockets: &mut Connections, at: At, seed: &Seed) -> Option<u64> {
+fn seed_listener(sockets: &mut Connections, at: Origin, seed: &Seed) -> Option<u64> {
     if sockets.listeners.mark_found(at.socket, sockets.walk) {
         return None;
     }

@@ -80,24 +80,24 @@ impl Store {
     }
 
     /// Returns a connection without changing the order.
-    pub(super) fn at(&mut self, place: StoreKey) -> Option<&mut Connection> {
-        self.slots[place.0 as usize].connection.as_mut()
+    pub(super) fn get_by_key(&mut self, key: StoreKey) -> Option<&mut Connection> {
+        self.slots[key.0 as usize].connection.as_mut()
     }
 
     /// Returns a connection, which becomes the most recently changed.
-    pub(super) fn touch(&mut self, place: StoreKey) -> Option<&mut Connection> {
-        let StoreKey(index) = place;
+    pub(super) fn touch(&mut self, key: StoreKey) -> Option<&mut Connection> {
+        let StoreKey(index) = key;
         if self.newest != index {
             self.unlink(index);
             self.link_newest(index);
         }
-        self.at(place)
+        self.get_by_key(key)
     }
 
     /// Returns the connection of a socket without changing the order.
     pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Connection> {
-        let place = self.find(socket)?;
-        self.at(place)
+        let key = self.find(socket)?;
+        self.get_by_key(key)
     }
 
     /// Adds a connection as the most recently changed.
@@ -132,8 +132,8 @@ impl Store {
     }
 
     /// Removes a connection.
-    pub(super) fn remove(&mut self, place: StoreKey) -> Option<Connection> {
-        let StoreKey(index) = place;
+    pub(super) fn remove(&mut self, key: StoreKey) -> Option<Connection> {
+        let StoreKey(index) = key;
         self.unlink(index);
         let slot = &mut self.slots[index as usize];
         let connection = slot.connection.take()?;

@@ -114,20 +114,20 @@ fn there_is_room_for_one_at_the_least() {
 
 /// What can be done to a store.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Operation {
     Insert(u64),
     Touch(u64),
     Look(u64),
     Remove(u64),
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn operation() -> impl Strategy<Value = Operation> {
     let socket = 0..12_u64;
     prop_oneof![
-        3 => socket.clone().prop_map(Deed::Insert),
-        3 => socket.clone().prop_map(Deed::Touch),
-        1 => socket.clone().prop_map(Deed::Look),
-        2 => socket.prop_map(Deed::Remove),
+        3 => socket.clone().prop_map(Operation::Insert),
+        3 => socket.clone().prop_map(Operation::Touch),
+        1 => socket.clone().prop_map(Operation::Look),
+        2 => socket.prop_map(Operation::Remove),
     ]
 }
 
@@ -135,15 +135,15 @@ proptest! {
     #[test]
     fn it_does_what_a_list_does(
         limit in 1..10_usize,
-        deeds in prop::collection::vec(deed(), 0..200),
+        operations in prop::collection::vec(operation(), 0..200),
     ) {
         let mut store = Store::new(limit);
         // Socket and id, the longest unchanged first.
         let mut list: Vec<(u64, u64)> = Vec::new();
-        for (id, deed) in (1..).zip(deeds) {
+        for (id, operation) in (1..).zip(operations) {
             let place = |list: &[(u64, u64)], socket| list.iter().position(|&(s, _)| s == socket);
-            match deed {
-                Deed::Insert(socket) => {
+            match operation {
+                Operation::Insert(socket) => {
                     // As the tracker does: what the address held before goes out first.
                     let before = remove(&mut store, socket).map(|connection| connection.id);
                     let known = place(&list, socket).map(|at| list.remove(at).1);
@@ -153,17 +153,17 @@ proptest! {
                     let (_, gone) = store.insert(connection(id, socket));
                     prop_assert_eq!(gone.map(|connection| (connection.socket, connection.id)), goes);
                 }
-                Deed::Touch(socket) => {
+                Operation::Touch(socket) => {
                     let known = place(&list, socket).map(|at| list.remove(at));
                     list.extend(known);
                     let found = touch(&mut store, socket).map(|connection| (connection.socket, connection.id));
                     prop_assert_eq!(found, known);
                 }
-                Deed::Look(socket) => {
+                Operation::Look(socket) => {
                     let known = place(&list, socket).map(|at| list[at].1);
                     prop_assert_eq!(store.get_mut(socket).map(|connection| connection.id), known);
                 }
-                Deed::Remove(socket) => {
+                Operation::Remove(socket) => {
                     let known = place(&list, socket).map(|at| list.remove(at).1);
                     prop_assert_eq!(remove(&mut store, socket).map(|connection| connection.id), known);
                 }

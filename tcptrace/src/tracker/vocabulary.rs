@@ -187,7 +187,7 @@ impl HandshakeSource {
 
 /// Which socket an event is about, and when.
 #[derive(Clone, Copy)]
-pub(super) struct At {
+pub(super) struct Origin {
     pub(super) socket: u64,
     pub(super) cookie: Option<u64>,
     pub(super) time: Moment,

@@ -31,12 +31,12 @@ pub struct WalkEnd {
     /// Nothing was lost meanwhile.
     pub complete: bool,
     /// The sockets, if they were listed instead of sent through the ring.
-    pub listed: Option<Vec<Listed>>,
+    pub listed: Option<Vec<ListedSocket>>,
 }
 
 /// A socket as sock_diag lists it: it has a cookie, but no address.
 #[derive(Clone, Copy, Debug)]
-pub struct Listed {
+pub struct ListedSocket {
     /// `skc_cookie`, which its later events carry.
     pub cookie: u64,
     pub seed: Seed,
@@ -44,7 +44,7 @@ pub struct Listed {
 
 /// Which processes hold which sockets, as a search found them.
 #[derive(Clone, Debug, Default)]
-pub struct Owners {
+pub struct SocketHolders {
     pub began_ns: u64,
     /// Process id and name, by the inode of the socket's file.
     pub by_inode: HashMap<u64, (u32, [u8; 16])>,

@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::support::{
     Check,
     namespace::Namespace,
-    puppet::Puppet,
     sockets::{bound, local},
     tail::Tail,
     talk::{IPV4, IPV6, MAPPED, Over, Talk},
+    test_process::TestProcess,
     tests, wait_for,
 };
 
@@ -46,7 +46,7 @@ fn a_process_is_named_by_its_first_thread() -> Check {
     let namespace = Namespace::new()?;
     let tail = Tail::start(&namespace, &[])?;
     let (listener, address) = namespace.listen("127.0.0.1:0")?;
-    let mut client = Puppet::start(&namespace, "tt-leader")?;
+    let mut client = TestProcess::start(&namespace, "tt-leader")?;
     client.tell(&format!("connect-as tt-worker {address}"))?;
     let (server, _) = listener.accept()?;
     client.tell("close")?;

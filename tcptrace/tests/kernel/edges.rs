@@ -34,10 +34,10 @@ use crate::{
         load::Load,
         namespace::{Namespace, configure, request, set_link},
         program::tcptrace,
-        puppet::Puppet,
         record::Record,
         sockets::begin_connect,
         tail::Tail,
+        test_process::TestProcess,
         tests,
     },
 };
@@ -342,15 +342,15 @@ fn a_connect_that_a_cgroups_program_forbids_is_told() -> Check {
     let cgroup = Cgroup::make("tt-forbidden")?;
     let namespace = Namespace::new()?;
     let (listener, address) = namespace.listen("127.0.0.1:0")?;
-    let mut puppet = Puppet::start(&namespace, "tt-forbidden")?;
-    puppet.enter(&cgroup.0)?;
+    let mut process = TestProcess::start(&namespace, "tt-forbidden")?;
+    process.enter(&cgroup.0)?;
     let _program = OfCgroup::forbid_connect(&cgroup.0)
         .map_err(|error| ignored(format!("no program of a cgroup: {error}")))?;
     let mut tail = Tail::start(&namespace, &ENDS)?;
-    let forbidden = puppet.connect(address);
+    let forbidden = process.connect(address);
     ensure!(forbidden.is_err(), "nobody forbade it");
     tail.wait_count("connection", 1)?;
-    let pid = puppet.pid();
+    let pid = process.pid();
     let records = tail.finish()?;
     records
         .only("connection", &json!({"role": "active"}))?
@@ -359,7 +359,7 @@ fn a_connect_that_a_cgroups_program_forbids_is_told() -> Check {
             "remote_address": "127.0.0.1", "remote_port": address.port(), "pid": pid,
             "pid_source": "connect",
         }))?;
-    drop((puppet, listener));
+    drop((process, listener));
     Ok(())
 }
 

@@ -6,10 +6,10 @@ use serde_json::json;
 use crate::support::{
     Check,
     namespace::Namespace,
-    puppet::Puppet,
     record::{Record, Records},
     sentinel,
     tail::Tail,
+    test_process::TestProcess,
     tests,
 };
 
@@ -161,18 +161,18 @@ fn a_role_is_one_side() -> Check {
 /// Two clients visit a server, all of them processes of their own.
 struct Visit {
     namespace: Namespace,
-    server: Puppet,
-    clients: [Puppet; 2],
+    server: TestProcess,
+    clients: [TestProcess; 2],
 }
 
 impl Visit {
     fn new() -> anyhow::Result<Self> {
         let namespace = Namespace::new()?;
         Ok(Self {
-            server: Puppet::start(&namespace, "tt-server")?,
+            server: TestProcess::start(&namespace, "tt-server")?,
             clients: [
-                Puppet::start(&namespace, "tt-one")?,
-                Puppet::start(&namespace, "tt-two")?,
+                TestProcess::start(&namespace, "tt-one")?,
+                TestProcess::start(&namespace, "tt-two")?,
             ],
             namespace,
         })

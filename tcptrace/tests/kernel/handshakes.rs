@@ -37,13 +37,13 @@ const HOME: u16 = 8080;
 const WITHOUT_FENTRY: [&str; 2] = ["--without", "fentry"];
 
 /// A host with a peer, to which it listens.
-struct Ground {
+struct TestNetwork {
     namespace: Namespace,
     peer: Peer,
     listener: TcpListener,
 }
 
-impl Ground {
+impl TestNetwork {
     fn new() -> anyhow::Result<Self> {
         let namespace = Namespace::new()?;
         let peer = Peer::new(&namespace)?;
@@ -122,7 +122,7 @@ impl Handshake {
 }
 
 fn every_source_times_a_handshake_as_the_peer_does() -> Check {
-    let ground = Ground::new()?;
+    let ground = TestNetwork::new()?;
     let tails = ground.tails()?;
     let handshakes = [
         ground.shake(0, |flow| flow.expect_silence(Duration::from_millis(300)))?,
@@ -145,7 +145,7 @@ fn every_source_times_a_handshake_as_the_peer_does() -> Check {
 
 /// TCP_DEFER_ACCEPT waits for data or a FIN, and the handshake's own ACK is thrown away.
 fn no_source_times_the_wait_for_a_deferred_fin() -> Check {
-    let ground = Ground::new()?;
+    let ground = TestNetwork::new()?;
     set_tcp_option(&ground.listener, libc::TCP_DEFER_ACCEPT, 10)?;
     let tails = ground.tails()?;
     let mut flow = ground.peer.connect(HOME);
@@ -199,7 +199,7 @@ fn root_cgroup() -> anyhow::Result<PathBuf> {
 /// is timed all the same.
 fn another_sock_ops_program_keeps_working() -> Check {
     let cgroup = root_cgroup()?;
-    let ground = Ground::new()?;
+    let ground = TestNetwork::new()?;
     let window = || -> anyhow::Result<u16> {
         let mut flow = ground.peer.connect(HOME);
         flow.send_syn()?;
@@ -246,7 +246,7 @@ fn a_syn_flood_is_counted_and_makes_no_time_wrong() -> Check {
     const REMEMBERED: i64 = 16_384;
     const ROOM: i64 = 8 << 20;
     root_cgroup()?;
-    let ground = Ground::new()?;
+    let ground = TestNetwork::new()?;
     ground.namespace.sysctl("ipv4/tcp_syncookies", "0")?;
     let mut daemon = Daemon::start(&WITHOUT_FENTRY)?;
     let tail = Tail::start(&ground.namespace, &WITHOUT_FENTRY)?;

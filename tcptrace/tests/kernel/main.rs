@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     if let Some(code) = support::guest_init::perform() {
         return code;
     }
-    if let Some(code) = support::puppet::perform() {
+    if let Some(code) = support::test_process::perform() {
         return code;
     }
     support::surroundings::complete();

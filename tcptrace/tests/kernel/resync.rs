@@ -25,10 +25,10 @@ use crate::{
         exposition::Metrics,
         load::Load,
         namespace::Namespace,
-        puppet::Puppet,
         record::{Record, Records},
         sockets::{begin_connect, bound, set_tcp_option},
         tail::Tail,
+        test_process::TestProcess,
         tests, wait_for,
     },
 };
@@ -65,14 +65,14 @@ const BREATH: Duration = Duration::from_millis(150);
 /// A namespace that others can find: a process is in it.
 struct Findable {
     namespace: Namespace,
-    _process: Puppet,
+    _process: TestProcess,
 }
 
 impl Findable {
     fn new() -> anyhow::Result<Self> {
         let namespace = Namespace::new()?;
         Ok(Self {
-            _process: Puppet::start(&namespace, "in-namespace")?,
+            _process: TestProcess::start(&namespace, "in-namespace")?,
             namespace,
         })
     }
@@ -287,7 +287,7 @@ fn the_gauge_is_the_kernels_own_count() -> Check {
 
 fn the_process_of_an_older_listener_is_named_at_once() -> Check {
     let namespace = Namespace::new()?;
-    let mut server = Puppet::start(&namespace, "older-server")?;
+    let mut server = TestProcess::start(&namespace, "older-server")?;
     let address = server.listen("127.0.0.1:0")?;
     let (other, _) = namespace.listen("127.0.0.1:0")?;
     let mut tail = Tail::start(&namespace, &[])?;

@@ -31,9 +31,9 @@ use crate::{
         ignored, mptcp,
         namespace::Namespace,
         program::{Running, tcptrace},
-        puppet::Puppet,
         record::{Record, Records, between},
         tail::Tail,
+        test_process::TestProcess,
         tests, wait_for,
     },
 };
@@ -80,7 +80,7 @@ fn of_two_that_share_a_port_each_has_its_own() -> Check {
     })?;
     let address = old.local_addr()?;
     let mut tail = Tail::start(&namespace, &[])?;
-    let mut new = Puppet::start(&namespace, "tt-new")?;
+    let mut new = TestProcess::start(&namespace, "tt-new")?;
     new.tell(&format!("listen-sharing {address}"))?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -122,7 +122,7 @@ fn a_listener_of_ipv6_only_has_no_connection_of_ipv4() -> Check {
     let namespace = Namespace::new()?;
     let (_other, v4) = namespace.listen("0.0.0.0:0")?;
     let mut tail = Tail::start(&namespace, &[])?;
-    let mut only = Puppet::start(&namespace, "tt-v6")?;
+    let mut only = TestProcess::start(&namespace, "tt-v6")?;
     only.tell(&format!("listen-v6-only [::]:{}", v4.port()))
         .map_err(|error| ignored(format!("no IPv6 here: {error:#}")))?;
     let v4 = namespace.connect(([127, 0, 0, 1], v4.port()).into())?;
@@ -138,7 +138,7 @@ fn a_listener_of_ipv6_only_has_no_connection_of_ipv4() -> Check {
 fn what_a_program_steers_past_a_listener_is_not_its() -> Check {
     let namespace = Namespace::new()?;
     let mut tail = Tail::start(&namespace, &[])?;
-    let mut server = Puppet::start(&namespace, "tt-server")?;
+    let mut server = TestProcess::start(&namespace, "tt-server")?;
     let address = server.listen("127.0.0.1:0")?;
     let (proxy, _) = namespace.listen("127.0.0.1:0")?;
     let before = namespace.connect(address)?;
@@ -172,7 +172,7 @@ fn what_a_program_steers_past_a_listener_is_not_its() -> Check {
 fn a_listener_has_its_name_of_the_moment() -> Check {
     let namespace = Namespace::new()?;
     let mut tail = Tail::start(&namespace, &[])?;
-    let mut server = Puppet::start(&namespace, "tt-first")?;
+    let mut server = TestProcess::start(&namespace, "tt-first")?;
     let address = server.listen("127.0.0.1:0")?;
     let mut clients = vec![(namespace.connect(address)?, "tt-first")];
     for (order, name) in [("rename", "tt-second"), ("exec", "tt-third")] {
@@ -199,7 +199,7 @@ fn a_listener_has_its_name_of_the_moment() -> Check {
 fn a_listener_that_is_gone_is_named_as_gone() -> Check {
     let namespace = Namespace::new()?;
     let tail = Tail::start(&namespace, &[])?;
-    let mut server = Puppet::start(&namespace, "tt-parent")?;
+    let mut server = TestProcess::start(&namespace, "tt-parent")?;
     let address = server.listen("127.0.0.1:0")?;
     let heir: u32 = server.tell("leave-to tt-heir")?.parse()?;
     wait_for("the parent to be gone", || {
@@ -241,22 +241,23 @@ fn whoever_accepts_has_it() -> Check {
     }
     let namespace = Namespace::new()?;
     let tail = Tail::start(&namespace, &[])?;
-    let mut supervisor = Puppet::start(&namespace, "tt-supervisor")?;
+    let mut supervisor = TestProcess::start(&namespace, "tt-supervisor")?;
     let address = supervisor.listen("127.0.0.1:0")?;
     let worker: u32 = supervisor.tell("hand-over tt-worker")?.parse()?;
     let fd = supervisor.tell("listener")?;
-    let mut stranger = Puppet::start(&namespace, "tt-stranger")?;
+    let mut stranger = TestProcess::start(&namespace, "tt-stranger")?;
     stranger.tell(&format!("take {worker} {fd}"))?;
     let mut served = Vec::new();
-    let mut serve = |puppet: &mut Puppet, order: &str, pid: u32, name: &'static str| -> Check {
-        let client = namespace.connect(address)?;
-        puppet.tell(order)?;
-        served.push((client.local_addr()?.port(), pid, name));
-        drop(client);
-        puppet.tell("receive-end")?;
-        puppet.tell("close")?;
-        Ok(())
-    };
+    let mut serve =
+        |process: &mut TestProcess, order: &str, pid: u32, name: &'static str| -> Check {
+            let client = namespace.connect(address)?;
+            process.tell(order)?;
+            served.push((client.local_addr()?.port(), pid, name));
+            drop(client);
+            process.tell("receive-end")?;
+            process.tell("close")?;
+            Ok(())
+        };
     let other = stranger.pid();
     serve(&mut supervisor, "accept", worker, "tt-worker")?;
     serve(&mut stranger, "accept", other, "tt-stranger")?;
@@ -416,11 +417,11 @@ fn a_container_is_named_when_it_is_gone_too() -> Check {
     let mut ports = Vec::new();
     for (_, path, _) in &layouts {
         let mut cgroup = Cgroup::make(path)?;
-        let mut puppet = Puppet::start(&namespace, "tt-contained")?;
-        puppet.enter(cgroup.directory()?)?;
-        ports.push(puppet.connect(address)?.port());
+        let mut process = TestProcess::start(&namespace, "tt-contained")?;
+        process.enter(cgroup.directory()?)?;
+        ports.push(process.connect(address)?.port());
         tail.wait_count("handshake", 2 * ports.len())?;
-        drop(puppet);
+        drop(process);
         cgroup.remove()?;
         drop(listener.accept()?);
     }
@@ -451,7 +452,7 @@ fn a_cgroup_that_is_gone_before_anybody_looks_is_named() -> Check {
     let path = format!("/tt.slice/{}/{}", "a".repeat(250), "b".repeat(249));
     ensure!(path.len() == CGROUP_PATH - 2);
     let mut cgroup = Cgroup::make(&path)?;
-    let mut inside = Puppet::start(&namespace, "tt-short")?;
+    let mut inside = TestProcess::start(&namespace, "tt-short")?;
     inside.enter(cgroup.directory()?)?;
     let port = inside.connect(address)?.port();
     drop(inside);
@@ -472,7 +473,7 @@ fn a_cgroup_is_asked_for_by_its_unit() -> Check {
     let number = fs::metadata(cgroup.directory()?)?.ino();
     // The sentinels are in no unit of this test: what shows that the tail sees is one with a port.
     let mut tail = Tail::start(&namespace, &[])?;
-    let mut inside = Puppet::start(&namespace, "tt-inside")?;
+    let mut inside = TestProcess::start(&namespace, "tt-inside")?;
     inside.enter(cgroup.directory()?)?;
     inside.connect(address)?;
     tail.wait_count("handshake", 2)?;
@@ -497,7 +498,7 @@ fn a_capture_holds_the_names_too() -> Check {
     let mut capture = Running::start(&mut tcptrace(&["capture", name]))?;
     // It appears once all is attached.
     wait_for("the capture", || Ok(file.exists().then_some(())))?;
-    let mut inside = Puppet::start(&namespace, "tt-inside")?;
+    let mut inside = TestProcess::start(&namespace, "tt-inside")?;
     inside.enter(cgroup.directory()?)?;
     let port = inside.connect(address)?.port();
     drop(inside);
@@ -530,7 +531,7 @@ fn on_a_link_local_address_the_interface_is_told() -> Check {
     let namespace = Namespace::new()?;
     let peer = Peer::new(&namespace)?;
     // A namespace is found by its processes, and its interfaces with it.
-    let _resident = Puppet::start(&namespace, "tt-resident")?;
+    let _resident = TestProcess::start(&namespace, "tt-resident")?;
     let mut tail = Tail::start(&namespace, &[])?;
     let zone = namespace.run(|| {
         // SAFETY: the name ends in a NUL.

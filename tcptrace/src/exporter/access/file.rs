@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
+pub(super) struct AccessFile {
     pub(super) tls_server_config: Option<TlsFile>,
     pub(super) http_server_config: HttpFile,
     pub(super) basic_auth_users: BTreeMap<String, String>,
@@ -65,7 +65,7 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// Returns the requirements of a `tls_server_config`.
-    pub(super) fn of(file: &TlsFile) -> Self {
+    pub(super) fn new(file: &TlsFile) -> Self {
         let how = file.client_auth_type;
         let verified = how == ClientAuth::RequireAndVerifyClientCert;
         Self {

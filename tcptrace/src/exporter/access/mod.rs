@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use self::{
-    file::{Certificates, File, RateFile},
+    file::{AccessFile, Certificates, RateFile},
     logins::Logins,
 };
 
@@ -72,7 +72,7 @@ struct Rate {
     full: Mutex<Instant>,
 }
 
-struct State {
+struct AccessState {
     rules: Arc<Rules>,
     /// When the files were last checked.
     looked: Option<Instant>,
@@ -95,7 +95,7 @@ pub(super) enum Admission {
 /// The current rules.
 pub(super) struct Access {
     path: Option<PathBuf>,
-    state: Mutex<State>,
+    state: Mutex<AccessState>,
     logins: Logins,
 }
 
@@ -108,7 +108,7 @@ impl Access {
         let rules = path.map(Rules::read).transpose()?.unwrap_or_default();
         Ok(Self {
             path: path.map(Path::to_owned),
-            state: Mutex::new(State {
+            state: Mutex::new(AccessState {
                 rules: Arc::new(rules),
                 looked: None,
                 is_valid: true,
@@ -120,7 +120,7 @@ impl Access {
     /// Returns the current rules.
     pub(super) fn rules(&self) -> Arc<Rules> {
         let mut state = self.state.lock();
-        let State {
+        let AccessState {
             rules,
             looked,
             is_valid,
@@ -233,7 +233,7 @@ impl Rules {
             "it is empty; who wants neither TLS nor passwords gives no file"
         );
         // Only its first line: the others quote the file, and with it its secrets.
-        let file: File = serde_saphyr::from_str(&text).map_err(|error| {
+        let file: AccessFile = serde_saphyr::from_str(&text).map_err(|error| {
             let error = error.to_string();
             anyhow::anyhow!("{}", error.lines().next().unwrap_or_default())
         })?;
@@ -259,7 +259,7 @@ impl Rules {
         });
         let headers = headers.collect::<anyhow::Result<_>>()?;
         let http2 = file.http_server_config.http2;
-        let certificates = file.tls_server_config.as_ref().map(Certificates::of);
+        let certificates = file.tls_server_config.as_ref().map(Certificates::new);
         let certificates = certificates.unwrap_or_default();
         let tls = file
             .tls_server_config
@@ -339,7 +339,7 @@ impl Rules {
 
     /// Whether one more request is allowed.
     pub(super) fn has_token(&self) -> bool {
-        self.rate.as_ref().is_none_or(|rate| rate.take())
+        self.rate.as_ref().is_none_or(|rate| rate.try_acquire())
     }
 
     /// Whether clients need a certificate.
@@ -373,7 +373,7 @@ impl Rate {
         }))
     }
 
-    fn take(&self) -> bool {
+    fn try_acquire(&self) -> bool {
         let now = Instant::now();
         let mut full = self.full.lock();
         let lacks = full.saturating_duration_since(now);

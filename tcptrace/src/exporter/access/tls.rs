@@ -42,12 +42,12 @@ pub(super) fn acceptor(file: &TlsFile, http2: bool) -> anyhow::Result<TlsAccepto
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let (pem, place) = pem("cert", file.cert.as_deref(), file.cert_file.as_deref())?
+    let (pem, origin) = pem("cert", file.cert.as_deref(), file.cert_file.as_deref())?
         .context("missing one of cert and cert_file")?;
-    let chain = certificates(&pem, &place)?;
-    let (pem, place) = self::pem("key", file.key.as_deref(), file.key_file.as_deref())?
+    let chain = certificates(&pem, &origin)?;
+    let (pem, origin) = self::pem("key", file.key.as_deref(), file.key_file.as_deref())?
         .context("missing one of key and key_file")?;
-    let key = PrivateKeyDer::from_pem_slice(&pem).with_context(|| format!("no key in {place}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).with_context(|| format!("no key in {origin}"))?;
     let mut config = builder.with_single_cert(chain, key)?;
     config.ignore_client_order = file.prefer_server_cipher_suites;
     if http2 {
@@ -67,16 +67,16 @@ fn pem(
         (Some(_), Some(_)) => bail!("both {name} and {name}_file are set: remove one"),
         (Some(text), None) => Some((text.into(), name.to_owned())),
         (None, Some(path)) => {
-            let place = path.display().to_string();
-            let read = fs::read(path).with_context(|| format!("{name}_file {place}"))?;
-            Some((read, place))
+            let origin = path.display().to_string();
+            let read = fs::read(path).with_context(|| format!("{name}_file {origin}"))?;
+            Some((read, origin))
         }
         (None, None) => None,
     })
 }
 
-fn certificates(pem: &[u8], place: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let failed = || format!("no certificates in {place}");
+fn certificates(pem: &[u8], origin: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let failed = || format!("no certificates in {origin}");
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .with_context(failed)?;
@@ -161,10 +161,10 @@ fn verifier(
         ClientAuth::NoClientCert => return Ok(None),
         ClientAuth::RequestClientCert | ClientAuth::RequireAnyClientCert => None,
         ClientAuth::VerifyClientCertIfGiven | ClientAuth::RequireAndVerifyClientCert => {
-            let (pem, place) =
+            let (pem, origin) =
                 authorities.context("client_auth_type takes a client_ca or client_ca_file")?;
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(&pem, &place)? {
+            for certificate in certificates(&pem, &origin)? {
                 roots.add(certificate)?;
             }
             let roots = Arc::new(roots);

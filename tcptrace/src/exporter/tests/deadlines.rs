@@ -12,9 +12,9 @@ use tokio::{
 use super::server::{GET, body, length, scrape_of};
 use crate::{
     exporter::{
-        Limits, ScrapeSource, WebConfig, connection,
+        Limits, ScrapeSource, WebConfig,
         routes::Router,
-        scrape_channel,
+        scrape_channel, serve,
         slots::{ConnectionSlot, ConnectionSlots},
     },
     metrics::{Metrics, MetricsConfig},
@@ -43,7 +43,7 @@ pub(super) struct Dialled {
 /// A connection in memory, whose pipe holds so many bytes, to a server whose tracer takes so long
 /// and says so many bytes.
 fn dial(limits: Limits, delay: Duration, bulk: usize) -> Dialled {
-    dial_by(limits, delay, bulk, connection::serve)
+    dial_by(limits, delay, bulk, serve::serve)
 }
 
 /// The same, with who serves it.
@@ -68,9 +68,9 @@ where
         scraper,
         ready: is_ready,
     };
-    let places = ConnectionSlots::new(limits.connections);
-    let place = places.take(Ipv4Addr::LOCALHOST.into()).expect("a place");
-    let site = Arc::new(Router::new(config, tracer, places).expect("no file"));
+    let slots = ConnectionSlots::new(limits.connections);
+    let slot = slots.acquire(Ipv4Addr::LOCALHOST.into()).expect("a slot");
+    let router = Arc::new(Router::new(config, tracer, slots).expect("no file"));
     tokio::spawn(async move {
         let _ready = ready;
         let mut metrics = Metrics::new(&MetricsConfig::default());
@@ -79,7 +79,7 @@ where
             request.answer(scrape_of(&mut metrics, bulk));
         }
     });
-    let serving = tokio::spawn(serve(theirs, site, place, stopped));
+    let serving = tokio::spawn(serve(theirs, router, slot, stopped));
     Dialled {
         stream,
         stop,

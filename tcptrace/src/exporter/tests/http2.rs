@@ -10,7 +10,7 @@ use hyper::{Request, Response, body::Bytes};
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::deadlines::{AMPLE, Dialled, GRAIN, SHORT, dial_by};
-use crate::exporter::{Limits, connection::serve_http2};
+use crate::exporter::{Limits, serve::serve_http2};
 
 /// A client, and what it waits for.
 struct Client {

@@ -133,7 +133,7 @@ fn who_only_waits_cannot_keep_a_scraper_out() {
     for at in 0..64 {
         let mut stream = server.connect();
         let begun = if at % 2 == 0 { "" } else { "GET /metrics HT" };
-        // It may have lost its place to a later one already.
+        // It may have lost its slot to a later one already.
         drop(stream.write_all(begun.as_bytes()));
         idlers.push(stream);
         if at % 4 == 0 {
@@ -174,7 +174,7 @@ fn connections_beyond_the_limit_are_closed_at_once_when_all_are_busy() {
         let line = "\ntcptrace_web_connections_rejected_total 3\n";
         assert!(response.contains(line), "{response}");
     }
-    // A place that is given back can be had again.
+    // A slot that is given back can be had again.
     busy.pop();
     is_well(&server);
 }

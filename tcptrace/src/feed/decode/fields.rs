@@ -16,12 +16,12 @@ use tcptrace_common::{
 
 use super::header::{DecodeError, DecodedHeader, out_of_range, zero};
 use crate::feed::event::{
-    Bind, CloseFields, ConnectFailure, Endpoints, HandshakeFields, NetnsId, Request, RequestFields,
-    SocketOwner, Task,
+    Bind, CloseFields, ConnectFailure, Endpoints, HandshakeFields, HandshakeRequest, NetnsId,
+    RequestFields, SocketOwner, Task,
 };
 
 pub(super) fn read_endpoints(
-    ends: &tcptrace_common::Endpoints,
+    ends: &tcptrace_common::RawEndpoints,
     family: u16,
 ) -> Result<Endpoints, DecodeError> {
     if ends.netns == 0 {
@@ -45,7 +45,7 @@ pub(super) fn read_endpoints(
 }
 
 /// Returns `None` if it could not be read.
-pub(super) fn netns_of(ends: &tcptrace_common::Endpoints) -> Option<NetnsId> {
+pub(super) fn netns_of(ends: &tcptrace_common::RawEndpoints) -> Option<NetnsId> {
     (ends.netns != 0).then(|| NetnsId {
         inode: ends.netns,
         cookie: NonZeroU32::new(ends.netns_cookie),
@@ -76,7 +76,7 @@ pub(super) fn read_owner(uid: u32, cgroup: u64, header: &DecodedHeader) -> Socke
     }
 }
 
-pub(super) fn read_request(event: &PassiveOpenEvent) -> Result<Request, DecodeError> {
+pub(super) fn read_request(event: &PassiveOpenEvent) -> Result<HandshakeRequest, DecodeError> {
     let flags = event.open_flags;
     let has = |flag| flags & flag != 0;
     if flags & !OPEN_ALL != 0
@@ -88,7 +88,7 @@ pub(super) fn read_request(event: &PassiveOpenEvent) -> Result<Request, DecodeEr
             value: flags.into(),
         });
     }
-    Ok(Request {
+    Ok(HandshakeRequest {
         seen: has(OPEN_REQUEST_SEEN).then(|| RequestFields {
             synack_us: Some(event.synack_us).filter(|&time| time != 0),
             synack_retransmits: event.synack_retransmits,
@@ -123,7 +123,7 @@ pub(super) fn read_handshake(
     }))
 }
 
-pub(super) fn read_task(task: &tcptrace_common::Task, fields: u8) -> Result<Task, DecodeError> {
+pub(super) fn read_task(task: &tcptrace_common::RawTask, fields: u8) -> Result<Task, DecodeError> {
     zero("task.reserved", task.reserved.into())?;
     Ok(Task {
         pid: task.pid,

@@ -37,8 +37,8 @@ pub(super) fn v4(address: [u8; 4]) -> [u8; 16] {
     bytes
 }
 
-pub(super) fn wire_ends() -> wire::Endpoints {
-    wire::Endpoints {
+pub(super) fn wire_ends() -> wire::RawEndpoints {
+    wire::RawEndpoints {
         local_address: v4([10, 0, 0, 1]),
         remote_address: v4([192, 0, 2, 7]),
         local_port: 40_000,
@@ -61,7 +61,7 @@ pub(super) const ENDS: Endpoints = Endpoints {
     interface: Some(3),
 };
 
-pub(super) const WIRE_TASK: wire::Task = wire::Task {
+pub(super) const WIRE_TASK: wire::RawTask = wire::RawTask {
     pid: 1234,
     reserved: 0,
     comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
@@ -101,7 +101,7 @@ pub(super) fn passive_open() -> PassiveOpenEvent {
     }
 }
 
-pub(super) const REQUEST: Request = Request {
+pub(super) const REQUEST: HandshakeRequest = HandshakeRequest {
     seen: Some(RequestFields {
         synack_us: Some(999_700),
         synack_retransmits: 1,

@@ -19,7 +19,7 @@
 //!           Version 3 has no kind
 //! time:     monotonic_ns u64; everything before that moment was reported, losses included
 //! name:     JSON of [`Name`]: of a number in events that follow
-//! hook:     witness u32 (the place in `Witness::ALL`), attached u32 (1 or 0), monotonic_ns u64
+//! hook:     hook u32 (index in `EvidenceHook::ALL`), attached u32 (1 or 0), monotonic_ns u64
 //! end:      monotonic_ns u64; the capture was ended in order
 //! ```
 //!
@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::ClockReading,
     feed::{
-        item::{EventKind, LossPlace, Witness},
-        names::Name,
+        item::{EventKind, EvidenceHook, LossPlace},
+        name::Name,
     },
 };
 
@@ -104,7 +104,7 @@ pub enum Block {
     },
     /// A hook was attached or detached while the others went on.
     Hook {
-        witness: Witness,
+        witness: EvidenceHook,
         /// Attached from then on; otherwise detached.
         attached: bool,
         time_ns: u64,
@@ -172,7 +172,7 @@ pub fn write_loss(place: LossPlace, events: u64, kind: Option<EventKind>, out: &
 }
 
 /// Appends that a hook was attached or detached.
-pub fn write_hook(witness: Witness, attached: bool, time_ns: u64, out: &mut Vec<u8>) {
+pub fn write_hook(witness: EvidenceHook, attached: bool, time_ns: u64, out: &mut Vec<u8>) {
     let mut payload = [0; 16];
     payload[..4].copy_from_slice(&(witness as u32).to_le_bytes());
     payload[4..8].copy_from_slice(&u32::from(attached).to_le_bytes());

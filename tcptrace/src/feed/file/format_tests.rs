@@ -47,7 +47,7 @@ fn file() -> (Vec<u8>, Vec<usize>) {
     ends.push(out.len());
     write_loss(LossPlace::Capture, u64::MAX, None, &mut out);
     ends.push(out.len());
-    write_hook(Witness::Syn, false, 77, &mut out);
+    write_hook(EvidenceHook::Syn, false, 77, &mut out);
     ends.push(out.len());
     write_name(&name(), &mut out);
     ends.push(out.len());
@@ -95,7 +95,7 @@ fn what_is_written_is_read() {
             events: u64::MAX,
         },
         Block::Hook {
-            witness: Witness::Syn,
+            witness: EvidenceHook::Syn,
             attached: false,
             time_ns: 77,
         },

@@ -8,7 +8,7 @@ use super::format::{
 };
 use crate::{
     clock::ClockReading,
-    feed::item::{EventKind, LossPlace, Witness},
+    feed::item::{EventKind, EvidenceHook, LossPlace},
 };
 
 /// What is wrong with a file.
@@ -113,7 +113,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Returns how far it has read, bytes.
-    pub const fn at(&self) -> u64 {
+    pub const fn position(&self) -> u64 {
         self.at
     }
 
@@ -249,7 +249,7 @@ fn parse(kind: u32, payload: Vec<u8>) -> Result<Block, String> {
         }
         KIND_HOOK => {
             size(16)?;
-            let witness = Witness::ALL
+            let witness = EvidenceHook::ALL
                 .get(usize::from(payload[0]))
                 .copied()
                 .ok_or_else(|| format!("tells of a hook {}, not known here", payload[0]))?;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The cells of one role at one port label, with the labels' values.
-pub(super) struct Labelled<'a> {
+pub(super) struct LabelledCells<'a> {
     pub(super) role: Role,
     pub(super) port: &'a str,
     pub(super) cells: &'a RoleCells,
@@ -24,7 +24,7 @@ pub(super) struct Labelled<'a> {
 
 impl Scrape {
     /// Calls `take` with each role and port label that has counts.
-    pub(super) fn for_each_port(&self, mut take: impl FnMut(&Labelled<'_>)) {
+    pub(super) fn for_each_port(&self, mut take: impl FnMut(&LabelledCells<'_>)) {
         let unlabelled = ["other", "unknown"].map(str::to_owned);
         let labels = self.labels.iter().map(ToString::to_string);
         let ports = unlabelled.into_iter().chain(labels);
@@ -33,7 +33,7 @@ impl Scrape {
                 let cells = &cells[role_index(role)];
                 if cells.seen {
                     let port = &port;
-                    take(&Labelled { role, port, cells });
+                    take(&LabelledCells { role, port, cells });
                 }
             }
         }

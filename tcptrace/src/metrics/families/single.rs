@@ -4,9 +4,9 @@ use super::family::Family;
 use crate::metrics::scrape::Scrape;
 
 /// A family: name, help, and its value; without a value it is absent.
-type Single = (&'static str, &'static str, fn(&Scrape) -> Option<u64>);
+type SingleFamily = (&'static str, &'static str, fn(&Scrape) -> Option<u64>);
 
-const COUNTERS: [Single; 9] = [
+const COUNTERS: [SingleFamily; 9] = [
     (
         "tcptrace_connections_seeded_total",
         "Connections first seen after their handshake: open before the trace, or their beginning was lost.",
@@ -62,7 +62,7 @@ const COUNTERS: [Single; 9] = [
     ),
 ];
 
-const GAUGES: [Single; 4] = [
+const GAUGES: [SingleFamily; 4] = [
     (
         "tcptrace_config_last_reload_successful",
         "Whether the last configuration reload succeeded (SIGHUP, or a change of --web.config.file); after a failure the previous configuration stays in use.",

@@ -143,7 +143,7 @@ fn state_transitions(scrape: &Scrape) -> Family {
     let mut counts = BTreeMap::new();
     for from in TcpState::ALL {
         for to in TcpState::ALL {
-            if Step::of(from, to) != Step::Impossible {
+            if Step::between(from, to) != Step::Impossible {
                 counts.insert((from.raw(), to.raw()), 0);
             }
         }

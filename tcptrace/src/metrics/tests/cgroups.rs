@@ -5,7 +5,7 @@ use super::{
     host::{Host, NETWORK},
 };
 use crate::{
-    feed::{event::CloseFields, names::Name},
+    feed::{event::CloseFields, name::Name},
     host::cgroup::Cgroup,
     metrics::{CgroupLabel, Metrics, MetricsConfig},
     tracker::Item,
@@ -33,7 +33,7 @@ fn host_with(max_cgroups: usize, cgroup_label: CgroupLabel) -> Host {
 fn host_of(max_cgroups: usize, cgroup_label: CgroupLabel, paths: &[&str]) -> Host {
     let mut host = host_with(max_cgroups, cgroup_label);
     for (id, path) in (1..).zip(paths) {
-        host.metrics.stand(&Cgroup::new(path));
+        host.metrics.add_existing_cgroup(&Cgroup::new(path));
         name(&mut host, id, path);
     }
     host
@@ -41,7 +41,7 @@ fn host_of(max_cgroups: usize, cgroup_label: CgroupLabel, paths: &[&str]) -> Hos
 
 fn name(host: &mut Host, id: u64, path: &str) {
     let path = path.to_owned();
-    host.tracker.take(&Item::Name(Name::Cgroup { id, path }));
+    host.tracker.apply(&Item::Name(Name::Cgroup { id, path }));
 }
 
 /// A connection of a cgroup that carries something, and an attempt that fails.
@@ -184,7 +184,7 @@ fn what_was_open_before_the_label_was_given_ends_as_other() {
     let mut host = host_of(2, CgroupLabel::Path, &["/first"]);
     visit(&mut host, Some(1));
     name(&mut host, 2, "/web");
-    host.metrics.stand(&Cgroup::new("/web"));
+    host.metrics.add_existing_cgroup(&Cgroup::new("/web"));
     host.cgroup = Some(2);
     let mut sockets = Vec::new();
     for _ in 0..16 {

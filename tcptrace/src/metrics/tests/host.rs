@@ -7,7 +7,7 @@ use tcptrace_common::TcpState::{self, *};
 use crate::{
     feed::event::{
         Bind, Body, CloseFields, ConnectFailure, Details, Endpoints, Event, HandshakeFields,
-        Request, SocketOwner, Task, Transition,
+        HandshakeRequest, SocketOwner, Task, Transition,
     },
     metrics::{Metrics, MetricsConfig, Scrape, ScrapeContext},
     probe::{Hook, HookStatus, Source},
@@ -162,7 +162,7 @@ impl Host {
             (Listen, SynRecv) => Details::PassiveOpen {
                 endpoints,
                 owner,
-                request: Request::default(),
+                request: HandshakeRequest::default(),
                 bind: Some(Bind::default()),
             },
             (_, Established) => Details::Established {
@@ -234,7 +234,7 @@ impl Host {
     }
 
     fn feed(&mut self, item: &Item) {
-        for update in self.tracker.take(item) {
+        for update in self.tracker.apply(item) {
             self.metrics.update(&update);
         }
     }

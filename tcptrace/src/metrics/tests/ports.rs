@@ -79,7 +79,7 @@ fn a_scan_of_ports_that_all_accept_leaves_half_of_the_labels() {
 #[test]
 fn in_the_ephemeral_range_a_listener_from_the_start_or_long_use_earn_one() {
     let mut ports = PortLabels::new(16, &[], EPHEMERAL);
-    ports.serve(50_051);
+    ports.add_listening(50_051);
     assert!(establish(&mut ports, 50_051).0.is_some());
     let minutes = (0..60_u64).take_while(|minute| {
         let given = (0..2).any(|_| {

@@ -15,7 +15,7 @@ use crate::{
     feed::event::Endpoints,
     host::Host,
     tracker::{
-        Connection, Ended, Listener, LossPlace, Moment, Process, Release, Role, Whose, errno,
+        Connection, Ended, Listener, LossPlace, Moment, Ownership, Process, Release, Role, errno,
         is_synchronized,
     },
 };
@@ -43,7 +43,7 @@ impl Recorder {
     }
 
     pub fn learn_clock(&mut self, reading: ClockReading) {
-        self.clock.learn(reading);
+        self.clock.update(reading);
     }
 
     fn record(&self, moment_ns: u64, body: RecordBody) -> Record {
@@ -261,12 +261,12 @@ impl Recorder {
         id: u64,
         role: Option<Role>,
         ends: Option<&Endpoints>,
-        whose: &Whose,
+        whose: &Ownership,
     ) -> Identity {
         // A listener's wildcard address is its address; a connection's is not known yet.
         let known = |address: IpAddr| role.is_none() || !address.is_unspecified();
         let port = |port: u16| (port != 0).then_some(port);
-        let Whose {
+        let Ownership {
             owner,
             named,
             process,

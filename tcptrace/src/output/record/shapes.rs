@@ -9,7 +9,7 @@ use tcptrace_common::TcpState;
 
 use super::address::{Address, IpFamily};
 use crate::tracker::{
-    ClosedBy, Completeness, HandshakeSource, LossPlace, Outcome, ProcessSource, Role,
+    ClosedBy, Completeness, HandshakeSource, LossPlace, ProcessSource, ReleaseOutcome, Role,
     TimeWaitSource, Verdict,
 };
 
@@ -253,7 +253,7 @@ pub struct ReleaseRecord {
     /// How that is known.
     pub time_wait_source: Option<TimeWaitSource>,
     /// How FIN_WAIT2 or TIME_WAIT ended on the timewait socket.
-    pub outcome: Outcome,
+    pub outcome: ReleaseOutcome,
 }
 
 /// Events or rows lost since the last such record.

@@ -3,10 +3,10 @@
 use super::{
     column::Column,
     look::Look,
-    ports,
     units::{bytes, duration},
     words,
 };
+use crate::output::render::services;
 use crate::{
     output::record::{Address, ConnectionRecord, HandshakeRecord, Identity, Record, RecordBody},
     tracker::ClosedBy,
@@ -167,7 +167,7 @@ fn short(id: &str) -> &str {
 
 /// Returns one end of a connection, with the port's name if that is wanted.
 fn end(address: Option<&Address>, port: Option<u16>, look: &Look) -> String {
-    let port = port.map(|port| ports::shown(port, look.numeric));
+    let port = port.map(|port| services::shown(port, look.numeric));
     let name = address.and_then(|address| look.resolver.as_ref()?.name(address.ip()));
     if let Some(name) = name {
         return match port {

@@ -95,7 +95,7 @@ pub(super) fn header(out: &mut Vec<u8>) {
 /// characters are replaced; as data nothing is.
 pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
     let mut fields = JsonFields::default();
-    let mut serializer = Serializer::with_formatter(&mut fields, Plain::default());
+    let mut serializer = Serializer::with_formatter(&mut fields, PlainFormatter::default());
     if let Err(error) = record.serialize(&mut serializer) {
         tracing::error!("a record could not be written as CSV: {error}");
         return;
@@ -146,12 +146,12 @@ impl io::Write for JsonFields {
 /// A formatter without JSON's braces, quotation marks and escapes. A nested object becomes
 /// `name=value name=value`.
 #[derive(Default)]
-struct Plain {
+struct PlainFormatter {
     /// How many objects are open.
     depth: usize,
 }
 
-impl Formatter for Plain {
+impl Formatter for PlainFormatter {
     fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
         self.depth += 1;
         Ok(())

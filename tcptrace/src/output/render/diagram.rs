@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     column::Column,
-    ladder::{Fate, LadderStep, Way, steps},
+    ladder::{Direction, LadderStep, StepOutcome, steps},
     line::{ABNORMAL, FAILED, Line, PLAIN, QUIET, cut, style},
     look::Look,
     status::Status,
@@ -32,15 +32,15 @@ const PEER: usize = 13;
 const WIRE: usize = 40;
 
 /// What fits on a line.
-struct Room {
+struct DiagramWidths {
     time: bool,
     state: bool,
     peer: bool,
     wire: usize,
 }
 
-impl Room {
-    fn of(limit: Option<usize>) -> Self {
+impl DiagramWidths {
+    fn new(limit: Option<usize>) -> Self {
         let limit = limit.unwrap_or(usize::MAX);
         let beside = |time: bool, state: bool, peer: bool| {
             let before = usize::from(time) * (TIME + 1) + usize::from(state) * (STATE + 1);
@@ -77,7 +77,7 @@ impl Room {
 }
 
 /// The characters that lines are drawn with.
-struct Pen {
+struct DiagramChars {
     end: char,
     line: char,
     dotted: char,
@@ -86,7 +86,7 @@ struct Pen {
     lost: char,
 }
 
-const UNICODE: Pen = Pen {
+const UNICODE: DiagramChars = DiagramChars {
     end: '│',
     line: '─',
     dotted: '┄',
@@ -95,7 +95,7 @@ const UNICODE: Pen = Pen {
     lost: '×',
 };
 
-const ASCII: Pen = Pen {
+const ASCII: DiagramChars = DiagramChars {
     end: '|',
     line: '-',
     dotted: '.',
@@ -155,7 +155,7 @@ impl Diagram {
                 line.pad(gap);
                 used += gap;
             }
-            line.put(&word, style);
+            line.push(&word, style);
             used += width;
         }
         line.end(out);
@@ -173,7 +173,7 @@ impl Diagram {
         limit: Option<usize>,
         out: &mut Vec<u8>,
     ) {
-        let room = Room::of(limit);
+        let room = DiagramWidths::new(limit);
         let (steps, _) = steps(body);
         self.ends(record, &room, limit, out);
         for step in &steps {
@@ -182,7 +182,7 @@ impl Diagram {
     }
 
     /// Appends the two hosts, above their lines.
-    fn ends(&self, record: &Record, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
+    fn ends(&self, record: &Record, room: &DiagramWidths, limit: Option<usize>, out: &mut Vec<u8>) {
         let local = Column::Local.cell(record, &self.look);
         let remote = Column::Remote.cell(record, &self.look);
         let [local, remote] =
@@ -195,50 +195,56 @@ impl Diagram {
         let both = start + local.width() + 1 + remote.width();
         if both <= to + remote.width() / 2 && limit.is_none_or(|limit| both <= limit) {
             line.pad(start);
-            line.put(&local, PLAIN);
+            line.push(&local, PLAIN);
             let at = start + local.width();
             let centred = to.saturating_sub(remote.width() / 2);
             let most = limit.map_or(usize::MAX, |limit| limit.saturating_sub(remote.width()));
             line.pad(centred.min(most).saturating_sub(at).max(1));
-            line.put(&remote, PLAIN);
+            line.push(&remote, PLAIN);
             line.end(out);
         } else {
-            line.put(&local, PLAIN);
+            line.push(&local, PLAIN);
             line.end(out);
             let mut line = Line::new(&self.look, limit);
             line.pad(limit.unwrap_or(to).min(to).saturating_sub(remote.width()));
-            line.put(&remote, PLAIN);
+            line.push(&remote, PLAIN);
             line.end(out);
         }
     }
 
-    fn step(&self, step: &LadderStep, room: &Room, limit: Option<usize>, out: &mut Vec<u8>) {
+    fn step(
+        &self,
+        step: &LadderStep,
+        room: &DiagramWidths,
+        limit: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
         let mut line = Line::new(&self.look, limit);
         if room.time {
             let time = step.at_us.map(|at| duration(at, self.look.ascii));
             let time = time.unwrap_or_default();
             line.pad(TIME.saturating_sub(time.width()));
-            line.put(&time, QUIET);
+            line.push(&time, QUIET);
             line.pad(1);
         }
         let style = match step.fate {
-            Fate::Seen => PLAIN,
-            Fate::Unanswered => ABNORMAL,
-            Fate::Abrupt => FAILED,
-            Fate::Unseen => QUIET,
+            StepOutcome::Seen => PLAIN,
+            StepOutcome::Unanswered => ABNORMAL,
+            StepOutcome::Abrupt => FAILED,
+            StepOutcome::Unseen => QUIET,
         };
         if room.state {
             let state = step.local.unwrap_or_default();
-            line.put(state, PLAIN);
+            line.push(state, PLAIN);
             line.pad(STATE + 1 - state.width().min(STATE));
         }
         let pen = if self.look.ascii { &ASCII } else { &UNICODE };
-        line.put(&pen.end.to_string(), PLAIN);
-        line.put(&wire(step, room.wire, pen, self.look.ascii), style);
-        line.put(&pen.end.to_string(), PLAIN);
+        line.push(&pen.end.to_string(), PLAIN);
+        line.push(&wire(step, room.wire, pen, self.look.ascii), style);
+        line.push(&pen.end.to_string(), PLAIN);
         if let (true, Some(state)) = (room.peer, step.remote) {
             line.pad(1);
-            line.put(&format!("({state})"), QUIET);
+            line.push(&format!("({state})"), QUIET);
         }
         line.end(out);
     }
@@ -247,12 +253,12 @@ impl Diagram {
     fn line(&self, record: &Record, limit: Option<usize>, out: &mut Vec<u8>) {
         let (time, _) = self.look.time.shown(record.time, record.time);
         let mut line = Line::new(&self.look, limit);
-        line.put(&format!("{time}  "), QUIET);
+        line.push(&format!("{time}  "), QUIET);
         let style = style(&record.body, &self.look);
         match &record.body {
-            RecordBody::Loss(body) => line.put(&format!("LOST {}", words::loss(body)), FAILED),
+            RecordBody::Loss(body) => line.push(&format!("LOST {}", words::loss(body)), FAILED),
             RecordBody::Summary(body) => {
-                line.put(&words::summary(body, self.look.ascii), PLAIN);
+                line.push(&words::summary(body, self.look.ascii), PLAIN);
             }
             RecordBody::Transition(_)
             | RecordBody::Handshake(_)
@@ -264,7 +270,7 @@ impl Diagram {
                     .map(|column| column.cell(record, &self.look))
                     .collect();
                 said.push(Column::Notes.cell(record, &self.look));
-                line.put(said.join("  ").trim_end(), style);
+                line.push(said.join("  ").trim_end(), style);
             }
         }
         line.end(out);
@@ -277,9 +283,9 @@ pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
         ascii,
         ..Look::default()
     });
-    let room = Room {
+    let room = DiagramWidths {
         time: false,
-        ..Room::of(Some(width))
+        ..DiagramWidths::new(Some(width))
     };
     let mut out = Vec::new();
     for step in &steps(body).0 {
@@ -289,8 +295,8 @@ pub fn picture(body: &ConnectionRecord, width: usize, ascii: bool) -> String {
 }
 
 /// Returns what is between the hosts: an arrow with its label, `width` characters.
-fn wire(step: &LadderStep, width: usize, pen: &Pen, ascii: bool) -> String {
-    let dotted = step.fate == Fate::Unseen;
+fn wire(step: &LadderStep, width: usize, pen: &DiagramChars, ascii: bool) -> String {
+    let dotted = step.fate == StepOutcome::Unseen;
     let rule = if dotted { pen.dotted } else { pen.line };
     let stroke = |count: usize| rule.to_string().repeat(count);
     // At least an arrow's tip and a piece of line on each side, and a space around the label.
@@ -301,9 +307,9 @@ fn wire(step: &LadderStep, width: usize, pen: &Pen, ascii: bool) -> String {
         return cut(&" ".repeat(width), width, ascii);
     }
     match step.way {
-        Way::Here if dotted => format!("{} {label} {}", stroke(before), stroke(after)),
-        Way::Here => format!("{} {label} {}", " ".repeat(before), " ".repeat(after)),
-        Way::Out if step.fate == Fate::Unanswered => {
+        Direction::Here if dotted => format!("{} {label} {}", stroke(before), stroke(after)),
+        Direction::Here => format!("{} {label} {}", " ".repeat(before), " ".repeat(after)),
+        Direction::Out if step.fate == StepOutcome::Unanswered => {
             // The arrow ends on its way.
             let reach = (after - 1) / 2;
             let rest = " ".repeat(after - 1 - reach);
@@ -314,19 +320,19 @@ fn wire(step: &LadderStep, width: usize, pen: &Pen, ascii: bool) -> String {
                 pen.lost
             )
         }
-        Way::Out => format!(
+        Direction::Out => format!(
             "{} {label} {}{}",
             stroke(before),
             stroke(after - 1),
             pen.right
         ),
-        Way::In => format!(
+        Direction::In => format!(
             "{}{} {label} {}",
             pen.left,
             stroke(before - 1),
             stroke(after)
         ),
-        Way::Both => format!(
+        Direction::Both => format!(
             "{}{} {label} {}{}",
             pen.left,
             stroke(before - 1),

@@ -16,7 +16,7 @@ use crate::{
 
 /// The direction of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// From here to the peer.
     Out,
     /// From the peer to here.
@@ -29,7 +29,7 @@ pub(super) enum Way {
 
 /// What is known of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum StepOutcome {
     /// It was seen.
     Seen,
     /// It was never answered.
@@ -42,9 +42,9 @@ pub(super) enum Fate {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LadderStep {
-    pub(super) way: Way,
+    pub(super) way: Direction,
     pub(super) label: String,
-    pub(super) fate: Fate,
+    pub(super) fate: StepOutcome,
     /// Microseconds since the first step with a known time.
     pub(super) at_us: Option<u64>,
     /// The state entered here.
@@ -54,18 +54,18 @@ pub(super) struct LadderStep {
 }
 
 impl LadderStep {
-    fn new(way: Way, label: impl Into<String>) -> Self {
+    fn new(way: Direction, label: impl Into<String>) -> Self {
         Self {
             way,
             label: label.into(),
-            fate: Fate::Seen,
+            fate: StepOutcome::Seen,
             at_us: None,
             local: None,
             remote: None,
         }
     }
 
-    const fn at(mut self, at_us: Option<u64>) -> Self {
+    const fn at_time(mut self, at_us: Option<u64>) -> Self {
         self.at_us = at_us;
         self
     }
@@ -80,7 +80,7 @@ impl LadderStep {
         self
     }
 
-    const fn fate(mut self, fate: Fate) -> Self {
+    const fn fate(mut self, fate: StepOutcome) -> Self {
         self.fate = fate;
         self
     }
@@ -88,7 +88,7 @@ impl LadderStep {
 
 /// Returns the steps, and when the first one was.
 pub(super) fn steps(body: &ConnectionRecord) -> (Vec<LadderStep>, Option<Timestamp>) {
-    let moments = Moments::of(body);
+    let moments = Moments::new(body);
     let mut steps = opening(body, &moments);
     if body.established {
         steps.extend(transfer(body, &moments));
@@ -120,67 +120,79 @@ fn opening(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let began = (moments.first.is_some() && body.handshake.handshake_us.is_some()).then_some(0);
     match body.role() {
         Role::Active if body.established && seen => vec![
-            LadderStep::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
-                .at(Some(0).filter(|_| body.opened_at.is_some()))
+            LadderStep::new(Direction::Out, sent(syn, body.handshake.syn_retransmits))
+                .at_time(Some(0).filter(|_| body.opened_at.is_some()))
                 .here("SYN_SENT"),
-            LadderStep::new(Way::In, "SYN-ACK")
-                .at(established)
+            LadderStep::new(Direction::In, "SYN-ACK")
+                .at_time(established)
                 .here("ESTABLISHED")
                 .there("SYN_RECV"),
-            LadderStep::new(Way::Out, "ACK"),
+            LadderStep::new(Direction::Out, "ACK"),
         ],
         Role::Passive if body.established && seen => {
             let measured_from = |source| body.handshake.handshake_source == Some(source);
             vec![
-                LadderStep::new(Way::In, syn)
-                    .at(began.filter(|_| measured_from(HandshakeSource::SockOps)))
+                LadderStep::new(Direction::In, syn)
+                    .at_time(began.filter(|_| measured_from(HandshakeSource::SockOps)))
                     .there("SYN_SENT"),
-                LadderStep::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
-                    .at(began.filter(|_| measured_from(HandshakeSource::Synack)))
-                    .here("SYN_RECV"),
                 LadderStep::new(
-                    Way::In,
+                    Direction::Out,
+                    sent("SYN-ACK", body.handshake.syn_retransmits),
+                )
+                .at_time(began.filter(|_| measured_from(HandshakeSource::Synack)))
+                .here("SYN_RECV"),
+                LadderStep::new(
+                    Direction::In,
                     if body.handshake.deferred == Some(true) {
                         "ACK, then data"
                     } else {
                         "ACK"
                     },
                 )
-                .at(established)
+                .at_time(established)
                 .here("ESTABLISHED")
                 .there("ESTABLISHED"),
             ]
         }
         Role::Simultaneous if seen => {
             let mut steps = vec![
-                LadderStep::new(Way::Out, sent(syn, body.handshake.syn_retransmits))
-                    .at(Some(0).filter(|_| body.opened_at.is_some()))
+                LadderStep::new(Direction::Out, sent(syn, body.handshake.syn_retransmits))
+                    .at_time(Some(0).filter(|_| body.opened_at.is_some()))
                     .here("SYN_SENT"),
-                LadderStep::new(Way::In, "SYN")
+                LadderStep::new(Direction::In, "SYN")
                     .here("SYN_RECV")
                     .there("SYN_SENT"),
-                LadderStep::new(Way::Out, "SYN-ACK"),
+                LadderStep::new(Direction::Out, "SYN-ACK"),
             ];
             if body.established {
                 steps.push(
-                    LadderStep::new(Way::In, "ACK")
-                        .at(established)
+                    LadderStep::new(Direction::In, "ACK")
+                        .at_time(established)
                         .here("ESTABLISHED"),
                 );
             }
             steps
         }
         _ if !seen => {
-            vec![LadderStep::new(Way::Here, "how it opened was not seen").fate(Fate::Unseen)]
+            vec![
+                LadderStep::new(Direction::Here, "how it opened was not seen")
+                    .fate(StepOutcome::Unseen),
+            ]
         }
         Role::Active => attempt(body, syn),
         Role::Passive => vec![
-            LadderStep::new(Way::In, syn).there("SYN_SENT"),
-            LadderStep::new(Way::Out, sent("SYN-ACK", body.handshake.syn_retransmits))
-                .here("SYN_RECV"),
+            LadderStep::new(Direction::In, syn).there("SYN_SENT"),
+            LadderStep::new(
+                Direction::Out,
+                sent("SYN-ACK", body.handshake.syn_retransmits),
+            )
+            .here("SYN_RECV"),
         ],
         Role::Simultaneous | Role::Unknown => {
-            vec![LadderStep::new(Way::Here, "who opened it is not known").fate(Fate::Unseen)]
+            vec![
+                LadderStep::new(Direction::Here, "who opened it is not known")
+                    .fate(StepOutcome::Unseen),
+            ]
         }
     }
 }
@@ -194,25 +206,25 @@ fn attempt(body: &ConnectionRecord, syn: &str) -> Vec<LadderStep> {
     let fate = if body.verdict == Verdict::NoLocalPort || body.last_state == TcpState::Close {
         return Vec::new();
     } else if body.verdict == Verdict::Refused {
-        Fate::Seen
+        StepOutcome::Seen
     } else if was_sent_again
         || matches!(body.verdict, Verdict::HandshakeTimeout | Verdict::Cancelled)
     {
-        Fate::Unanswered
+        StepOutcome::Unanswered
     } else {
         // The error may have come before the SYN left.
-        Fate::Unseen
+        StepOutcome::Unseen
     };
     let label = sent(syn, body.handshake.syn_retransmits);
-    let label = if fate == Fate::Unseen {
+    let label = if fate == StepOutcome::Unseen {
         format!("{label}, if it left")
     } else {
         label
     };
     vec![
-        LadderStep::new(Way::Out, label)
+        LadderStep::new(Direction::Out, label)
             .fate(fate)
-            .at(Some(0).filter(|_| body.opened_at.is_some()))
+            .at_time(Some(0).filter(|_| body.opened_at.is_some()))
             .here("SYN_SENT"),
     ]
 }
@@ -221,20 +233,20 @@ fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let mut steps = Vec::new();
     if let Some(wait @ 1..) = body.accept_wait_us {
         let at = moments.established.map(|established| established + wait);
-        steps.push(LadderStep::new(Way::Here, "accept()").at(at));
+        steps.push(LadderStep::new(Direction::Here, "accept()").at_time(at));
     }
     match (body.bytes_sent, body.bytes_received) {
         (Some(0), Some(0)) => {}
         (Some(sent), Some(received)) => {
             let way = match (sent, received) {
-                (_, 0) => Way::Out,
-                (0, _) => Way::In,
-                (_, _) => Way::Both,
+                (_, 0) => Direction::Out,
+                (0, _) => Direction::In,
+                (_, _) => Direction::Both,
             };
             let mut label = match way {
-                Way::Out => format!("data, {}", bytes(sent)),
-                Way::In => format!("data, {}", bytes(received)),
-                Way::Both | Way::Here => {
+                Direction::Out => format!("data, {}", bytes(sent)),
+                Direction::In => format!("data, {}", bytes(received)),
+                Direction::Both | Direction::Here => {
                     format!("{} out, {} in", bytes(sent), bytes(received))
                 }
             };
@@ -244,7 +256,10 @@ fn transfer(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
             steps.push(LadderStep::new(way, label));
         }
         (_, _) => {
-            steps.push(LadderStep::new(Way::Here, "what was sent is not known").fate(Fate::Unseen));
+            steps.push(
+                LadderStep::new(Direction::Here, "what was sent is not known")
+                    .fate(StepOutcome::Unseen),
+            );
         }
     }
     steps
@@ -262,12 +277,12 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     let graceful = body.verdict == Verdict::Graceful;
     let fin = |at, state| {
         let answered = if body.verdict == Verdict::RetransmissionTimeout {
-            Fate::Unanswered
+            StepOutcome::Unanswered
         } else {
-            Fate::Seen
+            StepOutcome::Seen
         };
-        LadderStep::new(Way::Out, "FIN")
-            .at(at)
+        LadderStep::new(Direction::Out, "FIN")
+            .at_time(at)
             .here(state)
             .fate(answered)
     };
@@ -278,37 +293,40 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
     };
     let peers_fin = || {
         vec![
-            LadderStep::new(Way::In, "FIN")
-                .at(first_fin)
+            LadderStep::new(Direction::In, "FIN")
+                .at_time(first_fin)
                 .here("CLOSE_WAIT")
                 .there("FIN_WAIT1"),
-            LadderStep::new(Way::Out, "ACK"),
+            LadderStep::new(Direction::Out, "ACK"),
         ]
     };
     match body.last_state {
         TcpState::FinWait1 => vec![fin(first_fin, "FIN_WAIT1")],
         TcpState::FinWait2 => {
             let mut steps = vec![
-                LadderStep::new(Way::Out, "FIN")
-                    .at(first_fin)
+                LadderStep::new(Direction::Out, "FIN")
+                    .at_time(first_fin)
                     .here("FIN_WAIT1"),
-                LadderStep::new(Way::In, "ACK")
-                    .at(fin_acked)
+                LadderStep::new(Direction::In, "ACK")
+                    .at_time(fin_acked)
                     .here("FIN_WAIT2")
                     .there("CLOSE_WAIT"),
             ];
             match body.peer_fin {
                 Some(true) => {
                     steps.push(
-                        LadderStep::new(Way::In, "FIN")
-                            .at(second_fin)
+                        LadderStep::new(Direction::In, "FIN")
+                            .at_time(second_fin)
                             .there("LAST_ACK"),
                     );
-                    steps.push(LadderStep::new(Way::Out, "ACK").here(over));
+                    steps.push(LadderStep::new(Direction::Out, "ACK").here(over));
                 }
                 Some(false) => {}
                 None => {
-                    steps.push(LadderStep::new(Way::In, "FIN, not seen yet").fate(Fate::Unseen));
+                    steps.push(
+                        LadderStep::new(Direction::In, "FIN, not seen yet")
+                            .fate(StepOutcome::Unseen),
+                    );
                 }
             }
             steps
@@ -316,14 +334,18 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
         TcpState::Closing => {
             let mut steps = vec![
                 fin(first_fin, "FIN_WAIT1"),
-                LadderStep::new(Way::In, "FIN")
-                    .at(second_fin)
+                LadderStep::new(Direction::In, "FIN")
+                    .at_time(second_fin)
                     .here("CLOSING")
                     .there("FIN_WAIT1"),
-                LadderStep::new(Way::Out, "ACK"),
+                LadderStep::new(Direction::Out, "ACK"),
             ];
             if graceful {
-                steps.push(LadderStep::new(Way::In, "ACK").at(closed).here(over));
+                steps.push(
+                    LadderStep::new(Direction::In, "ACK")
+                        .at_time(closed)
+                        .here(over),
+                );
             }
             steps
         }
@@ -333,8 +355,8 @@ fn release(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
             steps.push(fin(second_fin, "LAST_ACK"));
             if graceful {
                 steps.push(
-                    LadderStep::new(Way::In, "ACK")
-                        .at(closed)
+                    LadderStep::new(Direction::In, "ACK")
+                        .at_time(closed)
                         .here("CLOSED")
                         .there("TIME_WAIT"),
                 );
@@ -364,31 +386,37 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
             None => verdict,
         }
     };
-    let abrupt = |way, label: String| LadderStep::new(way, label).fate(Fate::Abrupt);
+    let abrupt = |way, label: String| LadderStep::new(way, label).fate(StepOutcome::Abrupt);
     let mut steps = match body.verdict {
         Verdict::Graceful => return Vec::new(),
-        Verdict::Refused | Verdict::ResetReceived => vec![abrupt(Way::In, "RST".to_owned())],
+        Verdict::Refused | Verdict::ResetReceived => vec![abrupt(Direction::In, "RST".to_owned())],
         Verdict::ResetByUs | Verdict::UnreadData | Verdict::NotAccepted => {
-            vec![abrupt(Way::Out, reset())]
+            vec![abrupt(Direction::Out, reset())]
         }
         Verdict::DataAfterClose => vec![
-            LadderStep::new(Way::In, "data, after our close"),
-            abrupt(Way::Out, reset()),
+            LadderStep::new(Direction::In, "data, after our close"),
+            abrupt(Direction::Out, reset()),
         ],
         Verdict::KeepaliveTimeout => vec![
-            LadderStep::new(Way::Out, "keepalive probes").fate(Fate::Unanswered),
-            abrupt(Way::Here, errno()),
+            LadderStep::new(Direction::Out, "keepalive probes").fate(StepOutcome::Unanswered),
+            abrupt(Direction::Here, errno()),
         ],
         Verdict::RetransmissionTimeout => {
             let mut steps = Vec::new();
             if body.last_state == TcpState::Established || body.last_state == TcpState::CloseWait {
-                steps.push(LadderStep::new(Way::Out, "data, sent again").fate(Fate::Unanswered));
+                steps.push(
+                    LadderStep::new(Direction::Out, "data, sent again")
+                        .fate(StepOutcome::Unanswered),
+                );
             }
-            steps.push(abrupt(Way::Here, errno()));
+            steps.push(abrupt(Direction::Here, errno()));
             steps
         }
         Verdict::Unknown => {
-            vec![LadderStep::new(Way::Here, "how it ended was not seen").fate(Fate::Unseen)]
+            vec![
+                LadderStep::new(Direction::Here, "how it ended was not seen")
+                    .fate(StepOutcome::Unseen),
+            ]
         }
         Verdict::HandshakeTimeout
         | Verdict::Unreachable
@@ -399,11 +427,11 @@ fn end(body: &ConnectionRecord, moments: &Moments) -> Vec<LadderStep> {
         | Verdict::ZeroWindowTimeout
         | Verdict::FinWaitTimeout
         | Verdict::Killed
-        | Verdict::Checkpointed => vec![abrupt(Way::Here, errno())],
+        | Verdict::Checkpointed => vec![abrupt(Direction::Here, errno())],
     };
     // The kernel also sends a RST to a peer that it gives up.
-    if body.reset_reason.is_some() && steps.last().is_some_and(|last| last.way == Way::Here) {
-        steps.push(abrupt(Way::Out, reset()));
+    if body.reset_reason.is_some() && steps.last().is_some_and(|last| last.way == Direction::Here) {
+        steps.push(abrupt(Direction::Out, reset()));
     }
     if let Some(last) = steps.last_mut() {
         last.at_us = moments.closed;

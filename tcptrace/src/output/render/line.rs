@@ -93,7 +93,7 @@ impl<'a> Line<'a> {
     }
 
     /// Appends text, made safe to display.
-    pub(super) fn put(&mut self, text: &str, style: Style) {
+    pub(super) fn push(&mut self, text: &str, style: Style) {
         if text.is_empty() {
             return;
         }

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::column::Column;
-use crate::host::resolve::Resolver;
+use crate::host::resolver::Resolver;
 
 /// How output for people looks.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    pub(super) fn of(body: &ConnectionRecord) -> Self {
+    pub(super) fn new(body: &ConnectionRecord) -> Self {
         // A passive handshake ends when its socket is made; it began `took` earlier.
         let took = match body.handshake.handshake_source {
             Some(HandshakeSource::SockOps | HandshakeSource::Synack) => body.handshake.handshake_us,

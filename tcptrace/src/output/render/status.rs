@@ -29,16 +29,16 @@ impl Status {
         // A full line would make some terminals wrap, and so would the ^C that one shows behind it.
         let limit = look.width.now().map(|width| width.saturating_sub(3));
         let mut line = Line::new(look, limit);
-        line.put(time.get(..whole).unwrap_or(&time), QUIET);
+        line.push(time.get(..whole).unwrap_or(&time), QUIET);
         line.pad(2);
         // Losses come first: a narrow terminal cuts the rest.
         if self.lost > 0 {
-            line.put(&format!("{} LOST", self.lost), FAILED);
+            line.push(&format!("{} LOST", self.lost), FAILED);
             line.pad(2);
         }
-        line.put(&self.rates(), QUIET);
+        line.push(&self.rates(), QUIET);
         if self.lost == 0 {
-            line.put("  0 lost", QUIET);
+            line.push("  0 lost", QUIET);
         }
         line.end_without_newline(out);
     }

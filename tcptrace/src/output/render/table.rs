@@ -1,7 +1,7 @@
 //! The table: one line per record.
 //!
 //! A column that grew for a long cell stays grown. If lines have a limit, as on a terminal, none is
-//! longer; [`layout`](super::layout) decides what a narrow line drops.
+//! longer; [`fit`](super::fit) decides what a narrow line drops.
 
 use anstyle::Style;
 use jiff::{Timestamp, civil::Date};
@@ -9,7 +9,6 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     column::Column,
-    layout::{PlacedColumn, TableLayout},
     line::{FAILED, Line, PLAIN, QUIET, SLOW, cut, style},
     look::{Columns, Look},
     status::Status,
@@ -17,6 +16,7 @@ use super::{
     words,
 };
 use crate::output::record::{Record, RecordBody};
+use crate::output::render::fit::{PlacedColumn, TableLayout};
 
 pub struct Table {
     look: Look,
@@ -75,7 +75,7 @@ impl Table {
             && before != day
         {
             let mut line = Line::new(&self.look, self.look.width.now());
-            line.put(&day.to_string(), QUIET);
+            line.push(&day.to_string(), QUIET);
             line.end(out);
         }
         self.day = day;
@@ -89,8 +89,8 @@ impl Table {
         };
         if let Some((text, style)) = banner {
             let mut line = Line::new(&self.look, self.look.width.now());
-            line.put(&format!("{time}  "), QUIET);
-            line.put(&text, style);
+            line.push(&format!("{time}  "), QUIET);
+            line.push(&text, style);
             line.end(out);
             return;
         }
@@ -199,7 +199,7 @@ impl Table {
         if slot.column.is_right() {
             line.pad(padding);
         }
-        line.put(&text, style);
+        line.push(&text, style);
         if !slot.column.is_right() && !is_last {
             line.pad(padding);
         }

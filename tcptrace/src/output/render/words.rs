@@ -9,7 +9,7 @@ use crate::{
         ConnectionRecord, HandshakeRecord, Identity, LossRecord, LostAt, RecordBody, ReleaseRecord,
         RowLoss, SummaryRecord,
     },
-    tracker::{ClosedBy, Completeness, Outcome, Role, Verdict},
+    tracker::{ClosedBy, Completeness, ReleaseOutcome, Role, Verdict},
 };
 
 /// Returns which side opened the connection.
@@ -149,12 +149,12 @@ fn connection(body: &ConnectionRecord, look: &Look) -> Vec<String> {
 
 fn release(body: &ReleaseRecord) -> &'static str {
     match body.outcome {
-        Outcome::TimeWait => "the peer's FIN came: TIME_WAIT",
-        Outcome::Refused => "the peer sent more and got a RST",
-        Outcome::Reset => "ended by a RST",
-        Outcome::Reused => "a new connection took its place in TIME_WAIT",
-        Outcome::NoFin => "the peer never closed its side",
-        Outcome::Gone => "gone, before it was seen how",
+        ReleaseOutcome::TimeWait => "the peer's FIN came: TIME_WAIT",
+        ReleaseOutcome::Refused => "the peer sent more and got a RST",
+        ReleaseOutcome::Reset => "ended by a RST",
+        ReleaseOutcome::Reused => "a new connection took its place in TIME_WAIT",
+        ReleaseOutcome::NoFin => "the peer never closed its side",
+        ReleaseOutcome::Gone => "gone, before it was seen how",
     }
 }
 

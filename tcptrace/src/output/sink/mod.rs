@@ -95,7 +95,7 @@ impl<T: Send + 'static> Writer<T> {
     }
 
     /// Takes something to write, whether there is room or not.
-    pub fn put(&mut self, thing: T) {
+    pub fn push(&mut self, thing: T) {
         self.pending.push(thing);
     }
 

@@ -60,7 +60,7 @@ fn what_was_put_is_written_in_order() {
     let mut writer = start(shared.clone(), Patience::None);
     for row in 0..1000 {
         // More than has room is taken when it must be.
-        writer.put(format!("{row}\n").into_bytes());
+        writer.push(format!("{row}\n").into_bytes());
         assert!(matches!(writer.pass_on(), WriterState::Open));
     }
     assert!(matches!(writer.finish(), WriterState::Done));
@@ -78,7 +78,7 @@ fn a_closed_pipe_is_an_end_and_another_error_is_a_failure() {
         (io::ErrorKind::StorageFull, false),
     ] {
         let mut writer = start(Failing(kind), Patience::None);
-        writer.put(b"row\n".to_vec());
+        writer.push(b"row\n".to_vec());
         let state = writer.finish();
         assert_eq!(
             matches!(state, WriterState::ReaderGone),
@@ -98,7 +98,7 @@ fn a_reader_that_does_not_read_costs_rows_and_never_time() {
     let taken = (0..=most).find(|_| {
         assert!(matches!(writer.pass_on(), WriterState::Open));
         if writer.has_room() {
-            writer.put(b"row\n".to_vec());
+            writer.push(b"row\n".to_vec());
             false
         } else {
             true
@@ -122,7 +122,7 @@ fn with_endless_patience_a_slow_reader_gets_all_of_it() {
         let mut writer = start(sink, Patience::Endless);
         for _ in 0..rows {
             assert!(writer.has_room());
-            writer.put(vec![b'x'; ROW]);
+            writer.push(vec![b'x'; ROW]);
             assert!(matches!(writer.pass_on(), WriterState::Open));
         }
         writer.finish()

@@ -92,7 +92,7 @@ impl From<&Connection> for LifeSoFar {
 }
 
 impl<'a> Subject<'a> {
-    fn of(connection: &'a Connection, over: bool, life: LifeSoFar) -> Self {
+    fn new(connection: &'a Connection, over: bool, life: LifeSoFar) -> Self {
         Self {
             ends: connection.endpoints.as_ref(),
             process: connection.process.as_ref(),
@@ -107,7 +107,7 @@ impl<'a> Subject<'a> {
 impl Filter {
     /// Judges a connection. `over` tells that it has ended: what is not known now never will be.
     pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
-        self.judge(&Subject::of(connection, over, connection.into()))
+        self.judge(&Subject::new(connection, over, connection.into()))
     }
 
     /// Judges an ended connection.
@@ -122,7 +122,7 @@ impl Filter {
                 .map(|opened| ended.closed_at.get().saturating_sub(opened.get())),
             ..connection.into()
         };
-        self.judge(&Subject::of(connection, true, life))
+        self.judge(&Subject::new(connection, true, life))
     }
 
     /// Whether a row of this state is shown.
@@ -276,7 +276,7 @@ impl Filter {
             })),
             by(self.netns.as_ref().map(|terms| {
                 terms.judge(over || netns.is_some(), |wanted| {
-                    netns.is_some_and(|netns| wanted.is(netns))
+                    netns.is_some_and(|netns| wanted.matches(netns))
                 })
             })),
             // Told with the first event, or never.

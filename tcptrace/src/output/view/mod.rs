@@ -1,18 +1,19 @@
 //! Which rows an output shows. Pure: neither renders nor writes.
 
 pub mod filter;
-mod order;
+mod losses;
+mod rows;
 mod tally;
 pub mod terms;
-mod unsaid;
 
 use std::fmt;
 
 use hashbrown::HashMap;
 use tcptrace_common::TcpState;
 
-pub use self::unsaid::Unsaid;
-use self::{filter::Filter, order::Order, tally::Tally};
+use self::{filter::Filter, tally::Tally};
+pub use crate::output::view::losses::PendingLosses;
+use crate::output::view::rows::RowQueue;
 use crate::output::view::terms::Decision;
 use crate::{
     bounded::Bounded,
@@ -74,8 +75,8 @@ pub struct View {
     ended: Bounded<u64, ()>,
     pub counts: ViewCounts,
     /// Losses not reported yet.
-    unsaid: Unsaid,
-    rows: Order,
+    losses: PendingLosses,
+    rows: RowQueue,
     /// Sums since the last summary.
     tally: Tally,
 }
@@ -90,8 +91,8 @@ impl View {
             waiting_rows: 0,
             ended: Bounded::new(WAITING),
             counts: ViewCounts::default(),
-            unsaid: Unsaid::default(),
-            rows: Order::default(),
+            losses: PendingLosses::default(),
+            rows: RowQueue::default(),
             tally: Tally::default(),
         }
     }
@@ -112,14 +113,14 @@ impl View {
     }
 
     /// Reports losses, whatever the filter.
-    pub fn say_losses(&mut self, recorder: &Recorder, now_ns: u64) {
-        for record in self.unsaid.take(recorder, now_ns) {
-            self.rows.put(record);
+    pub fn push_losses(&mut self, recorder: &Recorder, now_ns: u64) {
+        for record in self.losses.drain(recorder, now_ns) {
+            self.rows.push(record);
         }
     }
 
     /// Takes an update.
-    pub fn take(&mut self, update: &Update, recorder: &Recorder) {
+    pub fn update(&mut self, update: &Update, recorder: &Recorder) {
         match update {
             Update::Transition {
                 connection,
@@ -217,7 +218,7 @@ impl View {
             Update::Lost { events, place } => {
                 self.counts.lost = self.counts.lost.saturating_add(*events);
                 self.tally.lost = self.tally.lost.saturating_add(*events);
-                self.unsaid.events(*events, *place);
+                self.losses.events(*events, *place);
             }
             // Its process is known now: rows may have waited for that.
             Update::Accepted(connection) => {
@@ -243,13 +244,13 @@ impl View {
             Decision::Show => {
                 if let Some(WaitingRows { rows, opened }) = self.waiting.remove(&id) {
                     self.waiting_rows -= rows.len();
-                    rows.into_iter().for_each(|row| self.rows.put(row));
+                    rows.into_iter().for_each(|row| self.rows.push(row));
                     if let Some(handshake_us) = opened {
                         self.open(handshake_us);
                     }
                 }
                 if wanted {
-                    self.rows.put(record());
+                    self.rows.push(record());
                 }
             }
             Decision::Hide => self.forget(id),
@@ -265,7 +266,7 @@ impl View {
     /// Counts a row that has no room to wait.
     const fn skip_unjudged(&mut self) {
         self.counts.rows_unjudged += 1;
-        self.unsaid.unjudged += 1;
+        self.losses.unjudged += 1;
     }
 
     /// Drops the rows of a connection.
@@ -291,7 +292,7 @@ impl View {
             return;
         }
         let summary = self.tally.summary(now_ns, self.open_now(tracker));
-        self.rows.put(recorder.summary(summary, now_ns));
+        self.rows.push(recorder.summary(summary, now_ns));
         self.begin_summary(now_ns);
     }
 
@@ -308,7 +309,7 @@ impl View {
     /// Counts rows that the output had no room for.
     pub const fn drop_rows(&mut self, rows: u64) {
         self.counts.rows_dropped += rows;
-        self.unsaid.rows += rows;
+        self.losses.rows += rows;
     }
 
     /// Counts the connections still open at the end.

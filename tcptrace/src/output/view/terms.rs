@@ -277,7 +277,7 @@ pub struct NetnsTerm {
 }
 
 impl NetnsTerm {
-    pub(super) fn is(&self, other: NetnsId) -> bool {
+    pub(super) fn matches(&self, other: NetnsId) -> bool {
         if !self.id.may_be(other) {
             return false;
         }

@@ -284,7 +284,7 @@ fn who_is_met_in_the_same_batch_as_a_loss_may_be_what_was_lost() {
         if loss_first {
             recording.loss(&mut tracker, 1, LossPlace::Ring);
         }
-        recording.heard.extend(tracker.take(&Item::Event(event)));
+        recording.heard.extend(tracker.apply(&Item::Event(event)));
         if !loss_first {
             recording.loss(&mut tracker, 1, LossPlace::Ring);
         }

@@ -85,7 +85,7 @@ fn no_record_is_written_before_it_is_known_what_was_lost() {
         })
         .events();
     for event in &refused {
-        recording.heard.extend(tracker.take(&Item::Event(*event)));
+        recording.heard.extend(tracker.apply(&Item::Event(*event)));
     }
     // Much later events of other sockets change nothing: only time does, after the losses.
     let later = Story::client()
@@ -93,7 +93,7 @@ fn no_record_is_written_before_it_is_known_what_was_lost() {
         .wait(2 * GRACE_NS)
         .goes(SynSent);
     for event in later.events() {
-        recording.heard.extend(tracker.take(&Item::Event(event)));
+        recording.heard.extend(tracker.apply(&Item::Event(event)));
     }
     assert_eq!(recording.ended().len(), 0);
     recording.loss(&mut tracker, 1, LossPlace::Ring);

@@ -1,7 +1,7 @@
 //! Listening sockets, and whose a connection is that came in by one.
 
 use super::*;
-use crate::feed::event::{Bind, Request, Seed, SocketOwner};
+use crate::feed::event::{Bind, HandshakeRequest, Seed, SocketOwner};
 
 const WILDCARD: [u8; 4] = [0, 0, 0, 0];
 
@@ -203,7 +203,7 @@ fn who_may_share_its_place_with_one_that_listened_before_is_not_named() {
     assert_eq!(process(tracker()), None);
     // What was lost may have been a listen().
     let mut lossy = informed();
-    lossy.take(&Item::Loss {
+    lossy.apply(&Item::Loss {
         events: 1,
         place: LossPlace::Ring,
         kind: None,
@@ -385,15 +385,18 @@ fn whoever_closes_is_better_than_a_listener_that_is_not_proven_or_gone() {
         let process = ended[0].connection.process.unwrap();
         (process.pid, process.source)
     };
-    let proven = Request {
+    let proven = HandshakeRequest {
         listener: Some(at(1)),
-        ..Request::default()
+        ..HandshakeRequest::default()
     };
     let listener = listens(1, WILDCARD, SERVER);
     let exit = process_event(Body::Exit(SERVER));
     let one = std::slice::from_ref(&listener);
     assert_eq!(closed(one, proven), (200, ProcessSource::Listen));
-    assert_eq!(closed(one, Request::default()), (300, ProcessSource::Close));
+    assert_eq!(
+        closed(one, HandshakeRequest::default()),
+        (300, ProcessSource::Close)
+    );
     assert_eq!(
         closed(&[listener, exit], proven),
         (300, ProcessSource::Close)
@@ -409,9 +412,9 @@ fn a_request_tells_which_of_those_that_share_a_port_it_was() {
     let made_by = |n| {
         process_of(
             &share,
-            Story::child().asked(Request {
+            Story::child().asked(HandshakeRequest {
                 listener: Some(at(n)),
-                ..Request::default()
+                ..HandshakeRequest::default()
             }),
         )
     };
@@ -516,7 +519,7 @@ fn how_a_process_is_known_is_each_listeners_own() {
         }),
     };
     recording.event(&mut tracker, &seed(at(1), 80));
-    let mut owners = Owners::default();
+    let mut owners = SocketHolders::default();
     owners.by_inode.insert(at(1), (SERVER.pid, SERVER.comm));
     tracker.learn_owners(owners);
     assert_eq!(tracker.take_named(), [SERVER.pid]);

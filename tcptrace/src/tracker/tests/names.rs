@@ -1,7 +1,7 @@
 //! What is known by number and told by name.
 
 use super::*;
-use crate::feed::names::Name;
+use crate::feed::name::Name;
 
 const CGROUP: u64 = 7777;
 const NETNS: u32 = 4_026_531_840;
@@ -31,9 +31,9 @@ fn a_connection_keeps_the_names_that_it_was_met_with() {
         ..ends(40_000, 443)
     };
     let path = "/system.slice/nginx.service";
-    tracker.take(&cgroup(path));
-    tracker.take(&interface(2, "lo"));
-    tracker.take(&interface(3, "eth0"));
+    tracker.apply(&cgroup(path));
+    tracker.apply(&interface(2, "lo"));
+    tracker.apply(&interface(3, "eth0"));
     let events = Story::client()
         .between(ends)
         .through(&[SynSent, Established, CloseWait, LastAck, Close])
@@ -42,8 +42,8 @@ fn a_connection_keeps_the_names_that_it_was_met_with() {
         recording.event(&mut tracker, event);
         if n == 1 {
             // Renamed meanwhile; the cgroup of that number is another.
-            tracker.take(&interface(3, "wan"));
-            tracker.take(&cgroup("/other"));
+            tracker.apply(&interface(3, "wan"));
+            tracker.apply(&cgroup("/other"));
         }
     }
     recording.time(&mut tracker, START + 1_000 * MS);
@@ -65,7 +65,7 @@ fn what_is_bound_only_later_has_its_interfaces_name_then() {
         ..ends(443, 50_000)
     };
     let mut tracker = tracker();
-    tracker.take(&interface(3, "eth0"));
+    tracker.apply(&interface(3, "eth0"));
     let mut recording = Recording::default();
     let child = Story::child()
         .goes(SynRecv)
@@ -84,7 +84,7 @@ fn what_is_bound_only_later_has_its_interfaces_name_then() {
 #[test]
 fn a_listener_has_names_too() {
     let mut tracker = tracker();
-    tracker.take(&cgroup("/init.scope"));
+    tracker.apply(&cgroup("/init.scope"));
     let mut recording = Recording::default();
     for event in Story::listener().goes(Listen).wait(MS).goes(Close).events() {
         recording.event(&mut tracker, &event);

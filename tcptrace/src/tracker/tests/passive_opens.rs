@@ -1,7 +1,7 @@
 //! How children of listeners begin, up to ESTABLISHED or to the failure.
 
 use super::{handshakes::assert_failed, *};
-use crate::feed::event::{Request, RequestFields};
+use crate::feed::event::{HandshakeRequest, RequestFields};
 
 /// LISTEN→SYN_RECV as up to Linux 6.14: the remote end is not set yet.
 fn old_child() -> Story {
@@ -40,7 +40,10 @@ fn a_passive_open_has_no_handshake_time_on_any_kernel() {
 }
 
 /// The handshake of a child that is made at `START`, established a millisecond later.
-fn handshake_of_child(request: Request, fields: HandshakeFields) -> Option<(u64, HandshakeSource)> {
+fn handshake_of_child(
+    request: HandshakeRequest,
+    fields: HandshakeFields,
+) -> Option<(u64, HandshakeSource)> {
     let story = Story::child()
         .asked(request)
         .through(&[SynRecv, Established])
@@ -55,12 +58,12 @@ fn handshake_of_child(request: Request, fields: HandshakeFields) -> Option<(u64,
 
 #[test]
 fn a_passive_opens_handshake_begins_with_the_syn_ack() {
-    let at_us = |synack_us| Request {
+    let at_us = |synack_us| HandshakeRequest {
         seen: Some(RequestFields {
             synack_us,
             ..RequestFields::default()
         }),
-        ..Request::default()
+        ..HandshakeRequest::default()
     };
     let round_trip = HandshakeFields {
         srtt_us: 250,
@@ -76,7 +79,7 @@ fn a_passive_opens_handshake_begins_with_the_syn_ack() {
         (at_us(Some(established_us + 1)), None),
         (at_us(Some(u64::MAX)), None),
         (
-            Request {
+            HandshakeRequest {
                 deferred: Some(true),
                 ..at_us(Some(established_us - 40_000))
             },
@@ -96,7 +99,7 @@ fn a_passive_opens_handshake_begins_with_the_syn_ack() {
     let request = at_us(Some(established_us - 40_000));
     assert_eq!(handshake_of_child(request, restored), None);
     assert_eq!(
-        handshake_of_child(Request::default(), round_trip),
+        handshake_of_child(HandshakeRequest::default(), round_trip),
         Some((250_000, HandshakeSource::Srtt))
     );
 }

@@ -8,7 +8,7 @@ use super::*;
 
 /// What is done to the tracker.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Operation {
     /// A transition; with `follows` from the state that the socket was last in.
     Transition {
         socket: u64,
@@ -50,16 +50,16 @@ fn word() -> impl Strategy<Value = Word> {
     })
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn operation() -> impl Strategy<Value = Operation> {
     let socket = 0..4_u64;
     let transition = (socket.clone(), state(), state(), any::<bool>(), word());
     prop_oneof![
-        12 => transition.prop_map(|(socket, old, new, follows, word)| Deed::Transition {
+        12 => transition.prop_map(|(socket, old, new, follows, word)| Operation::Transition {
             socket, old, new, follows, word,
         }),
-        2 => (socket, any::<bool>()).prop_map(|(socket, sent)| Deed::Reset { socket, sent }),
-        1 => Just(Deed::Tick),
-        1 => (0..3_u64).prop_map(Deed::Loss),
+        2 => (socket, any::<bool>()).prop_map(|(socket, sent)| Operation::Reset { socket, sent }),
+        1 => Just(Operation::Tick),
+        1 => (0..3_u64).prop_map(Operation::Loss),
     ]
 }
 
@@ -103,7 +103,7 @@ impl Word {
             1 => Details::PassiveOpen {
                 endpoints,
                 owner,
-                request: crate::feed::event::Request::default(),
+                request: crate::feed::event::HandshakeRequest::default(),
                 bind: None,
             },
             2 => Details::Established {
@@ -149,10 +149,10 @@ impl Run {
         self.recording.event(&mut self.tracker, &event);
     }
 
-    fn does(&mut self, deed: Deed) {
+    fn does(&mut self, operation: Operation) {
         let body = |story: Story| story.events().remove(0).body;
-        match deed {
-            Deed::Transition {
+        match operation {
+            Operation::Transition {
                 socket,
                 old,
                 new,
@@ -178,7 +178,7 @@ impl Run {
                     body,
                 });
             }
-            Deed::Reset { socket, sent } => {
+            Operation::Reset { socket, sent } => {
                 let story = Story::client();
                 let story = if sent {
                     story.sends_reset()
@@ -193,8 +193,8 @@ impl Run {
                     body: body(story),
                 });
             }
-            Deed::Tick => self.recording.time(&mut self.tracker, self.now_ns),
-            Deed::Loss(events) => {
+            Operation::Tick => self.recording.time(&mut self.tracker, self.now_ns),
+            Operation::Loss(events) => {
                 let place = LossPlace::Ring;
                 self.recording.loss(&mut self.tracker, events, place);
             }
@@ -279,12 +279,12 @@ proptest! {
     #[test]
     fn every_connection_is_accounted_for_at_every_point(
         max_connections in 1..5_usize,
-        deeds in prop::collection::vec((deed(), 0..80 * MS), 1..80),
+        operations in prop::collection::vec((operation(), 0..80 * MS), 1..80),
     ) {
         let mut run = Run::new(max_connections);
-        for (deed, ns) in deeds {
+        for (operation, ns) in operations {
             run.now_ns += ns;
-            run.does(deed);
+            run.does(operation);
             run.check()?;
         }
         run.recording.finish(&mut run.tracker);
@@ -295,12 +295,12 @@ proptest! {
 
     #[test]
     fn time_that_jumps_about_is_no_worse(
-        deeds in prop::collection::vec((deed(), any::<u64>()), 1..60),
+        operations in prop::collection::vec((operation(), any::<u64>()), 1..60),
     ) {
         let mut run = Run::new(3);
-        for (deed, now_ns) in deeds {
+        for (operation, now_ns) in operations {
             run.now_ns = now_ns;
-            run.does(deed);
+            run.does(operation);
             run.check()?;
         }
         run.recording.finish(&mut run.tracker);

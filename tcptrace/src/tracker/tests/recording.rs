@@ -48,12 +48,12 @@ impl Recording {
     /// An event, with the time told before it: nothing is said late.
     pub(super) fn event(&mut self, tracker: &mut Tracker, event: &Event) {
         self.time(tracker, event.time_ns);
-        self.heard.extend(tracker.take(&Item::Event(*event)));
+        self.heard.extend(tracker.apply(&Item::Event(*event)));
     }
 
     /// Time has passed.
     pub(super) fn time(&mut self, tracker: &mut Tracker, now_ns: u64) {
-        self.heard.extend(tracker.take(&Item::Time(now_ns)));
+        self.heard.extend(tracker.apply(&Item::Time(now_ns)));
     }
 
     /// Events were lost.
@@ -69,7 +69,7 @@ impl Recording {
         place: LossPlace,
         kind: Option<EventKind>,
     ) {
-        self.heard.extend(tracker.take(&Item::Loss {
+        self.heard.extend(tracker.apply(&Item::Loss {
             events,
             place,
             kind,

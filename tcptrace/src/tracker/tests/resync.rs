@@ -81,7 +81,7 @@ impl Walker {
         for event in during {
             self.recording.event(&mut self.tracker, event);
         }
-        let to_listed = |&(cookie, state, endpoints): &_| Listed {
+        let to_listed = |&(cookie, state, endpoints): &_| ListedSocket {
             cookie,
             seed: Seed {
                 state,
@@ -409,9 +409,9 @@ fn a_listener_that_is_gone_is_forgotten() {
     assert_eq!(walker.tracker.snapshot().listeners, 0);
 }
 
-fn owners(began_ns: u64, held: &[(u64, u32)]) -> Owners {
+fn owners(began_ns: u64, held: &[(u64, u32)]) -> SocketHolders {
     let named = |&(inode, pid)| (inode, (pid, *b"nginx\0\0\0\0\0\0\0\0\0\0\0"));
-    Owners {
+    SocketHolders {
         began_ns,
         by_inode: held.iter().map(named).collect::<HashMap<_, _>>(),
     }

@@ -99,13 +99,13 @@ fn verdict_between(events: &[Event], before: Option<&Item>, after: Option<&Item>
     recording.heard.extend(
         before
             .into_iter()
-            .flat_map(|item| tracker.take(item).collect::<Vec<_>>()),
+            .flat_map(|item| tracker.apply(item).collect::<Vec<_>>()),
     );
     recording.event(&mut tracker, last);
     recording.heard.extend(
         after
             .into_iter()
-            .flat_map(|item| tracker.take(item).collect::<Vec<_>>()),
+            .flat_map(|item| tracker.apply(item).collect::<Vec<_>>()),
     );
     recording.time(&mut tracker, last.time_ns + GRACE_NS);
     recording.ended()[0].verdict
@@ -150,11 +150,16 @@ fn a_hook_that_came_late_or_went_early_says_nothing_by_its_silence() {
     for (events, witness, until_ns, silent) in [
         (
             unreachable(),
-            Witness::ResetReceived,
+            EvidenceHook::ResetReceived,
             0,
             Verdict::Unreachable,
         ),
-        (swapped(), Witness::ResetSent, GRACE_NS, Verdict::Graceful),
+        (
+            swapped(),
+            EvidenceHook::ResetSent,
+            GRACE_NS,
+            Verdict::Graceful,
+        ),
     ] {
         let closed_ns = events.last().expect("events").time_ns;
         let since_ns = events[events.len() - 2].time_ns;
@@ -216,8 +221,8 @@ fn a_timewait_hook_that_went_early_does_not_say_that_there_was_no_allocation() {
             ..TrackerConfig::default()
         });
         let mut recording = Recording::default();
-        tracker.take(&Item::Hook {
-            witness: Witness::Timewait,
+        tracker.apply(&Item::Hook {
+            witness: EvidenceHook::Timewait,
             attached: false,
             time_ns: gone_ns,
         });
@@ -265,7 +270,7 @@ proptest! {
         };
         for (at, event) in events.iter().enumerate() {
             if kept[at] {
-                recording.heard.extend(tracker.take(&Item::Event(*event)));
+                recording.heard.extend(tracker.apply(&Item::Event(*event)));
             } else {
                 lost[usize::from(at % 3 == 1)] += 1;
             }

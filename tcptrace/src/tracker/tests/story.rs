@@ -5,7 +5,7 @@ use tcptrace_common::{
 };
 
 use super::*;
-use crate::feed::event::{Bind, Request, SocketOwner};
+use crate::feed::event::{Bind, HandshakeRequest, SocketOwner};
 
 /// A millisecond: events of a story are that far apart.
 pub(super) const MS: u64 = 1_000_000;
@@ -91,7 +91,7 @@ pub(super) struct Story {
     state: TcpState,
     ends: Endpoints,
     task: Task,
-    request: Request,
+    request: HandshakeRequest,
     bind: Bind,
     /// Our FIN waits behind data, until told otherwise.
     fin_waits: bool,
@@ -107,7 +107,7 @@ impl Story {
             state: Close,
             ends: ends(40_000, 443),
             task: CLIENT,
-            request: Request::default(),
+            request: HandshakeRequest::default(),
             bind: Bind::default(),
             fin_waits: false,
             events: Vec::new(),
@@ -125,7 +125,7 @@ impl Story {
     }
 
     /// What its request said.
-    pub(super) fn asked(self, request: Request) -> Self {
+    pub(super) fn asked(self, request: HandshakeRequest) -> Self {
         Self { request, ..self }
     }
 

@@ -94,7 +94,7 @@ fn held(tracker: &mut Tracker) -> (Option<TcpState>, usize) {
 #[test]
 fn each_pair_of_states_means_what_the_kernel_means_by_it() {
     for (old, new, step) in pairs() {
-        assert_eq!(Step::of(old, new), step, "{old:?} to {new:?}");
+        assert_eq!(Step::between(old, new), step, "{old:?} to {new:?}");
     }
 }
 

@@ -2,20 +2,20 @@
 
 use super::{
     classify,
-    release::{Outcome, Release, TimeWaitSource},
-    residents::{Resident, Residents},
-    waiting::{FinWait, FinWaits, Looked, Lookup},
+    release::{Release, ReleaseOutcome, TimeWaitSource},
+    waiting::{FinWait, FinWaits, Lookup, TimewaitStatus},
 };
+use crate::tracker::time_wait::sockets::{TimewaitSocket, TimewaitSockets};
 use crate::{
     feed::{
         event::{Endpoints, TimewaitArrival},
-        item::Witness,
+        item::EvidenceHook,
     },
     tracker::{
         connection::Allocation,
         ended::{Ended, EndedQueue},
-        evidence::Silences,
-        vocabulary::{At, Moment},
+        evidence::HookCoverage,
+        vocabulary::{Moment, Origin},
     },
 };
 
@@ -25,7 +25,7 @@ use crate::{
 /// A connection is in at most one of the two.
 pub(in crate::tracker) struct TimeWaits {
     pub(in crate::tracker) waiting: FinWaits,
-    pub(in crate::tracker) residents: Residents,
+    pub(in crate::tracker) in_time_wait: TimewaitSockets,
 }
 
 impl TimeWaits {
@@ -33,32 +33,39 @@ impl TimeWaits {
     pub(in crate::tracker) fn new(max_releases: usize, max_time_waits: usize) -> Self {
         Self {
             waiting: FinWaits::new(max_releases),
-            residents: Residents::new(max_time_waits),
+            in_time_wait: TimewaitSockets::new(max_time_waits),
         }
     }
 
     /// Follows a connection that ends with a timewait socket; ignores every other.
-    pub(in crate::tracker) fn follow(&mut self, ended: &Ended, at: At, silences: &Silences) {
+    pub(in crate::tracker) fn follow(
+        &mut self,
+        ended: &Ended,
+        at: Origin,
+        silences: &HookCoverage,
+    ) {
         let connection = &ended.connection;
         let closed_ns = ended.closed_at.get();
-        let alloc_seen = silences.speak_of(Witness::Timewait, connection.followed.heard, closed_ns);
-        let heard = silences.heard(ended.closed_at);
-        let steps_seen = silences.speak_of(Witness::TimewaitStep, Some(heard), closed_ns);
+        let alloc_seen =
+            silences.would_have_seen(EvidenceHook::Timewait, connection.followed.heard, closed_ns);
+        let heard = silences.starting_at(ended.closed_at);
+        let steps_seen =
+            silences.would_have_seen(EvidenceHook::TimewaitStep, Some(heard), closed_ns);
         if classify::at_close(ended, alloc_seen).is_some_and(|time_wait| time_wait.entered) {
             let timewait = connection
                 .closing
                 .timewait
                 .and_then(|allocation| allocation.timewait);
             self.reuse_address(timewait);
-            let resident = Resident {
+            let minisocket = TimewaitSocket {
                 id: connection.id,
                 socket: connection.socket,
                 role: connection.role,
                 whose: connection.into(),
                 timewait,
             };
-            self.residents
-                .enter(resident, connection.endpoints, at.time);
+            self.in_time_wait
+                .enter(minisocket, connection.endpoints, at.time);
             return;
         }
         let timewait = match connection.closing.timewait {
@@ -88,7 +95,7 @@ impl TimeWaits {
         if let Some(timewait) = timewait {
             let previous = self.waiting.take_timewait(timewait);
             self.waiting.unknown += u64::from(previous.is_some());
-            self.residents.forget_timewait(timewait);
+            self.in_time_wait.forget_timewait(timewait);
         }
     }
 
@@ -96,7 +103,7 @@ impl TimeWaits {
     /// the connection's record cannot carry it.
     pub(in crate::tracker) fn on_arrival(
         &mut self,
-        at: At,
+        at: Origin,
         arrived: TimewaitArrival,
         ended: &mut EndedQueue,
     ) -> Option<Release> {
@@ -104,19 +111,20 @@ impl TimeWaits {
             if arrived != TimewaitArrival::Reset {
                 return None;
             }
-            let (resident, place) = self.residents.take_timewait(at.socket)?;
-            let socket = resident.socket;
-            let release = resident.left(place, at.time, Outcome::Reset);
+            let (minisocket, endpoints) = self.in_time_wait.take_timewait(at.socket)?;
+            let socket = minisocket.socket;
+            let release = minisocket.left(endpoints, at.time, ReleaseOutcome::Reset);
             return ended.attach(socket, at.time, release);
         };
         let (outcome, peer_fin) = match arrived {
             TimewaitArrival::Fin => {
-                let resident = waiting.resident(Some(at.socket));
-                self.residents.enter(resident, waiting.endpoints, at.time);
-                (Outcome::TimeWait, Some(at.time))
+                let minisocket = waiting.minisocket(Some(at.socket));
+                self.in_time_wait
+                    .enter(minisocket, waiting.endpoints, at.time);
+                (ReleaseOutcome::TimeWait, Some(at.time))
             }
-            TimewaitArrival::Refused => (Outcome::Refused, None),
-            TimewaitArrival::Reset => (Outcome::Reset, None),
+            TimewaitArrival::Refused => (ReleaseOutcome::Refused, None),
+            TimewaitArrival::Reset => (ReleaseOutcome::Reset, None),
         };
         let release = waiting.released(at.time, outcome, peer_fin, TimeWaitSource::TwskAlloc);
         match ended.get_mut(waiting.socket, at.time) {
@@ -137,11 +145,11 @@ impl TimeWaits {
         now: Moment,
         ended: &mut EndedQueue,
     ) -> Option<Release> {
-        self.residents.expire(now.get());
+        self.in_time_wait.expire(now.get());
         let endpoints = endpoints?;
-        let resident = self.residents.take(endpoints)?;
-        let socket = resident.socket;
-        let release = resident.left(*endpoints, now, Outcome::Reused);
+        let minisocket = self.in_time_wait.remove(endpoints)?;
+        let socket = minisocket.socket;
+        let release = minisocket.left(*endpoints, now, ReleaseOutcome::Reused);
         ended.attach(socket, now, release)
     }
 
@@ -149,13 +157,13 @@ impl TimeWaits {
     pub(in crate::tracker) fn pop_expired(
         &mut self,
         now_ns: u64,
-        silences: &Silences,
+        silences: &HookCoverage,
     ) -> Option<Release> {
         while let Some(waiting) = self.waiting.pop_expired(now_ns) {
-            if silences.speak_of(Witness::TimewaitStep, Some(waiting.heard), now_ns) {
+            if silences.would_have_seen(EvidenceHook::TimewaitStep, Some(waiting.heard), now_ns) {
                 let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
                 let source = TimeWaitSource::TwskAlloc;
-                return Some(waiting.released(time, Outcome::NoFin, None, source));
+                return Some(waiting.released(time, ReleaseOutcome::NoFin, None, source));
             }
             self.waiting.unknown += 1;
         }
@@ -173,26 +181,27 @@ impl TimeWaits {
         &mut self,
         id: u64,
         now_ns: u64,
-        looked: Looked,
+        looked: TimewaitStatus,
     ) -> Option<Release> {
         let (outcome, since_ns) = match looked {
-            Looked::FinWait2 | Looked::Unknown => {
+            TimewaitStatus::FinWait2 | TimewaitStatus::Unknown => {
                 self.waiting.look_again(id);
                 return None;
             }
-            Looked::TimeWait { since_ns } => (Outcome::TimeWait, since_ns),
-            Looked::Gone => (Outcome::Gone, None),
+            TimewaitStatus::TimeWait { since_ns } => (ReleaseOutcome::TimeWait, since_ns),
+            TimewaitStatus::Gone => (ReleaseOutcome::Gone, None),
         };
-        let waiting = self.waiting.take(id)?;
+        let waiting = self.waiting.remove(id)?;
         let peer_fin = since_ns
             .and_then(|since| Moment::new(now_ns.saturating_sub(since)))
             // The kernel counts it in jiffies.
             .map(|fin| fin.max(waiting.closed_at));
         let time = Moment::new(now_ns).unwrap_or(Moment::MIN);
-        if outcome == Outcome::TimeWait {
+        if outcome == ReleaseOutcome::TimeWait {
             let since = peer_fin.unwrap_or(waiting.closed_at);
-            let resident = waiting.resident(None);
-            self.residents.enter(resident, waiting.endpoints, since);
+            let minisocket = waiting.minisocket(None);
+            self.in_time_wait
+                .enter(minisocket, waiting.endpoints, since);
         } else {
             self.waiting.unknown += 1;
         }

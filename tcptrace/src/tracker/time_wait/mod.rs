@@ -4,5 +4,5 @@
 pub(super) mod classify;
 pub(super) mod follow;
 pub(super) mod release;
-pub(super) mod residents;
+pub(super) mod sockets;
 pub(super) mod waiting;

@@ -2,7 +2,7 @@
 
 use crate::feed::event::{Endpoints, SocketOwner};
 use crate::tracker::vocabulary::{Moment, Process, Role};
-use crate::tracker::{connection::Connection, listener::Listener, names::Named};
+use crate::tracker::{connection::Connection, listener::Listener, name_table::SocketNames};
 
 /// How it is known whether a connection entered TIME_WAIT, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
@@ -51,7 +51,7 @@ impl TimeWaitEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ReleaseOutcome {
     /// The peer's FIN came.
     TimeWait,
     /// The peer sent data or a SYN, and got a RST.
@@ -66,7 +66,7 @@ pub enum Outcome {
     Gone,
 }
 
-impl Outcome {
+impl ReleaseOutcome {
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -74,13 +74,13 @@ impl Outcome {
 
 /// The owner of a connection or listener.
 #[derive(Clone, Debug)]
-pub struct Whose {
+pub struct Ownership {
     pub owner: SocketOwner,
-    pub named: Named,
+    pub named: SocketNames,
     pub process: Option<Process>,
 }
 
-impl From<&Connection> for Whose {
+impl From<&Connection> for Ownership {
     fn from(connection: &Connection) -> Self {
         Self {
             owner: connection.owner,
@@ -90,7 +90,7 @@ impl From<&Connection> for Whose {
     }
 }
 
-impl From<&Listener> for Whose {
+impl From<&Listener> for Ownership {
     fn from(listener: &Listener) -> Self {
         Self {
             owner: listener.owner,
@@ -107,7 +107,7 @@ pub struct Release {
     pub id: u64,
     pub role: Role,
     pub endpoints: Option<Endpoints>,
-    pub whose: Whose,
+    pub whose: Ownership,
     pub time: Moment,
     /// When the peer's FIN came, if it came.
     pub peer_fin: Option<Moment>,
@@ -117,7 +117,7 @@ pub struct Release {
     pub half_closed_ns: Option<u64>,
     /// `None` if it is not known whether it entered TIME_WAIT.
     pub time_wait: Option<TimeWaitEntry>,
-    pub outcome: Outcome,
+    pub outcome: ReleaseOutcome,
 }
 
 impl Release {

@@ -7,15 +7,13 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use super::{
-    release::{Outcome, Release, TimeWaitEntry, TimeWaitSource, Whose},
-    residents::Resident,
-};
+use super::release::{Ownership, Release, ReleaseOutcome, TimeWaitEntry, TimeWaitSource};
+use crate::tracker::time_wait::sockets::TimewaitSocket;
 use crate::{
     feed::event::Endpoints,
     tracker::{
         connection::Connection,
-        evidence::Heard,
+        evidence::CoverageStart,
         vocabulary::{Moment, Role},
     },
 };
@@ -28,7 +26,7 @@ pub(in crate::tracker) struct FinWait {
     pub(in crate::tracker) id: u64,
     role: Role,
     pub(super) endpoints: Option<Endpoints>,
-    whose: Whose,
+    whose: Ownership,
     first_fin: Option<Moment>,
     fin_acked: Option<Moment>,
     pub(super) closed_at: Moment,
@@ -36,7 +34,7 @@ pub(in crate::tracker) struct FinWait {
     /// The timewait socket's address, if its allocation was seen.
     timewait: Option<u64>,
     /// How many events had been lost when it began to wait.
-    pub(super) heard: Heard,
+    pub(super) heard: CoverageStart,
     /// How many times it was looked up.
     looked: usize,
 }
@@ -47,7 +45,7 @@ impl FinWait {
         closed_at: Moment,
         cookie: Option<u64>,
         timewait: Option<u64>,
-        heard: Heard,
+        heard: CoverageStart,
     ) -> Self {
         Self {
             socket: connection.socket,
@@ -66,8 +64,8 @@ impl FinWait {
     }
 
     /// The same connection, in TIME_WAIT.
-    pub(super) fn resident(&self, timewait: Option<u64>) -> Resident {
-        Resident {
+    pub(super) fn minisocket(&self, timewait: Option<u64>) -> TimewaitSocket {
+        TimewaitSocket {
             id: self.id,
             socket: self.socket,
             role: self.role,
@@ -80,16 +78,16 @@ impl FinWait {
     pub(in crate::tracker) fn released(
         &self,
         time: Moment,
-        outcome: Outcome,
+        outcome: ReleaseOutcome,
         peer_fin: Option<Moment>,
         source: TimeWaitSource,
     ) -> Release {
         let time_wait = match outcome {
-            Outcome::TimeWait => Some(TimeWaitEntry::entered(source)),
-            Outcome::Refused | Outcome::NoFin | Outcome::Reset => {
+            ReleaseOutcome::TimeWait => Some(TimeWaitEntry::entered(source)),
+            ReleaseOutcome::Refused | ReleaseOutcome::NoFin | ReleaseOutcome::Reset => {
                 Some(TimeWaitEntry::not_entered(source))
             }
-            Outcome::Reused | Outcome::Gone => None,
+            ReleaseOutcome::Reused | ReleaseOutcome::Gone => None,
         };
         let until_fin = |since: Option<Moment>| {
             let (since, fin) = since.zip(peer_fin)?;
@@ -133,7 +131,7 @@ pub struct Lookup {
 
 /// The result of a lookup in the kernel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looked {
+pub enum TimewaitStatus {
     /// It is still in FIN_WAIT2.
     FinWait2,
     /// It is in TIME_WAIT.
@@ -213,7 +211,7 @@ impl FinWaits {
     }
 
     /// Removes and returns the connection with this id.
-    pub(in crate::tracker) fn take(&mut self, id: u64) -> Option<FinWait> {
+    pub(in crate::tracker) fn remove(&mut self, id: u64) -> Option<FinWait> {
         let waiting = self.by_id.remove(&id)?;
         if let Some(timewait) = waiting.timewait
             && self.by_timewait.get(&timewait) == Some(&id)
@@ -227,7 +225,7 @@ impl FinWaits {
     pub(in crate::tracker) fn pop_expired(&mut self, now_ns: u64) -> Option<FinWait> {
         while self.expiring.front().is_some_and(|(due, _)| *due <= now_ns) {
             let (_, id) = self.expiring.pop_front()?;
-            if let Some(waiting) = self.take(id) {
+            if let Some(waiting) = self.remove(id) {
                 return Some(waiting);
             }
         }

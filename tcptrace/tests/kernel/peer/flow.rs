@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc};
 use anyhow::{Context, ensure};
 
 use super::{
-    link::{Heard, Link},
+    link::{Link, ReceivedSegment},
     segment::{ACK, FIN, PSH, RST, SYN, Segment, Unreachable},
 };
 
@@ -159,7 +159,11 @@ impl Flow {
     }
 
     /// Says that what was heard could not be delivered.
-    pub(crate) fn send_unreachable(&self, heard: &Heard, what: Unreachable) -> anyhow::Result<()> {
+    pub(crate) fn send_unreachable(
+        &self,
+        heard: &ReceivedSegment,
+        what: Unreachable,
+    ) -> anyhow::Result<()> {
         self.link.send(&heard.unreachable(what)?).map(drop)
     }
 

@@ -9,14 +9,14 @@ use crate::support::{Deadline, ignored};
 
 /// A segment that this host sent to the peer.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct ReceivedSegment {
     /// What was said.
     pub(super) segment: Segment,
     /// When it was taken from the device, on the events' clock; it was sent before.
     pub(crate) at_ns: u64,
 }
 
-impl Deref for Heard {
+impl Deref for ReceivedSegment {
     type Target = Segment;
 
     fn deref(&self) -> &Segment {
@@ -27,7 +27,7 @@ impl Deref for Heard {
 /// The device, and what came over it and nobody asked for yet.
 pub(super) struct Link {
     device: Device,
-    waiting: RefCell<VecDeque<Heard>>,
+    waiting: RefCell<VecDeque<ReceivedSegment>>,
 }
 
 impl Link {
@@ -65,7 +65,7 @@ impl Link {
         &self,
         deadline: Deadline,
         wanted: impl Fn(&Segment) -> bool,
-    ) -> anyhow::Result<Option<Heard>> {
+    ) -> anyhow::Result<Option<ReceivedSegment>> {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(index) = waiting.iter().position(|heard| wanted(&heard.segment)) {
             return Ok(waiting.remove(index));
@@ -82,7 +82,7 @@ impl Link {
             let Some(segment) = Segment::read(&packet) else {
                 continue;
             };
-            let heard = Heard { segment, at_ns };
+            let heard = ReceivedSegment { segment, at_ns };
             if wanted(&heard.segment) {
                 return Ok(Some(heard));
             }

@@ -54,7 +54,7 @@ fn what_was_passed_over_is_named_too() -> Check {
     let (socket, mut flow) = connected(&namespace, &peer)?;
     flow.send_data(b"unread")?;
     flow.expect_ack()?;
-    // Heard before: it is acknowledged again, and passed over.
+    // ReceivedSegment before: it is acknowledged again, and passed over.
     flow.send_again()?;
     flow.expect_ack()?;
     flow.send_again()?;

@@ -11,17 +11,17 @@ use serde_json::json;
 use tcptrace::testing::monotonic_ns;
 
 use super::{
-    life::Life,
+    connection_records::ConnectionRecords,
     owners::alone,
-    stage::{SERVICE, Stage},
+    scenario::{SERVICE, Scenario},
     suite::scenarios,
 };
 use crate::support::{
     Check,
     hooks::{time_wait, traces_functions},
-    puppet::Puppet,
     record::{Record, at_least},
     sockets::{CLOSE_WAIT, FIN_WAIT2, wait_state},
+    test_process::TestProcess,
 };
 
 scenarios![
@@ -48,32 +48,32 @@ scenarios![
 const SEGMENT: [u8; 536] = [b'x'; 536];
 
 /// A server writes so many segments and closes; the client takes its time to acknowledge them.
-fn responds_and_closes(stage: &Stage, segments: usize) -> anyhow::Result<Life> {
-    let (_listener, mut server, mut flow) = stage.accepted()?;
+fn responds_and_closes(scenario: &Scenario, segments: usize) -> anyhow::Result<ConnectionRecords> {
+    let (_listener, mut server, mut flow) = scenario.accepted()?;
     server.write_all(&SEGMENT.repeat(segments))?;
     for _ in 0..segments {
         flow.expect_data(&SEGMENT)?;
     }
     drop(server);
-    stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
+    scenario.wait_step("ESTABLISHED→FIN_WAIT1")?;
     thread::sleep(HALF);
     flow.send_ack()?;
     flow.expect_fin()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    stage.went("LISTEN SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")
+    scenario.went("LISTEN SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")
 }
 
-fn fin_within_the_congestion_window(stage: &Stage) -> Check {
-    let life = responds_and_closes(stage, 9)?;
+fn fin_within_the_congestion_window(scenario: &Scenario) -> Check {
+    let life = responds_and_closes(scenario, 9)?;
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
     // The FIN left at once, and what answers it came after all that.
     at_least(record, "half_closed_us", HALF.as_nanos().try_into()?)
 }
 
 /// The FIN leaves once there is room: when that is depends on the kernel, and has no event.
-fn fin_behind_a_full_congestion_window(stage: &Stage) -> Check {
-    let life = responds_and_closes(stage, 10)?;
+fn fin_behind_a_full_congestion_window(scenario: &Scenario) -> Check {
+    let life = responds_and_closes(scenario, 10)?;
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
     record.must_lack(&["half_closed_us"])
 }
@@ -81,13 +81,13 @@ fn fin_behind_a_full_congestion_window(stage: &Stage) -> Check {
 /// How long a half-closed connection stays so.
 const HALF: Duration = Duration::from_millis(300);
 
-fn simultaneous_close(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn simultaneous_close(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     drop(socket);
     flow.close_crossing()?;
     flow.acknowledge_again();
     flow.send_ack()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "simultaneous", "peer_fin": true,
     }))?;
@@ -97,11 +97,11 @@ fn simultaneous_close(stage: &Stage) -> Check {
 }
 
 /// One segment: FIN_WAIT2 lasts no time at all.
-fn fin_with_the_ack_of_ours(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn fin_with_the_ack_of_ours(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     drop(socket);
     flow.close()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record =
         life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?;
     record.must_have(&time_wait(true))?;
@@ -109,25 +109,25 @@ fn fin_with_the_ack_of_ours(stage: &Stage) -> Check {
     life.was_not_released()
 }
 
-fn close_after_shutdown_in_fin_wait1(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn close_after_shutdown_in_fin_wait1(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     socket.shutdown(Shutdown::Write)?;
     flow.expect_fin()?;
     drop(socket);
     flow.send_fin()?;
     flow.expect_ack()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?
         .must_have(&time_wait(true))?;
     life.was_not_released()
 }
 
-fn close_after_shutdown_in_fin_wait2(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.half_closed()?;
+fn close_after_shutdown_in_fin_wait2(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.half_closed()?;
     drop(socket);
     flow.send_fin()?;
     flow.expect_ack()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
     // The peer's FIN came to the minisocket.
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
     late_fin(record, Duration::ZERO)
@@ -147,36 +147,36 @@ fn late_fin(record: &Record, least: Duration) -> Check {
     }
 }
 
-fn close_after_shutdown_in_closing(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn close_after_shutdown_in_closing(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     socket.shutdown(Shutdown::Write)?;
     flow.close_crossing()?;
     drop(socket);
-    stage.wait_step("CLOSING→CLOSING")?;
+    scenario.wait_step("CLOSING→CLOSING")?;
     flow.acknowledge_again();
     flow.send_ack()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSING CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSING CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "simultaneous"}))?
         .must_have(&time_wait(true))
 }
 
-fn close_after_shutdown_in_last_ack(stage: &Stage) -> Check {
-    let (_listener, socket, mut flow) = stage.accepted()?;
+fn close_after_shutdown_in_last_ack(scenario: &Scenario) -> Check {
+    let (_listener, socket, mut flow) = scenario.accepted()?;
     flow.send_fin()?;
     wait_state(&socket, CLOSE_WAIT)?;
     socket.shutdown(Shutdown::Write)?;
     flow.expect_fin()?;
     drop(socket);
-    stage.wait_step("LAST_ACK→LAST_ACK")?;
+    scenario.wait_step("LAST_ACK→LAST_ACK")?;
     flow.send_ack()?;
-    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK LAST_ACK CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK LAST_ACK CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "remote"}))?;
     Ok(())
 }
 
 /// We have no more to say, and the peer goes on.
-fn half_close_by_us(stage: &Stage) -> Check {
-    let (mut socket, mut flow) = stage.connected()?;
+fn half_close_by_us(scenario: &Scenario) -> Check {
+    let (mut socket, mut flow) = scenario.connected()?;
     socket.write_all(b"question")?;
     flow.expect_data(b"question")?;
     socket.shutdown(Shutdown::Write)?;
@@ -194,7 +194,7 @@ fn half_close_by_us(stage: &Stage) -> Check {
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     drop(socket);
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "local", "peer_fin": true,
         "bytes_sent": 8, "bytes_received": answer.len(),
@@ -205,8 +205,8 @@ fn half_close_by_us(stage: &Stage) -> Check {
 }
 
 /// The peer has no more to say, and we go on.
-fn half_close_by_the_peer(stage: &Stage) -> Check {
-    let (_listener, mut socket, mut flow) = stage.accepted()?;
+fn half_close_by_the_peer(scenario: &Scenario) -> Check {
+    let (_listener, mut socket, mut flow) = scenario.accepted()?;
     flow.send_data(b"question")?;
     flow.expect_ack()?;
     flow.send_fin()?;
@@ -223,7 +223,7 @@ fn half_close_by_the_peer(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.send_ack()?;
-    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "remote", "peer_fin": true,
         "bytes_sent": 12, "bytes_received": question.len(),
@@ -233,18 +233,18 @@ fn half_close_by_the_peer(stage: &Stage) -> Check {
 
 /// The full socket goes when our FIN is acknowledged; the peer's FIN starts the real TIME_WAIT,
 /// with no event.
-fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
+fn orphaned_fin_wait2_with_late_fin(scenario: &Scenario) -> Check {
     // A namespace in which there is a process can be found, and so its sockets be looked up.
-    let _inhabitant = inhabitant(stage)?;
-    let mut flow = stage.orphaned()?;
+    let _inhabitant = inhabitant(scenario)?;
+    let mut flow = scenario.orphaned()?;
     let from = monotonic_ns();
     flow.expect_silence(Duration::from_millis(200))?;
     flow.send_fin()?;
     let least_ns = flow.sent_at_ns() - from;
     // The minisocket's.
     flow.expect_ack()?;
-    stage.wait_record("release")?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    scenario.wait_record("release")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait", "fin_wait2_us", "half_closed_us"])?;
     let release = life.was_released(&json!({
@@ -262,14 +262,14 @@ fn orphaned_fin_wait2_with_late_fin(stage: &Stage) -> Check {
 }
 
 /// What came to the minisocket was no FIN: data that nobody takes any more.
-fn orphaned_fin_wait2_with_data(stage: &Stage) -> Check {
-    let _inhabitant = inhabitant(stage)?;
-    let mut flow = stage.orphaned()?;
+fn orphaned_fin_wait2_with_data(scenario: &Scenario) -> Check {
+    let _inhabitant = inhabitant(scenario)?;
+    let mut flow = scenario.orphaned()?;
     flow.expect_silence(Duration::from_millis(200))?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    stage.wait_record("release")?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    scenario.wait_record("release")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait", "fin_wait2_us"])?;
     let expected = if traces_functions() {
@@ -282,33 +282,33 @@ fn orphaned_fin_wait2_with_data(stage: &Stage) -> Check {
 }
 
 /// A process that keeps the namespace in sight.
-fn inhabitant(stage: &Stage) -> anyhow::Result<Puppet> {
+fn inhabitant(scenario: &Scenario) -> anyhow::Result<TestProcess> {
     let _alone = alone();
-    Puppet::start(&stage.namespace, "tt-inhabitant")
+    TestProcess::start(&scenario.namespace, "tt-inhabitant")
 }
 
 /// The minisocket runs out, and then nobody knows of the connection.
-fn orphaned_fin_wait2_without_fin(stage: &Stage) -> Check {
-    stage.sysctl("tcp_fin_timeout", "1")?;
-    let mut flow = stage.orphaned()?;
+fn orphaned_fin_wait2_without_fin(scenario: &Scenario) -> Check {
+    scenario.sysctl("tcp_fin_timeout", "1")?;
+    let mut flow = scenario.orphaned()?;
     flow.expect_silence(Duration::from_millis(2_500))?;
     flow.send_fin()?;
     flow.expect_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait", "fin_wait2_us"])
 }
 
 /// `tcp_keepalive_timer` ends an orphan on the full socket only when its time is not left for a
 /// minisocket: when `tcp_fin_timeout` has meanwhile come down.
-fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
+fn orphaned_fin_wait2_that_runs_out(scenario: &Scenario) -> Check {
     // A second more than a minisocket's 60.
-    stage.sysctl("tcp_fin_timeout", "61")?;
-    let (socket, mut flow) = stage.half_closed()?;
+    scenario.sysctl("tcp_fin_timeout", "61")?;
+    let (socket, mut flow) = scenario.half_closed()?;
     drop(socket);
-    stage.sysctl("tcp_fin_timeout", "30")?;
+    scenario.sysctl("tcp_fin_timeout", "30")?;
     flow.expect_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "fin_wait_timeout", "closed_by": "local", "peer_fin": false,
     }))?
@@ -316,12 +316,12 @@ fn orphaned_fin_wait2_that_runs_out(stage: &Stage) -> Check {
 }
 
 /// The same where the peer's FIN came to the full socket, whose flags say that TIME_WAIT was meant.
-fn no_room_for_time_wait_at_once(stage: &Stage) -> Check {
-    stage.sysctl("tcp_max_tw_buckets", "0")?;
-    let (_socket, mut flow) = stage.half_closed()?;
+fn no_room_for_time_wait_at_once(scenario: &Scenario) -> Check {
+    scenario.sysctl("tcp_max_tw_buckets", "0")?;
+    let (_socket, mut flow) = scenario.half_closed()?;
     flow.send_fin()?;
     flow.expect_ack()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({
         "verdict": "graceful", "closed_by": "local", "peer_fin": true,
     }))?;
@@ -333,12 +333,12 @@ fn no_room_for_time_wait_at_once(stage: &Stage) -> Check {
 }
 
 /// No timewait socket takes over, and the peer's FIN finds nobody; the events are the same.
-fn no_room_for_time_wait(stage: &Stage) -> Check {
-    stage.sysctl("tcp_max_tw_buckets", "0")?;
-    let mut flow = stage.orphaned()?;
+fn no_room_for_time_wait(scenario: &Scenario) -> Check {
+    scenario.sysctl("tcp_max_tw_buckets", "0")?;
+    let mut flow = scenario.orphaned()?;
     flow.send_fin()?;
     flow.expect_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
     record.must_lack(&["peer_fin"])?;
     if traces_functions() {

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde_json::json;
 
-use super::{kernel::Kernel, stage::Stage, suite::scenarios};
+use super::{kernel::Kernel, scenario::Scenario, suite::scenarios};
 use crate::{
     peer::Flow,
     support::{
@@ -20,8 +20,8 @@ scenarios![
 ];
 
 /// Both SYNs are under way.
-fn cross(stage: &Stage, socket: &socket2::Socket) -> anyhow::Result<Flow> {
-    let mut flow = stage.begin(socket)?;
+fn cross(scenario: &Scenario, socket: &socket2::Socket) -> anyhow::Result<Flow> {
+    let mut flow = scenario.begin(socket)?;
     flow.expect_syn()?;
     flow.send_syn()?;
     flow.expect_syn_ack()?;
@@ -29,10 +29,10 @@ fn cross(stage: &Stage, socket: &socket2::Socket) -> anyhow::Result<Flow> {
 }
 
 /// We close first, and it was established by both.
-fn close(stage: &Stage, socket: socket2::Socket, mut flow: Flow) -> Check {
+fn close(scenario: &Scenario, socket: socket2::Socket, mut flow: Flow) -> Check {
     drop(socket);
     flow.close()?;
-    let life = stage.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let expected = json!({
         "role": "simultaneous", "handshake_source": "syn_sent", "pid_source": "connect",
     });
@@ -42,36 +42,36 @@ fn close(stage: &Stage, socket: socket2::Socket, mut flow: Flow) -> Check {
     Ok(())
 }
 
-fn simultaneous_open(stage: &Stage) -> Check {
-    let socket = stage.socket()?;
-    let mut flow = cross(stage, &socket)?;
+fn simultaneous_open(scenario: &Scenario) -> Check {
+    let socket = scenario.socket()?;
+    let mut flow = cross(scenario, &socket)?;
     flow.send_ack()?;
     wait_state(&socket, ESTABLISHED)?;
-    close(stage, socket, flow)
+    close(scenario, socket, flow)
 }
 
 /// The peer answers our SYN as RFC 9293 has it. Old kernels drop that and wait for an ACK.
-fn simultaneous_open_by_syn_ack(stage: &Stage) -> Check {
-    let socket = stage.socket()?;
-    let mut flow = cross(stage, &socket)?;
+fn simultaneous_open_by_syn_ack(scenario: &Scenario) -> Check {
+    let socket = scenario.socket()?;
+    let mut flow = cross(scenario, &socket)?;
     flow.send_crossed_syn_ack()?;
     if !Kernel::here().takes_a_crossed_syn_ack() {
-        let lives = stage.so_far()?;
+        let lives = scenario.so_far()?;
         ensure!(lives.len() == 1, "more than one connection");
         lives[0].went("CLOSE SYN_SENT SYN_RECV")?;
         flow.send_ack()?;
     }
     wait_state(&socket, ESTABLISHED)?;
-    close(stage, socket, flow)
+    close(scenario, socket, flow)
 }
 
-fn simultaneous_open_reset(stage: &Stage) -> Check {
-    let socket = stage.socket()?;
-    let mut flow = cross(stage, &socket)?;
+fn simultaneous_open_reset(scenario: &Scenario) -> Check {
+    let socket = scenario.socket()?;
+    let mut flow = cross(scenario, &socket)?;
     flow.send_rst()?;
     wait_state(&socket, CLOSE)?;
     ensure!(state(&socket)? == CLOSE, "it is not closed");
-    let life = stage.went("CLOSE SYN_SENT SYN_RECV CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT SYN_RECV CLOSE")?;
     life.never_shook_hands()?;
     life.ended(&json!({
         "role": "simultaneous", "verdict": "handshake_failed", "errno": "ECONNRESET",
@@ -80,14 +80,14 @@ fn simultaneous_open_reset(stage: &Stage) -> Check {
 }
 
 /// One socket, and both ends of its connection.
-fn self_connect(stage: &Stage) -> Check {
-    let port = stage.namespace.run(|| {
+fn self_connect(scenario: &Scenario) -> Check {
+    let port = scenario.namespace.run(|| {
         let socket = bound("127.0.0.1:0")?;
         let own = local(&socket)?;
         socket.connect(&own.into())?;
         Ok(own.port())
     })?;
-    let life = stage.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     life.ended(&json!({
         "role": "simultaneous", "verdict": "graceful", "closed_by": "simultaneous",
         "local_port": port, "remote_port": port, "peer_fin": true,

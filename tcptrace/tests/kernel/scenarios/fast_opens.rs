@@ -10,7 +10,7 @@ use serde_json::json;
 use tcptrace::testing::monotonic_ns;
 
 use super::{
-    stage::{HOME, SERVICE, Stage, accept},
+    scenario::{HOME, SERVICE, Scenario, accept},
     suite::scenarios,
 };
 use crate::{
@@ -41,8 +41,8 @@ const EVERY_LISTENER: u32 = 0x400;
 /// The option's kind.
 const OPTION: u8 = 34;
 
-fn switch_on(stage: &Stage, bits: u32) -> Check {
-    stage.sysctl("tcp_fastopen", &bits.to_string())
+fn switch_on(scenario: &Scenario, bits: u32) -> Check {
+    scenario.sysctl("tcp_fastopen", &bits.to_string())
 }
 
 /// What was opened by a SYN alone.
@@ -56,10 +56,10 @@ struct Opened {
 }
 
 /// A connection that was accepted with its data when there was no more than a SYN.
-fn accepted(stage: &Stage) -> anyhow::Result<Opened> {
-    switch_on(stage, SERVER | SERVER_WITHOUT_COOKIE | EVERY_LISTENER)?;
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn accepted(scenario: &Scenario) -> anyhow::Result<Opened> {
+    switch_on(scenario, SERVER | SERVER_WITHOUT_COOKIE | EVERY_LISTENER)?;
+    let listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn_with_data(b"hello")?;
     let syn_ns = flow.sent_at_ns();
     let answered_ns = flow.expect_syn_ack()?.at_ns;
@@ -74,15 +74,15 @@ fn accepted(stage: &Stage) -> anyhow::Result<Opened> {
     })
 }
 
-fn fast_open_server(stage: &Stage) -> Check {
+fn fast_open_server(scenario: &Scenario) -> Check {
     let Opened {
         socket,
         mut flow,
         syn_ns,
         answered_ns,
         ..
-    } = accepted(stage)?;
-    let lives = stage.so_far()?;
+    } = accepted(scenario)?;
+    let lives = scenario.so_far()?;
     lives[0].went("LISTEN SYN_RECV")?;
     flow.expect_silence(Duration::from_millis(200))?;
     flow.send_ack()?;
@@ -90,7 +90,7 @@ fn fast_open_server(stage: &Stage) -> Check {
     wait_state(&socket, ESTABLISHED)?;
     let most = monotonic_ns() - syn_ns;
     flow.send_rst()?;
-    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
     // Here it is the round trip.
     let established = life.entered("ESTABLISHED")?;
     between(established, "in_state_us", took, most)?;
@@ -105,15 +105,15 @@ fn fast_open_server(stage: &Stage) -> Check {
     Ok(())
 }
 
-fn fast_open_server_closed_before_the_ack(stage: &Stage) -> Check {
+fn fast_open_server_closed_before_the_ack(scenario: &Scenario) -> Check {
     let Opened {
         socket, mut flow, ..
-    } = accepted(stage)?;
+    } = accepted(scenario)?;
     drop(socket);
-    stage.wait_step("SYN_RECV→FIN_WAIT1")?;
+    scenario.wait_step("SYN_RECV→FIN_WAIT1")?;
     flow.send_ack()?;
     flow.close()?;
-    let life = stage.went("LISTEN SYN_RECV FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "graceful", "closed_by": "local", "bytes_received": 5,
         "fast_open": true,
@@ -121,10 +121,10 @@ fn fast_open_server_closed_before_the_ack(stage: &Stage) -> Check {
     Ok(())
 }
 
-fn fast_open_server_reset_before_the_ack(stage: &Stage) -> Check {
-    let mut opened = accepted(stage)?;
+fn fast_open_server_reset_before_the_ack(scenario: &Scenario) -> Check {
+    let mut opened = accepted(scenario)?;
     opened.flow.send_rst()?;
-    let life = stage.went("LISTEN SYN_RECV CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV CLOSE")?;
     // It was served before its handshake was over: it opened.
     life.shook_hands(&json!({"role": "passive", "fast_open": true}))?
         .must_lack(&["handshake_us"])?;
@@ -137,15 +137,15 @@ fn fast_open_server_reset_before_the_ack(stage: &Stage) -> Check {
 }
 
 /// Its listener closes before accept(): it had data all the same.
-fn fast_open_server_never_accepted(stage: &Stage) -> Check {
-    switch_on(stage, SERVER | SERVER_WITHOUT_COOKIE | EVERY_LISTENER)?;
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn fast_open_server_never_accepted(scenario: &Scenario) -> Check {
+    switch_on(scenario, SERVER | SERVER_WITHOUT_COOKIE | EVERY_LISTENER)?;
+    let listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn_with_data(b"hello")?;
     flow.expect_syn_ack()?;
     drop(listener);
     flow.expect_rst()?;
-    let life = stage.went("LISTEN SYN_RECV CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV CLOSE")?;
     life.shook_hands(&json!({"role": "passive", "fast_open": true}))?
         .must_lack(&["handshake_us"])?;
     life.ended(&json!({
@@ -157,16 +157,16 @@ fn fast_open_server_never_accepted(stage: &Stage) -> Check {
 }
 
 /// connect() returns at once, and the SYN waits for the first data.
-fn fast_open_client(stage: &Stage) -> Check {
-    switch_on(stage, CLIENT | CLIENT_WITHOUT_COOKIE)?;
-    let mut flow = stage.peer.listen(SERVICE);
-    let mut socket = stage.socket()?;
+fn fast_open_client(scenario: &Scenario) -> Check {
+    switch_on(scenario, CLIENT | CLIENT_WITHOUT_COOKIE)?;
+    let mut flow = scenario.peer.listen(SERVICE);
+    let mut socket = scenario.socket()?;
     set_tcp_option(&socket, libc::TCP_FASTOPEN_CONNECT, 1)?;
     // It would wait with the first data for the SYN-ACK.
     socket.set_nonblocking(true)?;
-    socket.connect(&stage.peer.address(SERVICE).into())?;
+    socket.connect(&scenario.peer.address(SERVICE).into())?;
     flow.expect_silence(Duration::from_millis(100))?;
-    let lives = stage.so_far()?;
+    let lives = scenario.so_far()?;
     lives[0].went("CLOSE SYN_SENT")?;
     let sends_ns = monotonic_ns();
     socket.write_all(b"hello")?;
@@ -176,7 +176,7 @@ fn fast_open_client(stage: &Stage) -> Check {
     let took = flow.sent_at_ns() - syn.at_ns;
     let most = monotonic_ns() - sends_ns;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     // The application's idle time between connect() and the first data is no part of it.
     let handshake = life.shook_hands(&json!({
         "role": "active", "syn_retransmits": 0, "handshake_source": "srtt",
@@ -189,14 +189,14 @@ fn fast_open_client(stage: &Stage) -> Check {
 }
 
 /// The first connection asks for a cookie, and the second one uses it.
-fn fast_open_client_with_cookie(stage: &Stage) -> Check {
-    switch_on(stage, CLIENT)?;
+fn fast_open_client_with_cookie(scenario: &Scenario) -> Check {
+    switch_on(scenario, CLIENT)?;
     let cookie = [OPTION, 10, 1, 2, 3, 4, 5, 6, 7, 8];
-    let mut asking = stage.peer.listen(SERVICE);
-    let mut first = stage.socket()?;
+    let mut asking = scenario.peer.listen(SERVICE);
+    let mut first = scenario.socket()?;
     set_tcp_option(&first, libc::TCP_FASTOPEN_CONNECT, 1)?;
     first.set_nonblocking(true)?;
-    let to = stage.peer.address(SERVICE).into();
+    let to = scenario.peer.address(SERVICE).into();
     // Without a cookie it is a connect() like any other, but that its SYN asks for one.
     anyhow::ensure!(first.connect(&to).is_err(), "connected at once");
     let syn = asking.expect_syn()?;
@@ -212,8 +212,8 @@ fn fast_open_client_with_cookie(stage: &Stage) -> Check {
     asking.expect_data(b"one")?;
     asking.send_rst()?;
 
-    let mut using = stage.peer.listen(SERVICE);
-    let mut second = stage.socket()?;
+    let mut using = scenario.peer.listen(SERVICE);
+    let mut second = scenario.socket()?;
     set_tcp_option(&second, libc::TCP_FASTOPEN_CONNECT, 1)?;
     second.set_nonblocking(true)?;
     second.connect(&to)?;
@@ -227,7 +227,7 @@ fn fast_open_client_with_cookie(stage: &Stage) -> Check {
     using.send_syn_ack()?;
     using.expect_ack()?;
     using.send_rst()?;
-    for life in stage.lives::<2>()? {
+    for life in scenario.lives::<2>()? {
         life.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
         life.ended(&json!({
             "role": "active", "verdict": "reset_received", "errno": "ECONNRESET",

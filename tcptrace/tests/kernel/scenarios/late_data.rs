@@ -4,7 +4,7 @@ use std::net::Shutdown;
 
 use serde_json::json;
 
-use super::{stage::Stage, suite::scenarios};
+use super::{scenario::Scenario, suite::scenarios};
 use crate::{
     peer::Flow,
     support::{
@@ -21,10 +21,10 @@ scenarios![
 ];
 
 /// The full socket acts as if a RST had come in, and sends one.
-fn reset_by_data(stage: &Stage, mut flow: Flow, states: &str) -> Check {
+fn reset_by_data(scenario: &Scenario, mut flow: Flow, states: &str) -> Check {
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    let life = stage.went(states)?;
+    let life = scenario.went(states)?;
     life.ended(&json!({
         "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
         "errno": "ECONNRESET", "errno_number": 104,
@@ -32,33 +32,33 @@ fn reset_by_data(stage: &Stage, mut flow: Flow, states: &str) -> Check {
     Ok(())
 }
 
-fn data_in_fin_wait1_after_close(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn data_in_fin_wait1_after_close(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     drop(socket);
     flow.withhold_acknowledgements();
     flow.expect_fin()?;
-    reset_by_data(stage, flow, "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")
+    reset_by_data(scenario, flow, "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")
 }
 
 /// The same without close(): the application has shut down both ways.
-fn data_in_fin_wait2_after_shutdown(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn data_in_fin_wait2_after_shutdown(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     socket.shutdown(Shutdown::Both)?;
     flow.expect_fin()?;
     flow.send_ack()?;
     wait_state(&socket, FIN_WAIT2)?;
     let states = "CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE";
-    reset_by_data(stage, flow, states)
+    reset_by_data(scenario, flow, states)
 }
 
 /// No error is left behind, only a RST that goes out.
-fn data_on_the_ack_of_our_fin(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn data_on_the_ack_of_our_fin(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     drop(socket);
     flow.expect_fin()?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "data_after_close", "closed_by": "local", "peer_fin": false,
     }))?;
@@ -66,17 +66,17 @@ fn data_on_the_ack_of_our_fin(stage: &Stage) -> Check {
 }
 
 /// The connection's record is out by then, and stays what it is.
-fn data_on_a_minisocket(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn data_on_a_minisocket(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     drop(socket);
     flow.expect_fin()?;
     flow.send_ack()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     flow.send_data(b"too late")?;
     flow.expect_rst()?;
     life.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin"])?;
-    let [again] = stage.lives()?;
+    let [again] = scenario.lives()?;
     again.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")
 }

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::json;
 
 use super::{
-    stage::{HOME, Stage},
+    scenario::{HOME, Scenario},
     suite::scenarios,
 };
 use crate::support::{
@@ -22,17 +22,17 @@ scenarios![
 ];
 
 /// bind() alone shows nothing.
-fn bind_only(stage: &Stage) -> Check {
-    let here = stage.peer.here(HOME).to_string();
-    let _bound = stage.namespace.run(|| bound(&here))?;
-    let records = stage.settled()?;
+fn bind_only(scenario: &Scenario) -> Check {
+    let here = scenario.peer.here(HOME).to_string();
+    let _bound = scenario.namespace.run(|| bound(&here))?;
+    let records = scenario.settled()?;
     ensure!(records.len() == 0, "something is seen:\n{records}");
     Ok(())
 }
 
 /// Every transition of listeners: what it was, and the port.
-fn listened(stage: &Stage) -> anyhow::Result<Vec<(String, Option<u64>)>> {
-    let records = stage.settled()?;
+fn listened(scenario: &Scenario) -> anyhow::Result<Vec<(String, Option<u64>)>> {
+    let records = scenario.settled()?;
     let listeners = records
         .0
         .iter()
@@ -55,13 +55,13 @@ fn must_be(seen: &[(String, Option<u64>)], expected: &[(&str, Option<u16>)]) -> 
 }
 
 /// listen() chooses a port after the transition.
-fn listen_unbound(stage: &Stage) -> Check {
-    let socket = stage.socket()?;
+fn listen_unbound(scenario: &Scenario) -> Check {
+    let socket = scenario.socket()?;
     socket.listen(1)?;
     let port = local(&socket)?.port();
     ensure!(port != 0, "no port was chosen");
     drop(socket);
-    let seen = listened(stage)?;
+    let seen = listened(scenario)?;
     // At its end the port is known, or what was known at its beginning is all.
     must_be(&seen[..1], &[("CLOSE→LISTEN", None)])?;
     ensure!(seen.len() == 2 && seen[1].0 == "LISTEN→CLOSE", "{seen:?}");
@@ -70,13 +70,15 @@ fn listen_unbound(stage: &Stage) -> Check {
 
 /// Two sockets may be bound to one port while neither listens; listen() of the second begins and
 /// ends at once.
-fn listen_fails(stage: &Stage) -> Check {
-    let here = stage.peer.here(HOME).to_string();
-    let (first, second) = stage.namespace.run(|| Ok((bound(&here)?, bound(&here)?)))?;
+fn listen_fails(scenario: &Scenario) -> Check {
+    let here = scenario.peer.here(HOME).to_string();
+    let (first, second) = scenario
+        .namespace
+        .run(|| Ok((bound(&here)?, bound(&here)?)))?;
     first.listen(1)?;
     ensure!(second.listen(1).is_err(), "both listen");
     must_be(
-        &listened(stage)?,
+        &listened(scenario)?,
         &[
             ("CLOSE→LISTEN", Some(HOME)),
             ("CLOSE→LISTEN", Some(HOME)),
@@ -85,19 +87,19 @@ fn listen_fails(stage: &Stage) -> Check {
     )
 }
 
-fn listener_closed_with_pending_children(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
-    let mut open = stage.peer.connect(HOME);
+fn listener_closed_with_pending_children(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
+    let mut open = scenario.peer.connect(HOME);
     open.open()?;
-    let mut half = stage.peer.connect(HOME);
+    let mut half = scenario.peer.connect(HOME);
     half.open()?;
     half.send_fin()?;
     half.expect_ack()?;
-    stage.wait_step("ESTABLISHED→CLOSE_WAIT")?;
+    scenario.wait_step("ESTABLISHED→CLOSE_WAIT")?;
     drop(listener);
     open.expect_rst()?;
     half.expect_rst()?;
-    let [first, second] = stage.lives()?;
+    let [first, second] = scenario.lives()?;
     let both = json!({"role": "passive", "verdict": "not_accepted", "pid_source": listened_by()});
     first.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
     first.ended(&both)?;
@@ -106,7 +108,7 @@ fn listener_closed_with_pending_children(stage: &Stage) -> Check {
     second.ended(&both)?;
     second.ended(&json!({"closed_by": "remote", "peer_fin": true}))?;
     // The listener goes first.
-    let records = stage.settled()?;
+    let records = scenario.settled()?;
     let ends: Vec<_> = records.0.iter().filter_map(Record::step).collect();
     let at = |step: &str| ends.iter().position(|end| end == step);
     ensure!(at("LISTEN→CLOSE") < at("ESTABLISHED→CLOSE"), "{ends:?}");

@@ -15,12 +15,12 @@ use nix::{
 use serde_json::json;
 
 use super::{
-    stage::{SERVICE, Stage},
+    scenario::{SERVICE, Scenario},
     suite::scenarios,
 };
 use crate::{
     peer::Flow,
-    support::{Check, puppet::Puppet},
+    support::{Check, test_process::TestProcess},
 };
 
 scenarios![exit_of_the_owner, sigkill_of_the_owner, fork_and_last_close];
@@ -33,24 +33,24 @@ pub(super) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A process of its own that has a connection to the peer.
-fn connected(stage: &Stage, name: &str) -> anyhow::Result<(Puppet, Flow)> {
+fn connected(scenario: &Scenario, name: &str) -> anyhow::Result<(TestProcess, Flow)> {
     let alone = alone();
-    let mut puppet = Puppet::start(&stage.namespace, name)?;
+    let mut process = TestProcess::start(&scenario.namespace, name)?;
     drop(alone);
-    let mut flow = stage.peer.listen(SERVICE);
-    let to = stage.peer.address(SERVICE);
+    let mut flow = scenario.peer.listen(SERVICE);
+    let to = scenario.peer.address(SERVICE);
     thread::scope(|scope| {
-        let connecting = scope.spawn(|| puppet.connect(to));
+        let connecting = scope.spawn(|| process.connect(to));
         flow.open()?;
         connecting.join().map_err(|_| anyhow!("it panicked"))?
     })?;
-    Ok((puppet, flow))
+    Ok((process, flow))
 }
 
 /// What ends like a close().
-fn closed(stage: &Stage, mut flow: Flow, pid: u32, comm: &str) -> Check {
+fn closed(scenario: &Scenario, mut flow: Flow, pid: u32, comm: &str) -> Check {
     flow.close()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({
         "verdict": "graceful", "closed_by": "local",
         "pid": pid, "comm": comm, "pid_source": "connect",
@@ -58,34 +58,34 @@ fn closed(stage: &Stage, mut flow: Flow, pid: u32, comm: &str) -> Check {
     Ok(())
 }
 
-fn exit_of_the_owner(stage: &Stage) -> Check {
-    let (puppet, flow) = connected(stage, "tt-mortal")?;
-    let pid = puppet.pid();
-    drop(puppet);
-    closed(stage, flow, pid, "tt-mortal")
+fn exit_of_the_owner(scenario: &Scenario) -> Check {
+    let (process, flow) = connected(scenario, "tt-mortal")?;
+    let pid = process.pid();
+    drop(process);
+    closed(scenario, flow, pid, "tt-mortal")
 }
 
-fn sigkill_of_the_owner(stage: &Stage) -> Check {
-    let (puppet, flow) = connected(stage, "tt-victim")?;
-    let pid = puppet.pid();
+fn sigkill_of_the_owner(scenario: &Scenario) -> Check {
+    let (process, flow) = connected(scenario, "tt-victim")?;
+    let pid = process.pid();
     kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL).context("killing it")?;
-    closed(stage, flow, pid, "tt-victim")
+    closed(scenario, flow, pid, "tt-victim")
 }
 
 /// The child inherits the socket, and its end is the connection's; whose it is does not change.
-fn fork_and_last_close(stage: &Stage) -> Check {
-    let (socket, flow) = stage.connected()?;
+fn fork_and_last_close(scenario: &Scenario) -> Check {
+    let (socket, flow) = scenario.connected()?;
     let alone = alone();
     let inherit = FcntlArg::F_SETFD(FdFlag::empty());
     fcntl(socket.as_fd(), inherit).context("leaving it open to children")?;
-    let heir = Puppet::start(&stage.namespace, "tt-heir")?;
+    let heir = TestProcess::start(&scenario.namespace, "tt-heir")?;
     drop(socket);
     drop(alone);
-    let lives = stage.so_far()?;
+    let lives = scenario.so_far()?;
     ensure!(lives.len() == 1, "more than one connection");
     lives[0].went("CLOSE SYN_SENT ESTABLISHED")?;
     drop(heir);
-    closed(stage, flow, std::process::id(), &comm()?)
+    closed(scenario, flow, std::process::id(), &comm()?)
 }
 
 /// What this process is called.

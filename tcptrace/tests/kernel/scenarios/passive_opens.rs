@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tcptrace::testing::{GRACE_NS, monotonic_ns};
 
 use super::{
+    connection_records::ConnectionRecords,
     kernel::Kernel,
-    life::Life,
-    stage::{HOME, Stage, accept},
+    scenario::{HOME, Scenario, accept},
     suite::scenarios,
 };
 use crate::{
@@ -112,32 +112,41 @@ fn peer_closes(mut socket: TcpStream, mut flow: Flow) -> Check {
     flow.send_ack()
 }
 
-fn passive_open(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
-    let flow = stage.peer.connect(HOME);
-    open_and_close(stage, &listener, flow, "ipv4")
+fn passive_open(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
+    let flow = scenario.peer.connect(HOME);
+    open_and_close(scenario, &listener, flow, "ipv4")
 }
 
-fn open_and_close(stage: &Stage, listener: &TcpListener, mut flow: Flow, family: &str) -> Check {
+fn open_and_close(
+    scenario: &Scenario,
+    listener: &TcpListener,
+    mut flow: Flow,
+    family: &str,
+) -> Check {
     let (took, socket) = Took::measure(&mut flow, listener, |_| Ok(()))?;
     let peer = flow.peer();
     peer_closes(socket, flow)?;
-    let life = passive_close(stage, peer.port(), family)?;
+    let life = passive_close(scenario, peer.port(), family)?;
     took.must_be_told(life.shook_hands(&json!({}))?)?;
     took.must_be_told(life.ended(&json!({}))?)
 }
 
-fn passive_open_ipv6(stage: &Stage) -> Check {
-    let (listener, _) = stage
+fn passive_open_ipv6(scenario: &Scenario) -> Check {
+    let (listener, _) = scenario
         .namespace
-        .listen(&stage.peer.here_v6(HOME).to_string())?;
-    let flow = stage.peer.connect_to(stage.peer.here_v6(HOME));
-    open_and_close(stage, &listener, flow, "ipv6")
+        .listen(&scenario.peer.here_v6(HOME).to_string())?;
+    let flow = scenario.peer.connect_to(scenario.peer.here_v6(HOME));
+    open_and_close(scenario, &listener, flow, "ipv6")
 }
 
 /// All that is known of it however its handshake was made.
-fn passive_close(stage: &Stage, peer_port: u16, family: &str) -> anyhow::Result<Life> {
-    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+fn passive_close(
+    scenario: &Scenario,
+    peer_port: u16,
+    family: &str,
+) -> anyhow::Result<ConnectionRecords> {
+    let life = scenario.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     life.shook_hands(&queued())?.must_have(&json!({
         "family": family, "remote_port": peer_port, "syn_retransmits": 0,
     }))?;
@@ -151,44 +160,44 @@ fn passive_close(stage: &Stage, peer_port: u16, family: &str) -> anyhow::Result<
 }
 
 /// A RST that belongs to no socket.
-fn nobody_listens(stage: &Stage) -> Check {
-    let mut flow = stage.peer.connect(HOME);
+fn nobody_listens(scenario: &Scenario) -> Check {
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_rst()?;
-    stage.nothing_yet()
+    scenario.nothing_yet()
 }
 
 /// The request is dropped when its SYN-ACK was not answered, and leaves nothing.
-fn syn_never_acknowledged(stage: &Stage) -> Check {
-    stage.sysctl("tcp_synack_retries", "0")?;
-    let _listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn syn_never_acknowledged(scenario: &Scenario) -> Check {
+    scenario.sysctl("tcp_synack_retries", "0")?;
+    let _listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
     // It goes after a second.
     flow.expect_silence(Duration::from_millis(1_500))?;
-    stage.nothing_yet()
+    scenario.nothing_yet()
 }
 
-fn syn_then_rst(stage: &Stage) -> Check {
-    let _listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn syn_then_rst(scenario: &Scenario) -> Check {
+    let _listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
     flow.send_rst()?;
     flow.expect_silence(Duration::from_millis(50))?;
-    stage.nothing_yet()
+    scenario.nothing_yet()
 }
 
 /// What is said of a connection that the peer opened and reset.
-fn reset(life: &Life) -> anyhow::Result<&Record> {
+fn reset(life: &ConnectionRecords) -> anyhow::Result<&Record> {
     let record = reset_at_some_time(life)?;
     record.must_have(&passive())?;
     Ok(record)
 }
 
 /// Before it was accepted, or after.
-fn reset_at_some_time(life: &Life) -> anyhow::Result<&Record> {
+fn reset_at_some_time(life: &ConnectionRecords) -> anyhow::Result<&Record> {
     life.went("LISTEN SYN_RECV ESTABLISHED CLOSE")?;
     life.ended(&json!({
         "verdict": "reset_received", "closed_by": "remote", "errno": "ECONNRESET",
@@ -197,37 +206,37 @@ fn reset_at_some_time(life: &Life) -> anyhow::Result<&Record> {
 
 /// A handshake in which the peer does something else between SYN-ACK and ACK, and how long it took.
 fn slow(
-    stage: &Stage,
+    scenario: &Scenario,
     syn_retransmits: u32,
     meanwhile: impl FnOnce(&mut Flow) -> Check,
-) -> anyhow::Result<(Took, Life)> {
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+) -> anyhow::Result<(Took, ConnectionRecords)> {
+    let listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     let (took, _socket) = Took::measure(&mut flow, &listener, meanwhile)?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     // From the first SYN-ACK on, whichever was answered.
     took.must_be_told(life.shook_hands(&json!({"syn_retransmits": syn_retransmits}))?)?;
     Ok((took, life))
 }
 
-fn final_ack_300ms_late(stage: &Stage) -> Check {
+fn final_ack_300ms_late(scenario: &Scenario) -> Check {
     let wait = |flow: &mut Flow| flow.expect_silence(Duration::from_millis(300));
-    let (took, life) = slow(stage, 0, wait)?;
+    let (took, life) = slow(scenario, 0, wait)?;
     let record = reset(&life)?;
     took.must_be_told(record)?;
     at_least(record, "srtt_us", took.least_ns)
 }
 
 /// Which of the two was answered cannot be known without timestamps (RFC 6298, section 3).
-fn syn_ack_retransmitted(stage: &Stage) -> Check {
-    let (_, life) = slow(stage, 1, |flow| flow.expect_syn_ack().map(drop))?;
+fn syn_ack_retransmitted(scenario: &Scenario) -> Check {
+    let (_, life) = slow(scenario, 1, |flow| flow.expect_syn_ack().map(drop))?;
     reset(&life)?.must_lack(&["srtt_us"])
 }
 
-fn final_ack_with_data(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn final_ack_with_data(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
     flow.send_data(b"early")?;
@@ -235,7 +244,7 @@ fn final_ack_with_data(stage: &Stage) -> Check {
     let mut socket = accept(&listener, &flow)?;
     socket.read_exact(&mut [0; 5])?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     let record = reset(&life)?;
     if traces_functions() || !Kernel::here().knows_the_peer_at_syn_recv() {
         record.must_have(&json!({"handshake_source": handshake_source(), "deferred": false}))?;
@@ -246,9 +255,9 @@ fn final_ack_with_data(stage: &Stage) -> Check {
     record.must_have(&json!({"bytes_received": 5}))
 }
 
-fn final_ack_with_fin(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn final_ack_with_fin(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
     flow.send_fin()?;
@@ -258,7 +267,7 @@ fn final_ack_with_fin(stage: &Stage) -> Check {
     drop(socket);
     flow.expect_fin()?;
     flow.send_ack()?;
-    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "graceful", "closed_by": "remote", "peer_fin": true,
         "bytes_received": 0,
@@ -267,26 +276,26 @@ fn final_ack_with_fin(stage: &Stage) -> Check {
 }
 
 /// The final ACK is dropped while the queue is full, and there is no child until it comes again.
-fn accept_queue_full(stage: &Stage) -> Check {
-    let here = stage.peer.here(HOME).to_string();
-    let listener: TcpListener = stage.namespace.run(|| {
+fn accept_queue_full(scenario: &Scenario) -> Check {
+    let here = scenario.peer.here(HOME).to_string();
+    let listener: TcpListener = scenario.namespace.run(|| {
         let socket = bound(&here)?;
         // Room for one more than that.
         socket.listen(0)?;
         Ok(socket.into())
     })?;
-    let mut flows = [stage.peer.connect(HOME), stage.peer.connect(HOME)];
+    let mut flows = [scenario.peer.connect(HOME), scenario.peer.connect(HOME)];
     for flow in &mut flows {
         flow.send_syn()?;
         flow.expect_syn_ack()?;
     }
     let [first, second] = &mut flows;
     first.send_ack()?;
-    stage.wait_step("SYN_RECV→ESTABLISHED")?;
+    scenario.wait_step("SYN_RECV→ESTABLISHED")?;
     second.send_ack()?;
     second.expect_silence(Duration::from_millis(50))?;
     ensure!(
-        stage.so_far()?.len() == 1,
+        scenario.so_far()?.len() == 1,
         "a child found no room in the queue and is there"
     );
     let first_socket = accept(&listener, first)?;
@@ -296,21 +305,21 @@ fn accept_queue_full(stage: &Stage) -> Check {
     wait_state(&first_socket, CLOSE)?;
     second.send_rst()?;
     wait_state(&second_socket, CLOSE)?;
-    let [first, second] = stage.lives()?;
+    let [first, second] = scenario.lives()?;
     reset(&first)?;
     reset(&second).map(drop)
 }
 
 /// accept() comes after the end.
-fn reset_while_queued(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
-    let mut flow = stage.peer.connect(HOME);
+fn reset_while_queued(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
+    let mut flow = scenario.peer.connect(HOME);
     flow.open()?;
     flow.send_rst()?;
     // The line of it comes when the record's grace is over, and accept() belongs to the record
     // within that.
     wait_for("the kernel to take the RST", || {
-        stage.namespace.run(|| {
+        scenario.namespace.run(|| {
             let sockets = fs::read_to_string("/proc/thread-self/net/tcp")?;
             // st 01 is ESTABLISHED.
             let is_open = |line: &str| line.split_whitespace().nth(3) == Some("01");
@@ -319,7 +328,7 @@ fn reset_while_queued(stage: &Stage) -> Check {
     })?;
     drop(accept(&listener, &flow)?);
     let took = monotonic_ns() - flow.sent_at_ns();
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     if took < GRACE_NS {
         return waited(reset(&life)?);
     }
@@ -328,32 +337,32 @@ fn reset_while_queued(stage: &Stage) -> Check {
 }
 
 /// Cookies for every SYN: there is no request to remember anything of the handshake.
-fn syn_cookie(stage: &Stage) -> Check {
-    stage.sysctl("tcp_syncookies", "2")?;
-    let (_listener, socket, flow) = stage.accepted()?;
+fn syn_cookie(scenario: &Scenario) -> Check {
+    scenario.sysctl("tcp_syncookies", "2")?;
+    let (_listener, socket, flow) = scenario.accepted()?;
     let peer = flow.peer();
     peer_closes(socket, flow)?;
-    let life = passive_close(stage, peer.port(), "ipv4")?;
+    let life = passive_close(scenario, peer.port(), "ipv4")?;
     life.shook_hands(&json!({}))?
         .must_lack(&["handshake_us", "srtt_us"])
 }
 
-fn deferred_accept(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
+fn deferred_accept(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
     // Seconds: until they are over, no SYN-ACK is sent again.
     set_tcp_option(&listener, libc::TCP_DEFER_ACCEPT, 10)?;
-    let mut flow = stage.peer.connect(HOME);
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
     flow.send_ack()?;
     flow.expect_silence(Duration::from_millis(100))?;
-    stage.nothing_yet()?;
+    scenario.nothing_yet()?;
     flow.send_data(b"at last")?;
     flow.expect_ack()?;
     let mut socket = accept(&listener, &flow)?;
     socket.read_exact(&mut [0; 7])?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     reset(&life)?;
     let handshake = life.shook_hands(&json!({"syn_retransmits": 0}))?;
     handshake.must_lack(&["handshake_us", "srtt_us"])?;
@@ -371,21 +380,21 @@ fn deferred(handshake: &Record) -> Check {
 
 /// Once the time is over, an ACK without data will do: the SYN-ACK that is sent again asks for
 /// one, and is no sign of a loss.
-fn deferred_accept_without_data(stage: &Stage) -> Check {
-    let listener = stage.listen()?;
+fn deferred_accept_without_data(scenario: &Scenario) -> Check {
+    let listener = scenario.listen()?;
     set_tcp_option(&listener, libc::TCP_DEFER_ACCEPT, 1)?;
-    let mut flow = stage.peer.connect(HOME);
+    let mut flow = scenario.peer.connect(HOME);
     flow.send_syn()?;
     flow.expect_syn_ack()?;
     flow.send_ack()?;
     flow.expect_syn_ack()?;
-    stage.nothing_yet()?;
+    scenario.nothing_yet()?;
     flow.send_ack()?;
     let mut socket = accept(&listener, &flow)?;
     socket.write_all(b"you first")?;
     flow.expect_data(b"you first")?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     reset(&life)?;
     let handshake = life.shook_hands(&json!({"syn_retransmits": 1}))?;
     if traces_functions() || !Kernel::here().knows_the_peer_at_syn_recv() {

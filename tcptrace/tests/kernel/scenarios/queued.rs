@@ -6,7 +6,7 @@ use anyhow::ensure;
 use serde_json::json;
 use tcptrace::testing::monotonic_ns;
 
-use super::{stage::Stage, suite::scenarios, timeouts::stuck};
+use super::{scenario::Scenario, suite::scenarios, timeouts::stuck};
 use crate::{
     peer::{Flow, Peer},
     support::{
@@ -36,10 +36,10 @@ fn make_room(flow: &mut Flow) -> Check {
 }
 
 /// The FIN leaves 100 ms after close(), and its acknowledgement says that it was the first.
-fn fin_behind_data(stage: &Stage) -> Check {
-    let (socket, mut flow) = stuck(stage, DATA)?;
+fn fin_behind_data(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = stuck(scenario, DATA)?;
     socket.shutdown(Shutdown::Write)?;
-    stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
+    scenario.wait_step("ESTABLISHED→FIN_WAIT1")?;
     flow.expect_silence(Duration::from_millis(100))?;
     make_room(&mut flow)?;
     let acks_ns = monotonic_ns();
@@ -52,7 +52,7 @@ fn fin_behind_data(stage: &Stage) -> Check {
     flow.expect_ack()?;
     let most = monotonic_ns() - acks_ns;
     drop(socket);
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     let record = life.ended(&json!({
         "closed_by": "local", "peer_fin": true, "bytes_sent": DATA.len(),
     }))?;
@@ -61,32 +61,32 @@ fn fin_behind_data(stage: &Stage) -> Check {
 }
 
 /// The peer has closed before our FIN could leave.
-fn fin_behind_data_and_the_peers_first(stage: &Stage) -> Check {
-    let (socket, mut flow) = stuck(stage, DATA)?;
+fn fin_behind_data_and_the_peers_first(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = stuck(scenario, DATA)?;
     socket.shutdown(Shutdown::Write)?;
-    stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
+    scenario.wait_step("ESTABLISHED→FIN_WAIT1")?;
     flow.send_fin()?;
     wait_state(&socket, CLOSING)?;
     make_room(&mut flow)?;
     flow.send_ack()?;
     drop(socket);
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     life.ended(&json!({
         "closed_by": "remote", "verdict": "graceful", "peer_fin": true, "bytes_sent": DATA.len(),
     }))?
     .must_lack(&["half_closed_us"])
 }
 
-fn fin_behind_data_in_last_ack(stage: &Stage) -> Check {
-    let (socket, mut flow) = stuck(stage, DATA)?;
+fn fin_behind_data_in_last_ack(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = stuck(scenario, DATA)?;
     flow.send_fin()?;
     wait_state(&socket, CLOSE_WAIT)?;
     socket.shutdown(Shutdown::Write)?;
-    stage.wait_step("CLOSE_WAIT→LAST_ACK")?;
+    scenario.wait_step("CLOSE_WAIT→LAST_ACK")?;
     make_room(&mut flow)?;
     flow.send_ack()?;
     drop(socket);
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     life.ended(&json!({
         "closed_by": "remote", "verdict": "graceful", "peer_fin": true, "bytes_sent": DATA.len(),
     }))?
@@ -94,12 +94,12 @@ fn fin_behind_data_in_last_ack(stage: &Stage) -> Check {
 }
 
 /// A RST comes while the FIN waits: it never left.
-fn fin_behind_data_never_sent(stage: &Stage) -> Check {
-    let (socket, mut flow) = stuck(stage, DATA)?;
+fn fin_behind_data_never_sent(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = stuck(scenario, DATA)?;
     socket.shutdown(Shutdown::Write)?;
-    stage.wait_step("ESTABLISHED→FIN_WAIT1")?;
+    scenario.wait_step("ESTABLISHED→FIN_WAIT1")?;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
     life.ended(&json!({
         "closed_by": "remote", "verdict": "reset_received", "errno": "ECONNRESET",
         "bytes_sent": 0,
@@ -108,19 +108,19 @@ fn fin_behind_data_never_sent(stage: &Stage) -> Check {
 }
 
 /// What does not leave the host is tried again, and counted once.
-fn written_without_a_link(stage: &Stage) -> Check {
-    let (mut socket, mut flow) = stage.connected()?;
-    Peer::set_link(&stage.namespace, false)?;
+fn written_without_a_link(scenario: &Scenario) -> Check {
+    let (mut socket, mut flow) = scenario.connected()?;
+    Peer::set_link(&scenario.namespace, false)?;
     socket.write_all(DATA)?;
     // Some attempts, by the kernel's own timer (TCP_RESOURCE_PROBE_INTERVAL).
     flow.expect_silence(Duration::from_millis(1_200))?;
-    Peer::set_link(&stage.namespace, true)?;
+    Peer::set_link(&scenario.namespace, true)?;
     flow.expect_data(DATA)?;
     flow.send_ack()?;
     drop(socket);
     flow.expect_fin()?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     let record = life.ended(&json!({
         "verdict": "reset_received", "errno": "ECONNRESET", "bytes_sent": DATA.len(),
     }))?;

@@ -88,8 +88,8 @@ impl Recorder {
             capture: capture.clone(),
             directory,
         };
-        let lobby = Namespace::new()?;
-        recorder.wait_until_past(&lobby, 0)?;
+        let first_namespace = Namespace::new()?;
+        recorder.wait_until_past(&first_namespace, 0)?;
         Ok(recorder)
     }
 

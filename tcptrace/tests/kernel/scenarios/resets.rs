@@ -5,8 +5,8 @@ use std::net::Shutdown;
 use serde_json::{Value, json};
 
 use super::{
-    life::Life,
-    stage::{Stage, accept},
+    connection_records::ConnectionRecords,
+    scenario::{Scenario, accept},
     suite::scenarios,
 };
 use crate::{
@@ -31,7 +31,7 @@ scenarios![
     reset_in_last_ack,
 ];
 
-fn must_be_reset(life: &Life, closed_by: &str, more: &Value) -> Check {
+fn must_be_reset(life: &ConnectionRecords, closed_by: &str, more: &Value) -> Check {
     let record = life.ended(&json!({
         "verdict": "reset_received", "closed_by": closed_by,
         "errno": "ECONNRESET", "errno_number": 104,
@@ -39,10 +39,10 @@ fn must_be_reset(life: &Life, closed_by: &str, more: &Value) -> Check {
     record.must_have(more)
 }
 
-fn reset_in_established(stage: &Stage) -> Check {
-    let (_socket, mut flow) = stage.connected()?;
+fn reset_in_established(scenario: &Scenario) -> Check {
+    let (_socket, mut flow) = scenario.connected()?;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED CLOSE")?;
     must_be_reset(
         &life,
         "remote",
@@ -51,12 +51,12 @@ fn reset_in_established(stage: &Stage) -> Check {
 }
 
 /// The error is another one after the peer's FIN (`tcp_reset`).
-fn reset_in_close_wait(stage: &Stage) -> Check {
-    let (_listener, socket, mut flow) = stage.accepted()?;
+fn reset_in_close_wait(scenario: &Scenario) -> Check {
+    let (_listener, socket, mut flow) = scenario.accepted()?;
     flow.send_fin()?;
     wait_state(&socket, CLOSE_WAIT)?;
     flow.send_rst()?;
-    let life = stage.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE")?;
+    let life = scenario.went("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE")?;
     life.ended(&json!({
         "role": "passive", "verdict": "reset_received", "closed_by": "remote",
         "errno": "EPIPE", "errno_number": 32, "peer_fin": true,
@@ -64,22 +64,22 @@ fn reset_in_close_wait(stage: &Stage) -> Check {
     Ok(())
 }
 
-fn reset_in_fin_wait1(stage: &Stage) -> Check {
-    let (socket, flow) = stage.connected()?;
+fn reset_in_fin_wait1(scenario: &Scenario) -> Check {
+    let (socket, flow) = scenario.connected()?;
     socket.shutdown(Shutdown::Write)?;
-    answer_fin_with_rst(stage, flow)
+    answer_fin_with_rst(scenario, flow)
 }
 
-fn reset_in_fin_wait1_of_an_orphan(stage: &Stage) -> Check {
-    let (socket, flow) = stage.connected()?;
+fn reset_in_fin_wait1_of_an_orphan(scenario: &Scenario) -> Check {
+    let (socket, flow) = scenario.connected()?;
     drop(socket);
-    answer_fin_with_rst(stage, flow)
+    answer_fin_with_rst(scenario, flow)
 }
 
-fn answer_fin_with_rst(stage: &Stage, mut flow: Flow) -> Check {
+fn answer_fin_with_rst(scenario: &Scenario, mut flow: Flow) -> Check {
     flow.expect_fin()?;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE")?;
     must_be_reset(
         &life,
         "local",
@@ -87,47 +87,47 @@ fn answer_fin_with_rst(stage: &Stage, mut flow: Flow) -> Check {
     )
 }
 
-fn reset_in_fin_wait2(stage: &Stage) -> Check {
-    let (_socket, mut flow) = stage.half_closed()?;
+fn reset_in_fin_wait2(scenario: &Scenario) -> Check {
+    let (_socket, mut flow) = scenario.half_closed()?;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     must_be_reset(&life, "local", &json!({"peer_fin": false}))
 }
 
 /// The full socket is gone by then, and its record says what it saw.
-fn reset_of_a_fin_wait2_minisocket(stage: &Stage) -> Check {
-    let mut flow = stage.orphaned()?;
+fn reset_of_a_fin_wait2_minisocket(scenario: &Scenario) -> Check {
+    let mut flow = scenario.orphaned()?;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE")?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_lack(&["peer_fin", "time_wait"])?;
-    was_ended(stage, &json!({"outcome": "reset", "time_wait": false}))
+    was_ended(scenario, &json!({"outcome": "reset", "time_wait": false}))
 }
 
 /// What ended the timewait socket is told where functions can be traced.
-fn was_ended(stage: &Stage, expected: &Value) -> Check {
+fn was_ended(scenario: &Scenario, expected: &Value) -> Check {
     if !traces_functions() {
-        let [life] = stage.lives()?;
+        let [life] = scenario.lives()?;
         return life.was_not_released();
     }
-    stage.wait_record("release")?;
-    let [life] = stage.lives()?;
+    scenario.wait_record("release")?;
+    let [life] = scenario.lives()?;
     life.was_released(expected).map(drop)
 }
 
 /// TIME_WAIT assassination (RFC 1337).
-fn reset_in_time_wait(stage: &Stage) -> Check {
-    let mut flow = in_time_wait(stage)?;
+fn reset_in_time_wait(scenario: &Scenario) -> Check {
+    let mut flow = in_time_wait(scenario)?;
     flow.send_rst()?;
-    let [life] = stage.lives()?;
+    let [life] = scenario.lives()?;
     life.ended(&json!({"verdict": "graceful", "closed_by": "local", "peer_fin": true}))?
         .must_have(&time_wait(true))?;
-    was_ended(stage, &json!({"outcome": "reset"}))
+    was_ended(scenario, &json!({"outcome": "reset"}))
 }
 
 /// A connection that the peer opened, and that this side has closed first.
-fn in_time_wait(stage: &Stage) -> anyhow::Result<Flow> {
-    let (_, socket, mut flow) = stage.accepted()?;
+fn in_time_wait(scenario: &Scenario) -> anyhow::Result<Flow> {
+    let (_, socket, mut flow) = scenario.accepted()?;
     socket.shutdown(Shutdown::Write)?;
     flow.expect_fin()?;
     flow.send_ack()?;
@@ -138,15 +138,15 @@ fn in_time_wait(stage: &Stage) -> anyhow::Result<Flow> {
 }
 
 /// The peer opens the next connection from the same port (RFC 9293, section 3.6.1).
-fn place_taken_in_time_wait(stage: &Stage) -> Check {
-    let flow = in_time_wait(stage)?;
+fn place_taken_in_time_wait(scenario: &Scenario) -> Check {
+    let flow = in_time_wait(scenario)?;
     let mut again = flow.again();
-    let listener = stage.listen()?;
+    let listener = scenario.listen()?;
     again.open()?;
     let _socket = accept(&listener, &again)?;
     again.send_rst()?;
-    stage.wait_record("release")?;
-    let [first, second] = stage.lives()?;
+    scenario.wait_record("release")?;
+    let [first, second] = scenario.lives()?;
     first
         .ended(&json!({"verdict": "graceful", "closed_by": "local"}))?
         .must_have(&time_wait(true))?;
@@ -157,20 +157,20 @@ fn place_taken_in_time_wait(stage: &Stage) -> Check {
     second.was_not_released()
 }
 
-fn reset_in_closing(stage: &Stage) -> Check {
-    let (socket, mut flow) = stage.connected()?;
+fn reset_in_closing(scenario: &Scenario) -> Check {
+    let (socket, mut flow) = scenario.connected()?;
     socket.shutdown(Shutdown::Write)?;
     flow.close_crossing()?;
     flow.send_rst()?;
     wait_state(&socket, CLOSE)?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE")?;
     must_be_reset(&life, "simultaneous", &json!({"peer_fin": true}))
 }
 
-fn reset_in_last_ack(stage: &Stage) -> Check {
-    let mut flow = stage.closed_by_the_peer()?;
+fn reset_in_last_ack(scenario: &Scenario) -> Check {
+    let mut flow = scenario.closed_by_the_peer()?;
     flow.send_rst()?;
-    let life = stage.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
+    let life = scenario.went("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE")?;
     must_be_reset(
         &life,
         "remote",

@@ -9,8 +9,8 @@ use anyhow::Context;
 
 use super::{
     recording::{Lost, Recorder},
-    stage::Stage,
-    watch::Observatory,
+    scenario::Scenario,
+    watch::SharedTail,
 };
 use crate::support::{Check, Ignored, namespace::Namespace};
 
@@ -23,17 +23,17 @@ const COMM: &str = "tt-scenarios";
 
 /// A test of what the kernel does, with a name of its own.
 #[derive(Clone, Copy)]
-pub(crate) struct Scenario {
+pub(crate) struct ScenarioCase {
     pub(crate) name: &'static str,
-    pub(crate) play: fn(&Stage) -> Check,
+    pub(crate) play: fn(&Scenario) -> Check,
 }
 
 /// Lists a file's scenarios.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
         /// The scenarios of this file.
-        pub(super) const SCENARIOS: &[$crate::scenarios::suite::Scenario] = &[
-            $($crate::scenarios::suite::Scenario { name: stringify!($name), play: $name }),+
+        pub(super) const SCENARIOS: &[$crate::scenarios::suite::ScenarioCase] = &[
+            $($crate::scenarios::suite::ScenarioCase { name: stringify!($name), play: $name }),+
         ];
     };
 }
@@ -43,7 +43,7 @@ pub(super) use scenarios;
 static SHARED: Mutex<Option<Result<Arc<Shared>, String>>> = Mutex::new(None);
 
 struct Shared {
-    observatory: Observatory,
+    tail: SharedTail,
     recorder: Option<Recorder>,
     /// They stay until the end: the number of one that is gone would be given to another.
     namespaces: Mutex<Vec<Namespace>>,
@@ -56,11 +56,11 @@ impl Shared {
             .map(|directory| Recorder::start(&PathBuf::from(directory)))
             .transpose()
             .context("recording")?;
-        let lobby = Namespace::new()?;
+        let first_namespace = Namespace::new()?;
         Ok(Arc::new(Self {
-            observatory: Observatory::start(&lobby)?,
+            tail: SharedTail::start(&first_namespace)?,
             recorder,
-            namespaces: Mutex::new(vec![lobby]),
+            namespaces: Mutex::new(vec![first_namespace]),
         }))
     }
 
@@ -88,15 +88,15 @@ pub(super) fn end() {
     drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-impl Scenario {
+impl ScenarioCase {
     /// Plays it, and again when it failed and events were lost meanwhile: the kernel skips a run of
     /// a program that it interrupted on the same CPU, and a busy host fills the ring.
     pub(super) fn play_until_seen(self) -> Check {
         let shared = Shared::get()?;
-        let observatory = &shared.observatory;
+        let tail = &shared.tail;
         for _ in 1..TRIES {
             let namespace = shared.namespace()?;
-            let losses = observatory.losses();
+            let losses = tail.losses();
             let Err(error) = self.play_once(&shared, &namespace) else {
                 return Ok(());
             };
@@ -104,8 +104,8 @@ impl Scenario {
                 return Err(error);
             }
             // What was lost is said after what was not.
-            drop(observatory.watch(&namespace).settled());
-            if observatory.losses() == losses && !error.is::<Lost>() {
+            drop(tail.watch(&namespace).settled());
+            if tail.losses() == losses && !error.is::<Lost>() {
                 return Err(error);
             }
             let name = self.name;
@@ -115,10 +115,10 @@ impl Scenario {
     }
 
     fn play_once(self, shared: &Shared, namespace: &Namespace) -> Check {
-        let watch = shared.observatory.watch(namespace);
+        let watch = shared.tail.watch(namespace);
         let recorder = shared.recorder.as_ref();
         let recording = recorder.map(|recorder| recorder.begin(namespace));
-        (self.play)(&Stage::new(namespace.clone(), watch)?)?;
+        (self.play)(&Scenario::new(namespace.clone(), watch)?)?;
         match recording {
             Some(recording) => recording.store(self.name).context("storing its stream"),
             None => Ok(()),

@@ -28,14 +28,14 @@ pub(super) const RING_SIZE: &str = "32MiB";
 const SIDES: usize = 2;
 
 /// The tail, as long as it runs.
-pub(super) struct Observatory(Arc<Mutex<Option<Tail>>>);
+pub(super) struct SharedTail(Arc<Mutex<Option<Tail>>>);
 
-impl Observatory {
+impl SharedTail {
     /// Starts a tail of all namespaces and waits until it sees what happens in this one.
-    pub(super) fn start(lobby: &Namespace) -> anyhow::Result<Self> {
+    pub(super) fn start(first_namespace: &Namespace) -> anyhow::Result<Self> {
         let mut command = tcptrace(&["tail", "--ring-size", RING_SIZE, "--format", "json"]);
         command.args(["--show", "transitions,handshakes,connections,releases"]);
-        let tail = Tail::start_as(lobby, &mut command)?;
+        let tail = Tail::start_as(first_namespace, &mut command)?;
         Ok(Self(Arc::new(Mutex::new(Some(tail)))))
     }
 
@@ -55,7 +55,7 @@ impl Observatory {
     }
 }
 
-impl Drop for Observatory {
+impl Drop for SharedTail {
     fn drop(&mut self) {
         let Some(tail) = lock(&self.0).take() else {
             return;

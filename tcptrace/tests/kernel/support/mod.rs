@@ -14,7 +14,6 @@ pub(crate) mod mptcp;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod program;
-pub(crate) mod puppet;
 pub(crate) mod record;
 mod required;
 pub(crate) mod sentinel;
@@ -22,6 +21,7 @@ pub(crate) mod sockets;
 pub(crate) mod surroundings;
 pub(crate) mod tail;
 pub(crate) mod talk;
+pub(crate) mod test_process;
 
 pub(crate) use self::required::functions_can_be_traced;
 

@@ -10,8 +10,8 @@ use super::{
     hooks::{accepted_by, handshake_source},
     ignored,
     namespace::Namespace,
-    puppet::Puppet,
     record::{Record, Records},
+    test_process::TestProcess,
 };
 
 /// What the client sends and what it receives.
@@ -48,8 +48,8 @@ pub(crate) const MAPPED: Over = Over {
 /// Two processes that will talk, and a tail that watches them.
 pub(crate) struct Talk {
     namespace: Namespace,
-    client: Puppet,
-    server: Puppet,
+    client: TestProcess,
+    server: TestProcess,
 }
 
 /// What the talk was.
@@ -62,8 +62,8 @@ impl Talk {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let namespace = Namespace::new()?;
         Ok(Self {
-            client: Puppet::start(&namespace, "tt-client")?,
-            server: Puppet::start(&namespace, "tt-server")?,
+            client: TestProcess::start(&namespace, "tt-client")?,
+            server: TestProcess::start(&namespace, "tt-server")?,
             namespace,
         })
     }

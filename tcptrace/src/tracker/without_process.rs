@@ -4,12 +4,12 @@ use hashbrown::HashMap;
 
 use super::{
     vocabulary::{Moment, Process, ProcessSource},
-    walk::Owners,
+    walk::SocketHolders,
 };
 
 /// A socket that a walk found, and whose process is not known.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unowned {
+pub(super) struct SocketWithoutProcess {
     /// The id of its connection or listener.
     pub(super) id: u64,
     /// The kernel's address of the socket.
@@ -22,19 +22,19 @@ pub(super) struct Unowned {
 ///
 /// A search's result is kept until the walk it was made for ends, for sockets found later.
 #[derive(Debug, Default)]
-pub(super) struct UnownedSockets {
-    by_inode: HashMap<u64, Unowned>,
-    owners: Owners,
+pub(super) struct SocketsWithoutProcess {
+    by_inode: HashMap<u64, SocketWithoutProcess>,
+    owners: SocketHolders,
 }
 
-impl UnownedSockets {
+impl SocketsWithoutProcess {
     pub(super) fn is_empty(&self) -> bool {
         self.by_inode.is_empty()
     }
 
     /// Returns the process of a socket if the last search found it; otherwise keeps the socket for
     /// the next search.
-    pub(super) fn find(&mut self, inode: u64, socket: Unowned) -> Option<Process> {
+    pub(super) fn find(&mut self, inode: u64, socket: SocketWithoutProcess) -> Option<Process> {
         let owner = self.owner(inode);
         if owner.is_none() {
             self.by_inode.insert(inode, socket);
@@ -44,7 +44,10 @@ impl UnownedSockets {
 
     /// Takes the result of a search, and returns the sockets whose process it found. Those that
     /// were there before it began, and that it did not find, nobody holds.
-    pub(super) fn resolve(&mut self, owners: Owners) -> Vec<(Unowned, Process)> {
+    pub(super) fn resolve(
+        &mut self,
+        owners: SocketHolders,
+    ) -> Vec<(SocketWithoutProcess, Process)> {
         self.owners = owners;
         let mut found = Vec::new();
         for (inode, socket) in std::mem::take(&mut self.by_inode) {
@@ -61,7 +64,7 @@ impl UnownedSockets {
 
     /// Forgets the last search.
     pub(super) fn forget_search(&mut self) {
-        self.owners = Owners::default();
+        self.owners = SocketHolders::default();
     }
 
     fn owner(&self, inode: u64) -> Option<Process> {

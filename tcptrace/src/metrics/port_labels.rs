@@ -4,7 +4,7 @@
 //! or is below the ephemeral range. In that range any port may serve for a moment (passive FTP,
 //! tests that listen on port 0).
 
-use super::labels::{Labels, Slot, Use};
+use super::labels::{LabelUse, Labels, Slot};
 use crate::tracker::Role;
 
 /// How many ports there are, with 0.
@@ -19,7 +19,7 @@ pub(super) struct PortLabels {
     ephemeral: u16,
     /// One bit per port that was listened on when tcptrace started.
     served: Vec<u64>,
-    uses: Vec<Use>,
+    uses: Vec<LabelUse>,
     /// One bit per port that has established connections and no label.
     folded: Vec<u64>,
     folded_count: u64,
@@ -44,7 +44,7 @@ impl PortLabels {
             slots: vec![Slot::OTHER; PORTS],
             ephemeral,
             served: vec![0; PORTS / 64],
-            uses: vec![Use::default(); PORTS],
+            uses: vec![LabelUse::default(); PORTS],
             folded: vec![0; PORTS / 64],
             folded_count: 0,
         };
@@ -60,7 +60,7 @@ impl PortLabels {
 
     /// Returns the ports with labels, in the order of their slots.
     pub(super) fn labels(&self) -> &[u16] {
-        self.labels.given()
+        self.labels.assigned()
     }
 
     /// Returns how many distinct ports have established connections and no label.
@@ -79,7 +79,7 @@ impl PortLabels {
     }
 
     /// Notes a port that was listened on when tcptrace started.
-    pub(super) fn serve(&mut self, port: u16) {
+    pub(super) fn add_listening(&mut self, port: u16) {
         set(&mut self.served, port);
     }
 
@@ -125,7 +125,7 @@ impl PortLabels {
     }
 
     fn give_label(&mut self, port: u16, time_ns: u64) -> Option<Slot> {
-        let slot = self.labels.give(port, time_ns)?;
+        let slot = self.labels.assign(port, time_ns)?;
         self.slots[usize::from(port)] = slot;
         Some(slot)
     }

@@ -15,14 +15,14 @@ use crate::support::{
 
 /// All records of one connection, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Life {
+pub(crate) struct ConnectionRecords {
     transitions: Vec<Record>,
     handshakes: Vec<Record>,
     connections: Vec<Record>,
     releases: Vec<Record>,
 }
 
-impl Life {
+impl ConnectionRecords {
     /// Takes all records apart by connection, in the order in which they began. Whatever else they
     /// must be is for the scenario to say; that they belong together is seen to here.
     pub(super) fn all(records: &Records, namespace: &Namespace) -> anyhow::Result<Vec<Self>> {
@@ -262,7 +262,7 @@ fn must_be_a_listeners(record: &Record) -> Check {
     Ok(())
 }
 
-impl fmt::Display for Life {
+impl fmt::Display for ConnectionRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for record in self
             .transitions

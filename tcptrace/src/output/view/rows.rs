@@ -10,14 +10,14 @@ const MOST: usize = 1 << 16;
 
 /// Rows that wait for earlier ones.
 #[derive(Default)]
-pub(super) struct Order {
+pub(super) struct RowQueue {
     /// By their moment, and then in order of arrival.
     held: BTreeMap<(u64, u64), Record>,
     count: u64,
 }
 
-impl Order {
-    pub(super) fn put(&mut self, record: Record) {
+impl RowQueue {
+    pub(super) fn push(&mut self, record: Record) {
         self.count += 1;
         self.held.insert((record.moment_ns, self.count), record);
     }
@@ -74,12 +74,12 @@ mod tests {
             lines in prop::collection::vec((0..GRACE_NS, 0..GRACE_NS / 4), 0..200),
         ) {
             let recorder = recorder();
-            let mut order = Order::default();
+            let mut order = RowQueue::default();
             let mut now_ns = START;
             let mut shown = Vec::new();
             for (late, step) in &lines {
                 now_ns += step;
-                order.put(recorder.loss(1, LossPlace::Ring, now_ns - late));
+                order.push(recorder.loss(1, LossPlace::Ring, now_ns - late));
                 while let Some(record) = order.next(now_ns) {
                     shown.push(record.moment_ns);
                 }
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn lines_of_one_moment_stay_as_they_came_and_the_bound_holds() {
         let recorder = recorder();
-        let mut order = Order::default();
+        let mut order = RowQueue::default();
         for number in 0..MOST as u64 + 2 {
-            order.put(recorder.loss(number, LossPlace::Ring, START));
+            order.push(recorder.loss(number, LossPlace::Ring, START));
         }
         let first: Vec<_> = std::iter::from_fn(|| order.next(START)).collect();
         assert_eq!(first.len(), 2);

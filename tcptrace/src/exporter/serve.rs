@@ -46,35 +46,35 @@ const WINDOW: u32 = 65_535;
 /// Serves one connection, over TLS if configured.
 pub(super) async fn serve_by_rules(
     stream: TcpStream,
-    site: Arc<Router>,
-    place: ConnectionSlot,
+    router: Arc<Router>,
+    slot: ConnectionSlot,
     shutdown: watch::Receiver<bool>,
 ) {
-    let rules = site.access.rules();
+    let rules = router.access.rules();
     let Some(tls) = rules.tls.clone() else {
-        return serve(stream, site, place, shutdown).await;
+        return serve(stream, router, slot, shutdown).await;
     };
-    let client = Arc::clone(&place.client);
+    let client = Arc::clone(&slot.client);
     let accepted = tokio::select! {
-        accepted = timeout(site.limits().head, tls.accept(stream)) => accepted,
+        accepted = timeout(router.limits().head, tls.accept(stream)) => accepted,
         () = client.evicted() => return,
     };
     if matches!(accepted, Ok(Ok(_))) && rules.knows_clients() {
-        client.becomes_known();
+        client.set_known();
     }
     match accepted {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            serve_http2(stream, site, place, shutdown).await;
+            serve_http2(stream, router, slot, shutdown).await;
         }
-        Ok(Ok(stream)) => serve(stream, site, place, shutdown).await,
+        Ok(Ok(stream)) => serve(stream, router, slot, shutdown).await,
         Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
 /// Returns the response to one request, if the client may ask.
-async fn respond(site: &Router, client: &Client, request: &Parts) -> Response<Bytes> {
-    let rules = site.access.rules();
+async fn respond(router: &Router, client: &Client, request: &Parts) -> Response<Bytes> {
+    let rules = router.access.rules();
     // RFC 9112, section 3.2.
     if request.version == Version::HTTP_11 && request.headers.get_all(HOST).iter().count() != 1 {
         let mut response = Response::new("400 bad request: one Host is needed\n".into());
@@ -89,14 +89,14 @@ async fn respond(site: &Router, client: &Client, request: &Parts) -> Response<By
         response
     };
     let admission = match rules.has_token() {
-        true => Some(site.access.admits(&rules, client.from, request).await),
+        true => Some(router.access.admits(&rules, client.from, request).await),
         false => None,
     };
     let mut response = match admission {
-        Some(Admission::Public) => site.respond(request).await,
+        Some(Admission::Public) => router.respond(request).await,
         Some(Admission::Known) => {
-            client.becomes_known();
-            site.respond(request).await
+            client.set_known();
+            router.respond(request).await
         }
         Some(Admission::Denied) => refusal(
             StatusCode::UNAUTHORIZED,
@@ -124,19 +124,19 @@ async fn respond(site: &Router, client: &Client, request: &Parts) -> Response<By
 /// Serves one connection by HTTP/1, as long as it has its slot.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    site: Arc<Router>,
-    place: ConnectionSlot,
+    router: Arc<Router>,
+    slot: ConnectionSlot,
     shutdown: watch::Receiver<bool>,
 ) {
-    let client = &place.client;
-    let io = Deadline::new(TokioIo::new(stream), site.limits(), Arc::clone(client));
+    let client = &slot.client;
+    let io = Deadline::new(TokioIo::new(stream), router.limits(), Arc::clone(client));
     let service = service_fn(|request: Request<Incoming>| {
-        client.is_served();
-        let site = Arc::clone(&site);
+        client.begin_response();
+        let router = Arc::clone(&router);
         // The body is ignored: hyper closes the connection rather than read it.
         let (head, _) = request.into_parts();
         let client = Arc::clone(client);
-        async move { Ok::<_, Infallible>(respond(&site, &client, &head).await.map(Full::new)) }
+        async move { Ok::<_, Infallible>(respond(&router, &client, &head).await.map(Full::new)) }
     });
     let connection = http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
@@ -150,26 +150,26 @@ pub(super) async fn serve(
 /// Serves one connection by HTTP/2, as long as it has its slot.
 pub(super) async fn serve_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    site: Arc<Router>,
-    place: ConnectionSlot,
+    router: Arc<Router>,
+    slot: ConnectionSlot,
     shutdown: watch::Receiver<bool>,
 ) {
-    let limits = site.limits();
-    let turns = Http2Activity::new(Arc::clone(&place.client));
+    let limits = router.limits();
+    let activity = Http2Activity::new(Arc::clone(&slot.client));
     let service = service_fn(|request: Request<Incoming>| {
-        let turn = turns.begin();
-        let site = Arc::clone(&site);
+        let request_activity = activity.begin();
+        let router = Arc::clone(&router);
         let (head, _) = request.into_parts();
-        let client = Arc::clone(&place.client);
+        let client = Arc::clone(&slot.client);
         async move {
-            let mut response = respond(&site, &client, &head).await;
+            let mut response = respond(&router, &client, &head).await;
             // With HTTP/2, hyper leaves it to us that a response to HEAD has no body.
             if head.method == Method::HEAD {
                 let length = response.body().len().into();
                 response.headers_mut().insert(CONTENT_LENGTH, length);
                 response.body_mut().clear();
             }
-            Ok::<_, Infallible>(response.map(|bytes| turn.body(bytes)))
+            Ok::<_, Infallible>(response.map(|bytes| request_activity.body(bytes)))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -178,7 +178,7 @@ pub(super) async fn serve_http2(
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .serve_connection(TokioIo::new(stream), service);
-    drive(connection, turns.overdue(limits), &place.client, shutdown).await;
+    drive(connection, activity.overdue(limits), &slot.client, shutdown).await;
 }
 
 /// Drives a connection until it ends, its client has lost its slot or is overdue, or it is time to

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow, ensure};
 use socket2::{Domain, Socket, Type};
 
-use super::{life::Life, watch::Watch};
+use super::{connection_records::ConnectionRecords, watch::Watch};
 use crate::{
     peer::{Flow, Peer},
     support::{
@@ -25,13 +25,13 @@ pub(crate) const SERVICE: u16 = 443;
 pub(crate) const HOME: u16 = 8080;
 
 /// What a scenario plays on.
-pub(crate) struct Stage {
+pub(crate) struct Scenario {
     pub(crate) namespace: Namespace,
     pub(crate) peer: Peer,
     watch: RefCell<Watch>,
 }
 
-impl Stage {
+impl Scenario {
     pub(super) fn new(namespace: Namespace, watch: Watch) -> anyhow::Result<Self> {
         Ok(Self {
             peer: Peer::new(&namespace)?,
@@ -45,7 +45,7 @@ impl Stage {
         self.namespace.sysctl(&format!("ipv4/{name}"), value)
     }
 
-    /// As [`Stage::sysctl`], where the kernel has it.
+    /// As [`Scenario::sysctl`], where the kernel has it.
     pub(crate) fn sysctl_if_any(&self, name: &str, value: &str) -> Check {
         if !std::path::Path::new("/proc/sys/net/ipv4")
             .join(name)
@@ -135,9 +135,9 @@ impl Stage {
     }
 
     /// The connections seen until now.
-    pub(crate) fn so_far(&self) -> anyhow::Result<Vec<Life>> {
+    pub(crate) fn so_far(&self) -> anyhow::Result<Vec<ConnectionRecords>> {
         let records = self.settled()?;
-        Life::all(&records, &self.namespace)
+        ConnectionRecords::all(&records, &self.namespace)
     }
 
     /// Everything seen until now, listeners included.
@@ -146,21 +146,21 @@ impl Stage {
     }
 
     /// The connections that there were, once as many have ended. There were no others.
-    pub(crate) fn lives<const N: usize>(&self) -> anyhow::Result<[Life; N]> {
+    pub(crate) fn lives<const N: usize>(&self) -> anyhow::Result<[ConnectionRecords; N]> {
         let ended = |records: &Records| records.of("connection").len() >= N;
         self.watch
             .borrow()
             .wait_own(&format!("the end of {N}"), ended)?;
         let lives = self.so_far()?;
         let count = lives.len();
-        lives.try_into().map_err(|lives: Vec<Life>| {
-            let told: Vec<_> = lives.iter().map(Life::to_string).collect();
+        lives.try_into().map_err(|lives: Vec<ConnectionRecords>| {
+            let told: Vec<_> = lives.iter().map(ConnectionRecords::to_string).collect();
             anyhow!("{count} connections, and not {N}:\n{}", told.join("\n"))
         })
     }
 
     /// The only connection that there was, once it has ended; it went through exactly these states.
-    pub(crate) fn went(&self, states: &str) -> anyhow::Result<Life> {
+    pub(crate) fn went(&self, states: &str) -> anyhow::Result<ConnectionRecords> {
         let [life] = self.lives()?;
         life.went(states)?;
         Ok(life)

@@ -6,7 +6,7 @@ use crate::{
     bounded::Bounded,
     feed::{
         event::{Endpoints, NetnsId, SocketOwner},
-        names::{NAMES, Name},
+        name::{NAMES, Name},
     },
     host::cgroup::Cgroup,
 };
@@ -14,7 +14,7 @@ use crate::{
 /// The names of a socket's cgroup and interface, kept from when it was first seen: the cgroup may
 /// be gone by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
+pub struct SocketNames {
     /// The cgroup that the socket, or its listener, was made in.
     pub cgroup: Option<Arc<Cgroup>>,
     /// The interface that the socket is bound to.
@@ -55,8 +55,8 @@ impl NameTable {
         }
     }
 
-    pub(super) fn of(&self, owner: &SocketOwner, ends: &Endpoints) -> Named {
-        Named {
+    pub(super) fn lookup(&self, owner: &SocketOwner, ends: &Endpoints) -> SocketNames {
+        SocketNames {
             cgroup: self.cgroup(owner),
             interface: self.interface(ends),
         }

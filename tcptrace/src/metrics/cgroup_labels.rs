@@ -14,7 +14,7 @@ use regex_lite::Regex;
 
 use super::{
     cells::{DIRECTIONS, ROLES, VERDICTS, role_index},
-    labels::{Labels, Slot, Use},
+    labels::{LabelUse, Labels, Slot},
 };
 use crate::{
     bounded::Bounded,
@@ -40,7 +40,7 @@ pub enum CgroupLabel {
 }
 
 impl CgroupLabel {
-    fn of<'a>(&self, cgroup: &'a Cgroup) -> Option<&'a str> {
+    fn label_of<'a>(&self, cgroup: &'a Cgroup) -> Option<&'a str> {
         match self {
             Self::Path => Some(&cgroup.path),
             Self::Unit => cgroup.unit.as_deref(),
@@ -91,7 +91,7 @@ impl CgroupCells {
         roles.filter(|(_, cell)| cell.seen)
     }
 
-    fn at(&mut self, role: Role) -> &mut CgroupRole {
+    fn role_mut(&mut self, role: Role) -> &mut CgroupRole {
         let cell = &mut self.roles[role_index(role)];
         cell.seen = true;
         cell
@@ -110,7 +110,7 @@ pub(super) struct Cgroups {
     /// The labels of cgroups that existed when tcptrace started.
     standing: HashSet<Arc<str>>,
     /// The use of labels that have no slot.
-    uses: Bounded<Arc<str>, Use>,
+    uses: Bounded<Arc<str>, LabelUse>,
     /// By slot.
     cells: Vec<CgroupCells>,
 }
@@ -137,7 +137,7 @@ impl Cgroups {
             cgroups.cells.push(CgroupCells::new(label.into()));
         }
         if has_none {
-            cgroups.give(&none, 0);
+            cgroups.assign(&none, 0);
         }
         cgroups
     }
@@ -158,10 +158,10 @@ impl Cgroups {
     }
 
     /// Notes a cgroup that existed when tcptrace started.
-    pub(super) fn stand(&mut self, cgroup: &Cgroup) {
+    pub(super) fn add_existing(&mut self, cgroup: &Cgroup) {
         if self.are_counted()
             && self.standing.len() < REMEMBERED
-            && let Some(label) = self.kind.of(cgroup)
+            && let Some(label) = self.kind.label_of(cgroup)
         {
             self.standing.insert(label.into());
         }
@@ -172,7 +172,7 @@ impl Cgroups {
         let Some((slot, label)) = self.find(connection) else {
             return;
         };
-        self.cells[slot.index()].at(connection.role).attempts += 1;
+        self.cells[slot.index()].role_mut(connection.role).attempts += 1;
         if let (Slot::OTHER, Some(label)) = (slot, &label) {
             self.labels.remember_attempt(connection.role, label);
         }
@@ -186,12 +186,14 @@ impl Cgroups {
         if let (Slot::OTHER, Some(label)) = (slot, label) {
             let time_ns = connection.handshake.established_at.map_or(0, Moment::get);
             if self.earns(&label, time_ns) {
-                slot = self.give(&label, time_ns).unwrap_or(slot);
+                slot = self.assign(&label, time_ns).unwrap_or(slot);
             } else {
                 self.labels.forget_attempt(connection.role, &label);
             }
         }
-        self.cells[slot.index()].at(connection.role).established += 1;
+        self.cells[slot.index()]
+            .role_mut(connection.role)
+            .established += 1;
     }
 
     /// An attempt failed.
@@ -200,7 +202,7 @@ impl Cgroups {
         if let (Slot::OTHER, Some(label)) = (slot, label) {
             self.labels.forget_attempt(connection.role, &label);
         }
-        Some(self.cells[slot.index()].at(connection.role))
+        Some(self.cells[slot.index()].role_mut(connection.role))
     }
 
     /// Returns where an established connection is counted.
@@ -208,7 +210,7 @@ impl Cgroups {
         let (slot, _) = self.find(connection)?;
         let established_ns = connection.handshake.established_at.map(Moment::get);
         let slot = self.labels.since(slot, established_ns);
-        Some(self.cells[slot.index()].at(connection.role))
+        Some(self.cells[slot.index()].role_mut(connection.role))
     }
 
     /// A scrape has shown the attempts that are `other` now: they can no longer move.
@@ -234,7 +236,7 @@ impl Cgroups {
     }
 
     fn make_label(&mut self, id: Option<u64>, cgroup: &Cgroup) -> Arc<str> {
-        let label = self.kind.of(cgroup);
+        let label = self.kind.label_of(cgroup);
         let label = label.map_or_else(|| Arc::clone(&self.none), Arc::from);
         if let Some(id) = id {
             self.known.insert(id, Arc::clone(&label));
@@ -255,15 +257,15 @@ impl Cgroups {
         earned
     }
 
-    fn give(&mut self, label: &Arc<str>, time_ns: u64) -> Option<Slot> {
-        let slot = self.labels.give(Arc::clone(label), time_ns)?;
+    fn assign(&mut self, label: &Arc<str>, time_ns: u64) -> Option<Slot> {
+        let slot = self.labels.assign(Arc::clone(label), time_ns)?;
         self.uses.remove(label);
         self.slots.insert(Arc::clone(label), slot);
         let mut cells = CgroupCells::new(Arc::clone(label));
         let other = &mut self.cells[Slot::OTHER.index()];
         self.labels.take_attempts(label, |role, attempts| {
-            other.at(role).attempts -= attempts;
-            cells.at(role).attempts += attempts;
+            other.role_mut(role).attempts -= attempts;
+            cells.role_mut(role).attempts += attempts;
         });
         self.cells.push(cells);
         Some(slot)

@@ -264,5 +264,5 @@ fn connected() -> Result<OwnedFd, Errno> {
 }
 
 #[cfg(test)]
-#[path = "socket_tests.rs"]
+#[path = "diag_tests.rs"]
 mod tests;

@@ -22,7 +22,7 @@ pub(super) struct TableLayout {
 
 /// A step that makes a line shorter.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum FitStep {
     /// One space between columns instead of two.
     Close,
     /// A column becomes narrower, down to this width.
@@ -35,25 +35,25 @@ enum Step {
 
 /// In this order: the least important columns are dropped first. The remote end and the verdict
 /// stay.
-const STEPS: [Step; 18] = [
-    Step::Close,
-    Step::Shorten(Column::Role, 1),
-    Step::Narrow(Column::Local, 21),
-    Step::Narrow(Column::Process, 15),
-    Step::Shorten(Column::Local, 6),
-    Step::Narrow(Column::Process, 12),
-    Step::Shorten(Column::Time, 0),
-    Step::Drop(Column::What),
-    Step::Narrow(Column::Notes, 16),
-    Step::Narrow(Column::Remote, 21),
-    Step::Drop(Column::Local),
-    Step::Drop(Column::Took),
-    Step::Narrow(Column::Remote, 15),
-    Step::Drop(Column::Process),
-    Step::Narrow(Column::Notes, 12),
-    Step::Drop(Column::Role),
-    Step::Drop(Column::Time),
-    Step::Narrow(Column::Remote, 9),
+const STEPS: [FitStep; 18] = [
+    FitStep::Close,
+    FitStep::Shorten(Column::Role, 1),
+    FitStep::Narrow(Column::Local, 21),
+    FitStep::Narrow(Column::Process, 15),
+    FitStep::Shorten(Column::Local, 6),
+    FitStep::Narrow(Column::Process, 12),
+    FitStep::Shorten(Column::Time, 0),
+    FitStep::Drop(Column::What),
+    FitStep::Narrow(Column::Notes, 16),
+    FitStep::Narrow(Column::Remote, 21),
+    FitStep::Drop(Column::Local),
+    FitStep::Drop(Column::Took),
+    FitStep::Narrow(Column::Remote, 15),
+    FitStep::Drop(Column::Process),
+    FitStep::Narrow(Column::Notes, 12),
+    FitStep::Drop(Column::Role),
+    FitStep::Drop(Column::Time),
+    FitStep::Narrow(Column::Remote, 9),
 ];
 
 /// The fewest characters worth a column of notes: the longest verdict is a little shorter.
@@ -120,15 +120,15 @@ impl TableLayout {
         self.slots.iter().map(|slot| slot.width).sum::<usize>() + gaps
     }
 
-    fn give_up(&mut self, step: Step, chosen: bool) {
+    fn give_up(&mut self, step: FitStep, chosen: bool) {
         match step {
-            Step::Close => self.gap = 1,
-            Step::Narrow(column, width) => {
+            FitStep::Close => self.gap = 1,
+            FitStep::Narrow(column, width) => {
                 if let Some(slot) = self.slot(column) {
                     slot.width = slot.width.min(width);
                 }
             }
-            Step::Shorten(column, width) => {
+            FitStep::Shorten(column, width) => {
                 if let Some(slot) = self.slot(column) {
                     slot.short = true;
                     slot.width = if column == Column::Time {
@@ -138,11 +138,11 @@ impl TableLayout {
                     };
                 }
             }
-            Step::Drop(column) if !chosen => {
+            FitStep::Drop(column) if !chosen => {
                 self.slots.retain(|slot| slot.column != column);
                 self.joined |= column == Column::What;
             }
-            Step::Drop(_) => {}
+            FitStep::Drop(_) => {}
         }
     }
 

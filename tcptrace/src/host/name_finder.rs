@@ -16,7 +16,7 @@ use crate::{
     feed::{
         decode::cgroup_in,
         event::{NetnsId, Numbers},
-        names::{NAMES, Name},
+        name::{NAMES, Name},
     },
     host::netns::Namespace,
     warnings::Warnings,
@@ -57,7 +57,7 @@ impl Default for NameFinder {
 
 impl NameFinder {
     /// Takes an event that tells only a name, for later. Returns whether it is one.
-    pub fn take_in(&mut self, event: &[u8]) -> bool {
+    pub fn add_event(&mut self, event: &[u8]) -> bool {
         let Some((id, path)) = cgroup_in(event) else {
             return false;
         };
@@ -88,13 +88,13 @@ impl NameFinder {
             && (self.links.have_changed() || self.interfaces.get(&(netns, index)).is_none())
         {
             for name in interfaces_here(netns) {
-                self.learn(name, &mut take);
+                self.add(name, &mut take);
             }
         }
     }
 
     /// Calls `take` with a name found elsewhere, if it is new.
-    pub fn learn(&mut self, name: Name, mut take: impl FnMut(Name)) {
+    pub fn add(&mut self, name: Name, mut take: impl FnMut(Name)) {
         if let Name::Interface {
             netns,
             netns_cookie,
@@ -214,12 +214,12 @@ mod tests {
     #[test]
     fn a_cgroup_that_was_seen_made_has_its_path_though_it_is_gone() {
         let mut names = NameFinder::default();
-        assert!(names.take_in(&made(ID, b"/jobs/a\xff\0")));
+        assert!(names.add_event(&made(ID, b"/jobs/a\xff\0")));
         let path = "/jobs/a\u{fffd}".to_owned();
         assert_eq!(found(&mut names, ID), [Name::Cgroup { id: ID, path }]);
         assert_eq!(found(&mut names, ID), []);
         // Its path did not fit, and the other cgroup was never seen.
-        assert!(names.take_in(&made(ID - 1, b"")));
+        assert!(names.add_event(&made(ID - 1, b"")));
         assert_eq!(found(&mut names, ID - 1), []);
         assert_eq!(found(&mut names, ID - 2), []);
     }
@@ -229,11 +229,11 @@ mod tests {
         let mut names = NameFinder::default();
         let whole = made(ID, b"/a\0");
         for length in 0..whole.len() {
-            assert!(!names.take_in(&whole[..length]), "{length}");
+            assert!(!names.add_event(&whole[..length]), "{length}");
         }
         let mut long = whole;
         long[40..44].copy_from_slice(&u32::MAX.to_ne_bytes());
-        assert!(names.take_in(&long));
+        assert!(names.add_event(&long));
         assert_eq!(found(&mut names, ID), []);
     }
 }

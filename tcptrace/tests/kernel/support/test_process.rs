@@ -25,17 +25,17 @@ use socket2::{Domain, Socket, Type};
 use super::{namespace::Namespace, program::Running};
 
 /// Set in the child, to its name.
-const NAME: &str = "TCPTRACE_TEST_PUPPET";
+const NAME: &str = "TCPTRACE_TEST_PROCESS";
 /// Set in one that takes over from another, to the descriptor of the listener that it inherits.
 const LISTENER: &str = "TCPTRACE_TEST_LISTENER";
 
 /// A process that does as it is told. Dropping it ends it.
-pub(crate) struct Puppet {
+pub(crate) struct TestProcess {
     running: Running,
     orders: Option<ChildStdin>,
 }
 
-impl Puppet {
+impl TestProcess {
     /// Starts one in a namespace.
     pub(crate) fn start(namespace: &Namespace, name: &str) -> anyhow::Result<Self> {
         namespace.run(|| {
@@ -63,13 +63,16 @@ impl Puppet {
 
     /// Has it do something and waits until that is done.
     pub(crate) fn tell(&mut self, order: &str) -> anyhow::Result<String> {
-        let orders = self.orders.as_mut().context("a puppet that has ended")?;
-        writeln!(orders, "{order}").with_context(|| format!("telling a puppet: {order}"))?;
+        let orders = self
+            .orders
+            .as_mut()
+            .context("a test process that has ended")?;
+        writeln!(orders, "{order}").with_context(|| format!("telling a test process: {order}"))?;
         let answer = self.running.next_line();
-        let answer = answer.with_context(|| format!("a puppet's answer to: {order}"))?;
+        let answer = answer.with_context(|| format!("a test process's answer to: {order}"))?;
         match answer.split_once(' ') {
             Some(("done", result)) => Ok(result.to_owned()),
-            _ => bail!("a puppet told to {order} says: {answer}"),
+            _ => bail!("a test process told to {order} says: {answer}"),
         }
     }
 
@@ -92,7 +95,7 @@ impl Puppet {
     }
 }
 
-impl Drop for Puppet {
+impl Drop for TestProcess {
     fn drop(&mut self) {
         // The end of its orders is the end of it.
         drop(self.orders.take());
@@ -102,7 +105,7 @@ impl Drop for Puppet {
 
 /// What a child holds.
 #[derive(Default)]
-struct Strings {
+struct Orders {
     listener: Option<TcpListener>,
     stream: Option<TcpStream>,
 }
@@ -114,7 +117,7 @@ pub(crate) fn perform() -> Option<ExitCode> {
     Some(match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("puppet {name}: {error:#}");
+            eprintln!("test process {name}: {error:#}");
             ExitCode::FAILURE
         }
     })
@@ -122,7 +125,7 @@ pub(crate) fn perform() -> Option<ExitCode> {
 
 fn follow_orders(name: &str) -> anyhow::Result<()> {
     nix::sys::prctl::set_name(&CString::new(name)?)?;
-    let mut strings = Strings::default();
+    let mut strings = Orders::default();
     if let Ok(inherited) = std::env::var(LISTENER) {
         // SAFETY: whoever set this left the descriptor open, and nobody else here has it.
         let listener = unsafe { TcpListener::from_raw_fd(inherited.parse()?) };
@@ -141,7 +144,7 @@ fn follow_orders(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Strings {
+impl Orders {
     fn follow(&mut self, order: &str) -> anyhow::Result<String> {
         let words: Vec<_> = order.split_whitespace().collect();
         match words[..] {

@@ -7,7 +7,7 @@ use crate::{
 
 /// Losses that wait for room in the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unsaid {
+pub struct PendingLosses {
     /// Events, by [`LossPlace::ALL`].
     events: [u64; LossPlace::ALL.len()],
     pub(super) rows: u64,
@@ -15,14 +15,14 @@ pub struct Unsaid {
     pub(super) unjudged: u64,
 }
 
-impl Unsaid {
+impl PendingLosses {
     pub(super) fn events(&mut self, events: u64, place: LossPlace) {
         let lost = &mut self.events[place as usize];
         *lost = lost.saturating_add(events);
     }
 
     /// Returns a record for each kind of loss, and starts anew.
-    pub fn take(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
+    pub fn drain(&mut self, recorder: &Recorder, now_ns: u64) -> Vec<Record> {
         let Self {
             events,
             rows,
