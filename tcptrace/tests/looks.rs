@@ -298,7 +298,7 @@ fn without_own_sequences(written: &str) -> String {
 }
 
 #[test]
-fn nothing_that_a_process_is_named_reaches_the_terminal_as_a_control() {
+fn no_process_name_reaches_the_terminal_as_a_control() {
     let names: Vec<Vec<u8>> = (1..=255_u8)
         .collect::<Vec<_>>()
         .chunks(15)

@@ -115,7 +115,7 @@ fn records(path: &Path) -> [String; 2] {
 }
 
 #[test]
-fn every_stream_says_what_it_said() {
+fn every_stream_gives_its_golden_updates() {
     let mut different = String::new();
     for path in streams() {
         let [said, _] = records(&path);
@@ -150,7 +150,7 @@ fn every_stream_says_what_it_said() {
 
 /// `tcptrace replay` is the same path, with filters and a writer.
 #[test]
-fn the_command_says_the_same_of_a_stream_of_each_kernel() {
+fn replay_of_each_kernels_stream_prints_the_golden_output() {
     let by_kernel: BTreeMap<PathBuf, PathBuf> = streams()
         .into_iter()
         .map(|path| (path.parent().expect("a kernel").to_owned(), path))
@@ -186,7 +186,7 @@ fn no_stream_tells_where_it_was_recorded() {
 }
 
 #[test]
-fn a_stream_that_is_cut_anywhere_is_an_error_and_says_no_more() {
+fn a_truncated_stream_is_an_error_after_its_whole_events() {
     let longest = streams()
         .into_iter()
         .max_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()))

@@ -437,7 +437,7 @@ Failed:
     }
 
     #[test]
-    fn what_does_not_compile_has_failed() {
+    fn a_suite_that_does_not_compile_has_failed() {
         let report = report("error: could not compile `tcptrace`\n", false);
         assert_eq!(report.counts().to_string(), "0 passed, 1 failed, 0 skipped");
     }
@@ -457,7 +457,7 @@ Failed:
     }
 
     #[test]
-    fn what_is_skipped_for_one_reason_in_several_suites_is_told_once() {
+    fn a_skip_reason_of_several_suites_is_listed_once() {
         let mut report = Report::default();
         for kernel in ["Linux 5.10", "Linux 6.1"] {
             let mut suite = Suite::new(kernel);

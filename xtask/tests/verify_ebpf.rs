@@ -64,7 +64,7 @@ fn this_repository_passes_but_not_where_a_rebuild_is_required_and_cannot_be_made
 }
 
 #[test]
-fn whatever_changed_fails() {
+fn any_change_of_the_object_fails() {
     let changed = "was not built from these sources";
     let version = "name = \"aya-ebpf\"\nversion = \"";
     let other_version = format!("{version}9");

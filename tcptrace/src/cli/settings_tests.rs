@@ -49,7 +49,7 @@ fn a_file_sets_what_the_command_line_does_not() {
 }
 
 #[test]
-fn what_changed_is_named() {
+fn a_changed_setting_is_named() {
     let (before, _) = read(FILE, &[]).expect("valid");
     let (after, _) = read(&FILE.replace("= 4", "= 5"), &["--log-level", "debug"]).expect("valid");
     assert_eq!(before.differences(&before), [""; 0]);
@@ -60,7 +60,7 @@ fn what_changed_is_named() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said() {
+fn an_invalid_file_is_refused_with_the_reason() {
     for (file, why) in [
         (
             "ring-sise = 1",

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_the_same_moment_shares_it_and_nobody_gets_an_older_one() {
+    async fn concurrent_scrapes_share_a_body_and_none_gets_an_older_one() {
         let (bodies, made) = (Bodies::new(1_000), Cell::new(0));
         let ask = || get(&bodies, &made);
         // The others asked after the first one's was begun.
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_for_readers_is_bounded_and_given_back() {
+    async fn bytes_that_wait_for_readers_are_bounded() {
         let (bodies, made) = (Bodies::new(1_000), Cell::new(0));
         let mut held = Vec::new();
         for _ in 0..6 {

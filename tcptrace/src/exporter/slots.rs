@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_that_has_waited_longest_leaves() {
+    async fn the_client_idle_for_longest_is_evicted() {
         let slots = ConnectionSlots::new(3);
         let mut held = Vec::new();
         for _ in 0..3 {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn strangers_leave_before_those_who_are_known() {
+    async fn unknown_clients_are_evicted_before_authenticated_ones() {
         let slots = ConnectionSlots::new(2);
         let known = slots.acquire(HERE).expect("a slot");
         known.client.set_known();

@@ -158,7 +158,7 @@ fn a_kernel_without_reasons_tells_none() {
 }
 
 #[test]
-fn what_is_no_transition_decodes_to_exactly_what_was_sent() {
+fn each_event_without_a_transition_decodes_to_what_was_sent() {
     let body = |bytes: Vec<u8>| decode(&bytes).unwrap().body;
     assert_eq!(
         body(bytes_of(&accept())),

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_event_is_left_to_the_decoder() {
+    fn other_events_are_left_to_the_decoder() {
         let mut names = NameFinder::default();
         let whole = made(ID, b"/a\0");
         for length in 0..whole.len() {

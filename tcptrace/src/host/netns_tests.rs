@@ -61,7 +61,7 @@ fn the_own_namespace_can_be_entered_without_rights() {
 }
 
 #[test]
-fn what_is_no_namespace_is_not_taken() {
+fn a_path_to_no_network_namespace_is_passed_over() {
     let found = std::cell::RefCell::new(Vec::new());
     let mut visit = |namespace: Namespace| found.borrow_mut().push(namespace.id);
     let mut search = NamespaceSearch {

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_asked_for_the_next_time() {
+    fn an_address_without_room_is_looked_up_the_next_time() {
         let (resolver, let_go, _asked) = slow();
         let count = u32::try_from(WAITING + THREADS).unwrap();
         let addresses: Vec<IpAddr> = (0..=count)

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_said_at_once_and_the_next_ones_once_a_minute() {
+    fn a_loss_is_logged_at_once_and_the_next_ones_once_a_minute() {
         let mut counter = Counter::new(Metrics::new(&MetricsConfig::default()));
         assert!(!batch(&mut counter, SECOND, 0));
         assert_eq!(counter.due_ns(), None);

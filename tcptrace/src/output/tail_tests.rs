@@ -32,7 +32,7 @@ impl Write for Stuck {
 }
 
 #[test]
-fn losses_that_find_no_room_are_added_up_and_said_at_the_end() {
+fn losses_without_room_are_summed_and_reported_at_the_end() {
     let (let_go, gate) = channel();
     let written = Arc::default();
     let mut screen = Screen(Renderer::Json);

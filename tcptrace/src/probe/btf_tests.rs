@@ -57,7 +57,7 @@ fn a_field_of_another_width_is_refused_with_both_widths() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn a_missing_type_or_field_is_named() {
     let btf = parse(&simple());
     assert_refused(
         btf.offset("sock", "sk_uid", 4),

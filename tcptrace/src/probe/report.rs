@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_when_everything_is_there() {
+    fn no_line_is_printed_when_nothing_is_missing() {
         let hooks: Vec<_> = Hook::ALL
             .iter()
             .map(|&hook| status(hook, Ok(Source::TpBtf)))

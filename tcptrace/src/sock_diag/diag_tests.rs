@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn who_gets_no_answer_does_not_hang_and_can_go_on() {
+fn a_dump_without_an_answer_times_out_and_the_client_can_be_used_again() {
     let Ok(mut diag) = Diag::here() else {
         eprintln!("skipped: no sock_diag");
         return;
@@ -19,7 +19,7 @@ fn who_gets_no_answer_does_not_hang_and_can_go_on() {
 }
 
 #[test]
-fn what_the_kernel_says_becomes_advice() {
+fn an_errno_of_the_kernel_becomes_advice() {
     let said = |errno| DiagError::refused(errno).to_string();
     assert!(said(libc::ENOENT).contains("modprobe tcp_diag"));
     assert!(said(libc::EPERM).contains("not permitted"));

@@ -149,7 +149,7 @@ fn a_minisocket_is_told_by_its_timer() {
 const OTHER: u16 = 2;
 
 #[test]
-fn what_tcp_does_not_have_is_refused() {
+fn an_unknown_state_or_family_is_refused() {
     let family = Sample {
         family: 1,
         ..Sample::default()
@@ -168,7 +168,7 @@ fn what_tcp_does_not_have_is_refused() {
 }
 
 #[test]
-fn what_ends_early_is_refused() {
+fn a_truncated_entry_is_refused() {
     let mut attributes = with_attribute(INET_DIAG_CGROUP_ID, &[1; 8]);
     attributes.extend(with_attribute(OTHER, &[2; 216]));
     let whole = Sample {

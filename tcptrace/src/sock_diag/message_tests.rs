@@ -56,7 +56,7 @@ fn after_a_message_that_does_not_fit_nothing_is_told() {
 }
 
 #[test]
-fn a_question_between_families_is_none() {
+fn a_lookup_between_families_is_refused() {
     let tuple = Tuple {
         local_address: Ipv4Addr::LOCALHOST.into(),
         remote_address: Ipv6Addr::LOCALHOST.into(),

@@ -54,14 +54,14 @@ fn a_touch_makes_the_most_recent_wherever_it_was() {
 }
 
 #[test]
-fn a_look_leaves_the_order_as_it_is() {
+fn reading_an_entry_keeps_the_order() {
     let mut store = store_of(3, 3);
     assert!(store.get_mut(1).is_some());
     assert_eq!(evicted(&mut store, 3), [1, 2, 3]);
 }
 
 #[test]
-fn what_is_removed_leaves_the_order_of_the_rest() {
+fn removing_an_entry_keeps_the_order_of_the_others() {
     for (removed, order) in [(1, [2, 3, 4]), (2, [1, 3, 4]), (4, [1, 2, 3])] {
         let mut store = store_of(4, 4);
         assert_eq!(remove(&mut store, removed).unwrap().id, removed);
@@ -133,7 +133,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 proptest! {
     #[test]
-    fn it_does_what_a_list_does(
+    fn the_store_agrees_with_a_list(
         limit in 1..10_usize,
         operations in prop::collection::vec(operation(), 0..200),
     ) {

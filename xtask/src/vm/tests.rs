@@ -138,7 +138,7 @@ fn a_guest_in_trouble_fails_with_the_test_that_ran() {
 }
 
 #[test]
-fn to_run_nothing_is_a_failure_unless_just_that_was_asked_for() {
+fn running_no_test_is_a_failure_unless_filtered() {
     let nothing = "test result: ok. 0 passed; 0 failed; 0 ignored\n";
     let skipped =
         "test a::b ... ignored (not root)\ntest result: ok. 0 passed; 0 failed; 1 ignored\n";
@@ -170,7 +170,7 @@ fn arguments_reach_the_first_process_whole() {
 }
 
 #[test]
-fn each_is_done_once_and_in_order_and_one_failure_is_the_failure_of_all() {
+fn every_suite_runs_once_and_one_failure_fails_all() {
     let done = each(&[5, 3, 4, 1, 2], 2, |number| Ok(number * 10)).expect("all of them");
     assert_eq!(done, [50, 30, 40, 10, 20]);
     let done = each(&[1, 0, 2], 3, |number| match number {

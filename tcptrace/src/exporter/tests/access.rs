@@ -147,7 +147,7 @@ fn basic(password: &str) -> String {
 }
 
 #[test]
-fn with_tls_nothing_is_told_without_it() {
+fn with_tls_plain_http_gets_no_metrics() {
     let files = Files::new();
     let server = files.serve(&format!("{TLS} }}"));
     assert!(files.answers(&server, None));
@@ -210,7 +210,7 @@ fn certificates_are_asked_for_as_it_says() {
 }
 
 #[test]
-fn what_is_inline_does_as_well_as_files() {
+fn inline_certificates_work_as_files_do() {
     let files = Files::new();
     let read = |name: &str| {
         let text = fs::read_to_string(files.path(name)).expect("a file");
@@ -492,7 +492,7 @@ fn a_file_that_takes_protection_away_is_refused() {
 }
 
 #[test]
-fn who_was_asked_for_a_password_is_asked_when_the_file_is_truncated() {
+fn a_truncated_file_does_not_drop_the_password() {
     let files = Files::new();
     let server = files.serve(&users("secret"));
     let metrics = |head: &str| server.exchange(&request(head));
@@ -523,7 +523,7 @@ fn an_unknown_user_costs_as_much_as_a_known_one() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said() {
+fn an_invalid_file_is_refused_with_the_reason() {
     let files = Files::new();
     files.write("empty.pem", "");
     for (text, why) in [

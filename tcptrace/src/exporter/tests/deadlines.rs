@@ -201,7 +201,7 @@ async fn the_second_head_has_the_limit_of_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_read_is_cut_off() {
+async fn a_client_that_does_not_read_is_cut_off() {
     let limits = Limits {
         response: SHORT,
         ..AMPLE

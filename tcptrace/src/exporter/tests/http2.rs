@@ -126,7 +126,7 @@ async fn a_head_beyond_the_limit_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_nothing_has_the_time_of_a_head_and_then_of_idleness() {
+async fn an_http2_client_without_requests_has_the_head_then_the_idle_limit() {
     let limits = Limits {
         head: SHORT,
         ..AMPLE

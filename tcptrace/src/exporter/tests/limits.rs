@@ -63,7 +63,7 @@ fn bodies_are_not_waited_for() {
 }
 
 #[test]
-fn who_has_no_more_to_say_is_answered() {
+fn a_client_that_half_closes_gets_its_response() {
     let server = serve(AMPLE);
     for (request, answers) in [
         (GET.repeat(2), 2),
@@ -122,7 +122,7 @@ fn the_connection_that_was_idle_longest_makes_room() {
 }
 
 #[test]
-fn who_only_waits_cannot_keep_a_scraper_out() {
+fn idle_clients_cannot_keep_a_scraper_out() {
     let server = serve(Limits {
         connections: 8,
         ..AMPLE

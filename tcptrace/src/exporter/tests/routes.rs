@@ -33,7 +33,7 @@ fn metrics_are_an_exposition() {
 }
 
 #[test]
-fn who_prefers_open_metrics_or_gzip_gets_it() {
+fn content_negotiation_selects_openmetrics_and_gzip() {
     let server = serve(AMPLE);
     let ask = |headers: &str| -> (String, Vec<u8>) {
         let mut stream = server.connect();

@@ -21,7 +21,7 @@ fn idle_connections_end_with_it() {
 }
 
 #[test]
-fn who_takes_too_long_is_cut_off() {
+fn a_slow_response_is_cut_off_at_shutdown() {
     let drain = Duration::from_millis(200);
     let server = serve(Limits { drain, ..AMPLE });
     let mut stream = server.connect();
@@ -34,7 +34,7 @@ fn who_takes_too_long_is_cut_off() {
 }
 
 #[test]
-fn it_does_not_outlive_whoever_could_stop_it() {
+fn the_server_ends_when_its_sender_is_dropped() {
     let server = serve(AMPLE);
     drop(server.stop);
     server.thread.join().unwrap().unwrap();

@@ -49,7 +49,7 @@ fn a_process_has_no_socket() {
 }
 
 #[test]
-fn what_may_listen_at_a_place_is_known_or_nothing_is_said_of_it() {
+fn the_bind_of_a_listener_is_whole_or_absent() {
     for bits in 0..64_u32 {
         let event = OpenEvent {
             bind_flags: bits,
@@ -328,7 +328,7 @@ fn a_timewait_socket_is_in_one_of_its_two_states() {
 }
 
 #[test]
-fn only_what_changes_a_timewait_socket_is_told_of_it() {
+fn a_timewait_step_that_changes_nothing_is_refused() {
     use TcpState::{FinWait2, TimeWait};
     let bytes = bytes_of(&timewait_step());
     for value in 2..=8_u32 {
@@ -371,7 +371,7 @@ fn a_rst_that_came_in_has_no_reason_of_ours() {
 }
 
 #[test]
-fn what_is_no_transition_holds_one_state() {
+fn an_event_without_a_transition_has_one_state() {
     for bytes in [
         bytes_of(&reset(KIND_RESET_SENT)),
         bytes_of(&accept()),

@@ -76,7 +76,7 @@ fn read(bytes: &[u8]) -> (Vec<Block>, Option<CaptureError>) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_written_capture_reads_back_the_same() {
     let (bytes, _) = file();
     let (blocks, error) = read(&bytes);
     assert!(error.is_none(), "{error:?}");
@@ -134,7 +134,7 @@ fn a_file_cut_at_any_byte_gives_its_whole_blocks_and_then_an_error_that_says_whe
 }
 
 #[test]
-fn any_changed_byte_is_noticed_and_what_comes_before_it_stands() {
+fn a_changed_byte_is_an_error_after_the_blocks_before_it() {
     let (bytes, ends) = file();
     for at in 0..bytes.len() {
         for bit in 0..8 {
@@ -149,7 +149,7 @@ fn any_changed_byte_is_noticed_and_what_comes_before_it_stands() {
 }
 
 #[test]
-fn a_foreign_an_older_and_a_newer_file_are_told_apart() {
+fn foreign_older_and_newer_files_get_different_errors() {
     assert!(matches!(
         read(b"root:x:0:0"),
         (_, Some(CaptureError::Foreign))

@@ -84,7 +84,7 @@ fn every_engines_layout_tells_its_container() {
 }
 
 #[test]
-fn what_is_no_container_is_none() {
+fn a_cgroup_of_no_container_has_no_container_id() {
     for (path, unit) in [
         ("/".to_owned(), None),
         (String::new(), None),

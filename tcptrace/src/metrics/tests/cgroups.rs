@@ -100,7 +100,7 @@ fn cgroups_that_were_there_have_the_first_labels_and_the_rest_are_counted_togeth
 }
 
 #[test]
-fn nobody_is_shown_by_cgroup_who_did_not_ask() {
+fn without_the_flag_nothing_is_counted_by_cgroup() {
     let mut host = host_of(0, CgroupLabel::Path, &["/web"]);
     visit(&mut host, Some(1));
     host.settle();
@@ -180,7 +180,7 @@ fn attempts_go_with_the_label_unless_they_were_shown() {
 }
 
 #[test]
-fn what_was_open_before_the_label_was_given_ends_as_other() {
+fn a_connection_opened_before_its_cgroup_had_a_label_ends_as_other() {
     let mut host = host_of(2, CgroupLabel::Path, &["/first"]);
     visit(&mut host, Some(1));
     name(&mut host, 2, "/web");

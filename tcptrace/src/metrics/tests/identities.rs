@@ -64,7 +64,7 @@ fn check(host: &mut Host) {
 }
 
 #[test]
-fn they_hold_at_every_moment_of_a_busy_host() {
+fn the_identities_hold_at_every_moment_of_a_busy_host() {
     let mut random = Random(7);
     let mut host = Host::with(3, 40);
     let mut sockets: Vec<Socket> = Vec::new();

@@ -42,7 +42,7 @@ fn an_attempt_that_was_shown_as_other_stays_there() {
 }
 
 #[test]
-fn what_was_open_before_its_port_earned_a_label_ends_as_other() {
+fn a_connection_opened_before_its_port_had_a_label_ends_as_other() {
     // The first two labels are for ports 1 and 2.
     let mut host = Host::with(3, 1 << 18);
     for port in 1..=2 {
@@ -103,7 +103,7 @@ fn the_service_port_is_the_label_never_the_ephemeral_one() {
 }
 
 #[test]
-fn what_has_no_service_port_is_unknown_and_not_other() {
+fn a_connection_without_a_service_port_is_unknown_not_other() {
     let mut host = Host::new();
     let mut crossed = host.active(NETWORK, 443);
     host.go(&mut crossed, SynRecv);
@@ -218,7 +218,7 @@ fn crossed_fins_leave_no_side_half_closed() {
 }
 
 #[test]
-fn who_ended_a_connection_without_a_fin_is_counted_as_the_record_says() {
+fn closed_by_without_a_fin_is_counted_as_in_the_record() {
     let mut host = Host::new();
     let mut socket = host.active(NETWORK, 443);
     host.establish(&mut socket, 0);
@@ -235,7 +235,7 @@ fn who_ended_a_connection_without_a_fin_is_counted_as_the_record_says() {
 }
 
 #[test]
-fn what_no_hook_can_tell_is_missing_and_not_zero() {
+fn a_metric_without_its_hook_is_missing_not_zero() {
     let mut host = Host::new();
     let mut context = host.context();
     context.hooks = vec![

@@ -97,7 +97,7 @@ fn in_the_ephemeral_range_a_listener_from_the_start_or_long_use_earn_one() {
 }
 
 #[test]
-fn what_was_established_before_its_port_had_a_label_stays_other() {
+fn a_connection_established_before_its_port_had_a_label_stays_other() {
     let mut ports = PortLabels::new(1, &[], EPHEMERAL);
     let (slot, _) = establish_at(&mut ports, 80, 100);
     for (time, expected) in [
@@ -163,7 +163,7 @@ fn attempts_that_were_shown_stay_where_they_were() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn the_memory_of_unlabelled_ports_is_bounded() {
     let mut ports = PortLabels::new(16, &[], EPHEMERAL);
     for port in 1..=u16::MAX {
         ports.remember_attempt(Role::Active, port);

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_reach_a_terminal_is_a_number() {
+    fn control_characters_are_escaped_by_number() {
         assert_eq!(written("nginx"), "\"nginx\"");
         assert_eq!(
             written("a\u{202e}\u{7f}\u{9b}\u{1b}\u{e0041}\"\\"),
@@ -71,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_data_nothing_is_lost(text in any::<String>()) {
+        fn escaped_json_parses_to_the_same_text(text in any::<String>()) {
             let written = written(&text);
             prop_assert!(!written.chars().any(is_hostile));
             prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);

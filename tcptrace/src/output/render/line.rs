@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_cut_says_so_and_a_wide_character_is_never_halved() {
+    fn a_cut_text_ends_with_an_ellipsis_and_no_halved_character() {
         for (text, width, shown) in [
             ("refused", 7, "refused"),
             ("refused", 6, "refus…"),

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_moves_a_cursor_or_turns_the_text_is_seen_instead() {
+    fn control_and_direction_characters_are_made_visible() {
         for (text, shown, ascii) in [
             ("nginx", "nginx", "nginx"),
             ("a b", "a b", "a b"),
@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_hostile_is_left_and_nothing_else_changes(text in any::<String>(), ascii in any::<bool>()) {
+        fn hostile_characters_are_replaced_and_others_kept(text in any::<String>(), ascii in any::<bool>()) {
             let shown = visible(&text, ascii);
             prop_assert_eq!(shown.chars().count(), text.chars().count());
             for (before, after) in text.chars().zip(shown.chars()) {

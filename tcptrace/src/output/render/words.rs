@@ -142,7 +142,7 @@ fn connection(body: &ConnectionRecord, look: &Look) -> Vec<String> {
         Completeness::Full => {}
         Completeness::Seeded => notes.push("was there before".to_owned()),
         Completeness::Gap => notes.push("incomplete: events lost".to_owned()),
-        Completeness::Partial => notes.push("incomplete: met in mid-life".to_owned()),
+        Completeness::Partial => notes.push("incomplete: beginning not seen".to_owned()),
     }
     notes
 }

@@ -55,7 +55,7 @@ fn start(output: impl Write + Send + 'static, patience: Patience) -> Writer<Vec<
 const MOST: usize = 16;
 
 #[test]
-fn what_was_put_is_written_in_order() {
+fn output_is_written_in_order() {
     let shared = Shared::default();
     let mut writer = start(shared.clone(), Patience::None);
     for row in 0..1000 {

@@ -272,7 +272,7 @@ fn judge_life(filter: &Filter, life: LifeSoFar, over: bool) -> Decision {
 }
 
 #[test]
-fn how_a_life_went_is_judged_once_it_is_known() {
+fn outcome_filters_judge_once_the_outcome_is_known() {
     use Decision::{Hide, Later, Show};
     let begun = LifeSoFar::default();
     let open = |handshake_ns| LifeSoFar {

@@ -70,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_is_no_later_than_the_grace_is_in_its_place(
+        fn rows_within_the_grace_are_in_order(
             lines in prop::collection::vec((0..GRACE_NS, 0..GRACE_NS / 4), 0..200),
         ) {
             let recorder = recorder();

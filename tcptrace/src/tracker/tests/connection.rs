@@ -32,7 +32,7 @@ fn an_end_that_is_known_better_replaces_what_was_missing() {
 }
 
 #[test]
-fn another_peer_is_one_whose_known_port_or_address_differs() {
+fn a_peer_differs_by_a_known_port_or_address() {
     let known = connection(Role::Active, Some(ends(40_000, 443)));
     let another = |remote_address: [u8; 4], remote_port| {
         known.has_another_peer_than(&Endpoints {

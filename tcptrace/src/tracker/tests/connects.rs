@@ -47,7 +47,7 @@ fn heard(events: &[Event]) -> (Tracker, Recording) {
 }
 
 #[test]
-fn one_that_never_gets_to_syn_sent_has_a_record_of_its_own() {
+fn a_connect_that_never_reaches_syn_sent_has_its_own_record() {
     let events = [
         fails(SOCKET, START, 101),
         // The same socket, for another address.
@@ -77,7 +77,7 @@ fn one_that_never_gets_to_syn_sent_has_a_record_of_its_own() {
 }
 
 #[test]
-fn one_that_fails_in_syn_sent_is_told_once_and_with_its_error() {
+fn a_connect_that_fails_in_syn_sent_has_one_record_with_its_error() {
     let portless = CloseFields {
         segments_sent: 0,
         ..closing()
@@ -112,7 +112,7 @@ fn one_that_fails_in_syn_sent_is_told_once_and_with_its_error() {
 }
 
 #[test]
-fn one_that_the_application_or_the_network_ended_waits_for_no_result() {
+fn a_connect_ended_by_the_application_or_the_network_waits_for_no_result() {
     let refused = CloseFields {
         error: errno::ECONNREFUSED,
         ..closing()
@@ -137,7 +137,7 @@ fn one_that_the_application_or_the_network_ended_waits_for_no_result() {
 }
 
 #[test]
-fn what_a_socket_in_close_is_still_held_to_have_is_over() {
+fn a_connection_held_for_a_socket_in_close_is_over() {
     let mut events = Story::client().through(&[SynSent, Established]).events();
     events.push(fails(SOCKET, events[1].time_ns + MS, 101));
     let (tracker, recording) = heard(&events);

@@ -24,7 +24,7 @@ fn repeated(tracker: &Tracker) -> u64 {
 }
 
 #[test]
-fn what_the_second_copy_repeats_is_not_heard() {
+fn an_event_repeated_by_the_second_copy_is_ignored() {
     let listening = ("a listener", listener());
     for (name, life) in lives().into_iter().chain([listening]) {
         let (_, whole) = play(&life);
@@ -43,7 +43,7 @@ fn what_the_second_copy_repeats_is_not_heard() {
 }
 
 #[test]
-fn what_only_the_second_copy_tells_is_heard() {
+fn an_event_only_from_the_second_copy_counts() {
     for (name, life) in lives().into_iter().chain([("a listener", listener())]) {
         let (_, whole) = play(&life);
         let recovered: Vec<_> = life

@@ -238,7 +238,7 @@ fn a_tracker_that_is_full_gives_up_the_longest_unchanged() {
 }
 
 #[test]
-fn who_was_given_up_comes_back_as_partial_and_as_nothing_else() {
+fn an_evicted_connection_comes_back_as_partial() {
     let mut tracker = Tracker::new(TrackerConfig {
         max_connections: 2,
         sources: recording::sources(),
@@ -273,7 +273,7 @@ fn who_was_given_up_comes_back_as_partial_and_as_nothing_else() {
 }
 
 #[test]
-fn who_is_met_in_the_same_batch_as_a_loss_may_be_what_was_lost() {
+fn a_connection_first_seen_in_a_batch_with_a_loss_has_a_gap() {
     for loss_first in [true, false] {
         let mut tracker = tracker();
         let mut recording = Recording::default();

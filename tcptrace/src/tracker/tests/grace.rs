@@ -37,7 +37,7 @@ fn a_record_waits_for_its_grace_and_is_written_once() {
 }
 
 #[test]
-fn what_waits_is_counted_as_live_in_close() {
+fn a_record_that_waits_is_counted_as_live_in_close() {
     let (mut tracker, mut recording) = after(life());
     let snapshot = tracker.snapshot();
     assert_eq!(snapshot.connections, [(Role::Active, Close, 1)]);
@@ -63,7 +63,7 @@ fn the_time_of_another_sockets_event_is_time() {
 }
 
 #[test]
-fn what_comes_after_the_addresss_next_generation_began_is_not_about_the_one_before() {
+fn an_event_after_the_next_generation_began_is_not_about_the_previous_one() {
     let (mut tracker, mut recording) = after(life().again(Close, 0).goes(SynSent).sends_reset());
     recording.finish(&mut tracker);
     let ended = recording.ended()[0];
@@ -104,7 +104,7 @@ fn no_record_is_written_before_it_is_known_what_was_lost() {
 }
 
 #[test]
-fn the_end_of_the_tracker_writes_what_waits_and_nothing_else() {
+fn the_end_of_the_tracker_flushes_pending_records_only() {
     let story = life()
         .again(Close, 0)
         .on(SOCKET + 64)
@@ -195,7 +195,7 @@ fn a_reset_of_the_next_generation_is_not_the_last_ones() {
 }
 
 #[test]
-fn a_reset_of_nobody_is_said_and_changes_nothing() {
+fn a_reset_of_no_connection_is_reported_and_changes_nothing() {
     let (tracker, recording) = play(&Story::client().receives_reset().sends_reset().events());
     assert_eq!(recording.lines(), ["reset received", "reset sent"]);
     assert!(tracker.is_empty());
@@ -203,7 +203,7 @@ fn a_reset_of_nobody_is_said_and_changes_nothing() {
 }
 
 #[test]
-fn lost_events_are_counted_and_said_once() {
+fn lost_events_are_counted_and_reported_once() {
     let mut tracker = tracker();
     let mut recording = Recording::default();
     recording.loss(&mut tracker, 0, LossPlace::Ring);

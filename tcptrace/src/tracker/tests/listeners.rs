@@ -91,7 +91,7 @@ fn process_in(mut tracker: Tracker, listeners: &[Vec<Event>], child: Story) -> O
 }
 
 #[test]
-fn listening_begins_and_ceases() {
+fn listening_begins_and_ends() {
     let (tracker, recording) = play(&Story::listener().goes(Listen).wait(MS).goes(Close).events());
     assert_eq!(recording.lines(), ["listener 1 began", "listener 1 ceased"]);
     assert_eq!(tracker.snapshot().listeners, 0);
@@ -113,7 +113,7 @@ fn listening_begins_and_ceases() {
 }
 
 #[test]
-fn a_listener_that_was_there_before_is_seen_to_cease() {
+fn the_end_of_an_existing_listener_is_seen() {
     let (tracker, recording) = play(&Story::listener().already(Listen).goes(Close).events());
     assert_eq!(recording.lines(), ["listener 1 ceased"]);
     assert_eq!(tracker.stats().anomalies, 0);
@@ -196,7 +196,7 @@ fn listeners_that_share_a_port_name_their_process_if_it_is_one() {
 }
 
 #[test]
-fn who_may_share_its_place_with_one_that_listened_before_is_not_named() {
+fn a_listener_that_may_share_its_port_with_an_older_one_is_not_named() {
     let one = [listens_as(1, WILDCARD, SERVER, SHARED)];
     let process = |tracker| process_in(tracker, &one, Story::child());
     assert!(process(informed()).is_some());
@@ -266,7 +266,7 @@ fn a_listener_that_is_bound_to_an_interface_takes_in_what_comes_by_it() {
 }
 
 #[test]
-fn what_a_proxy_or_a_program_takes_is_not_the_listeners_of_that_address() {
+fn a_connection_redirected_to_another_listener_is_not_the_addresss_listeners() {
     let server = [listens(1, WILDCARD, SERVER)];
     let as_child = |bind| process_of(&server, Story::child().bound(bind));
     let transparent = Bind {
@@ -370,7 +370,7 @@ fn a_process_has_its_name_of_the_moment_and_a_gone_one_says_so() {
 }
 
 #[test]
-fn whoever_closes_is_better_than_a_listener_that_is_not_proven_or_gone() {
+fn the_closing_process_replaces_a_listener_that_is_unproven_or_gone() {
     let closed = |listeners: &[Vec<Event>], request| {
         let child = Story::child()
             .asked(request)
@@ -425,7 +425,7 @@ fn a_request_tells_which_of_those_that_share_a_port_it_was() {
 }
 
 #[test]
-fn a_listener_that_ceased_names_nobody() {
+fn a_closed_listener_names_no_process() {
     let ceased = Story::listener().through(&[Listen, Close]).events();
     assert_eq!(process_of_child(&[ceased]), None);
 }
@@ -453,7 +453,7 @@ fn an_address_that_is_a_connection_now_does_not_listen_any_more() {
 }
 
 #[test]
-fn an_address_that_listens_or_ceased_to_is_no_connection_any_more() {
+fn an_address_that_listens_is_no_longer_a_connection() {
     for path in [&[Listen][..], &[Close]] {
         let old = if path == [Listen] { Close } else { Listen };
         let story = Story::client()
@@ -498,7 +498,7 @@ fn an_active_open_from_a_listening_port_is_not_the_listeners() {
 }
 
 #[test]
-fn how_a_process_is_known_is_each_listeners_own() {
+fn each_listener_has_its_own_pid_source() {
     let mut tracker = tracker();
     let mut recording = Recording::default();
     tracker.begin_walk(START, false);

@@ -259,7 +259,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn whatever_the_kernel_does_the_tracker_tells_it_as_it_was(
+    fn the_tracker_agrees_with_the_model_of_the_kernel(
         sockets in 1..6_u64,
         acts in prop::collection::vec((0..6_usize, 0..12_usize, end(), 1..80 * MS), 1..150),
     ) {

@@ -23,7 +23,7 @@ fn interface(index: u32, name: &str) -> Item {
 }
 
 #[test]
-fn a_connection_keeps_the_names_that_it_was_met_with() {
+fn a_connection_keeps_the_names_it_was_first_seen_with() {
     let mut tracker = tracker();
     let mut recording = Recording::default();
     let ends = Endpoints {
@@ -58,7 +58,7 @@ fn a_connection_keeps_the_names_that_it_was_met_with() {
 }
 
 #[test]
-fn what_is_bound_only_later_has_its_interfaces_name_then() {
+fn a_connection_bound_later_gets_its_interfaces_name_then() {
     // Up to Linux 6.14 a child is bound after its first event.
     let bound = Endpoints {
         interface: Some(3),

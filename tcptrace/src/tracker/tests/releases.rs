@@ -110,7 +110,7 @@ fn a_second_fin_that_waits_has_no_time() {
 }
 
 #[test]
-fn who_dies_with_a_fin_unsent_has_closed_nothing() {
+fn a_socket_that_ends_with_its_fin_unsent_has_not_closed() {
     for (in_flight, closed_by) in [(4, Some(ClosedBy::Remote)), (5, Some(ClosedBy::Local))] {
         let fields = CloseFields {
             unacknowledged: 5,

@@ -131,7 +131,7 @@ fn listening(port: u16) -> Endpoints {
 }
 
 #[test]
-fn what_was_there_before_is_seeded_with_its_role_where_somebody_listens() {
+fn an_existing_connection_is_seeded_and_passive_if_somebody_listens_at_its_port() {
     let mut walker = Walker::new();
     walker.walk(
         0,
@@ -162,7 +162,7 @@ fn what_was_there_before_is_seeded_with_its_role_where_somebody_listens() {
 }
 
 #[test]
-fn what_is_found_again_is_the_same() {
+fn a_connection_found_again_stays_the_same() {
     let mut walker = Walker::new();
     let found = [(2, Established, ends(443, 50_000))];
     walker.walk(0, &found);
@@ -176,7 +176,7 @@ fn what_is_found_again_is_the_same() {
 }
 
 #[test]
-fn what_the_kernel_has_no_more_ends_unseen() {
+fn a_connection_that_the_kernel_no_longer_has_ends_unseen() {
     let mut walker = Walker::new();
     walker.walk(0, &[]);
     walker.play(Story::client().through(&[SynSent, Established, FinWait1]));
@@ -195,7 +195,7 @@ fn what_the_kernel_has_no_more_ends_unseen() {
 }
 
 #[test]
-fn nothing_is_judged_that_the_walk_could_not_see() {
+fn a_connection_outside_the_walk_is_not_judged() {
     let client = || Story::client().through(&[SynSent, Established]);
     // It moved just before.
     let mut walker = Walker::new();
@@ -230,7 +230,7 @@ fn elsewhere(netns: NetnsId) -> [(u64, TcpState, Endpoints); 2] {
 }
 
 #[test]
-fn what_is_held_of_a_namespace_that_is_gone_ends_unseen() {
+fn a_connection_of_a_deleted_namespace_ends_unseen() {
     let mut walker = Walker::new();
     walker.walk_in(0, &elsewhere(other(5)), &[NETNS, other(5)], true);
     // It is not found any more, and nobody has looked for who else holds it.
@@ -285,7 +285,7 @@ fn a_namespace_of_which_a_process_holds_a_socket_is_not_gone() {
 }
 
 #[test]
-fn another_namespace_with_the_same_number_does_not_stand_for_one_that_is_gone() {
+fn a_namespace_with_a_reused_inode_is_another_one() {
     for (found, left) in [(other(5), 2), (other(6), 1), (OTHER, 2)] {
         let mut walker = Walker::new();
         walker.walk_in(0, &elsewhere(other(5)), &[NETNS, other(5)], true);
@@ -301,7 +301,7 @@ fn another_namespace_with_the_same_number_does_not_stand_for_one_that_is_gone() 
 }
 
 #[test]
-fn whoever_is_nowhere_is_gone_when_all_places_were_seen() {
+fn a_connection_found_nowhere_is_gone_if_everything_was_walked() {
     for (seen, left) in [(true, 0), (false, 2)] {
         let mut walker = Walker::new();
         let elsewhere = Endpoints {
@@ -322,7 +322,7 @@ fn whoever_is_nowhere_is_gone_when_all_places_were_seen() {
 }
 
 #[test]
-fn what_was_lost_of_a_namespace_that_was_walked_is_a_gap() {
+fn a_loss_in_a_walked_namespace_is_a_gap() {
     let mut walker = Walker::new();
     walker.walk(0, &[]);
     walker.walk(60 * S, &[(2, Established, ends(443, 50_000))]);
@@ -343,7 +343,7 @@ fn what_was_lost_of_a_namespace_that_was_walked_is_a_gap() {
 }
 
 #[test]
-fn who_is_met_after_the_walk_has_a_gap_and_before_it_was_there() {
+fn a_connection_first_seen_before_the_walk_is_seeded_and_after_it_has_a_gap() {
     for (walked, expected) in [(true, Completeness::Gap), (false, Completeness::Seeded)] {
         let mut walker = Walker::new();
         if walked {
@@ -369,7 +369,7 @@ fn who_is_met_after_the_walk_has_a_gap_and_before_it_was_there() {
 }
 
 #[test]
-fn a_state_that_was_missed_is_made_good() {
+fn a_missed_state_is_recovered() {
     let mut walker = Walker::new();
     walker.play(Story::client().through(&[SynSent, Established]));
     let moved = (SOCKET, CloseWait, ends(40_000, 443));
@@ -387,7 +387,7 @@ fn a_state_that_was_missed_is_made_good() {
 }
 
 #[test]
-fn an_address_that_another_has_ends_the_one_before() {
+fn a_reused_address_ends_the_previous_connection() {
     let mut walker = Walker::new();
     walker.play(Story::client().through(&[SynSent, Established]));
     walker.walk(60 * S, &[(SOCKET, Established, ends(443, 9))]);
@@ -418,7 +418,7 @@ fn owners(began_ns: u64, held: &[(u64, u32)]) -> SocketHolders {
 }
 
 #[test]
-fn whoever_holds_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
+fn the_holder_of_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
     let mut walker = Walker::new();
     walker.walk(
         0,
@@ -449,7 +449,7 @@ fn whoever_holds_a_socket_is_named_and_so_is_the_listener_of_new_ones() {
 }
 
 #[test]
-fn whoever_is_known_to_hold_a_socket_is_named_when_it_is_found() {
+fn a_known_holder_is_named_when_its_socket_is_found() {
     let mut walker = Walker::new();
     walker
         .tracker
@@ -472,7 +472,7 @@ fn whoever_is_known_to_hold_a_socket_is_named_when_it_is_found() {
 }
 
 #[test]
-fn whoever_took_a_sockets_place_is_not_named_for_it() {
+fn the_holder_of_a_reused_inode_is_not_named() {
     let mut walker = Walker::new();
     walker.walk(
         0,
@@ -501,7 +501,7 @@ fn with_cookie(story: Story, cookie: u64) -> Vec<Event> {
 }
 
 #[test]
-fn what_is_listed_is_known_by_its_cookie_until_an_event_tells_its_address() {
+fn a_listed_socket_is_known_by_its_cookie_until_an_event_tells_its_address() {
     let mut walker = Walker::new();
     let listed = [
         (7, Established, ends(443, 50_000)),
@@ -530,7 +530,7 @@ fn what_is_listed_is_known_by_its_cookie_until_an_event_tells_its_address() {
 }
 
 #[test]
-fn what_is_listed_and_known_or_over_comes_once() {
+fn a_listed_socket_that_is_known_or_over_makes_one_record() {
     let mut walker = Walker::new();
     walker.play(Story::client().through(&[SynSent, Established]));
     let over = with_cookie(
@@ -556,7 +556,7 @@ fn what_is_listed_and_known_or_over_comes_once() {
 }
 
 #[test]
-fn who_is_not_listed_twice_is_gone() {
+fn a_socket_missing_from_two_lists_is_gone() {
     let mut walker = Walker::new();
     walker.list(0, &[], &[]);
     walker.play(Story::client().through(&[SynSent, Established]));

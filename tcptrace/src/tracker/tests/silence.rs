@@ -6,7 +6,7 @@ use super::*;
 use crate::tracker::{errno, tests::recording::sources, time_wait::release::TimeWaitEntry};
 
 #[test]
-fn that_no_reset_was_seen_says_nothing_while_events_are_lost() {
+fn an_unseen_reset_is_no_evidence_while_events_are_lost() {
     let fields = CloseFields {
         error: errno::ECONNREFUSED,
         ..closing()
@@ -37,7 +37,7 @@ fn that_no_reset_was_seen_says_nothing_while_events_are_lost() {
 }
 
 #[test]
-fn that_no_reset_was_seen_says_nothing_of_a_connection_met_at_its_end() {
+fn an_unseen_reset_is_no_evidence_for_a_connection_first_seen_at_its_end() {
     let refused = CloseFields {
         error: errno::ECONNREFUSED,
         ..closing()
@@ -57,7 +57,7 @@ fn that_no_reset_was_seen_says_nothing_of_a_connection_met_at_its_end() {
 }
 
 #[test]
-fn that_no_reset_was_seen_says_nothing_where_the_end_does_not_follow() {
+fn an_unseen_reset_is_no_evidence_if_the_end_does_not_follow() {
     // FIN_WAIT1→FIN_WAIT2 never came, and nobody says that anything was lost.
     let story = Story::client().through(&[SynSent, Established, FinWait1]);
     let (_, recording) = play(&story.already(FinWait2).closes(orphan()).events());
@@ -112,7 +112,7 @@ fn verdict_between(events: &[Event], before: Option<&Item>, after: Option<&Item>
 }
 
 #[test]
-fn only_a_loss_of_resets_takes_their_silence_its_worth() {
+fn only_lost_resets_make_their_absence_worthless() {
     for kind in [None]
         .into_iter()
         .chain(EventKind::ALL.iter().copied().map(Some))
@@ -141,7 +141,7 @@ fn only_a_loss_of_resets_takes_their_silence_its_worth() {
 }
 
 #[test]
-fn a_hook_that_came_late_or_went_early_says_nothing_by_its_silence() {
+fn a_hook_attached_late_or_detached_early_is_no_evidence() {
     let hook = |witness, attached, time_ns| Item::Hook {
         witness,
         attached,

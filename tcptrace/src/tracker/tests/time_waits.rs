@@ -110,7 +110,7 @@ fn an_address_belongs_to_who_had_it_last() {
 }
 
 #[test]
-fn what_ends_it_at_once_is_said_after_the_record() {
+fn a_release_at_once_follows_the_record() {
     let (_, lines) = said(in_time_wait().timewait_gets(Reset), 10);
     assert_eq!(lines, ["ended 1 Some(true)", "reset 1 None"]);
     let (_, lines) = said(in_fin_wait2().timewait_gets(Reset), 10);
@@ -159,7 +159,7 @@ fn flags_alone_say_nothing_of_time_wait_where_there_may_be_no_room() {
 }
 
 #[test]
-fn who_finds_no_room_drives_the_oldest_out() {
+fn a_new_timewait_socket_evicts_the_oldest() {
     let another = in_time_wait().wait(SECOND).on(SOCKET + 0x800);
     let another = another.already(Close).between(ends(40_001, 443));
     let another = another.through(&[SynSent, Established, FinWait1, FinWait2]);

@@ -492,7 +492,7 @@ fn an_orphan_without_the_peers_fin_is_told_by_the_resets() {
 }
 
 #[test]
-fn what_no_connection_can_leave_says_nothing() {
+fn an_end_in_a_state_of_no_connection_has_no_verdict() {
     for state in NO_CONNECTION {
         for code in [0, ECONNRESET, ETIMEDOUT, ECONNREFUSED] {
             left(state, error(code)).says(Verdict::Unknown);
