@@ -30,10 +30,10 @@ tests![
     without_btf_no_verdict_is_guessed,
     without_btf_and_tracefs_it_fails_and_says_what_to_do,
     tp_btf_alone_fails_without_btf,
-    nobody_may_trace_and_is_told_who_may,
-    whoever_lacks_one_capability_is_told_which,
+    an_unprivileged_user_is_told_who_may_trace,
+    a_missing_capability_is_named,
     connects_refused_while_it_starts_are_never_said_to_be_unreachable,
-    a_field_that_was_renamed_costs_what_it_is_for_and_no_more,
+    a_renamed_field_disables_only_what_needs_it,
 ];
 
 const EVERYTHING: Surroundings = Surroundings {
@@ -229,7 +229,7 @@ fn tp_btf_alone_fails_without_btf() -> Check {
     output.must_complain("tcptrace check")
 }
 
-fn nobody_may_trace_and_is_told_who_may() -> Check {
+fn an_unprivileged_user_is_told_who_may_trace() -> Check {
     let (mut command, _binary) = tcptrace_as_nobody(&["tail"])?;
     let output = Running::to_end(&mut command)?;
     output.must_end_with(1)?;
@@ -240,7 +240,7 @@ fn nobody_may_trace_and_is_told_who_may() -> Check {
     Ok(())
 }
 
-fn whoever_lacks_one_capability_is_told_which() -> Check {
+fn a_missing_capability_is_named() -> Check {
     for lacking in [Capability::CAP_BPF, Capability::CAP_PERFMON] {
         let mut command = tcptrace(&["tail", "--duration", "100ms"]);
         // What is in the bounding set root has again at each exec.
@@ -300,7 +300,7 @@ fn connects_refused_while_it_starts_are_never_said_to_be_unreachable() -> Check 
 
 /// A kernel to come renames a field: what it is for is absent and said to be, and all else is as
 /// it was.
-fn a_field_that_was_renamed_costs_what_it_is_for_and_no_more() -> Check {
+fn a_renamed_field_disables_only_what_needs_it() -> Check {
     let directory = tempfile::tempdir()?;
     let types = fs::read("/sys/kernel/btf/vmlinux")
         .map_err(|why| ignored(format!("this kernel has no BTF: {why}")))?;

@@ -25,8 +25,8 @@ use crate::support::{
 };
 
 tests![
-    one_that_cannot_trace_leaves_no_file,
-    one_that_cannot_trace_leaves_the_old_file,
+    a_capture_that_cannot_trace_leaves_no_file,
+    a_capture_that_cannot_trace_leaves_the_old_file,
     a_file_that_is_there_is_replaced_only_by_force,
     a_link_stays_and_what_it_leads_to_is_replaced,
     a_new_file_is_for_its_owner_only,
@@ -63,7 +63,7 @@ fn must_be_a_capture(path: &Path, directory: &TempDir, files: usize) -> Check {
     Ok(())
 }
 
-fn one_that_cannot_trace_leaves_no_file() -> Check {
+fn a_capture_that_cannot_trace_leaves_no_file() -> Check {
     let directory = tempdir()?;
     for arguments in [&[][..], &["--force"]] {
         in_vain(&directory.path().join("new"), arguments)?;
@@ -73,7 +73,7 @@ fn one_that_cannot_trace_leaves_no_file() -> Check {
     Ok(())
 }
 
-fn one_that_cannot_trace_leaves_the_old_file() -> Check {
+fn a_capture_that_cannot_trace_leaves_the_old_file() -> Check {
     let directory = tempdir()?;
     let path = directory.path().join("old");
     fs::write(&path, OLD)?;

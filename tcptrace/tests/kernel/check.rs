@@ -13,13 +13,13 @@ use crate::support::{
 };
 
 tests![
-    with_btf_and_tracefs_all_is_well,
-    where_functions_can_be_traced_every_hook_is_had_in_its_best_way,
-    where_they_cannot_the_weaker_ways_are_taken,
+    with_btf_and_tracefs_nothing_is_missing,
+    where_functions_can_be_traced_every_hook_uses_its_best_source,
+    where_functions_cannot_be_traced_weaker_sources_are_used,
     without_tracefs_nothing_is_missing,
     without_btf_there_are_transitions_only,
-    without_both_it_fails_and_says_what_to_do,
-    nobody_is_told_to_be_root,
+    without_btf_and_tracefs_check_fails_and_says_what_to_do,
+    an_unprivileged_user_is_told_to_be_root,
     each_capability_is_named_with_what_is_missing_without_it,
     tracefs_that_may_not_be_read_is_not_said_to_be_unmounted,
 ];
@@ -95,7 +95,7 @@ impl Report {
     }
 }
 
-fn with_btf_and_tracefs_all_is_well() -> Check {
+fn with_btf_and_tracefs_nothing_is_missing() -> Check {
     let report = Report::of(true, true)?;
     report.must_end_with(0)?;
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -121,7 +121,7 @@ const BEST: [(&str, &str); 10] = [
     ("iter/tcp", "iter"),
 ];
 
-fn where_functions_can_be_traced_every_hook_is_had_in_its_best_way() -> Check {
+fn where_functions_can_be_traced_every_hook_uses_its_best_source() -> Check {
     functions_can_be_traced()?;
     let report = Report::of(true, true)?;
     report.must_end_with(0)?;
@@ -131,7 +131,7 @@ fn where_functions_can_be_traced_every_hook_is_had_in_its_best_way() -> Check {
     Ok(())
 }
 
-fn where_they_cannot_the_weaker_ways_are_taken() -> Check {
+fn where_functions_cannot_be_traced_weaker_sources_are_used() -> Check {
     if functions_can_be_traced().is_ok() {
         return Err(ignored("this kernel lets functions be traced".to_owned()));
     }
@@ -168,7 +168,7 @@ fn without_btf_there_are_transitions_only() -> Check {
     report.must_say("tcp_receive_reset", "missing", "no BTF")
 }
 
-fn without_both_it_fails_and_says_what_to_do() -> Check {
+fn without_btf_and_tracefs_check_fails_and_says_what_to_do() -> Check {
     let report = Report::of(false, false)?;
     report.must_end_with(1)?;
     let way_out = "mount -t tracefs tracefs /sys/kernel/tracing";
@@ -176,7 +176,7 @@ fn without_both_it_fails_and_says_what_to_do() -> Check {
     report.must_say("tracing", "FAILED", "inet_sock_set_state")
 }
 
-fn nobody_is_told_to_be_root() -> Check {
+fn an_unprivileged_user_is_told_to_be_root() -> Check {
     let (mut command, _binary) = tcptrace_as_nobody(&["check"])?;
     let usual = Running::to_end(&mut command)?;
     let (mut command, _binary) = tcptrace_as_nobody(&["check", "--strict"])?;

@@ -33,14 +33,14 @@ tests![
     every_hook_and_the_build_are_told,
     a_port_that_is_taken_is_a_clear_failure,
     sockets_that_systemd_hands_over_are_served,
-    a_hangup_has_the_settings_read_again,
+    a_hangup_reloads_the_settings,
     settings_are_checked_without_tracing,
     every_line_of_a_log_has_its_format,
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
     runs_of_programs_are_counted_if_that_is_asked_for,
-    running_out_of_descriptors_is_said_once_and_passes,
-    promtool_finds_nothing_to_say,
+    running_out_of_descriptors_is_logged_once_and_passes,
+    promtool_accepts_the_exposition,
     the_rules_for_prometheus_pass_their_tests,
 ];
 
@@ -380,7 +380,7 @@ fn sockets_that_systemd_hands_over_are_served() -> Check {
     running.wait()?.must_end_with(0)
 }
 
-fn a_hangup_has_the_settings_read_again() -> Check {
+fn a_hangup_reloads_the_settings() -> Check {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("tcptrace.toml");
     let write = |text: &str| std::fs::write(&file, text);
@@ -578,7 +578,7 @@ fn runs_of_programs_are_counted_if_that_is_asked_for() -> Check {
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
-fn running_out_of_descriptors_is_said_once_and_passes() -> Check {
+fn running_out_of_descriptors_is_logged_once_and_passes() -> Check {
     let daemon = Daemon::start(&["--poll-interval", "off", "--resync-interval", "off"])?;
     let pid = daemon.pid().try_into()?;
     let mut before = libc::rlimit {
@@ -629,7 +629,7 @@ fn running_out_of_descriptors_is_said_once_and_passes() -> Check {
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
-fn promtool_finds_nothing_to_say() -> Check {
+fn promtool_accepts_the_exposition() -> Check {
     let mut daemon = Daemon::start(&[])?;
     let metrics = daemon.scrape()?;
     promtool(&["check", "metrics"], ".", metrics.text())

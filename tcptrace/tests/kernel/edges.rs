@@ -43,7 +43,7 @@ use crate::{
 };
 
 tests![
-    connections_of_a_namespace_that_is_gone_are_given_up,
+    connections_of_a_deleted_namespace_are_ended,
     a_filter_means_the_namespace_that_has_the_number_now,
     a_time_namespace_changes_no_times,
     a_container_tells_no_host_and_no_paths_of_its_own,
@@ -59,7 +59,7 @@ const PAIRS: usize = 300;
 const HELD: [(&str, &str); 1] = [("state", "ESTABLISHED")];
 
 /// A daemon that is stopped loses the ends of connections, and then their namespace is deleted.
-fn connections_of_a_namespace_that_is_gone_are_given_up() -> Check {
+fn connections_of_a_deleted_namespace_are_ended() -> Check {
     let mut daemon = Daemon::start(&["--ring-size", "16KiB", "--resync-interval", "1s"])?;
     let namespace = Namespace::new()?;
     let (listener, _) = namespace.listen("127.0.0.1:0")?;

@@ -26,7 +26,7 @@ tests![
     a_reader_that_goes_away_ends_a_tail_in_silence,
     a_count_ends_a_tail_after_just_so_many_rows,
     a_duration_ends_a_tail,
-    arguments_that_cannot_be_meant_are_refused,
+    invalid_arguments_are_refused,
     help_and_version_are_no_failures,
     a_stop_under_load_ends_a_tail,
     the_last_rows_of_a_tail_are_as_true_as_the_others,
@@ -186,7 +186,7 @@ const REFUSED: [(&[&str], &str); 16] = [
     ),
 ];
 
-fn arguments_that_cannot_be_meant_are_refused() -> Check {
+fn invalid_arguments_are_refused() -> Check {
     for (arguments, complaint) in REFUSED {
         let output = Running::to_end(&mut tcptrace(arguments))?;
         output.must_end_with(2)?;

@@ -15,7 +15,7 @@ use crate::support::{
 tests![
     queues_and_states_are_read_from_the_kernels_tables,
     a_leak_is_counted_at_its_port_though_its_listener_is_gone,
-    nothing_is_polled_when_that_is_off,
+    with_the_poll_interval_off_nothing_is_polled,
 ];
 
 const CLIENTS: i64 = 3;
@@ -90,7 +90,7 @@ fn a_leak_is_counted_at_its_port_though_its_listener_is_gone() -> Check {
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
-fn nothing_is_polled_when_that_is_off() -> Check {
+fn with_the_poll_interval_off_nothing_is_polled() -> Check {
     let mut daemon = Daemon::start(&["--poll-interval", "off"])?;
     let metrics = daemon.scrape()?;
     anyhow::ensure!(

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-tests![nothing_is_lost_under_load, what_finds_no_room_is_counted,];
+tests![nothing_is_lost_under_load, events_without_room_are_counted,];
 
 const TIME: Duration = Duration::from_secs(3);
 /// The kernel runs no program for some connections when others attach and detach theirs meanwhile,
@@ -96,7 +96,7 @@ fn nothing_is_lost_under_load() -> Check {
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
-fn what_finds_no_room_is_counted() -> Check {
+fn events_without_room_are_counted() -> Check {
     let namespace = Namespace::new()?;
     let load = Load::new(&namespace)?;
     let (listener, address) = namespace.listen("127.0.0.1:0")?;

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::support::{Check, load::Load, namespace::Namespace, record::Records, tail::Tail, tests};
 
 tests![
-    a_tail_says_what_it_lost_and_goes_on,
+    a_tail_reports_losses_and_goes_on,
     a_refused_connect_is_not_unreachable_however_small_the_ring_is,
-    a_tail_says_what_it_gave_up_for_lack_of_room,
+    a_tail_reports_evictions,
 ];
 
-fn a_tail_says_what_it_lost_and_goes_on() -> Check {
+fn a_tail_reports_losses_and_goes_on() -> Check {
     let namespace = Namespace::new()?;
     let load = Load::new(&namespace)?;
     let (listener, address) = namespace.listen("127.0.0.1:0")?;
@@ -95,7 +95,7 @@ fn a_refused_connect_is_not_unreachable_however_small_the_ring_is() -> Check {
     Ok(())
 }
 
-fn a_tail_says_what_it_gave_up_for_lack_of_room() -> Check {
+fn a_tail_reports_evictions() -> Check {
     let namespace = Namespace::new()?;
     let (listener, _) = namespace.listen("127.0.0.1:0")?;
     let tail = Tail::start(&namespace, &["--max-connections", "2"])?;

@@ -18,6 +18,7 @@ mod levels;
 mod load;
 mod loss;
 mod peer;
+mod processes;
 mod prometheus;
 mod rate;
 mod resync;
@@ -25,7 +26,6 @@ mod scenarios;
 mod sock_diag;
 mod support;
 mod terminal;
-mod whose;
 
 use std::process::ExitCode;
 
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         resync::tests(),
         sock_diag::tests(),
         terminal::tests(),
-        whose::tests(),
+        processes::tests(),
     ];
     let others = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     match scenarios.has_failed() {

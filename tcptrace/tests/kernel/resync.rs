@@ -34,12 +34,12 @@ use crate::{
 };
 
 tests![
-    what_was_there_before_is_told_once_however_busy_it_is,
-    without_an_iterator_it_is_told_once_too,
+    existing_connections_are_reported_once_however_busy_the_host_is,
+    existing_connections_are_reported_once_without_an_iterator_too,
     the_gauge_is_the_kernels_own_count,
     the_process_of_an_older_listener_is_named_at_once,
-    thousands_of_timeouts_at_once_leave_nobody_behind,
-    a_daemon_that_was_held_up_leaves_nobody_behind,
+    thousands_of_timeouts_at_once_leave_no_connection_behind,
+    a_daemon_that_was_held_up_leaves_no_connection_behind,
     a_tail_that_was_killed_says_where_the_next_one_begins,
     namespaces_that_come_and_go_are_no_error,
     a_listener_from_before_has_a_label_at_its_first_connection,
@@ -180,11 +180,11 @@ fn tells_long_ones(records: &Records, server: u16) -> bool {
     of_long_ones(records, server).len() >= 2 * LONG_ONES
 }
 
-fn what_was_there_before_is_told_once_however_busy_it_is() -> Check {
+fn existing_connections_are_reported_once_however_busy_the_host_is() -> Check {
     start_amid_load(&ENDS)
 }
 
-fn without_an_iterator_it_is_told_once_too() -> Check {
+fn existing_connections_are_reported_once_without_an_iterator_too() -> Check {
     start_amid_load(&[&ENDS[..], &["--without", "iter"]].concat())
 }
 
@@ -330,7 +330,7 @@ fn impatient() -> anyhow::Result<Socket> {
     Ok(socket)
 }
 
-fn thousands_of_timeouts_at_once_leave_nobody_behind() -> Check {
+fn thousands_of_timeouts_at_once_leave_no_connection_behind() -> Check {
     const MOST: usize = 2_000;
     let count = MOST.min(raise_descriptors()?.saturating_sub(200));
     let findable = Findable::new()?;
@@ -392,7 +392,7 @@ fn thousands_of_timeouts_at_once_leave_nobody_behind() -> Check {
     daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }
 
-fn a_daemon_that_was_held_up_leaves_nobody_behind() -> Check {
+fn a_daemon_that_was_held_up_leaves_no_connection_behind() -> Check {
     let findable = Findable::new()?;
     let namespace = &findable.namespace;
     let load = Load::new(namespace)?;

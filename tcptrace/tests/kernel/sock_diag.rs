@@ -32,7 +32,7 @@ tests![
     a_socket_has_its_cgroup,
     after_both_closed_there_is_a_time_wait_minisocket,
     a_half_closed_orphan_is_a_fin_wait2_minisocket,
-    what_is_gone_is_none_though_its_port_has_a_listener,
+    a_lookup_of_a_gone_socket_does_not_find_its_listener,
     ipv4_over_an_ipv6_socket_is_found_by_its_ipv4_addresses,
     ipv6_is_found,
     a_socket_bound_to_an_interface_is_found_by_it_only,
@@ -40,8 +40,8 @@ tests![
     a_namespace_is_asked_from_outside,
     a_tuple_of_two_families_is_none,
     work_runs_inside_and_the_caller_stays_outside,
-    what_a_process_holds_is_found_and_once,
-    what_a_mount_holds_is_found,
+    a_namespace_held_by_processes_is_found_once,
+    a_namespace_held_by_a_mount_is_found,
 ];
 
 const ALL: u32 = u32::MAX;
@@ -241,7 +241,7 @@ fn a_half_closed_orphan_is_a_fin_wait2_minisocket() -> Check {
     })
 }
 
-fn what_is_gone_is_none_though_its_port_has_a_listener() -> Check {
+fn a_lookup_of_a_gone_socket_does_not_find_its_listener() -> Check {
     in_fresh_namespace(|_| {
         let pair = Pair::local();
         let (client, server) = (pair.client_tuple(), pair.server_tuple());
@@ -388,7 +388,7 @@ fn work_runs_inside_and_the_caller_stays_outside() -> Check {
     })
 }
 
-fn what_a_process_holds_is_found_and_once() -> Check {
+fn a_namespace_held_by_processes_is_found_once() -> Check {
     let outside = Namespace::own()?;
     let sleep = || Command::new("sleep").arg("60").spawn();
     match sleep() {
@@ -417,7 +417,7 @@ fn what_a_process_holds_is_found_and_once() -> Check {
     })
 }
 
-fn what_a_mount_holds_is_found() -> Check {
+fn a_namespace_held_by_a_mount_is_found() -> Check {
     const OWN: &str = "/proc/thread-self/ns/net";
     in_fresh_namespace(|fresh| {
         let none = None::<&str>;

@@ -14,8 +14,8 @@ use crate::support::{
 };
 
 tests![
-    what_comes_instead_is_named,
-    what_was_passed_over_is_named_too,
+    an_unexpected_segment_is_named,
+    ignored_segments_are_named_too,
     silence_is_broken_by_what_is_new,
     flows_do_not_hear_each_other,
 ];
@@ -36,7 +36,7 @@ fn must_say(result: anyhow::Result<impl Sized>, expected: &str) -> Check {
     Ok(())
 }
 
-fn what_comes_instead_is_named() -> Check {
+fn an_unexpected_segment_is_named() -> Check {
     let namespace = Namespace::new()?;
     let peer = Peer::new(&namespace)?;
     let (socket, mut flow) = connected(&namespace, &peer)?;
@@ -48,7 +48,7 @@ fn what_comes_instead_is_named() -> Check {
     )
 }
 
-fn what_was_passed_over_is_named_too() -> Check {
+fn ignored_segments_are_named_too() -> Check {
     let namespace = Namespace::new()?;
     let peer = Peer::new(&namespace)?;
     let (socket, mut flow) = connected(&namespace, &peer)?;

@@ -41,10 +41,10 @@ use crate::{
 tests![
     of_two_that_share_a_port_each_has_its_own,
     a_listener_of_ipv6_only_has_no_connection_of_ipv4,
-    what_a_program_steers_past_a_listener_is_not_its,
+    a_connection_steered_past_a_listener_is_not_the_listeners,
     a_listener_has_its_name_of_the_moment,
     a_listener_that_is_gone_is_named_as_gone,
-    whoever_accepts_has_it,
+    a_connection_belongs_to_the_process_that_accepts_it,
     an_accept_by_io_uring_is_seen_where_functions_can_be_traced,
     an_accept_that_comes_late_is_waited_for_so_long,
     a_container_is_named_when_it_is_gone_too,
@@ -135,7 +135,7 @@ fn a_listener_of_ipv6_only_has_no_connection_of_ipv4() -> Check {
         .must_have(&json!({"comm": "tt-v6", "pid_source": listened_by()}))
 }
 
-fn what_a_program_steers_past_a_listener_is_not_its() -> Check {
+fn a_connection_steered_past_a_listener_is_not_the_listeners() -> Check {
     let namespace = Namespace::new()?;
     let mut tail = Tail::start(&namespace, &[])?;
     let mut server = TestProcess::start(&namespace, "tt-server")?;
@@ -235,7 +235,7 @@ fn a_listener_that_is_gone_is_named_as_gone() -> Check {
 
 /// A supervisor that hands its socket to a child, as inetd, a socket activation and a server that
 /// forks its workers first do; a listener that is passed on; a thread.
-fn whoever_accepts_has_it() -> Check {
+fn a_connection_belongs_to_the_process_that_accepts_it() -> Check {
     if !sees_accept() {
         return Err(ignored("no accept() is seen here"));
     }
