@@ -40,10 +40,8 @@ fn markdown(topic: Topic, out: &mut String) {
         let picture = picture(&example::record(*scene), WIDTH, false);
         writeln!(out, "\n```\n{}\n```", picture.trim_end()).unwrap_or_default();
     }
-    out.push_str("\n**How tcptrace knows.** ");
-    let mut text = String::new();
-    wrap(evidence, "", "", WIDTH, &mut text);
-    out.push_str(&text);
+    out.push('\n');
+    wrap(evidence, "**How tcptrace knows.** ", "", WIDTH, out);
     for (heading, items) in [("Usual causes", causes), ("What to do", advice)] {
         if !items.is_empty() {
             write!(out, "\n**{heading}**\n\n").unwrap_or_default();

@@ -74,8 +74,10 @@ pub(super) fn reference(scrape: &Scrape) -> String {
     let rows = rows.concat();
     format!(
         "# Metrics\n\n\
-         Everything that `tcptrace daemon` can show. What a kernel or the privileges do not let it measure is absent, never 0. \
-         `port` is the service's port, `other` one without a label of its own, `unknown` where it cannot be told.\n\n\
+         Everything that `tcptrace daemon` exports. What the kernel or the privileges do not let it measure is absent, never\n\
+         0. `port` is the port of the service: `other` is a port without a label of its own, `unknown` one that is not known.\n\n\
+         At every scrape, attempts = established + failed + pending + evicted attempts, and established + seeded = closed +\n\
+         live + evicted connections. [Operations](operations.md#labels) says which ports and cgroups get labels.\n\n\
          | metric | type | labels | what it tells |\n|---|---|---|---|\n{rows}"
     )
 }
