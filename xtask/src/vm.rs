@@ -128,10 +128,11 @@ pub(crate) fn run(workspace: &Workspace, mut arguments: Arguments) -> Result<Exi
 }
 
 /// Modules of the kernel tests about user space: their results are the same on every kernel.
-const USERSPACE: [&str; 10] = [
+const USERSPACE: [&str; 11] = [
     "captures",
     "connections",
     "daemon",
+    "docs",
     "endings",
     "filters",
     "load",

@@ -27,7 +27,7 @@ pub fn run(config: &CaptureConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let destination = Destination::find(config.file.as_deref(), config.force)?;
     let probe = Probe::load(&config.probe)?;
-    startup::say_what_is_traced(&probe, false)?;
+    startup::print_what_is_traced(&probe, false)?;
     stop.begin_tracing();
     let first = ClockReading::now();
     let mut start = Vec::new();

@@ -28,7 +28,7 @@ use crate::{
 pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let probe = Probe::load(&config.probe)?;
-    startup::say_what_is_traced(&probe, !config.view.filter.is_everything())?;
+    startup::print_what_is_traced(&probe, !config.view.filter.is_everything())?;
     stop.begin_tracing();
     let now = ClockReading::now();
     let recorder = Recorder::new(

@@ -23,5 +23,5 @@ pub use self::{
     hooks::{Exclusion, Hook, HookStatus, Source},
     loaded::{Losses, Probe, SocketWalk, count_runs},
     program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
-    report::{Report, missing},
+    report::{Report, missing, summary},
 };

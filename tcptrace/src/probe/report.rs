@@ -254,6 +254,32 @@ pub fn missing(
     lines
 }
 
+/// Returns how much is measured; `None` if everything is, in the best way.
+pub fn summary(hooks: &[HookStatus], fields: &[MissingGroup]) -> Option<String> {
+    let attached: Vec<_> = hooks
+        .iter()
+        .filter_map(|status| Some((status.hook, *status.attached.as_ref().ok()?)))
+        .collect();
+    if attached.contains(&(Hook::SetState, Source::TracepointOnly)) {
+        return Some("only state transitions are measured, for lack of BTF".to_owned());
+    }
+    let weaker = attached
+        .iter()
+        .filter(|(hook, source)| hook.weakness(*source).is_some())
+        .count();
+    if attached.len() == hooks.len() && weaker == 0 && fields.is_empty() {
+        return None;
+    }
+    let mut summary = format!("{} of {} hooks", attached.len(), hooks.len());
+    if weaker > 0 {
+        write!(summary, ", {weaker} of them by a weaker source").unwrap_or_default();
+    }
+    if !fields.is_empty() {
+        summary.push_str(", some kernel fields unknown");
+    }
+    Some(summary)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +299,7 @@ mod tests {
             .map(|&hook| status(hook, Ok(Source::TpBtf)))
             .collect();
         assert!(missing(&hooks, Ok(()), &[]).is_empty());
+        assert_eq!(summary(&hooks, &[]), None);
     }
 
     #[test]
@@ -289,6 +316,7 @@ mod tests {
             "{lines:?}"
         );
         assert!(lines[0].contains("refused"), "{lines:?}");
+        assert_eq!(summary(&hooks, &[]).as_deref(), Some("1 of 2 hooks"));
     }
 
     #[test]
@@ -301,5 +329,7 @@ mod tests {
         let lines = missing(&hooks, Err("no such file"), &[]);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("no such file"), "{lines:?}");
+        let summary = summary(&hooks, &[]);
+        assert!(summary.is_some_and(|summary| summary.contains("only state transitions")));
     }
 }

@@ -10,6 +10,7 @@ mod captures;
 mod check;
 mod connections;
 mod daemon;
+mod docs;
 mod edges;
 mod endings;
 mod filters;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         captures::tests(),
         check::tests(),
         connections::tests(),
+        docs::tests(),
         daemon::tests(),
         edges::tests(),
         endings::tests(),

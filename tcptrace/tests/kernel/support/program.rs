@@ -280,7 +280,10 @@ pub(crate) fn without_notices(stderr: &str) -> String {
             .strip_prefix("tcptrace: ")
             .or_else(|| Some(line.split_once(" WARN ")?.1));
         said.is_some_and(|said| {
-            if said.starts_with("tracing ") || said.starts_with("replaying ") {
+            if said.starts_with("tracing ")
+                || said.starts_with("replaying ")
+                || said.ends_with("; tcptrace check tells what is missing")
+            {
                 return true;
             }
             let said = said.strip_prefix("no ").unwrap_or(said);
