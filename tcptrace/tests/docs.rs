@@ -6,10 +6,16 @@
 
 mod documented;
 
-use std::{collections::BTreeSet, fs, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
 
 use clap::Parser as _;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use serde_json::Value;
 use tcptrace::Cli;
 
 use documented::{command, pages, root};
@@ -206,6 +212,77 @@ fn lines_keep_to_120_columns_outside_tables_and_code() {
         }
     }
     assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+/// Returns the fields that the schema of a record names, by type.
+fn known_fields(schema: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
+    let common = schema["properties"].as_object().expect("properties");
+    let variants = schema["oneOf"].as_array().expect("kinds of records");
+    variants
+        .iter()
+        .map(|variant| {
+            let own = variant["properties"].as_object().expect("properties");
+            let kind = own["type"]["const"].as_str().expect("a type");
+            (
+                kind,
+                common
+                    .keys()
+                    .chain(own.keys())
+                    .map(String::as_str)
+                    .collect(),
+            )
+        })
+        .collect()
+}
+
+/// Every record of every recorded stream.
+#[test]
+fn records_are_as_their_schema_says() {
+    let schema: Value =
+        serde_json::from_str(&read(&root().join("docs/records.schema.json"))).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let known = known_fields(&schema);
+    let mut seen = BTreeSet::new();
+    for kernel in fs::read_dir(root().join("tcptrace/tests/streams")).expect("a directory") {
+        for stream in fs::read_dir(kernel.expect("an entry").path()).expect("a directory") {
+            let stream = stream.expect("an entry").path();
+            if stream
+                .extension()
+                .is_none_or(|extension| extension != "cap")
+            {
+                continue;
+            }
+            let output = Command::new(env!("CARGO_BIN_EXE_tcptrace"))
+                .args(["replay", "--format", "json", "--summary", "1s", "--show"])
+                .arg("transitions,handshakes,connections,releases")
+                .arg(&stream)
+                .output()
+                .expect("the command can be run");
+            assert!(output.status.success(), "{output:?}");
+            for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
+                let record: Value = serde_json::from_str(line).expect("JSON");
+                if let Err(error) = validator.validate(&record) {
+                    panic!("{}: {error}: {line}", stream.display());
+                }
+                let kind = record["type"].as_str().expect("a type");
+                for field in record.as_object().expect("an object").keys() {
+                    assert!(known[kind].contains(&**field), "{field} in {line}");
+                }
+                seen.insert(kind.to_owned());
+            }
+        }
+    }
+    let seen: Vec<_> = seen.iter().map(String::as_str).collect();
+    assert_eq!(
+        seen,
+        [
+            "connection",
+            "handshake",
+            "release",
+            "summary",
+            "transition"
+        ]
+    );
 }
 
 #[test]

@@ -253,9 +253,9 @@ fn unknown(name: &str, known: &[(String, String)]) -> String {
         .max_by(|one, other| one.0.total_cmp(&other.0));
     match nearest {
         Some((near, known)) if near > 0.7 => {
-            format!("there is no setting {name}; is {known} meant?")
+            format!("unknown setting {name}; did you mean {known}?")
         }
-        _ => format!("there is no setting {name}; tcptrace daemon --help names them"),
+        _ => format!("unknown setting {name}; tcptrace daemon --help lists the settings"),
     }
 }
 

@@ -64,21 +64,21 @@ fn an_invalid_file_is_refused_with_the_reason() {
     for (file, why) in [
         (
             "ring-sise = 1",
-            "line 1: there is no setting ring-sise; is ring-size meant?",
+            "line 1: unknown setting ring-sise; did you mean ring-size?",
         ),
         (
             "[web]\nlisten_address = \"a\"",
-            "line 2: there is no setting web.listen_address; is web.listen-address meant?",
+            "line 2: unknown setting web.listen_address; did you mean web.listen-address?",
         ),
         (
             "# All of it.\r\n\r\nring-size = 4096\ncolour = \"red\"",
-            "line 4: there is no setting colour; tcptrace daemon --help names them",
+            "line 4: unknown setting colour; tcptrace daemon --help lists the settings",
         ),
         (
             "log-level = \"loud\"",
             "line 1: invalid value 'loud' for '--log-level <LEVEL>' [possible values: ",
         ),
-        ("config = \"other\"", "there is no setting config"),
+        ("config = \"other\"", "unknown setting config"),
         (
             "\n[metrics]\nmax-ports = 70000",
             "line 3: invalid value '70000' for '--metrics.max-ports <N>'",
@@ -133,4 +133,81 @@ fn every_setting_has_a_variable() {
             "{variables:?}"
         );
     }
+}
+
+/// docs/configuration.md, made from the command line.
+fn page() -> String {
+    let mut page = "# Configuration\n\n\
+        The settings of `tcptrace daemon`. A flag wins over an environment variable, and a variable over the TOML file of\n\
+        `--config FILE` (or `TCPTRACE_CONFIG`). An empty variable counts as unset. A setting with a dot in its name is in a\n\
+        table: `--web.listen-address` is `listen-address` in `[web]`. A list is an array in TOML and has commas elsewhere.\n\n\
+        SIGHUP reloads the settings. Those with *reload* apply at once; for the others the log says that a restart is\n\
+        needed. Invalid settings change nothing. `tcptrace daemon --check-config` checks them and exits.\n\n\
+        | flag | variable | TOML | default | applies | meaning |\n|---|---|---|---|---|---|\n"
+        .to_owned();
+    let mut command = Cli::command().mut_subcommand(DAEMON, with_environment);
+    command.build();
+    let daemon = command.find_subcommand(DAEMON).expect("the daemon");
+    for (name, id) in known(&command) {
+        let setting = daemon
+            .get_arguments()
+            .find(|argument| argument.get_id() == id.as_str())
+            .expect("a setting");
+        let takes_value = setting.get_action().takes_values();
+        let value = setting.get_value_names().unwrap_or_default().join(" ");
+        let flag = match takes_value {
+            true => format!("--{name} {value}"),
+            false => format!("--{name}"),
+        };
+        let variable = setting.get_env().expect("a variable").to_string_lossy();
+        let toml = match name.rsplit_once('.') {
+            Some((table, key)) => format!("`[{table}]` `{key}`"),
+            None => format!("`{name}`"),
+        };
+        let default: Vec<_> = setting
+            .get_default_values()
+            .iter()
+            .map(|value| format!("`{}`", value.to_string_lossy()))
+            .collect();
+        let default = match (&*name, takes_value) {
+            // A tail has another one.
+            ("log-level", _) => "`info`".to_owned(),
+            (_, true) => default.join(", "),
+            (_, false) => "off".to_owned(),
+        };
+        let applies = if name == "log-level" {
+            "reload"
+        } else {
+            "restart"
+        };
+        let help = setting.get_help().expect("a help text").to_string();
+        let mut help = help.replace('\n', " ").replace('|', "\\|");
+        let values: Vec<_> = setting
+            .get_possible_values()
+            .iter()
+            .map(|value| format!("`{}`", value.get_name()))
+            .collect();
+        if takes_value && !values.is_empty() {
+            help = format!("{help}: {}", values.join(", "));
+        }
+        let row =
+            format!("| `{flag}` | `{variable}` | {toml} | {default} | {applies} | {help} |\n");
+        page.push_str(&row);
+    }
+    page.push_str("\nThe file of `--web.config.file` is read again when it changes; see [Operations](operations.md#settings).\n");
+    page
+}
+
+/// `TCPTRACE_BLESS=1` rewrites it.
+#[test]
+fn the_documentation_has_every_setting() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    if std::env::var_os("TCPTRACE_BLESS").is_some() {
+        std::fs::write(path, page()).expect("it can be written");
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        text == page(),
+        "docs/configuration.md: TCPTRACE_BLESS=1 rewrites it"
+    );
 }

@@ -88,6 +88,7 @@ impl EventKind {
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum LossPlace {
     /// The ring was full.
     Ring,

@@ -59,6 +59,7 @@ pub mod errno {
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Verdict {
     /// Closed by FINs; the full socket saw no reset.
     Graceful,

@@ -23,6 +23,7 @@ pub type Moment = NonZeroU64;
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Role {
     /// connect() here.
     Active,
@@ -59,8 +60,11 @@ impl Role {
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ClosedBy {
+    /// This host.
     Local,
+    /// The peer.
     Remote,
     /// The FINs crossed.
     Simultaneous,
@@ -75,6 +79,7 @@ impl ClosedBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize, Default)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Completeness {
     /// Every transition was seen.
     #[default]
@@ -98,6 +103,7 @@ impl Completeness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ProcessSource {
     /// It called connect().
     Connect,
@@ -166,6 +172,7 @@ impl Process {
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum HandshakeSource {
     /// SYN_SENT→ESTABLISHED: from connect() to the SYN-ACK.
     SynSent,

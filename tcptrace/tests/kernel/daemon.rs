@@ -390,7 +390,11 @@ fn a_hangup_reloads_the_settings() -> Check {
     let reloaded = "tcptrace_config_last_reload_successful";
     for (text, said, successful) in [
         ("metrics.max-ports = 4\n", "the settings were read again", 1),
-        ("metrics.max-port = 4\n", "is metrics.max-ports meant?", 0),
+        (
+            "metrics.max-port = 4\n",
+            "did you mean metrics.max-ports?",
+            0,
+        ),
         ("metrics.max-ports = 5\n", "needed for metrics.max-ports", 1),
         (
             "metrics.max-ports = 4\nlog-level = \"debug\"\n",
@@ -433,11 +437,7 @@ fn settings_are_checked_without_tracing() -> Check {
     let file = directory.path().join("settings");
     let file = file.to_str().context("a path of UTF-8")?;
     for (flag, text, why) in [
-        (
-            "--config",
-            "\nports = 4\n",
-            "line 2: there is no setting ports",
-        ),
+        ("--config", "\nports = 4\n", "line 2: unknown setting ports"),
         ("--web.config.file", "tls: 1\n", "unknown field"),
     ] {
         for more in [&["--check-config"][..], &[]] {

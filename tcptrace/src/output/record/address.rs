@@ -7,9 +7,11 @@ use serde::{Serialize, Serializer};
 /// The family of both addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum IpFamily {
     /// IPv4, or IPv4-mapped.
     Ipv4,
+    /// IPv6.
     Ipv6,
 }
 

@@ -5,6 +5,8 @@
 
 mod address;
 mod recorder;
+#[cfg(test)]
+mod schema;
 mod shapes;
 
 pub use self::{

@@ -8,6 +8,7 @@ use crate::tracker::{connection::Connection, listener::Listener, name_table::Soc
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum TimeWaitSource {
     /// The timewait socket's allocation was seen, or would have been (`inet_twsk_alloc`).
     TwskAlloc,
@@ -51,6 +52,7 @@ impl TimeWaitEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, serde::Serialize)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ReleaseOutcome {
     /// The peer's FIN came.
     TimeWait,

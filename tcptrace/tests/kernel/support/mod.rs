@@ -38,7 +38,7 @@ use tcptrace::testing::monotonic_ns;
 pub(crate) type Check = anyhow::Result<()>;
 
 /// How long a condition may take to come true, on a machine that emulates another.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 /// Between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(5);
 
