@@ -20,6 +20,13 @@ pub use self::{
 /// An eBPF tracer of the TCP connection lifecycle.
 #[derive(Debug, Parser)]
 #[command(name = "tcptrace", version, about, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  sudo tcptrace tail                   connections as they open and close
+  sudo tcptrace tail --failed          what could not be opened, and why
+  sudo tcptrace daemon                 metrics on http://127.0.0.1:9823/metrics
+  tcptrace explain reset received      what a verdict means, and what to do
+  sudo tcptrace check                  what this kernel and these privileges allow")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

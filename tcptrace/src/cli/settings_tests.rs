@@ -202,10 +202,10 @@ fn page() -> String {
 #[test]
 fn the_documentation_has_every_setting() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
-    if std::env::var_os("TCPTRACE_BLESS").is_some() {
-        std::fs::write(path, page()).expect("it can be written");
+    if env::var_os("TCPTRACE_BLESS").is_some() {
+        fs::write(path, page()).expect("it can be written");
     }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = fs::read_to_string(path).unwrap_or_default();
     assert!(
         text == page(),
         "docs/configuration.md: TCPTRACE_BLESS=1 rewrites it"
