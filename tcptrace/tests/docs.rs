@@ -5,6 +5,8 @@
 //! `tcptrace tail` commands is run as a replay of the recorded streams between two bars.
 
 mod documented;
+#[path = "../examples/man/page.rs"]
+mod page;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -283,6 +285,35 @@ fn records_are_as_their_schema_says() {
             "transition"
         ]
     );
+}
+
+#[test]
+fn man_pages_have_every_word_of_their_source() {
+    for page in page::PAGES {
+        let rendered = page.render();
+        let rendered = ["\\fB", "\\fR", "\\&"]
+            .iter()
+            .fold(rendered, |text, escape| text.replace(escape, ""))
+            .replace("\\-", "-")
+            .replace("\\\\", "\\")
+            .to_uppercase();
+        let mut is_head = false;
+        // The first heading is the page's own name.
+        for event in parse(page.text).skip(3) {
+            is_head |= event == Event::Start(Tag::TableHead);
+            is_head &= event != Event::End(TagEnd::TableHead);
+            let (Event::Text(text) | Event::Code(text)) = event else {
+                continue;
+            };
+            if is_head {
+                continue;
+            }
+            for word in text.split_whitespace() {
+                let word = word.to_uppercase();
+                assert!(rendered.contains(&word), "{}: {word}", page.name);
+            }
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod aarch64;
 mod apt;
 mod command;
 mod ebpf;
+mod man;
 mod report;
 mod run;
 mod test;
@@ -44,6 +45,8 @@ enum Command {
     Test(test::Arguments),
     /// Check the types of user space for aarch64.
     CheckAarch64(aarch64::Arguments),
+    /// Write the man pages.
+    Man(man::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
     Vm(vm::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::VerifyEbpf(arguments) => ebpf::verify::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
+        Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, arguments),
     });
     done.unwrap_or_else(|error| {

@@ -100,8 +100,8 @@ impl Serialize for Id {
 #[derive(Clone, Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Identity {
-    /// The connection or listener, unique across restarts and hosts. Records of one connection share
-    /// it.
+    /// The connection or listener, unique across restarts and hosts. Records of one connection
+    /// share it.
     #[cfg_attr(test, schemars(with = "String"))]
     pub id: Id,
     /// Which side opened it; absent for a listener.

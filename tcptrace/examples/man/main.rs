@@ -1,6 +1,8 @@
-//! Writes the man pages, one for each command: `cargo run --example man DIRECTORY`.
+//! Writes the man pages: `cargo xtask man DIRECTORY`.
 
-use std::{env, ffi::OsString, fs, path::Path, process::ExitCode};
+mod page;
+
+use std::{env, ffi::OsString, fs, io, path::Path, process::ExitCode};
 
 use clap::CommandFactory as _;
 use tcptrace::Cli;
@@ -12,9 +14,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let directory = Path::new(directory);
-    let written = fs::create_dir_all(directory)
-        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
-    match written {
+    match write(directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!(
@@ -24,4 +24,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a page for each command, and those made from the documentation.
+fn write(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Cli::command(), directory)?;
+    for page in page::PAGES {
+        let file = format!("{}.{}", page.name, page.section);
+        fs::write(directory.join(file), page.render())?;
+    }
+    Ok(())
 }
