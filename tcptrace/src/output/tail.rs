@@ -54,6 +54,14 @@ pub struct Tail {
     ended: Option<WriterState>,
 }
 
+/// When losses are reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Losses {
+    IfRoom,
+    /// At the end.
+    Always,
+}
+
 /// The status line, and when its rates were last computed.
 struct StatusLine {
     since_ns: u64,
@@ -166,9 +174,9 @@ impl Tail {
         &self.view.counts
     }
 
-    /// Writes the rows that no earlier one can precede any more. Losses are reported among them if
-    /// there is room, or at the end; those rows do not count.
-    fn write(&mut self, known_ns: u64, at_the_end: bool) {
+    /// Writes the rows that no earlier one can precede any more, and losses; the rows of losses do
+    /// not count.
+    fn write(&mut self, known_ns: u64, losses: Losses) {
         let Some(writer) = &mut self.writer else {
             return;
         };
@@ -190,7 +198,7 @@ impl Tail {
             }
         }
         self.view.drop_rows(dropped);
-        if at_the_end || writer.has_room() {
+        if losses == Losses::Always || writer.has_room() {
             self.view.push_losses(&self.recorder, self.now_ns);
         }
         // The status line is below the last row.
@@ -247,9 +255,9 @@ impl Tail {
             self.view.summarize(&self.recorder, tracker, now_ns);
         }
         self.status = None;
-        self.write(u64::MAX, true);
+        self.write(u64::MAX, Losses::Always);
         // Reports what that lost.
-        self.write(u64::MAX, true);
+        self.write(u64::MAX, Losses::Always);
         match (self.ended.take(), self.writer.take()) {
             (Some(ended), _) => ended,
             (None, Some(mut writer)) => {
@@ -274,7 +282,7 @@ impl Consumer for Tail {
     fn settled(&mut self, known_ns: u64, tracker: &Tracker) {
         self.known_ns = known_ns;
         self.sum_up(known_ns, tracker);
-        self.write(known_ns, false);
+        self.write(known_ns, Losses::IfRoom);
     }
 
     fn due_ns(&self) -> Option<u64> {

@@ -176,7 +176,7 @@ impl Connections {
     /// Returns the connection that the event is about; gives up any other held for its socket.
     fn hold(&mut self, at: Origin, transition: &Transition) -> StoreKey {
         let Some(key) = self.store.find(at.socket) else {
-            return self.meet(at, transition, false);
+            return self.meet(at, transition, Completeness::Seeded);
         };
         let follows = self.store.get_by_key(key).is_some_and(|held| {
             let is_another = transition
@@ -190,12 +190,11 @@ impl Connections {
         }
         // The end of one and the beginning of the other were lost.
         self.give_up(key, at.time);
-        self.meet(at, transition, true)
+        self.meet(at, transition, Completeness::Gap)
     }
 
-    /// Takes in a connection first seen after its handshake. `lost` tells that its beginning was
-    /// lost.
-    fn meet(&mut self, at: Origin, transition: &Transition, lost: bool) -> StoreKey {
+    /// Adds a connection first seen after its handshake: `Gap` if its beginning was lost.
+    fn meet(&mut self, at: Origin, transition: &Transition, seen: Completeness) -> StoreKey {
         self.ended.supersede(at.socket);
         let role = if transition.old == TcpState::SynSent {
             // Only connect() leads there.
@@ -205,10 +204,10 @@ impl Connections {
         };
         let mut connection =
             Connection::new(self.journal.take_id(), at.socket, role, transition.old);
-        if lost {
+        if seen == Completeness::Gap {
             self.journal.mark_gap(&mut connection);
         } else {
-            connection.completeness = Completeness::Seeded;
+            connection.completeness = seen;
             connection.followed.met = true;
             connection.followed.met_in = self.journal.settled;
         }

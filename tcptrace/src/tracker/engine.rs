@@ -201,15 +201,16 @@ impl Tracker {
             self.sockets.journal.stats.transitions += 1;
             // Up to Linux 6.14 a child first has its listener's cookie.
             let step = Step::between(transition.old, transition.new);
-            if step != Step::PassiveOpen {
-                self.reconciler
-                    .recognize(&mut self.sockets, at, step == Step::StopListening);
+            if step == Step::StopListening {
+                self.reconciler.recognize_listener(&mut self.sockets, at);
+            } else if step != Step::PassiveOpen {
+                self.reconciler.recognize_connection(&mut self.sockets, at);
             }
             if transition.new == TcpState::Close {
                 self.reconciler.note_closed(at);
             }
         } else {
-            self.reconciler.recognize(&mut self.sockets, at, false);
+            self.reconciler.recognize_connection(&mut self.sockets, at);
         }
         if event.recovered && copies::repeats(&self.sockets, at, &event.body) {
             if matches!(event.body, Body::Transition(_)) {

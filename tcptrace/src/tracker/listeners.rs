@@ -342,7 +342,8 @@ impl Listeners {
 
     /// Whether any socket listens where a connection is.
     pub(super) fn is_at(&self, ends: &Endpoints) -> bool {
-        self.groups_at(ends, false).iter().any(Option::is_some)
+        let exactly = false;
+        self.groups_at(ends, exactly).iter().any(Option::is_some)
     }
 
     /// Returns the groups that the kernel chooses from for a connection: the first place with a

@@ -254,15 +254,19 @@ impl Reconciler {
         }
     }
 
-    /// An event of a socket that was known by its cookie only: from now on it has its address.
-    pub(super) fn recognize(&self, sockets: &mut Connections, at: Origin, stops_listening: bool) {
-        let Some(cookie) = at.cookie.filter(|_| self.has_listed) else {
-            return;
-        };
-        if stops_listening {
-            sockets.listeners.rename(cookie, at.socket);
-        } else if sockets.store.get(at.socket).is_none() {
+    /// An event of a connection that was known by its cookie only: from now on it has its address.
+    pub(super) fn recognize_connection(&self, sockets: &mut Connections, at: Origin) {
+        if let Some(cookie) = at.cookie.filter(|_| self.has_listed)
+            && sockets.store.get(at.socket).is_none()
+        {
             sockets.store.rename(cookie, at.socket);
+        }
+    }
+
+    /// The same for a listener.
+    pub(super) fn recognize_listener(&self, sockets: &mut Connections, at: Origin) {
+        if let Some(cookie) = at.cookie.filter(|_| self.has_listed) {
+            sockets.listeners.rename(cookie, at.socket);
         }
     }
 

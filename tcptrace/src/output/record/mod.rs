@@ -6,6 +6,7 @@
 mod address;
 mod recorder;
 #[cfg(test)]
+#[path = "schema_tests.rs"]
 mod schema;
 mod shapes;
 

@@ -105,9 +105,16 @@ impl<'a> Subject<'a> {
 }
 
 impl Filter {
-    /// Judges a connection. `over` tells that it has ended: what is not known now never will be.
-    pub fn connection(&self, connection: &Connection, over: bool) -> Decision {
-        self.judge(&Subject::new(connection, over, connection.into()))
+    /// Judges a connection; what is not known yet may become known.
+    pub fn open(&self, connection: &Connection) -> Decision {
+        let is_over = false;
+        self.judge(&Subject::new(connection, is_over, connection.into()))
+    }
+
+    /// Judges a connection of which no more will become known.
+    pub fn last(&self, connection: &Connection) -> Decision {
+        let is_over = true;
+        self.judge(&Subject::new(connection, is_over, connection.into()))
     }
 
     /// Judges an ended connection.
@@ -122,7 +129,8 @@ impl Filter {
                 .map(|opened| ended.closed_at.get().saturating_sub(opened.get())),
             ..connection.into()
         };
-        self.judge(&Subject::new(connection, true, life))
+        let is_over = true;
+        self.judge(&Subject::new(connection, is_over, life))
     }
 
     /// Whether a row of this state is shown.

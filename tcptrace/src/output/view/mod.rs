@@ -129,7 +129,7 @@ impl View {
                 time,
                 in_state_ns,
             } => {
-                let decision = self.filter.connection(connection, false);
+                let decision = self.filter.open(connection);
                 let wanted = self.shown.transitions && self.filter.shows(*to);
                 self.judge(connection.id, decision, wanted, || {
                     recorder.transition(connection, (*from, *to), *time, *in_state_ns)
@@ -141,14 +141,14 @@ impl View {
                 to,
                 time,
             } => {
-                let decision = self.filter.connection(connection, true);
+                let decision = self.filter.last(connection);
                 let wanted = self.shown.transitions && self.filter.shows(*to);
                 self.judge(connection.id, decision, wanted, || {
                     recorder.transition(connection, (*from, *to), *time, None)
                 });
             }
             Update::Established(connection) => {
-                let decision = self.filter.connection(connection, false);
+                let decision = self.filter.open(connection);
                 let wanted = self.shown.handshakes && self.filter.shows(TcpState::Established);
                 let handshake_us = connection.handshake.took.map(|(took, _)| took / 1_000);
                 match decision {
@@ -222,7 +222,7 @@ impl View {
             }
             // Its process is known now: rows may have waited for that.
             Update::Accepted(connection) => {
-                let decision = self.filter.connection(connection, false);
+                let decision = self.filter.open(connection);
                 self.judge(connection.id, decision, false, || {
                     recorder.handshake(connection)
                 });
@@ -300,8 +300,7 @@ impl View {
     /// now.
     pub fn open_now(&self, tracker: &Tracker) -> u64 {
         let open = tracker.connections().filter(|connection| {
-            is_synchronized(connection.state)
-                && self.filter.connection(connection, true) == Decision::Show
+            is_synchronized(connection.state) && self.filter.last(connection) == Decision::Show
         });
         open.count() as u64
     }
@@ -314,8 +313,7 @@ impl View {
 
     /// Counts the connections still open at the end.
     pub fn count_open<'a>(&mut self, connections: impl Iterator<Item = &'a Connection>) {
-        let open = connections
-            .filter(|connection| self.filter.connection(connection, true) == Decision::Show);
+        let open = connections.filter(|connection| self.filter.last(connection) == Decision::Show);
         self.counts.seen += open.count() as u64;
     }
 }

@@ -27,7 +27,26 @@ fn schema() -> Value {
         });
     let mut schema = settings.into_generator().into_root_schema_for::<Record>();
     schema.insert("title".to_owned(), "A record of tcptrace".into());
-    schema.to_value()
+    let mut schema = schema.to_value();
+    unwrap_lines(&mut schema);
+    schema
+}
+
+/// Undoes the line breaks of the doc comments.
+fn unwrap_lines(schema: &mut Value) {
+    if let Some(object) = schema.as_object_mut() {
+        for (name, value) in object {
+            if let Value::String(text) = value
+                && name == "description"
+            {
+                *text = text.replace('\n', " ");
+            } else {
+                unwrap_lines(value);
+            }
+        }
+    } else if let Some(list) = schema.as_array_mut() {
+        list.iter_mut().for_each(unwrap_lines);
+    }
 }
 
 /// Compares a page with what the code says, or rewrites it.
@@ -64,7 +83,7 @@ fn fields(object: &Value) -> BTreeMap<String, Field> {
         let field = Field {
             kind: kind(name, schema),
             is_required: required.contains(&Value::from(name.as_str())),
-            help: text.replace('\n', " ").replace('|', "\\|"),
+            help: text.replace('|', "\\|"),
             values: values(schema),
         };
         (name.clone(), field)
@@ -93,7 +112,7 @@ fn values(schema: &Value) -> Vec<(String, String)> {
                 found.push((name.to_owned(), String::new()));
             } else if let Some(name) = value["const"].as_str() {
                 let help = value["description"].as_str().unwrap_or_default();
-                found.push((name.to_owned(), help.replace('\n', " ")));
+                found.push((name.to_owned(), help.to_owned()));
             } else {
                 found.extend(values(value));
             }
