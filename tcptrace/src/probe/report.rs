@@ -274,8 +274,9 @@ pub fn summary(hooks: &[HookStatus], fields: &[MissingGroup]) -> Option<String> 
     if weaker > 0 {
         write!(summary, ", {weaker} of them by a weaker source").unwrap_or_default();
     }
-    if !fields.is_empty() {
-        summary.push_str(", some kernel fields unknown");
+    for (index, group) in fields.iter().enumerate() {
+        let word = if index == 0 { ", without" } else { "," };
+        write!(summary, "{word} {}", group.what).unwrap_or_default();
     }
     Some(summary)
 }

@@ -112,12 +112,7 @@ fn must_say_once_what_is_missing(output: &Output) -> Check {
     let [said, summary] = lines[..] else {
         anyhow::bail!("not two lines: {:?}", output.stderr);
     };
-    for word in [
-        "transitions only",
-        "verdicts",
-        "BTF",
-        "/sys/kernel/btf/vmlinux",
-    ] {
+    for word in ["only state transitions", "BTF", "tcptrace check"] {
         ensure!(said.contains(word), "no {word:?} in {said:?}");
     }
     ensure!(summary.ends_with(" 0 events lost"), "{summary:?}");

@@ -282,9 +282,7 @@ pub(crate) fn without_notices(stderr: &str) -> String {
         said.is_some_and(|said| {
             if said.starts_with("tracing ")
                 || said.starts_with("replaying ")
-                || said
-                    .trim_end()
-                    .ends_with("; tcptrace check tells what is missing")
+                || (said.contains(" hooks") && !said.contains(" without "))
             {
                 return true;
             }
