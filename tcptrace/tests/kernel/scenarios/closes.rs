@@ -19,7 +19,7 @@ use super::{
 use crate::support::{
     Check,
     hooks::{time_wait, traces_functions},
-    record::{Record, at_least},
+    record::at_least,
     sockets::{CLOSE_WAIT, FIN_WAIT2, wait_state},
     test_process::TestProcess,
 };
@@ -128,23 +128,24 @@ fn close_after_shutdown_in_fin_wait2(scenario: &Scenario) -> Check {
     flow.send_fin()?;
     flow.expect_ack()?;
     let life = scenario.went("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2 CLOSE")?;
-    // The peer's FIN came to the minisocket.
     let record = life.ended(&json!({"verdict": "graceful", "closed_by": "local"}))?;
-    late_fin(record, Duration::ZERO)
-}
-
-/// The peer's FIN came to the minisocket, at once: before the record was written. Where that is
-/// seen the record tells of it, and of how long FIN_WAIT2 lasted; elsewhere it is not known yet.
-fn late_fin(record: &Record, least: Duration) -> Check {
-    if traces_functions() {
+    // The peer's FIN came to the minisocket. Where that is seen, the record tells of it if the FIN
+    // came within the grace, and a release does otherwise.
+    if !traces_functions() {
+        return record.must_lack(&["peer_fin", "time_wait", "fin_wait2_us", "half_closed_us"]);
+    }
+    if record.get("peer_fin").is_some() {
         record.must_have(&json!({"peer_fin": true}))?;
         record.must_have(&time_wait(true))?;
-        let least = u64::try_from(least.as_nanos())?;
-        at_least(record, "fin_wait2_us", least)?;
-        at_least(record, "half_closed_us", least)
-    } else {
-        record.must_lack(&["peer_fin", "time_wait", "fin_wait2_us", "half_closed_us"])
+        at_least(record, "fin_wait2_us", 0)?;
+        at_least(record, "half_closed_us", 0)?;
+        return life.was_not_released();
     }
+    scenario.wait_record("release")?;
+    let [life] = scenario.lives()?;
+    let release = life.was_released(&json!({"outcome": "time_wait", "role": "active"}))?;
+    release.must_have(&time_wait(true))?;
+    at_least(release, "fin_wait2_us", 0)
 }
 
 fn close_after_shutdown_in_closing(scenario: &Scenario) -> Check {
