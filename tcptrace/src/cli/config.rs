@@ -45,16 +45,16 @@ pub enum ConfigError {
     #[error("--netns {0}")]
     Netns(String),
     /// More fixed ports than labels.
-    #[error("--metrics.ports names {0} ports: 1024 are allowed")]
+    #[error("--metrics.ports names {0} ports: at most 1024 are allowed")]
     Ports(usize),
     /// How cgroups are labelled, though none has a label.
     #[error(
-        "{0} says what the labels of cgroups are: it needs --metrics.cgroups, how many there can be"
+        "{0} has no effect: no cgroup has a label. Set --metrics.cgroups N, the most labels of cgroups"
     )]
     NoCgroups(&'static str),
     /// Two kinds of cgroup labels.
     #[error(
-        "--metrics.cgroup-label and --metrics.cgroup-pattern both say what the label of a cgroup is: one of them must go"
+        "--metrics.cgroup-label and --metrics.cgroup-pattern cannot be used together: leave one of them out"
     )]
     CgroupLabels,
 }
@@ -352,7 +352,8 @@ fn unique(columns: &[Column]) -> Vec<Column> {
     unique
 }
 
-fn color(choice: ColorChoice) -> bool {
+/// Whether to colour what goes to standard output.
+pub fn color(choice: ColorChoice) -> bool {
     match choice {
         ColorChoice::Always => true,
         ColorChoice::Never => false,

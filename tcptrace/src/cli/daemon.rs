@@ -7,13 +7,14 @@ use clap::{Args, ValueEnum};
 use regex_lite::Regex;
 
 use super::{
+    HELP,
     trace::ProbeArgs,
     values::{Interval, parse_address, parse_interval, parse_pattern, parse_port},
 };
 
 /// `tcptrace daemon`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(help_template = HELP, after_help = "\
 Examples:
   tcptrace daemon
   curl -s localhost:9823/metrics | grep handshake_failures
@@ -63,13 +64,14 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_interval)]
     pub poll_interval: Interval,
 
-    /// Have the kernel count the runs and the time of all its eBPF programs, which makes each run a
-    /// little slower (Linux 5.8 and newer; needs CAP_SYS_ADMIN).
+    /// Measure the runs and the run time of every eBPF program of this kernel, which makes each run
+    /// a little slower (Linux 5.8 and newer; needs CAP_SYS_ADMIN).
     #[arg(long)]
     pub program_stats: bool,
 
-    /// How many ports can get a label of their own: half of them ports that serve from the start or
-    /// are below the ephemeral range, the others by steady use; the rest are "other".
+    /// The most ports with a label of their own; the rest are "other". Half of the labels go to
+    /// ports that are listened on at the start or are below the ephemeral range, half to ports in
+    /// steady use.
     #[arg(long = "metrics.max-ports", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_ports: u16,
 
@@ -77,8 +79,8 @@ pub struct DaemonArgs {
     #[arg(long = "metrics.ports", value_name = "PORTS", value_delimiter = ',', value_parser = parse_port)]
     pub ports: Vec<u16>,
 
-    /// Count by cgroup too, with labels for this many: half of them cgroups that exist at the
-    /// start, the others by steady use; the rest are "other".
+    /// Also count by cgroup, and label at most this many; the rest are "other". Half of the labels
+    /// go to cgroups that exist at the start, half to cgroups in steady use.
     #[arg(long = "metrics.cgroups", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub max_cgroups: u16,
 
@@ -92,7 +94,7 @@ pub struct DaemonArgs {
     )]
     pub cgroup_label: CgroupLabelChoice,
 
-    /// The label is what this regular expression captures from a cgroup's path, such as
+    /// A regular expression whose capture from the cgroup's path is the label, such as
     /// '/system\.slice/(.+)\.service'. If repeated, the first match counts; "none" without a match.
     #[arg(long = "metrics.cgroup-pattern", value_name = "REGEX", value_parser = parse_pattern)]
     pub cgroup_patterns: Vec<Regex>,

@@ -17,9 +17,12 @@ pub use self::{
     view::{ColorChoice, FilterArgs, ReplayArgs, Show, TailArgs, TimeChoice, ViewArgs},
 };
 
+/// The order of a page of help: the examples come before the options.
+const HELP: &str = "{about-with-newline}\n{usage-heading} {usage}{after-help}\n\n{all-args}";
+
 /// An eBPF tracer of the TCP connection lifecycle.
 #[derive(Debug, Parser)]
-#[command(name = "tcptrace", version, about, max_term_width = 100)]
+#[command(name = "tcptrace", version, about, max_term_width = 100, help_template = HELP)]
 #[command(after_help = "\
 Examples:
   sudo tcptrace tail                   connections as they open and close
@@ -68,7 +71,7 @@ impl Command {
 
 /// `tcptrace completions`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(help_template = HELP, after_help = "\
 Examples:
   tcptrace completions bash > /usr/share/bash-completion/completions/tcptrace
   tcptrace completions zsh > /usr/share/zsh/site-functions/_tcptrace
@@ -80,7 +83,7 @@ pub struct CompletionsArgs {
 
 /// `tcptrace explain`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(help_template = HELP, after_help = "\
 Examples:
   tcptrace explain                    what can be explained
   tcptrace explain reset_received
@@ -94,6 +97,10 @@ pub struct ExplainArgs {
 
 /// `tcptrace check`.
 #[derive(Clone, Debug, Args)]
+#[command(help_template = HELP, after_help = "\
+Examples:
+  sudo tcptrace check
+  sudo tcptrace check --strict && echo 'nothing is missing'")]
 pub struct CheckArgs {
     /// Fail unless every hook is available, not only the required one.
     #[arg(long)]
@@ -115,10 +122,18 @@ mod tests {
     fn each_short_help_fits_a_screen() {
         let mut cli = Cli::command().term_width(100);
         cli.build();
-        for command in cli.get_subcommands_mut() {
+        for command in cli
+            .get_subcommands_mut()
+            .filter(|command| command.get_name() != "help")
+        {
             let help = command.render_help().to_string();
             let lines = help.lines().count();
             assert!(lines <= 50, "{}: {lines} lines", command.get_name());
+            let places = ["Usage:", "Examples:", "Options:"].map(|heading| help.find(heading));
+            assert!(
+                places.iter().all(Option::is_some) && places.is_sorted(),
+                "{help}"
+            );
             let longest = help.lines().map(|line| line.chars().count()).max();
             assert!(longest <= Some(100), "{help}");
         }

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::values::{Interval, parse_duration, parse_interval, parse_size};
+use super::{
+    HELP,
+    values::{Interval, parse_duration, parse_interval, parse_size},
+};
 use crate::{
     log::LogLevel,
     probe::{AttachMode, Exclusion},
@@ -17,8 +20,8 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = AttachMode::Auto, hide_short_help = true, help_heading = "Tracing")]
     pub attach: AttachMode,
 
-    /// Hooks not to use even where they are available: hooks (inet_csk_accept, …) or ways to attach
-    /// the optional ones (fentry, fexit, sock_ops, …). `tcptrace check` names those in use.
+    /// Hooks to leave out: by name (inet_csk_accept, …), or optional ones by how they are attached
+    /// (fentry, fexit, sock_ops, …). `tcptrace check` names both.
     #[arg(
         long,
         value_name = "HOOKS",
@@ -58,7 +61,7 @@ pub struct ProbeArgs {
 
 /// `tcptrace capture`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(help_template = HELP, after_help = "\
 The file holds the events as the kernel sent them, in blocks with a checksum each: what was
 written before a crash or a full disk can be read. `tcptrace replay FILE` shows it.
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
+    HELP,
     netns::NetnsArg,
     trace::ProbeArgs,
     values::{WidthChoice, parse_count, parse_duration, parse_terms, parse_width},
@@ -177,7 +178,7 @@ pub struct ViewArgs {
 
 /// `tcptrace tail`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(help_template = HELP, after_help = "\
 Examples:
   tcptrace tail --failed                             what was refused, timed out or gave up
   tcptrace tail --cidr '!127.0.0.0/8,::1' --slow 1s  slow handshakes and accepts, without loopback
@@ -228,7 +229,7 @@ pub enum ColorChoice {
 
 /// `tcptrace replay`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(help_template = HELP, after_help = "\
 Examples:
   tcptrace replay file.cap --format diagram --verdict reset_received
   tcptrace replay file.cap --format json | jq -s 'group_by(.verdict) | map({(.[0].verdict // \"open\"): length})'")]

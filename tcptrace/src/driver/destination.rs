@@ -38,7 +38,7 @@ impl Destination {
             return Ok(Self::Stdout);
         };
         match fs::metadata(path) {
-            Ok(there) if there.is_dir() => bail!("{} is a directory", path.display()),
+            Ok(there) if there.is_dir() => bail!("{} is a directory: name a file", path.display()),
             Ok(there) if there.is_file() => {
                 if !force {
                     return Err(exists(path));

@@ -385,7 +385,7 @@ pub(super) const TRACEPOINTS: [&str; 7] = [
 ];
 
 /// Returns the ways to attach an optional hook, best first.
-const fn ways(hook: Hook) -> &'static [Source] {
+pub(super) const fn ways(hook: Hook) -> &'static [Source] {
     match hook {
         Hook::SetState => &[],
         Hook::CreateChild => &[Source::Fentry, Source::SockOps],

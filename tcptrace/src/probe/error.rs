@@ -84,7 +84,7 @@ pub(super) fn brief(error: &dyn std::error::Error) -> String {
         .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
     match objection {
         Some(objection) => format!("{} The verifier says: {objection}", before.trim_end()),
-        None => before.trim_end().to_owned(),
+        None => before.trim_end().trim_end_matches('.').to_owned(),
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! It does not reason about versions: it loads and attaches for real, and detaches at once.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
+use anstyle::{AnsiColor, Style};
 use caps::Capability;
+use textwrap::Options;
 
 use super::{
     config::{AttachMode, OLDEST_KERNEL, ProbeConfig},
@@ -17,10 +19,45 @@ use super::{
 };
 use crate::host::{self, capabilities};
 
+/// The fewest characters of text in a line, however narrow the terminal.
+const MIN_TEXT: usize = 20;
+
 /// The report of `tcptrace check`.
 #[derive(Debug)]
 pub struct Report {
     lines: Vec<(&'static str, LineStatus, String)>,
+}
+
+/// What was found on a host.
+struct Findings {
+    kernel_release: String,
+    /// The groups of fields that BTF does not describe; an error without BTF.
+    btf: Result<Vec<MissingGroup>, String>,
+    /// Where tracefs is mounted.
+    tracefs: Result<String, String>,
+    holds: fn(Capability) -> bool,
+    notices: Vec<String>,
+    hooks: Result<Vec<HookStatus>, ProbeError>,
+}
+
+impl Findings {
+    /// Loads and attaches the programs for real, and detaches them at once.
+    fn of_this_host() -> Self {
+        Self {
+            kernel_release: host::kernel_release(),
+            btf: match kernel_types() {
+                Ok(types) => Ok(types.missing().to_vec()),
+                Err(error) => Err(error.to_string()),
+            },
+            tracefs: match tracefs_mounted() {
+                Ok(place) => Ok(place.display().to_string()),
+                Err(error) => Err(error.to_string()),
+            },
+            holds: capabilities::holds,
+            notices: host::notices::notices(),
+            hooks: load(AttachMode::Auto),
+        }
+    }
 }
 
 /// The status of a line.
@@ -48,19 +85,31 @@ impl LineStatus {
             Self::Bad => "FAILED",
         }
     }
+
+    const fn style(self) -> Style {
+        match self {
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Weaker => AnsiColor::Yellow.on_default(),
+            Self::Missing => AnsiColor::Red.on_default(),
+            Self::Unneeded => Style::new(),
+            Self::Bad => AnsiColor::Red.on_default().bold(),
+        }
+    }
 }
 
 impl Report {
     /// Loads and attaches the programs for real, and detaches them at once.
     pub fn make() -> Self {
-        let probed = load(AttachMode::Auto);
+        Self::of(&Findings::of_this_host())
+    }
+
+    fn of(findings: &Findings) -> Self {
         let mut report = Self { lines: Vec::new() };
-        report.kernel(probed.as_ref().err());
-        let btf = kernel_types();
-        match &btf {
-            Ok(types) => {
+        report.kernel(findings);
+        match &findings.btf {
+            Ok(missing) => {
                 report.add("BTF", LineStatus::Good, KERNEL_BTF.to_owned());
-                for group in types.missing() {
+                for group in missing {
                     let text = format!("{}: {} ({})", group.what, group.consequence, group.why);
                     report.add("BTF", LineStatus::Missing, text);
                 }
@@ -74,21 +123,21 @@ impl Report {
                 ),
             ),
         }
-        match tracefs_mounted() {
-            Ok(place) => report.add("tracefs", LineStatus::Good, place.display().to_string()),
-            Err(why) if btf.is_ok() => report.add(
+        match &findings.tracefs {
+            Ok(place) => report.add("tracefs", LineStatus::Good, place.clone()),
+            Err(why) if findings.btf.is_ok() => report.add(
                 "tracefs",
                 LineStatus::Unneeded,
                 format!("{why}; it is needed only without BTF or fexit"),
             ),
-            Err(why) => report.add("tracefs", LineStatus::Bad, why.to_string()),
+            Err(why) => report.add("tracefs", LineStatus::Bad, why.clone()),
         }
-        report.capabilities(probed.is_ok());
-        for notice in host::notices::notices() {
-            report.add("namespaces", LineStatus::Missing, notice);
+        report.capabilities(findings);
+        for notice in &findings.notices {
+            report.add("namespaces", LineStatus::Missing, notice.clone());
         }
-        match probed {
-            Ok(hooks) => report.hooks(&hooks),
+        match &findings.hooks {
+            Ok(hooks) => report.hooks(hooks),
             Err(error) => report.add("tracing", LineStatus::Bad, error.to_string()),
         }
         report
@@ -98,8 +147,8 @@ impl Report {
         self.lines.push((what, status, text));
     }
 
-    fn kernel(&mut self, error: Option<&ProbeError>) {
-        let too_old = matches!(error, Some(ProbeError::KernelTooOld(_)));
+    fn kernel(&mut self, findings: &Findings) {
+        let too_old = matches!(findings.hooks, Err(ProbeError::KernelTooOld(_)));
         let verdict = if too_old {
             LineStatus::Bad
         } else {
@@ -111,15 +160,15 @@ impl Report {
             verdict,
             format!(
                 "{} ({major}.{minor} or newer is needed)",
-                host::kernel_release()
+                findings.kernel_release
             ),
         );
     }
 
     /// Adds the capabilities. One is missing only if loading failed as well: the kernel decides.
-    fn capabilities(&mut self, loaded: bool) {
+    fn capabilities(&mut self, findings: &Findings) {
+        let has = findings.holds;
         for (name, capability, purpose) in capabilities::NEEDED {
-            let has = capabilities::holds;
             // CAP_SYS_ADMIN includes both, as before they were split off.
             let (verdict, text) = if has(capability) {
                 (LineStatus::Good, purpose.to_owned())
@@ -128,7 +177,7 @@ impl Report {
                     LineStatus::Good,
                     format!("{purpose} (through CAP_SYS_ADMIN)"),
                 )
-            } else if loaded {
+            } else if findings.hooks.is_ok() {
                 (
                     LineStatus::Good,
                     format!("{purpose}: not held, and this kernel does not ask for it"),
@@ -143,9 +192,9 @@ impl Report {
         }
         for (name, capability, purpose) in capabilities::OPTIONAL {
             // CAP_SYS_ADMIN includes this one too.
-            let stands_in = capability == Capability::CAP_NET_ADMIN
-                && capabilities::holds(Capability::CAP_SYS_ADMIN);
-            let (verdict, without) = if capabilities::holds(capability) || stands_in {
+            let stands_in =
+                capability == Capability::CAP_NET_ADMIN && has(Capability::CAP_SYS_ADMIN);
+            let (verdict, without) = if has(capability) || stands_in {
                 (LineStatus::Good, "")
             } else {
                 (LineStatus::Missing, "not held, so missing: ")
@@ -187,6 +236,15 @@ impl Report {
         }
     }
 
+    /// Returns the report in lines of at most so many characters, where that is possible.
+    pub const fn shown(&self, width: Option<usize>, color: bool) -> Shown<'_> {
+        Shown {
+            report: self,
+            width,
+            color,
+        }
+    }
+
     /// Whether tracing works, and with `strict` whether every hook is available in its best way.
     pub fn passes(&self, strict: bool) -> bool {
         self.lines.iter().all(|(_, verdict, _)| match verdict {
@@ -197,12 +255,36 @@ impl Report {
     }
 }
 
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (what, verdict, text) in &self.lines {
-            let mut line = String::new();
-            write!(line, "{what:<27} {:<10} {text}", verdict.word())?;
-            writeln!(f, "{}", line.trim_end())?;
+/// The report as a person reads it: each line is wrapped at the width, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    report: &'a Report,
+    width: Option<usize>,
+    color: bool,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Before the text, so that what is wrapped stands below it.
+        const INDENT: usize = 39;
+        let width = self
+            .width
+            .map(|width| width.saturating_sub(INDENT).max(MIN_TEXT));
+        for (what, status, text) in &self.report.lines {
+            let style = if self.color {
+                status.style()
+            } else {
+                Style::new()
+            };
+            write!(f, "{what:<27} {style}{:<10}{style:#}", status.word())?;
+            let parts = match width {
+                Some(width) => textwrap::wrap(text, Options::new(width).break_words(false)),
+                None => vec![text.into()],
+            };
+            for (index, part) in parts.iter().enumerate() {
+                let indent = if index == 0 { 1 } else { INDENT };
+                writeln!(f, "{:indent$}{part}", "")?;
+            }
         }
         Ok(())
     }
@@ -282,55 +364,5 @@ pub fn summary(hooks: &[HookStatus], fields: &[MissingGroup]) -> Option<String> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(hook: Hook, attached: Result<Source, &str>) -> HookStatus {
-        HookStatus {
-            hook,
-            attached: attached.map_err(str::to_owned),
-            better: None,
-        }
-    }
-
-    #[test]
-    fn no_line_is_printed_when_nothing_is_missing() {
-        let hooks: Vec<_> = Hook::ALL
-            .iter()
-            .map(|&hook| status(hook, Ok(Source::TpBtf)))
-            .collect();
-        assert!(missing(&hooks, Ok(()), &[]).is_empty());
-        assert_eq!(summary(&hooks, &[]), None);
-    }
-
-    #[test]
-    fn a_missing_hook_is_one_line_with_its_consequence() {
-        let hooks = [
-            status(Hook::SetState, Ok(Source::TpBtf)),
-            status(Hook::SendReset, Err("refused")),
-        ];
-        let lines = missing(&hooks, Ok(()), &[]);
-        assert_eq!(lines.len(), 1);
-        assert!(lines[0].contains("tcp_send_reset"), "{lines:?}");
-        assert!(
-            lines[0].contains(Hook::SendReset.consequence()),
-            "{lines:?}"
-        );
-        assert!(lines[0].contains("refused"), "{lines:?}");
-        assert_eq!(summary(&hooks, &[]).as_deref(), Some("1 of 2 hooks"));
-    }
-
-    #[test]
-    fn without_btf_one_line_says_it_all() {
-        let hooks = [
-            status(Hook::SetState, Ok(Source::TracepointOnly)),
-            status(Hook::ReceiveReset, Err("no BTF")),
-            status(Hook::SendReset, Err("no BTF")),
-        ];
-        let lines = missing(&hooks, Err("no such file"), &[]);
-        assert_eq!(lines.len(), 1);
-        assert!(lines[0].contains("no such file"), "{lines:?}");
-        let summary = summary(&hooks, &[]);
-        assert!(summary.is_some_and(|summary| summary.contains("only state transitions")));
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

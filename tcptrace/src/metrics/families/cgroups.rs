@@ -13,8 +13,9 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
     let mut attempts = Family::counter(
         "tcptrace_cgroup_connection_attempts_total",
         &["cgroup", "role"],
-        "Connections that began, by the cgroup that the socket was made in (a child's is its listener's); \
-         other has no label of its own (--metrics.cgroups), unknown has no known path, none has no such part in its path (--metrics.cgroup-label).",
+        "Connections that began, by the cgroup in which the socket was made; for an accepted connection, the listener's. \
+         other: a cgroup without a label of its own (--metrics.cgroups). unknown: its path is not known. \
+         none: its path has no such part (--metrics.cgroup-label).",
     );
     let mut established = Family::counter(
         "tcptrace_cgroup_connections_established_total",

@@ -102,7 +102,7 @@ fn ends(scrape: &Scrape) -> Vec<Family> {
     let mut closed = Family::counter(
         "tcptrace_connections_closed_total",
         &["role", "port", "verdict", "closed_by"],
-        "Established connections that ended, by verdict and by who closed them: whose FIN came first, without a FIN whose RST or abort it was; closed_by=\"none\" if unknown.",
+        "Established connections that ended, by verdict and by who closed them: the side whose FIN came first, or without a FIN, the side that sent the RST or aborted; closed_by=\"none\" if unknown.",
     );
     scrape.for_each_port(|at| {
         for &verdict in Verdict::ALL {
@@ -222,7 +222,7 @@ fn resets(scrape: &Scrape) -> Family {
     let mut resets = Family::counter(
         "tcptrace_resets_total",
         &["direction", "reason"],
-        "RSTs that the kernel sent, by its own reason (none before Linux 6.10), or acted on when received (none); a direction whose hook is not attached is absent.",
+        "RSTs that the kernel sent, by its own reason (reason=\"none\" before Linux 6.10), and RSTs received that it acted on (reason=\"none\"). A direction whose hook is not attached is absent.",
     );
     let cells = &scrape.cells;
     if scrape.source(Hook::ReceiveReset).is_some() || cells.resets_received > 0 {
@@ -247,7 +247,7 @@ fn time_waits(scrape: &Scrape) -> Family {
     let mut time_waits = Family::counter(
         "tcptrace_time_wait_entered_total",
         &["role", "port"],
-        "Connections known to have entered TIME_WAIT: by the timewait socket's allocation, or if that cannot be seen by the full socket's flags and lookups in the kernel's table.",
+        "Connections known to have entered TIME_WAIT: from the timewait socket's allocation, or where that cannot be seen, from the full socket's flags and from lookups in the kernel's table.",
     );
     scrape.for_each_port(|at| {
         if at.cells.time_wait > 0 || at.role == Role::Active || at.role == Role::Passive {

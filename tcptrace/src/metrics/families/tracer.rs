@@ -161,8 +161,8 @@ fn lost(scrape: &Scrape) -> Family {
     let mut lost = Family::counter(
         "tcptrace_events_lost_total",
         &["reason"],
-        "Events that never reached the tracker: a transition's (ring_full) or another's (ring_full_reset and so on) found the ring full, \
-         the kernel ran no program for it, where it counts that (skipped, skipped_reset and so on), or it could not be decoded (malformed).",
+        "Events that never reached the tracker. ring_full (a transition), ring_full_reset and so on: the ring buffer was full. \
+         skipped, skipped_reset and so on: the kernel did not run the program, where it counts that. malformed: the event could not be decoded.",
     );
     let kernel = &scrape.context.kernel;
     lost.add_count(&["malformed"], scrape.context.malformed);
