@@ -5,6 +5,7 @@
 
 mod aarch64;
 mod apt;
+mod bench;
 mod command;
 mod ebpf;
 mod man;
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Arguments),
     /// Check the types of user space for aarch64.
     CheckAarch64(aarch64::Arguments),
+    /// Measure tcptrace, and write docs/performance.md.
+    Bench(bench::Arguments),
     /// Write the man pages.
     Man(man::Arguments),
     /// Run the kernel tests on other kernels, in virtual machines.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::VerifyEbpf(arguments) => ebpf::verify::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
+        Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, arguments),
     });
