@@ -20,6 +20,13 @@ pub const LAYOUT_DEFER: u32 = 64;
 /// `groups`: which other sockets may listen where a socket does.
 pub const LAYOUT_BIND: u32 = 128;
 
+/// `groups`: the word of `sk_cgrp_data` is a pointer to a cgroup (from Linux 5.15), and typed loads
+/// can follow it.
+pub const LAYOUT_CGROUP_TYPED: u32 = 256;
+/// `groups`: a program can ask for the current task as a typed pointer
+/// (`bpf_get_current_task_btf`, from Linux 5.11).
+pub const LAYOUT_TASK_TYPED: u32 = 512;
+
 /// The read-only data of the programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -1,6 +1,8 @@
 //! What one program leaves for another on the same CPU, and what is remembered of a SYN: the only
 //! state of the kernel side, available nowhere else.
 
+use crate::counters::RECOVERED_KINDS;
+
 /// One CPU's scratch: an entry of the array `SCRATCH`.
 ///
 /// `tcp_create_openreq_child` has the request and makes the child; the child's LISTEN→SYN_RECV
@@ -11,6 +13,8 @@
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Scratch {
+    /// What the first copy of a program that has two ran for last, by its `RECOVERED_*`.
+    pub marks: [Mark; RECOVERED_KINDS],
     /// `snt_synack` of the request, microseconds.
     pub synack_us: u64,
     /// The listener's address.
@@ -35,17 +39,21 @@ pub struct Scratch {
     pub timewait_state: u32,
     /// The timewait socket being processed; otherwise 0.
     pub timewait: u64,
-    /// Two cache lines, so that CPUs do not share one.
+    /// Whole cache lines, so that CPUs do not share one.
     pub padding: [u64; 7],
 }
 
-const _: () = assert!(size_of::<Scratch>() == 128);
+const _: () = assert!(size_of::<Scratch>() == 192);
 
-/// How many marks a bucket holds: a cache line of them. A CPU starts looking for room at its number
-/// modulo this.
-pub const MARK_WAYS: usize = 8;
-/// How many buckets of marks there are, a power of two.
-pub const MARK_BUCKETS: u32 = 1024;
+/// The cause of a program's run.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Mark {
+    /// The socket's address.
+    pub socket: u64,
+    /// What happened to it, in the lowest byte, and when, in jiffies.
+    pub what: u64,
+}
 
 /// How many SYNs a bucket remembers; the oldest is dropped first.
 pub const SYN_WAYS: usize = 4;

@@ -5,6 +5,9 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 
 /// A way to read a `T` at a byte offset from a pointer.
 pub trait Access {
+    /// Whether a pointer that is read has a type too, and can be followed.
+    const TYPED: bool;
+
     /// Reads; what cannot be read is zero.
     ///
     /// # Safety
@@ -20,6 +23,8 @@ pub struct Direct;
 pub struct Probe;
 
 impl Access for Direct {
+    const TYPED: bool = true;
+
     #[inline(always)]
     unsafe fn read<T: Copy>(base: *const u8, offset: usize, _: T) -> T {
         // SAFETY: the verifier checks the load; a bad address reads as zero by the kernel's
@@ -29,6 +34,8 @@ impl Access for Direct {
 }
 
 impl Access for Probe {
+    const TYPED: bool = false;
+
     #[inline(always)]
     unsafe fn read<T: Copy>(base: *const u8, offset: usize, zero: T) -> T {
         // SAFETY: the helper takes any address.

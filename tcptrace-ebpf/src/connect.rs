@@ -20,6 +20,11 @@ const SOCKADDR_IN6: u64 = 24;
 /// The kernel's own errors that no application sees (`include/linux/errno.h`).
 const LARGEST_ERRNO: i64 = 511;
 
+/// An attempt goes on, or has succeeded.
+const EISCONN: i64 = 106;
+const EALREADY: i64 = 114;
+const EINPROGRESS: i64 = 115;
+
 /// The address that was given to connect().
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -66,7 +71,10 @@ pub fn returned(ctx: &TracePointContext) {
         return;
     };
     let error = -result;
-    if !(1..=LARGEST_ERRNO).contains(&error) || layout!(file.call_second) == 0 {
+    if !(1..=LARGEST_ERRNO).contains(&error)
+        || matches!(error, EALREADY | EINPROGRESS | EISCONN)
+        || layout!(file.call_second) == 0
+    {
         return;
     }
     // SAFETY: helpers without other arguments than what they give each other, probe reads, and
@@ -74,18 +82,18 @@ pub fn returned(ctx: &TracePointContext) {
     unsafe {
         let registers = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8;
         let fd: u64 = Probe::read(registers, layout!(file.call_first) as usize, 0);
-        let at: u64 = Probe::read(registers, layout!(file.call_second) as usize, 0);
         let Some(sk) = socket_of(u64::from(fd as u32)) else {
             return;
         };
         let socket = Socket::<Probe>::new(sk);
-        // After a SYN was sent, the error may be that of the earlier attempt.
-        if !is_for_tcp(&socket)
+        // After a SYN was sent, the error may be that of the earlier attempt: most are.
+        if socket.has_tried_to_connect()
             || socket.state() != TcpState::Close.raw()
-            || socket.has_tried_to_connect()
+            || !is_for_tcp(&socket)
         {
             return;
         }
+        let at: u64 = Probe::read(registers, layout!(file.call_second) as usize, 0);
         let read = |offset: u64| at.wrapping_add(offset);
         let Ok(family) = bpf_probe_read_user(at as *const u16) else {
             return;

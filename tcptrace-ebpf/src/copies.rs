@@ -4,21 +4,18 @@
 //! task preempts it, every event there is skipped for this program (`bpf_trace_run`). A second copy
 //! is skipped only during runs of its own, which are other moments. The first copy marks what it
 //! runs for before it does anything else; the second comes after it in the tracepoint's list, and
-//! acts only when it finds no mark.
+//! acts only when it does not find this mark.
 //!
-//! Both can be interrupted, preempted and moved to another CPU between the mark and the check. So
-//! all marks of a socket are in one bucket, whatever the CPU, and none overwrites another as long
-//! as there is room: a softirq between the two may leave and remove thousands. If a mark is lost
-//! all the same, both copies report one event, and user space sees that it repeats the last one of
-//! its socket.
+//! There is one mark for each CPU. Both copies can be interrupted, preempted and moved to another
+//! CPU between the mark and the check. A mark that another event has overwritten by then, or that
+//! was left on another CPU, is not found: both copies report one event, and user space sees that it
+//! repeats the last one of its socket. A mark that was not taken must not hide a later event: every
+//! first copy on its CPU overwrites it, and it counts for one jiffy only.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::{bpf_get_smp_processor_id, bpf_probe_read_kernel},
-};
-use tcptrace_common::{FIELDS_RECOVERED, MARK_BUCKETS, MARK_WAYS, RECOVERED_TRANSITION};
+use aya_ebpf::helpers::bpf_jiffies64;
+use tcptrace_common::{FIELDS_RECOVERED, RECOVERED_KINDS, RECOVERED_TRANSITION};
 
-use crate::maps::{MARKS, count_recovered};
+use crate::maps::{count_recovered, scratch};
 
 /// Which of the two copies a program is.
 pub trait Pass {
@@ -44,90 +41,66 @@ impl Pass for Second {
     const FIELDS: u8 = FIELDS_RECOVERED;
 }
 
-/// The cause of a program's run: an object, and what happens to it.
+/// The cause of a program's run: a socket, and what happens to it.
 pub struct Occasion {
-    /// The object's address; the highest byte is the same for every kernel address.
-    object: u64,
+    /// The verifier allows comparing a pointer to a socket with a number, and no arithmetic.
+    socket: *const u8,
     what: u8,
+    kind: usize,
 }
 
 impl Occasion {
-    /// A transition of the socket in the context's first word.
+    /// A transition of a socket.
     #[inline(always)]
-    pub fn transition(ctx: &impl EbpfContext, old: u8, new: u8) -> Self {
+    pub fn transition(socket: *const u8, old: u8, new: u8) -> Self {
         Self {
-            object: word(ctx, 0),
+            socket,
             what: old << 4 | new & 15,
+            kind: RECOVERED_TRANSITION,
         }
     }
 
-    /// A reset, by its `RECOVERED_*`; of the segment in the context's second word when there is no
-    /// socket.
+    /// A reset of a socket, by its `RECOVERED_*`.
     #[inline(always)]
-    pub fn reset(ctx: &impl EbpfContext, kind: usize) -> Self {
-        let socket = word(ctx, 0);
+    pub fn reset(socket: *const u8, kind: usize) -> Self {
         Self {
-            object: if socket == 0 { word(ctx, 1) } else { socket },
-            // No transition has this old state.
-            what: 0xf0 | kind as u8,
+            socket,
+            what: 0,
+            kind,
         }
     }
 
     /// Whether this copy must act.
     #[inline(always)]
     pub fn is_for<C: Pass>(&self) -> bool {
-        // The bucket depends on the object alone, whatever happens to it.
-        let bucket = self.object.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let Some(bucket) = MARKS.get_ptr_mut(bucket as u32 % MARK_BUCKETS) else {
+        let Some(scratch) = scratch() else {
             return true;
         };
-        let mark = self.object << 8 | u64::from(self.what);
+        // SAFETY: a map's value, and this CPU's; the kinds are a power of two.
+        let mark = unsafe { &raw mut (*scratch).marks[self.kind % RECOVERED_KINDS] };
+        // SAFETY: a helper without arguments.
+        let jiffies = unsafe { bpf_jiffies64() };
         if !C::SECOND {
-            // SAFETY: a helper without arguments.
-            let own = unsafe { bpf_get_smp_processor_id() } as usize;
-            let mut free = own % MARK_WAYS;
-            for step in 0..MARK_WAYS {
-                let way = (own + step) % MARK_WAYS;
-                // SAFETY: a map's value, and a way that it has.
-                if unsafe { (&raw const (*bucket)[way]).read_volatile() } == 0 {
-                    free = way;
-                    break;
-                }
-            }
             // SAFETY: as above.
-            unsafe { (&raw mut (*bucket)[free]).write_volatile(mark) };
+            unsafe {
+                (&raw mut (*mark).socket).write_volatile(self.socket as u64);
+                (&raw mut (*mark).what).write_volatile(jiffies << 8 | u64::from(self.what));
+            }
             return true;
         }
-        let mut found = false;
-        for way in 0..MARK_WAYS {
-            // SAFETY: a map's value, and a way that it has.
-            unsafe {
-                let held = &raw mut (*bucket)[way];
-                let other = held.read_volatile();
-                // An old mark of this object must not be taken for a later one.
-                if other >> 8 == mark >> 8 {
-                    found |= other == mark;
-                    held.write_volatile(0);
-                }
+        // Volatile, and one after the other: the compiler must not compute with the pointer.
+        // SAFETY: as above.
+        unsafe {
+            let marked = (&raw const (*mark).what).read_volatile();
+            let age = (jiffies << 8 | u64::from(self.what)).wrapping_sub(marked);
+            if (age == 0 || age == 1 << 8)
+                && (&raw const (*mark).socket).read_volatile() == self.socket as u64
+            {
+                (&raw mut (*mark).socket).write_volatile(0);
+                return false;
             }
         }
-        if !found {
-            let kind = if self.what >= 0xf0 {
-                usize::from(self.what & 15)
-            } else {
-                RECOVERED_TRANSITION
-            };
-            count_recovered(kind);
-        }
-        !found
+        count_recovered(self.kind);
+        true
     }
-}
-
-/// Reads a word of the context as a number. By the helper, because the verifier allows no
-/// arithmetic with a pointer to a socket.
-#[inline(always)]
-fn word(ctx: &impl EbpfContext, index: usize) -> u64 {
-    let words: *const u64 = ctx.as_ptr().cast();
-    // SAFETY: the helper takes any address.
-    unsafe { bpf_probe_read_kernel(words.wrapping_add(index)) }.unwrap_or(0)
 }

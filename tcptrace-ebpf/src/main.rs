@@ -56,10 +56,11 @@ fn set_state<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
     let (old, new) = (old as u8, new as u8);
-    if !Occasion::transition(ctx, old, new).is_for::<C>() {
+    let sk: *const u8 = ctx.arg(0);
+    if !Occasion::transition(sk, old, new).is_for::<C>() {
         return 0;
     }
-    let socket = Socket::<Direct>::new(ctx.arg(0));
+    let socket = Socket::<Direct>::new(sk);
     if !socket.is_tcp() {
         debug!(ctx, "protocol {} is not TCP", socket.protocol());
         return 0;
@@ -111,8 +112,9 @@ pub fn receive_reset_second(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn reset_received<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
-    if Occasion::reset(ctx, RECOVERED_RESET_RECEIVED).is_for::<C>() {
-        let socket = Socket::<Direct>::new(ctx.arg(0));
+    let sk: *const u8 = ctx.arg(0);
+    if Occasion::reset(sk, RECOVERED_RESET_RECEIVED).is_for::<C>() {
+        let socket = Socket::<Direct>::new(sk);
         emit::reset::<_, C>(&socket, KIND_RESET_RECEIVED, REASON_NONE);
     }
     0
@@ -132,11 +134,8 @@ pub fn send_reset_second(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn reset_sent<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
-    if !Occasion::reset(ctx, RECOVERED_RESET_SENT).is_for::<C>() {
-        return 0;
-    }
     let sk: *const u8 = ctx.arg(0);
-    if sk.is_null() {
+    if sk.is_null() || !Occasion::reset(sk, RECOVERED_RESET_SENT).is_for::<C>() {
         return 0;
     }
     let socket = Socket::<Direct>::new(sk);

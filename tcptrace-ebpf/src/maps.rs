@@ -9,8 +9,8 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use tcptrace_common::{
-    CpuCounters, LISTENER_SLOTS, Layout, MARK_BUCKETS, MARK_WAYS, PORTS, RECOVERED_KINDS,
-    STATE_SLOTS, SYN_BUCKETS, Scratch, SynBucket,
+    CpuCounters, LISTENER_SLOTS, Layout, PORTS, RECOVERED_KINDS, STATE_SLOTS, SYN_BUCKETS, Scratch,
+    SynBucket,
 };
 
 /// Every event; user space chooses the size.
@@ -24,10 +24,6 @@ pub static COUNTERS: Array<CpuCounters> = Array::with_max_entries(1, BPF_F_MMAPA
 /// One entry per CPU; user space sets the number.
 #[map]
 pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
-
-/// The causes of the first copies' runs, until the second copies have checked.
-#[map]
-pub static MARKS: Array<[u64; MARK_WAYS]> = Array::with_max_entries(MARK_BUCKETS, 0);
 
 /// When SYNs arrived, until their handshakes end. An array and not the kernel's LRU map: it reports
 /// evictions, and costs less. A SYN flood reaches it.

@@ -4,12 +4,12 @@ use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::programs::TracePointContext;
 use tcptrace_common::{
-    FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER, LAYOUT_CGROUP, LAYOUT_NETNS, LAYOUT_TCP,
-    LAYOUT_USER, RawEndpoints, TcpState, sock_common::*,
+    FAMILY_INET, FAMILY_INET6, FIELDS_TCP, FIELDS_USER, LAYOUT_CGROUP, LAYOUT_CGROUP_TYPED,
+    LAYOUT_NETNS, LAYOUT_TCP, LAYOUT_USER, RawEndpoints, TcpState, sock_common::*,
 };
 
 use crate::{
-    access::{Access, Probe},
+    access::{Access, Direct, Probe},
     maps::{has, layout},
 };
 
@@ -111,8 +111,21 @@ impl<A: Access> Socket<A> {
         if !has(LAYOUT_CGROUP) {
             return 0;
         }
-        // SAFETY: probe reads take any address; a plain load would give a pointer, whose bits the
-        // verifier does not let a program see.
+        // SAFETY: pointers of types that the verifier knows.
+        if A::TYPED && has(LAYOUT_CGROUP_TYPED) {
+            unsafe {
+                let cgroup: *const u8 =
+                    Direct::read(self.sk, layout!(sock.sk_cgrp_data) as usize, ptr::null());
+                if cgroup.is_null() {
+                    return 0;
+                }
+                let kn: *const u8 =
+                    Direct::read(cgroup, layout!(sock.cgroup_kn) as usize, ptr::null());
+                return Direct::read(kn, layout!(sock.kernfs_node_id) as usize, 0);
+            }
+        }
+        // SAFETY: probe reads take any address; a plain load of what may be no pointer would give
+        // one, whose bits the verifier does not let a program see.
         unsafe {
             let cgroup: u64 = Probe::read(self.sk, layout!(sock.sk_cgrp_data) as usize, 0);
             if cgroup == 0 || cgroup & 1 != 0 {
@@ -180,12 +193,12 @@ impl<A: Access> Socket<A> {
         if layout!(sock.net_tw_count) == 0 || !matches!(self.state(), FIN_WAIT2 | CLOSING) {
             return false;
         }
-        let net = self.net() as *const u8;
-        // SAFETY: probe reads take any address.
+        // SAFETY: a pointer of the type that the verifier knows, or any address with `Probe`.
         let (count, limit): (u32, u32) = unsafe {
+            let net: *const u8 = A::read(self.sk, SKC_NET, ptr::null());
             (
-                Probe::read(net, layout!(sock.net_tw_count) as usize, 0),
-                Probe::read(net, layout!(sock.net_tw_limit) as usize, 0),
+                A::read(net, layout!(sock.net_tw_count) as usize, 0),
+                A::read(net, layout!(sock.net_tw_limit) as usize, 0),
             )
         };
         u64::from(count) + u64::from(MARGIN) >= u64::from(limit)

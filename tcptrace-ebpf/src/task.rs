@@ -1,13 +1,17 @@
 //! Reads the current task: its process, not its thread.
 
+use core::ptr;
+
 use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
     bpf_probe_read_kernel_str_bytes,
 };
-use tcptrace_common::{FIELDS_KTHREAD, FIELDS_TASK, LAYOUT_TASK, LISTENER_SLOTS, RawTask};
+use tcptrace_common::{
+    FIELDS_KTHREAD, FIELDS_TASK, LAYOUT_TASK, LAYOUT_TASK_TYPED, LISTENER_SLOTS, RawTask,
+};
 
 use crate::{
-    access::{Access, Probe},
+    access::{Access, Direct, Probe},
     maps::{LISTENER_PROCESSES, has, layout},
 };
 
@@ -23,17 +27,33 @@ pub fn write_current(to: &mut RawTask) -> u8 {
         to.comm = bpf_get_current_comm().unwrap_or([0; 16]);
         return 0;
     }
-    // SAFETY: a helper without arguments, and probe reads from what it gives.
-    unsafe {
-        let task = bpf_get_current_task() as *const u8;
-        let leader: u64 = Probe::read(task, layout!(task.group_leader) as usize, 0);
-        to.comm = Probe::read(leader as *const u8, layout!(task.comm) as usize, [0; 16]);
-        let flags: u32 = Probe::read(task, layout!(task.flags) as usize, 0);
-        if flags & PF_KTHREAD == 0 {
-            FIELDS_TASK
+    // SAFETY: helpers without arguments: the first gives a pointer of a type that the verifier
+    // knows, the second one for probe reads.
+    let flags = unsafe {
+        if has(LAYOUT_TASK_TYPED) {
+            write_comm::<Direct>(bpf_get_current_task_btf().cast_const().cast(), to)
         } else {
-            FIELDS_TASK | FIELDS_KTHREAD
+            write_comm::<Probe>(bpf_get_current_task() as *const u8, to)
         }
+    };
+    if flags & PF_KTHREAD == 0 {
+        FIELDS_TASK
+    } else {
+        FIELDS_TASK | FIELDS_KTHREAD
+    }
+}
+
+/// Writes the name of a task's process and returns the task's flags.
+#[inline(always)]
+unsafe fn write_comm<A: Access>(task: *const u8, to: &mut RawTask) -> u32 {
+    // SAFETY: the caller's pointer; 16 bytes, aligned to 8, for two words.
+    unsafe {
+        let leader: *const u8 = A::read(task, layout!(task.group_leader) as usize, ptr::null());
+        let comm = layout!(task.comm) as usize;
+        let halves = (&raw mut to.comm).cast::<u64>();
+        halves.write(A::read(leader, comm, 0));
+        halves.add(1).write(A::read(leader, comm + 8, 0));
+        A::read(task, layout!(task.flags) as usize, 0)
     }
 }
 

@@ -92,10 +92,12 @@ impl<A: Access> Tcp<A> {
         if bit(layout!(sock.transparent), layout!(sock.transparent_mask)) {
             flags |= BIND_TRANSPARENT;
         }
-        // SAFETY: probe reads take any address.
-        let lookup: u64 =
-            unsafe { Probe::read(sk.net() as *const u8, layout!(sock.net_lookup) as usize, 0) };
-        if lookup != 0 {
+        // SAFETY: a pointer of the type that the verifier knows, or any address with `Probe`.
+        let lookup: *const u8 = unsafe {
+            let net: *const u8 = A::read(sk.sk, SKC_NET, ptr::null());
+            A::read(net, layout!(sock.net_lookup) as usize, ptr::null())
+        };
+        if !lookup.is_null() {
             flags |= BIND_STEERED;
         }
         flags

@@ -7,15 +7,15 @@ use tcptrace_common::{LAYOUT_CGROUP, LAYOUT_TASK, Layout};
 use super::{
     btf::{Btf, BtfError, NamedKind, NamedType, only_named},
     resolve::{
-        MissingGroup, SOCK_OPS_COOKIE, TASK_REGISTERS, TRANSPARENT_FLAG, confirm_sock_common,
-        resolve, resolve_call, resolve_file, resolve_functions, resolve_hierarchy, resolve_process,
-        resolve_request, resolve_timewait, typedef,
+        CURRENT_TASK, MissingGroup, SOCK_OPS_COOKIE, TASK_REGISTERS, TRANSPARENT_FLAG,
+        confirm_sock_common, resolve, resolve_call, resolve_file, resolve_functions,
+        resolve_hierarchy, resolve_process, resolve_request, resolve_timewait, typedef,
     },
 };
 
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const TYPES: [&str; 27] = [
+const TYPES: [&str; 28] = [
     "sock",
     "sock_common",
     "inet_sock",
@@ -40,6 +40,7 @@ const TYPES: [&str; 27] = [
     "nsproxy",
     "pt_regs",
     TASK_REGISTERS,
+    CURRENT_TASK,
     TRANSPARENT_FLAG,
     RESET_REASONS,
     SOCK_OPS_COOKIE,

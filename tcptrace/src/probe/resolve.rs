@@ -2,9 +2,9 @@
 //! its group is for, and no more.
 
 use tcptrace_common::{
-    FileLayout, FunctionLayout, LAYOUT_BIND, LAYOUT_CGROUP, LAYOUT_DEFER, LAYOUT_NETNS,
-    LAYOUT_SOCKET, LAYOUT_TASK, LAYOUT_TCP, LAYOUT_USER, Layout, RequestLayout, SockLayout,
-    TaskLayout, TcpLayout, sock_common,
+    FileLayout, FunctionLayout, LAYOUT_BIND, LAYOUT_CGROUP, LAYOUT_CGROUP_TYPED, LAYOUT_DEFER,
+    LAYOUT_NETNS, LAYOUT_SOCKET, LAYOUT_TASK, LAYOUT_TASK_TYPED, LAYOUT_TCP, LAYOUT_USER, Layout,
+    RequestLayout, SockLayout, TaskLayout, TcpLayout, sock_common,
 };
 
 use super::btf::{Btf, BtfError};
@@ -14,6 +14,9 @@ pub(super) const TRANSPARENT_FLAG: &str = "INET_FLAGS_TRANSPARENT";
 
 /// The function behind `bpf_get_netns_cookie` for sock_ops programs (from Linux 5.15).
 pub(super) const SOCK_OPS_COOKIE: &str = "bpf_get_netns_cookie_sock_ops";
+
+/// The function behind the helper of this name (from Linux 5.11).
+pub(super) const CURRENT_TASK: &str = "bpf_get_current_task_btf";
 
 /// The function behind `bpf_task_pt_regs` (from Linux 5.15).
 pub(super) const TASK_REGISTERS: &str = "bpf_task_pt_regs";
@@ -106,7 +109,9 @@ const GROUPS: [FieldGroup; 7] = [
         what: "a socket's cgroup",
         consequence: "no cgroup_id",
         resolve: |btf, layout| {
-            layout.sock.sk_cgrp_data = cgroup_pointer(btf)?;
+            let (offset, typed) = cgroup_pointer(btf)?;
+            layout.sock.sk_cgrp_data = offset;
+            layout.groups |= typed;
             layout.sock.cgroup_kn = btf.offset("cgroup", "kn", 8)?;
             layout.sock.kernfs_node_id = btf.offset("kernfs_node", "id", 8)?;
             Ok(())
@@ -136,6 +141,9 @@ const GROUPS: [FieldGroup; 7] = [
         what: "a task's process",
         consequence: "comm is the thread's name",
         resolve: |btf, layout| {
+            if btf.function_id(CURRENT_TASK).is_ok() {
+                layout.groups |= LAYOUT_TASK_TYPED;
+            }
             layout.task = TaskLayout {
                 tgid: btf.offset("task_struct", "tgid", 4)?,
                 signal: 0,
@@ -270,11 +278,13 @@ fn resolve_congestion(btf: &Btf, layout: &Layout) -> Result<(SockLayout, TcpLayo
     ))
 }
 
-/// Returns the offset of `sk_cgrp_data`'s pointer, named `cgroup`, or before 5.15 of its word,
-/// named `val`.
-fn cgroup_pointer(btf: &Btf) -> Result<u32, BtfError> {
-    btf.offset("sock", "sk_cgrp_data.cgroup", 8)
-        .or_else(|_| btf.offset("sock", "sk_cgrp_data.val", 8))
+/// Returns the offset of `sk_cgrp_data`'s pointer, named `cgroup`, and [`LAYOUT_CGROUP_TYPED`];
+/// before 5.15 that of its word, named `val`, and 0.
+fn cgroup_pointer(btf: &Btf) -> Result<(u32, u32), BtfError> {
+    match btf.offset("sock", "sk_cgrp_data.cgroup", 8) {
+        Ok(offset) => Ok((offset, LAYOUT_CGROUP_TYPED)),
+        Err(_) => Ok((btf.offset("sock", "sk_cgrp_data.val", 8)?, 0)),
+    }
 }
 
 /// Finds the path from a cgroup to the number of its hierarchy.
