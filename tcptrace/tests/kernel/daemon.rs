@@ -452,11 +452,11 @@ fn settings_are_checked_without_tracing() -> Check {
     for (arguments, why) in [
         (
             &["--metrics.cgroup-label=unit"][..],
-            "it needs --metrics.cgroups",
+            "Set --metrics.cgroups",
         ),
         (
             &["--metrics.cgroup-pattern=(a)"],
-            "it needs --metrics.cgroups",
+            "Set --metrics.cgroups",
         ),
         (
             &[
