@@ -66,7 +66,7 @@ pub mod testing {
         },
         output::{
             record::Recorder,
-            render::Renderer,
+            render::{Format, Look, Renderer},
             view::{ShownRecords, View, filter::Filter},
         },
         probe::Hook,

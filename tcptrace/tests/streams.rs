@@ -18,10 +18,10 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 use similar::{ChangeTag, TextDiff};
 use tcptrace::testing::{
-    Block, CaptureError, ClockReading, Consumer, EventKind, Filter, Host, Item, LossPlace, Reader,
-    Recorder, Renderer, Replay, ShownRecords, Tracker, TrackerConfig, Update, View, WallClock,
-    decode, events, push_event, sources, write_end, write_events, write_loss, write_start,
-    write_time,
+    Block, CaptureError, ClockReading, Consumer, EventKind, Filter, Format, Host, Item, Look,
+    LossPlace, Reader, Recorder, Renderer, Replay, ShownRecords, Tracker, TrackerConfig, Update,
+    View, WallClock, decode, events, push_event, sources, write_end, write_events, write_loss,
+    write_start, write_time,
 };
 
 const BLESS: &str = "TCPTRACE_BLESS";
@@ -101,7 +101,8 @@ fn records(path: &Path) -> [String; 2] {
     let (updates, outcome) = self::replay(&stream);
     outcome.unwrap_or_else(|error| panic!("{}: {error}", name(path)));
     let mut out = [Vec::new(), Vec::new()];
-    let mut renderers = [Renderer::Json, Renderer::Csv { terminal: false }];
+    let formats = [Format::Json, Format::Csv];
+    let mut renderers = formats.map(|format| Renderer::new(format, Look::default()));
     renderers[1].begin(&mut out[1]);
     for update in updates {
         view.update(&update, &recorder);

@@ -191,7 +191,7 @@ impl Tail {
                 dropped += 1;
                 continue;
             }
-            writer.push(ScreenUpdate::Row(Box::new(row)));
+            writer.push(ScreenUpdate::Row(row));
             wrote = true;
             if !is_loss {
                 self.rows_left = self.rows_left.map(|left| left - 1);

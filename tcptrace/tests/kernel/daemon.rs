@@ -454,10 +454,7 @@ fn settings_are_checked_without_tracing() -> Check {
             &["--metrics.cgroup-label=unit"][..],
             "Set --metrics.cgroups",
         ),
-        (
-            &["--metrics.cgroup-pattern=(a)"],
-            "Set --metrics.cgroups",
-        ),
+        (&["--metrics.cgroup-pattern=(a)"], "Set --metrics.cgroups"),
         (
             &[
                 "--metrics.cgroups=9",

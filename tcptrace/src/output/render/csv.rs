@@ -87,30 +87,62 @@ const COLUMNS: [&str; 75] = [
     "netns_cookie",
 ];
 
-pub(super) fn header(out: &mut Vec<u8>) {
-    write(COLUMNS.iter(), out);
+/// Writes records as CSV.
+pub struct Csv {
+    /// On a terminal hostile characters are replaced; as data nothing is.
+    terminal: bool,
+    writer: csv_core::Writer,
+    fields: JsonFields,
+    /// The column of each field of the last record, in the order of its JSON. The next record most
+    /// often has the same.
+    columns: Vec<usize>,
 }
 
-/// Appends a record's line: the fields of its JSON, each in its column. On a terminal hostile
-/// characters are replaced; as data nothing is.
-pub(super) fn row(record: &Record, terminal: bool, out: &mut Vec<u8>) {
-    let mut fields = JsonFields::default();
-    let mut serializer = Serializer::with_formatter(&mut fields, PlainFormatter::default());
-    if let Err(error) = record.serialize(&mut serializer) {
-        tracing::error!("a record could not be written as CSV: {error}");
-        return;
+impl Csv {
+    pub(super) fn new(terminal: bool) -> Self {
+        Self {
+            terminal,
+            writer: csv_core::Writer::new(),
+            fields: JsonFields::default(),
+            columns: Vec::new(),
+        }
     }
-    let mut row = [const { Cow::Borrowed("") }; COLUMNS.len()];
-    for (name, value) in fields.iter() {
-        if let Some(at) = COLUMNS.iter().position(|column| *column == name) {
-            row[at] = if terminal {
+
+    /// Appends the names of the columns.
+    pub(super) fn header(&mut self, out: &mut Vec<u8>) {
+        write(&mut self.writer, &COLUMNS, out);
+    }
+
+    /// Appends a record's line: the fields of its JSON, each in its column.
+    pub(super) fn row(&mut self, record: &Record, out: &mut Vec<u8>) {
+        self.fields.text.clear();
+        self.fields.ends.clear();
+        let formatter = PlainFormatter::default();
+        let mut serializer = Serializer::with_formatter(&mut self.fields, formatter);
+        if let Err(error) = record.serialize(&mut serializer) {
+            tracing::error!("a record could not be written as CSV: {error}");
+            return;
+        }
+        let mut row = [const { Cow::Borrowed("") }; COLUMNS.len()];
+        for (index, (name, value)) in self.fields.iter().enumerate() {
+            let before = self.columns.get(index).copied().unwrap_or(0);
+            let column = if COLUMNS[before] == name {
+                before
+            } else if let Some(column) = COLUMNS.iter().position(|column| *column == name) {
+                self.columns.resize(self.columns.len().max(index + 1), 0);
+                self.columns[index] = column;
+                column
+            } else {
+                continue;
+            };
+            row[column] = if self.terminal {
                 visible(value, false)
             } else {
                 Cow::Borrowed(value)
             };
         }
+        write(&mut self.writer, &row, out);
     }
-    write(row.iter().map(|value| value.as_bytes()), out);
 }
 
 /// The names and values of a flat JSON object, one after the other, and the end of each.
@@ -214,16 +246,22 @@ impl Formatter for PlainFormatter {
     }
 }
 
-fn write(fields: impl Iterator<Item = impl AsRef<[u8]>>, out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut writer = csv::Writer::from_writer(&mut *out);
-    let written = writer
-        .write_record(fields)
-        .and_then(|()| Ok(writer.flush()?));
-    drop(writer);
-    if let Err(error) = written {
-        out.truncate(start);
-        tracing::error!("a record could not be written as CSV: {error}");
+/// Appends a line.
+fn write(writer: &mut csv_core::Writer, fields: &[impl AsRef<str>], out: &mut Vec<u8>) {
+    let last = fields.len() - 1;
+    for (index, field) in fields.iter().enumerate() {
+        let field = field.as_ref().as_bytes();
+        let start = out.len();
+        // At most each byte twice, two quotation marks, and what ends the field.
+        out.resize(start + 2 * field.len() + 3, 0);
+        let (_, _, mut written) = writer.field(field, &mut out[start..]);
+        let (_, end) = if index == last {
+            writer.terminator(&mut out[start + written..])
+        } else {
+            writer.delimiter(&mut out[start + written..])
+        };
+        written += end;
+        out.truncate(start + written);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::text::is_hostile;
+use super::text::{is_hostile, is_printable_ascii};
 use crate::output::record::Record;
 
 pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
@@ -31,6 +31,9 @@ impl Formatter for Escaping {
         to: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        if is_printable_ascii(fragment) {
+            return to.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some((at, hostile)) = rest
             .char_indices()

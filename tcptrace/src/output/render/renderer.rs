@@ -1,6 +1,6 @@
 //! The formats of output, and the renderer of each.
 
-use super::{csv, diagram::Diagram, json, look::Look, table::Table};
+use super::{csv::Csv, diagram::Diagram, json, look::Look, table::Table};
 use crate::output::record::Record;
 
 /// The shape of output.
@@ -21,7 +21,7 @@ pub enum Renderer {
     Table(Table),
     Diagram(Diagram),
     Json,
-    Csv { terminal: bool },
+    Csv(Csv),
 }
 
 impl Renderer {
@@ -31,9 +31,7 @@ impl Renderer {
             Format::Table => Self::Table(Table::new(look)),
             Format::Diagram => Self::Diagram(Diagram::new(look)),
             Format::Json => Self::Json,
-            Format::Csv => Self::Csv {
-                terminal: look.terminal,
-            },
+            Format::Csv => Self::Csv(Csv::new(look.terminal)),
         }
     }
 
@@ -42,7 +40,7 @@ impl Renderer {
         match self {
             Self::Table(table) => table.header(out),
             Self::Json | Self::Diagram(_) => {}
-            Self::Csv { .. } => csv::header(out),
+            Self::Csv(csv) => csv.header(out),
         }
     }
 
@@ -52,7 +50,7 @@ impl Renderer {
             Self::Table(table) => table.row(record, out),
             Self::Diagram(diagram) => diagram.record(record, out),
             Self::Json => json::line(record, out),
-            Self::Csv { terminal } => csv::row(record, *terminal, out),
+            Self::Csv(csv) => csv.row(record, out),
         }
     }
 }

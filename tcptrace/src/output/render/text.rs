@@ -23,12 +23,20 @@ const HOSTILE: [RangeInclusive<char>; 12] = [
 
 /// Whether a character must not reach a terminal.
 pub(super) fn is_hostile(character: char) -> bool {
-    HOSTILE.iter().any(|range| range.contains(&character))
+    !matches!(character, ' '..='~') && HOSTILE.iter().any(|range| range.contains(&character))
+}
+
+/// Whether text is printable ASCII only, as most is: such text needs no closer look.
+pub(super) fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Returns text with visible replacements for characters that must not reach the terminal, or that
 /// it cannot show.
 pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
+    if is_printable_ascii(text) {
+        return Cow::Borrowed(text);
+    }
     let is_shown = |character: char| !is_hostile(character) && (!ascii || character.is_ascii());
     if text.chars().all(is_shown) {
         return Cow::Borrowed(text);

@@ -103,7 +103,7 @@ impl View {
 
     /// Returns the next row in order of time, once everything before `known_ns` is known; at the
     /// end with `u64::MAX`.
-    pub fn next_row(&mut self, known_ns: u64) -> Option<Record> {
+    pub fn next_row(&mut self, known_ns: u64) -> Option<Box<Record>> {
         self.rows.next(known_ns)
     }
 

@@ -11,15 +11,16 @@ const MOST: usize = 1 << 16;
 /// Rows that wait for earlier ones.
 #[derive(Default)]
 pub(super) struct RowQueue {
-    /// By their moment, and then in order of arrival.
-    held: BTreeMap<(u64, u64), Record>,
+    /// By their moment, and then in order of arrival. Boxed, for the tree moves them.
+    held: BTreeMap<(u64, u64), Box<Record>>,
     count: u64,
 }
 
 impl RowQueue {
     pub(super) fn push(&mut self, record: Record) {
         self.count += 1;
-        self.held.insert((record.moment_ns, self.count), record);
+        let moment = (record.moment_ns, self.count);
+        self.held.insert(moment, Box::new(record));
     }
 
     /// Returns when the earliest row is due.
@@ -30,7 +31,7 @@ impl RowQueue {
 
     /// Returns the next row that no earlier one can precede any more: everything before `known_ns`
     /// is known.
-    pub(super) fn next(&mut self, known_ns: u64) -> Option<Record> {
+    pub(super) fn next(&mut self, known_ns: u64) -> Option<Box<Record>> {
         let is_due = self.due_ns()? <= known_ns;
         (is_due || self.held.len() > MOST)
             .then(|| self.held.pop_first())
