@@ -1,5 +1,7 @@
 //! What the tracker reports.
 
+use std::sync::Arc;
+
 use tcptrace_common::TcpState;
 
 use super::{
@@ -12,10 +14,10 @@ use crate::feed::{event::Endpoints, item::LossPlace};
 #[derive(Clone, Debug)]
 pub enum Update {
     /// A connection is held from now on: at its beginning, or first seen later.
-    Entered(Connection),
+    Entered(Arc<Connection>),
     /// A connection changed its state; `connection` is as it is afterwards.
     Transition {
-        connection: Connection,
+        connection: Arc<Connection>,
         from: TcpState,
         to: TcpState,
         time: Moment,
@@ -25,21 +27,21 @@ pub enum Update {
     /// An impossible transition of a socket that is not held: an anomaly, reported only here.
     Stray {
         /// What the event told of the socket.
-        connection: Connection,
+        connection: Arc<Connection>,
         from: TcpState,
         to: TcpState,
         time: Moment,
     },
     /// A connection reached ESTABLISHED, or a later state without it.
-    Established(Connection),
+    Established(Arc<Connection>),
     /// accept() returned a connection, so that its accept wait is known.
-    Accepted(Connection),
+    Accepted(Arc<Connection>),
     /// A connection's record is settled.
     Ended(Ended),
     /// More was learnt of a connection after its record.
     Released(Release),
     /// A connection was evicted for lack of room.
-    Evicted(Connection),
+    Evicted(Arc<Connection>),
     /// The kernel acted on a RST from the peer, or sent one itself.
     Reset {
         /// Sent by this host; otherwise received.
