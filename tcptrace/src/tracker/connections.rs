@@ -1,7 +1,5 @@
 //! The sockets held, and what each event does to them.
 
-use std::sync::Arc;
-
 use tcptrace_common::TcpState;
 
 use super::{
@@ -15,7 +13,6 @@ use super::{
     lifecycle::{Step, can_lead_to, is_synchronized},
     listener::Listener,
     listeners::Listeners,
-    name_table::NameTable,
     stats::Anomaly,
     store::{Store, StoreKey},
     time_wait::follow::TimeWaits,
@@ -26,6 +23,7 @@ use crate::feed::{
     event::{ConnectFailure, Details, Endpoints, SocketOwner, Task, Transition},
     item::EvidenceHook,
 };
+use crate::tracker::name_table::NameTable;
 
 /// The connections and listeners held, and the connections that wait for their record.
 ///
@@ -68,17 +66,19 @@ impl Connections {
     }
 
     pub(super) fn on_reset_sent(&mut self, at: Origin, endpoints: &Endpoints, reason: Option<u32>) {
-        if let Some(connection) = self.store.get_mut(at.socket) {
-            if !connection.has_another_peer_than(endpoints) {
-                connection.resets.sent = true;
-                connection.resets.reason = connection.resets.reason.or(reason);
-            }
-        } else if let Some(ended) = self.ended.get_mut(at.socket, at.time)
-            && !ended.connection.has_another_peer_than(endpoints)
+        let connection = if let Some(connection) = self.store.get_mut(at.socket) {
+            connection.resets.sent |= !connection.has_another_peer_than(endpoints);
+            Some(connection)
+        } else if let Some(ended) = self.ended.get_mut(at.socket, at.time) {
+            ended.reset_after |= !ended.connection.has_another_peer_than(endpoints);
+            Some(&mut ended.connection)
+        } else {
+            None
+        };
+        if let Some(connection) = connection
+            && !connection.has_another_peer_than(endpoints)
         {
-            ended.reset_after = true;
-            let resets = &mut Arc::make_mut(&mut ended.connection).resets;
-            resets.reason = resets.reason.or(reason);
+            connection.resets.reason = connection.resets.reason.or(reason);
         }
         self.journal.push(Update::Reset { sent: true, reason });
     }
@@ -131,7 +131,7 @@ impl Connections {
         connection.add_details(at, &transition.details, &self.listeners);
         connection.learn_names(&self.names);
         self.journal.push(Update::Stray {
-            connection: Arc::new(connection),
+            connection,
             from: transition.old,
             to: transition.new,
             time: at.time,
@@ -163,7 +163,7 @@ impl Connections {
     /// Ends a connection whose end was lost.
     pub(super) fn give_up(&mut self, key: StoreKey, time: Moment) {
         if let Some(mut connection) = self.store.remove(key) {
-            self.journal.mark_gap(Arc::make_mut(&mut connection));
+            self.journal.mark_gap(&mut connection);
             let socket = connection.socket;
             let mut ended = Ended::new(connection, time, None);
             ended.end_seen = false;
@@ -229,7 +229,6 @@ impl Connections {
         if connection.followed.walk == 0 {
             connection.followed.walk = self.walk;
         }
-        let connection = Arc::new(connection);
         self.journal.push(Update::Entered(connection.clone()));
         let (key, evicted) = self.store.insert(connection);
         if let Some(evicted) = evicted {
@@ -275,8 +274,7 @@ impl Connections {
             // The record's phases end with the state that was left.
             connection.state = old;
             if established {
-                let opened = self.store.share(key);
-                self.journal.updates.extend(opened.map(Update::Established));
+                self.journal.push(Update::Established(connection.clone()));
             }
             self.report(key, transition, time, in_state_ns);
             self.end(at, key, &transition.details);
@@ -287,7 +285,7 @@ impl Connections {
             connection.state_since = Some(time);
         }
         connection.followed.heard = Some(self.silences.starting_at(time));
-        let opened = established.then(|| self.store.share(key)).flatten();
+        let opened = established.then(|| connection.clone());
         self.report(key, transition, time, in_state_ns);
         if let Some(opened) = opened {
             let release =
@@ -309,10 +307,10 @@ impl Connections {
         in_state_ns: Option<u64>,
     ) {
         if self.config.transitions
-            && let Some(connection) = self.store.share(key)
+            && let Some(connection) = self.store.get_by_key(key)
         {
             self.journal.push(Update::Transition {
-                connection,
+                connection: connection.clone(),
                 from: transition.old,
                 to: transition.new,
                 time,
@@ -340,13 +338,13 @@ impl Connections {
         task: &Task,
         listener: Option<u64>,
     ) {
-        let Some(shared) = self.store.get_shared(at.socket).or_else(|| {
-            let ended = self.ended.get_mut(at.socket, at.time)?;
-            Some(&mut ended.connection)
-        }) else {
-            return;
+        let connection = match self.store.get_mut(at.socket) {
+            Some(connection) => connection,
+            None => match self.ended.get_mut(at.socket, at.time) {
+                Some(ended) => &mut ended.connection,
+                None => return,
+            },
         };
-        let connection = Arc::make_mut(shared);
         if connection.has_another_peer_than(endpoints) || connection.handshake.accepted_at.is_some()
         {
             return;
@@ -361,7 +359,7 @@ impl Connections {
             connection.process = Some(process);
         }
         if connection.accept_wait_ns().is_some() {
-            self.journal.push(Update::Accepted(shared.clone()));
+            self.journal.push(Update::Accepted(connection.clone()));
         }
     }
 
@@ -432,7 +430,6 @@ impl Connections {
         connection.process = Process::new(&failure.task, ProcessSource::Connect);
         connection.learn_names(&self.names);
         self.journal.stats.attempts += 1;
-        let connection = Arc::new(connection);
         self.journal.push(Update::Entered(connection.clone()));
         let mut ended = Ended::new(connection, at.time, None);
         ended.connect = Some(*failure);
@@ -444,7 +441,9 @@ impl Connections {
         if let Some(connection) = self.store.get_mut(at.socket) {
             connection.resets.received |= !connection.has_another_peer_than(endpoints);
         }
-        let (sent, reason) = (false, None);
-        self.journal.push(Update::Reset { sent, reason });
+        self.journal.push(Update::Reset {
+            sent: false,
+            reason: None,
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Ended connections, and the queue in which they wait for late events.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 use tcptrace_common::TcpState;
@@ -18,7 +18,7 @@ use crate::feed::event::{CloseFields, ConnectFailure};
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The connection; its state is the last one before CLOSE.
-    pub connection: Arc<Connection>,
+    pub connection: Connection,
     /// →CLOSE; if that was not seen, when its end was noticed.
     pub closed_at: Moment,
     pub end_seen: bool,
@@ -42,7 +42,7 @@ pub struct Ended {
 impl Ended {
     /// An ended connection, without a verdict yet.
     pub(super) fn new(
-        connection: Arc<Connection>,
+        connection: Connection,
         closed_at: Moment,
         fields: Option<CloseFields>,
     ) -> Self {

@@ -1,6 +1,6 @@
 //! The tracker: takes items in order, and settles records when all that concerns them is known.
 
-use std::{collections::BTreeMap, sync::Arc, vec::Drain};
+use std::{collections::BTreeMap, vec::Drain};
 
 use tcptrace_common::TcpState;
 
@@ -268,7 +268,7 @@ impl Tracker {
     fn settle_record(&mut self, mut ended: Ended) {
         let sockets = &mut self.sockets;
         let (closed_ns, due_ns) = (ended.closed_at.get(), ended.due_ns());
-        let connection = Arc::make_mut(&mut ended.connection);
+        let connection = &mut ended.connection;
         // A reset that was not seen may be among the lost events, or not be reported yet.
         let heard = connection.followed.heard;
         let silent = |witness, until_ns| {

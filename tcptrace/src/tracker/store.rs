@@ -4,11 +4,6 @@
 //! A slab with an index beside it and a list through it: no allocation per event, and the entry to
 //! evict is known without a search. Entries whose end was lost never change again, so they are
 //! evicted first.
-//!
-//! What is reported of a connection shares it. Nobody keeps that until the next event, so that no
-//! connection is copied when it changes.
-
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -18,7 +13,7 @@ const NONE: u32 = u32::MAX;
 
 struct StoreEntry {
     /// `None` if the slot is free.
-    connection: Option<Arc<Connection>>,
+    connection: Option<Connection>,
     /// Towards the most recently changed; of a free slot, the next free one.
     newer: u32,
     /// Towards the one unchanged for longest.
@@ -61,7 +56,7 @@ impl Store {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.slots
             .iter()
-            .filter_map(|slot| slot.connection.as_deref())
+            .filter_map(|slot| slot.connection.as_ref())
     }
 
     /// Returns where the connection of a socket is.
@@ -74,25 +69,19 @@ impl Store {
         if let Some(index) = self.by_socket.remove(&from) {
             self.by_socket.insert(to, index);
             if let Some(connection) = &mut self.slots[index as usize].connection {
-                Arc::make_mut(connection).socket = to;
+                connection.socket = to;
             }
         }
     }
 
     pub(super) fn get(&self, socket: u64) -> Option<&Connection> {
         let StoreKey(index) = self.find(socket)?;
-        self.slots[index as usize].connection.as_deref()
-    }
-
-    /// Returns a connection as it is now.
-    pub(super) fn share(&self, key: StoreKey) -> Option<Arc<Connection>> {
-        self.slots[key.0 as usize].connection.clone()
+        self.slots[index as usize].connection.as_ref()
     }
 
     /// Returns a connection without changing the order.
     pub(super) fn get_by_key(&mut self, key: StoreKey) -> Option<&mut Connection> {
-        let connection = self.slots[key.0 as usize].connection.as_mut()?;
-        Some(Arc::make_mut(connection))
+        self.slots[key.0 as usize].connection.as_mut()
     }
 
     /// Returns a connection, which becomes the most recently changed.
@@ -107,23 +96,15 @@ impl Store {
 
     /// Returns the connection of a socket without changing the order.
     pub(super) fn get_mut(&mut self, socket: u64) -> Option<&mut Connection> {
-        self.get_shared(socket).map(Arc::make_mut)
-    }
-
-    /// The same, to be shared.
-    pub(super) fn get_shared(&mut self, socket: u64) -> Option<&mut Arc<Connection>> {
-        let StoreKey(index) = self.find(socket)?;
-        self.slots[index as usize].connection.as_mut()
+        let key = self.find(socket)?;
+        self.get_by_key(key)
     }
 
     /// Adds a connection as the most recently changed.
     ///
     /// Returns where it is, and the connection evicted if the store was full. The caller has
     /// removed what the socket's address held before.
-    pub(super) fn insert(
-        &mut self,
-        connection: Arc<Connection>,
-    ) -> (StoreKey, Option<Arc<Connection>>) {
+    pub(super) fn insert(&mut self, connection: Connection) -> (StoreKey, Option<Connection>) {
         debug_assert!(!self.by_socket.contains_key(&connection.socket));
         let evicted = if self.len() >= self.limit {
             self.remove(StoreKey(self.oldest))
@@ -151,7 +132,7 @@ impl Store {
     }
 
     /// Removes a connection.
-    pub(super) fn remove(&mut self, key: StoreKey) -> Option<Arc<Connection>> {
+    pub(super) fn remove(&mut self, key: StoreKey) -> Option<Connection> {
         let StoreKey(index) = key;
         self.unlink(index);
         let slot = &mut self.slots[index as usize];

@@ -7,9 +7,8 @@ use super::*;
 use crate::tracker::Role;
 
 /// A connection that can be told from others by its id.
-fn connection(id: u64, socket: u64) -> Arc<Connection> {
-    let connection = Connection::new(id, socket, Role::Active, TcpState::SynSent);
-    Arc::new(connection)
+fn connection(id: u64, socket: u64) -> Connection {
+    Connection::new(id, socket, Role::Active, TcpState::SynSent)
 }
 
 /// A store of sockets 1 to `n`, each with the id of its socket, taken in in that order.
@@ -185,7 +184,7 @@ fn touch(store: &mut Store, socket: u64) -> Option<&mut Connection> {
     store.touch(place)
 }
 
-fn remove(store: &mut Store, socket: u64) -> Option<Arc<Connection>> {
+fn remove(store: &mut Store, socket: u64) -> Option<Connection> {
     let place = store.find(socket)?;
     store.remove(place)
 }

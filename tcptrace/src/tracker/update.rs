@@ -1,7 +1,5 @@
 //! What the tracker reports.
 
-use std::sync::Arc;
-
 use tcptrace_common::TcpState;
 
 use super::{
@@ -14,10 +12,10 @@ use crate::feed::{event::Endpoints, item::LossPlace};
 #[derive(Clone, Debug)]
 pub enum Update {
     /// A connection is held from now on: at its beginning, or first seen later.
-    Entered(Arc<Connection>),
+    Entered(Connection),
     /// A connection changed its state; `connection` is as it is afterwards.
     Transition {
-        connection: Arc<Connection>,
+        connection: Connection,
         from: TcpState,
         to: TcpState,
         time: Moment,
@@ -27,21 +25,21 @@ pub enum Update {
     /// An impossible transition of a socket that is not held: an anomaly, reported only here.
     Stray {
         /// What the event told of the socket.
-        connection: Arc<Connection>,
+        connection: Connection,
         from: TcpState,
         to: TcpState,
         time: Moment,
     },
     /// A connection reached ESTABLISHED, or a later state without it.
-    Established(Arc<Connection>),
+    Established(Connection),
     /// accept() returned a connection, so that its accept wait is known.
-    Accepted(Arc<Connection>),
+    Accepted(Connection),
     /// A connection's record is settled.
     Ended(Ended),
     /// More was learnt of a connection after its record.
     Released(Release),
     /// A connection was evicted for lack of room.
-    Evicted(Arc<Connection>),
+    Evicted(Connection),
     /// The kernel acted on a RST from the peer, or sent one itself.
     Reset {
         /// Sent by this host; otherwise received.

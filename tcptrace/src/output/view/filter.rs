@@ -127,7 +127,7 @@ impl Filter {
                 .opened
                 .filter(|_| ended.end_seen)
                 .map(|opened| ended.closed_at.get().saturating_sub(opened.get())),
-            ..LifeSoFar::from(&**connection)
+            ..connection.into()
         };
         let is_over = true;
         self.judge(&Subject::new(connection, is_over, life))

@@ -16,7 +16,7 @@ fn the_next_connection_of_the_address_is_full_again_whatever_was_lost() {
                 let context = format!("{name} without {first}..{end}");
                 let (_, recording) = play_without(&events, first..end, true);
                 let last = recording.ended().pop().unwrap();
-                let mut connection = (*last.connection).clone();
+                let mut connection = last.connection.clone();
                 assert_eq!(connection.completeness, Completeness::Full, "{context}");
                 (connection.id, connection.followed.heard) = (1, fresh.connection.followed.heard);
                 assert_eq!(

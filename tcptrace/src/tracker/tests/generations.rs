@@ -74,7 +74,7 @@ fn a_generation_inherits_nothing_from_the_one_before() {
     let fresh = record_of(Story::child().wait(5 * MS).through(&closed_by_them()));
     let second = recording.ended()[1];
     // Everything but the id, which is the second.
-    let mut expected = (*fresh.connection).clone();
+    let mut expected = fresh.connection;
     expected.id = 2;
     assert_eq!(format!("{:?}", second.connection), format!("{expected:?}"));
     assert!(!second.reset_after);

@@ -250,7 +250,7 @@ impl Run {
                 .sockets
                 .ended
                 .iter()
-                .map(|ended| &*ended.connection),
+                .map(|ended| &ended.connection),
         );
         let mut held: Vec<u64> = held.map(|connection| connection.id).collect();
         held.sort_unstable();

@@ -61,7 +61,7 @@ impl TimeWaits {
                 id: connection.id,
                 socket: connection.socket,
                 role: connection.role,
-                whose: (&**connection).into(),
+                whose: connection.into(),
                 timewait,
             };
             self.in_time_wait
