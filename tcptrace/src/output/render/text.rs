@@ -28,7 +28,10 @@ pub(super) fn is_hostile(character: char) -> bool {
 
 /// Whether text is printable ASCII only, as most is: such text needs no closer look.
 pub(super) fn is_printable_ascii(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    // To the end, whatever is found: such a loop is vectorized.
+    let is_printable = |byte: u8| matches!(byte, b' '..=b'~');
+    text.bytes()
+        .fold(true, |all, byte| all & is_printable(byte))
 }
 
 /// Returns text with visible replacements for characters that must not reach the terminal, or that
