@@ -23,7 +23,7 @@ pub const BATCH: usize = 1 << 16;
 /// How long it rests after a batch.
 pub const REST: Duration = Duration::from_millis(5);
 /// The longest sleep: a notification that never came costs no more.
-pub const IDLE: Duration = Duration::from_secs(1);
+pub const IDLE: Duration = Duration::from_secs(2);
 
 /// How long the other hooks stay once the transitions are detached: longer than what follows →CLOSE
 /// takes, which [`GRACE_NS`] bounds, so that their silence is evidence.
