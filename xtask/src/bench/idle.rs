@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::{
     Bench, least, median, most,
-    page::{Table, machine},
+    page::{Bound, Table, bounds, machine},
     subject::Subject,
 };
 
@@ -66,12 +66,31 @@ pub(super) fn measure(bench: &Bench) -> Result<String> {
             format!("{:.0}", median(threads)),
         ]);
     }
+    let [ready, wake_ups, _, memory, _] = &rows[0];
+    let kept = [
+        Bound {
+            what: "ready within 150 ms",
+            measured: format!("{:.0} ms", median(ready)),
+            holds: median(ready) <= 150.0,
+        },
+        Bound {
+            what: "at most 2 wake-ups a second",
+            measured: format!("{:.1}", median(wake_ups)),
+            holds: median(wake_ups) <= 2.0,
+        },
+        Bound {
+            what: "at most 8 MiB of anonymous memory",
+            measured: format!("{:.1} MiB", median(memory)),
+            holds: median(memory) <= 8.0,
+        },
+    ];
     Ok(format!(
-        "## At rest\n\n{}. A daemon without traffic for {} s; medians of {} rounds. Wake-ups: voluntary context switches \
-         of all\nthreads. Memory: anonymous.\n\n{}",
+        "## At rest\n\n{}.\nA daemon without traffic for {} s; medians of {} rounds (least to most). Wake-ups: voluntary \
+         context switches of all\nthreads. Memory: anonymous.\n\n{}\n{}",
         machine(),
         REST.as_secs(),
         bench.rounds,
-        table.finish()
+        table.finish(),
+        bounds(&kept)
     ))
 }

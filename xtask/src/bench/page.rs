@@ -76,6 +76,28 @@ impl Table {
     }
 }
 
+/// A bound that a section checks.
+pub(super) struct Bound<'a> {
+    pub(super) what: &'a str,
+    pub(super) measured: String,
+    pub(super) holds: bool,
+}
+
+/// Returns the bounds, a line each; a missed one says so.
+pub(super) fn bounds(bounds: &[Bound<'_>]) -> String {
+    let mut text = String::new();
+    for Bound {
+        what,
+        measured,
+        holds,
+    } in bounds
+    {
+        let verdict = if *holds { "held" } else { "**missed**" };
+        text.push_str(&format!("- {what}: {verdict} ({measured})\n"));
+    }
+    text
+}
+
 /// Returns a line about this machine: its processor, kernel and number of processors.
 pub(super) fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

@@ -4,21 +4,25 @@ use anyhow::Result;
 
 use super::{
     Bench, least, median, most,
-    page::{Table, machine},
+    page::{Bound, Table, bounds, machine},
     subject::Subject,
 };
 
 /// Operations in a measurement.
 const COUNT: &str = "20000";
 const OPERATIONS: [&str; 2] = ["listen", "refused"];
+/// The path is measured so many times as often: single measurements differ by more than a tracer
+/// adds.
+const PATH_ROUNDS: u32 = 5;
 /// A measurement of the rate, seconds.
 const SECONDS: &str = "3";
 
 pub(super) fn measure(bench: &Bench) -> Result<String> {
     let subjects = Subject::all(bench);
     let mut times = vec![[const { Vec::new() }; OPERATIONS.len()]; subjects.len()];
-    for round in 1..=bench.rounds {
-        eprintln!("round {round} of {}", bench.rounds);
+    let rounds = bench.rounds * PATH_ROUNDS;
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
         for ((_, subject), times) in subjects.iter().zip(&mut times) {
             let running = subject.start(bench)?;
             for (operation, times) in OPERATIONS.iter().zip(times) {
@@ -46,13 +50,45 @@ pub(super) fn measure(bench: &Bench) -> Result<String> {
         });
         table.row([name.clone()].into_iter().chain(cells));
     }
+    let added = |wanted: &str, operation: usize| {
+        let index = subjects
+            .iter()
+            .position(|(name, _)| name.starts_with(wanted))?;
+        Some(least(&times[index][operation]) - base[operation])
+    };
+    let mut kept = Vec::new();
+    for (other, operation, ratio, what) in [
+        (
+            "tcpstates",
+            0,
+            60.0,
+            "socket, listen, close: at most 1/60 of what tcpstates adds",
+        ),
+        (
+            "tcplife",
+            1,
+            12.0,
+            "a refused connect: at most 1/12 of what tcplife adds",
+        ),
+    ] {
+        if let (Some(ours), Some(theirs)) =
+            (added("tcptrace daemon", operation), added(other, operation))
+        {
+            kept.push(Bound {
+                what,
+                measured: format!("{ours:.2} µs beside {theirs:.2} µs"),
+                holds: ours * ratio <= theirs,
+            });
+        }
+    }
     Ok(format!(
-        "## Time on the application's path\n\n{}. {} rounds, the subjects in turn in each, {COUNT} calls a measurement, \
-         on one processor.\nA measurement is the quickest tenth of them. The first row is the median (least to most). The others are what is added: the difference of \
-         the least, and of the\nmedians.\n\n{}",
+        "## Time on the application's path\n\n{}.\n{} rounds, the subjects in turn in each. A measurement is {COUNT} calls on one \
+         processor, and of them the quickest tenth.\nThe first row is the median (least to most). The others are what is added: \
+         the difference of the least, and of the\nmedians.\n\n{}\n{}",
         machine(),
-        bench.rounds,
-        table.finish()
+        rounds,
+        table.finish(),
+        bounds(&kept)
     ))
 }
 
@@ -122,13 +158,40 @@ pub(super) fn measure_rate(bench: &Bench) -> Result<String> {
                 .unwrap_or_default(),
         ]);
     }
+    let mut kept = Vec::new();
+    for (wanted, share, what) in [
+        (
+            "tcptrace daemon",
+            0.92,
+            "the daemon keeps 92 % of the untraced rate and loses no event",
+        ),
+        (
+            "tcptrace tail",
+            0.85,
+            "the tail keeps 85 % of the untraced rate and loses no event",
+        ),
+    ] {
+        if let Some(index) = subjects
+            .iter()
+            .position(|(name, _)| name.starts_with(wanted))
+        {
+            let kept_share = median(&rates[index]) / untraced;
+            let lost = losses[index].unwrap_or(0.0);
+            kept.push(Bound {
+                what,
+                measured: format!("{:.0} %, {lost:.0} lost", kept_share * 100.0),
+                holds: kept_share >= share && lost == 0.0,
+            });
+        }
+    }
     Ok(format!(
-        "## Rate\n\n{}. On every processor a thread opens, accepts and closes connections over\nloopback \
-         as fast as it can for {SECONDS} s; {} rounds in turn. Medians (least to most). Processor: of one processor, user \
-         and system.\nMemory: anonymous, at the end.\n\n{}",
+        "## Rate\n\n{}.\nOn every processor a thread opens, accepts and closes connections over loopback as fast \
+         as it can for {SECONDS} s.\n{} rounds in turn; medians (least to most). Processor: of one processor, user and \
+         system. Memory: anonymous, at the end.\n\n{}\n{}",
         machine(),
         bench.rounds,
-        table.finish()
+        table.finish(),
+        bounds(&kept)
     ))
 }
 

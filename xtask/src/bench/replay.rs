@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{
     Bench, least, median, most,
-    page::{Table, machine},
+    page::{Bound, Table, bounds, machine},
 };
 
 /// Events in a capture.
@@ -20,14 +20,17 @@ pub(super) fn measure(bench: &Bench) -> Result<String> {
         binaries.push((beside.display().to_string(), beside.clone()));
     }
     let mut text = format!(
-        "## User space\n\n{}. Captures of {} events and more, on one processor; medians of {} rounds (least to most).\n\n",
+        "## User space\n\n{}.\nCaptures of {EVENTS} events and more, replayed; user time of all threads. Medians of {} rounds (least \
+         to most).\n\n",
         machine(),
-        EVENTS,
         bench.rounds
     );
-    text.push_str(&events_a_second(bench, &binaries)?);
+    let mut kept = Vec::new();
+    text.push_str(&events_a_second(bench, &binaries, &mut kept)?);
     text.push('\n');
-    text.push_str(&rows_a_second(bench, &binaries)?);
+    text.push_str(&rows_a_second(bench, &binaries, &mut kept)?);
+    text.push('\n');
+    text.push_str(&bounds(&kept));
     Ok(text)
 }
 
@@ -47,7 +50,11 @@ fn capture(bench: &Bench, count: u64, live: u64) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn events_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<String> {
+fn events_a_second(
+    bench: &Bench,
+    binaries: &[(String, PathBuf)],
+    kept: &mut Vec<Bound<'_>>,
+) -> Result<String> {
     let mut table = Table::new(&[
         "nothing shown",
         "open connections",
@@ -55,6 +62,7 @@ fn events_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<Stri
         "peak memory",
     ]);
     let mut memory = vec![Vec::new(); binaries.len()];
+    let mut ours = Vec::new();
     for live in LIVE {
         let path = capture(bench, EVENTS, live)?;
         let events = EVENTS + live * 3;
@@ -73,6 +81,9 @@ fn events_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<Stri
         for (index, (name, _)) in binaries.iter().enumerate() {
             memory[index].push(peaks[index]);
             let rates = &times[index];
+            if index == 0 {
+                ours.push(median(rates));
+            }
             table.row([
                 name.clone(),
                 live.to_string(),
@@ -97,12 +108,31 @@ fn events_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<Stri
         text.push_str(&format!(
             "{name}: {each:.0} bytes for each open connection.\n"
         ));
+        if index == 0 {
+            kept.push(Bound {
+                what: "at most 256 bytes for each open connection",
+                measured: format!("{each:.0} bytes"),
+                holds: each <= 256.0,
+            });
+        }
+    }
+    if let [few, .., many] = ours[..] {
+        kept.push(Bound {
+            what: "with 1,000,000 open connections at least half as fast as with 10,000",
+            measured: format!("{:.0} %", many / few * 100.0),
+            holds: many * 2.0 >= few,
+        });
     }
     Ok(text)
 }
 
-fn rows_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<String> {
+fn rows_a_second(
+    bench: &Bench,
+    binaries: &[(String, PathBuf)],
+    kept: &mut Vec<Bound<'_>>,
+) -> Result<String> {
     let path = capture(bench, EVENTS, 10_000)?;
+    let mut ours = Vec::new();
     let mut table = Table::new(&["all shown", "format", "events a second", "user time"]);
     for format in FORMATS {
         let mut times = vec![Vec::new(); binaries.len()];
@@ -116,6 +146,9 @@ fn rows_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<String
         }
         for (index, (name, _)) in binaries.iter().enumerate() {
             let times = &times[index];
+            if index == 0 {
+                ours.push(median(times));
+            }
             table.row([
                 name.clone(),
                 format.to_owned(),
@@ -128,6 +161,13 @@ fn rows_a_second(bench: &Bench, binaries: &[(String, PathBuf)]) -> Result<String
                 ),
             ]);
         }
+    }
+    if let [json, csv, ..] = ours[..] {
+        kept.push(Bound {
+            what: "CSV as fast as JSON",
+            measured: format!("{csv:.2} s beside {json:.2} s"),
+            holds: csv <= json,
+        });
     }
     Ok(table.finish())
 }
