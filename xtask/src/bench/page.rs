@@ -9,7 +9,8 @@ const HEAD: &str = "\
 # Performance
 
 What tcptrace costs, as `cargo xtask bench` measures it: it rewrites the sections below. Compare only numbers of one
-section: they were measured in one run, in turn. On another machine they are others.
+section: they were measured in one run, in turn. On another machine they are others. On a virtual machine single
+measurements of the path differ by more than a tracer adds; the times of the programs themselves are the steadiest.
 ";
 
 /// The page.
@@ -108,7 +109,8 @@ pub(super) fn machine() -> String {
         .map_or("unknown processor", |(_, model)| model);
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let release = read("/proc/sys/kernel/osrelease");
-    format!("{count} processors ({model}), Linux {}", release.trim())
+    let version: Vec<&str> = release.trim().splitn(3, '.').take(2).collect();
+    format!("{count} processors ({model}), Linux {}", version.join("."))
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ pub(super) fn measure(bench: &Bench) -> Result<String> {
             program.clone(),
             (*operation).to_owned(),
             format!("{:.1}", median(&runs.each)),
-            format!("{:.0}", median(&runs.ns) - floor),
+            // Not -0.
+            format!("{:.0}", (median(&runs.ns) - floor).round() + 0.0),
         ]);
     }
     let ns = |program: &str| {
