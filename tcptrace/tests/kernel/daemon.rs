@@ -461,7 +461,7 @@ fn settings_are_checked_without_tracing() -> Check {
                 "--metrics.cgroup-pattern=(a)",
                 "--metrics.cgroup-label=pod",
             ],
-            "one of them must go",
+            "leave one of them out",
         ),
     ] {
         let arguments = [&["daemon", "--check-config"], arguments].concat();
