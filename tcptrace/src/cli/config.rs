@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
 
 use jiff::tz::TimeZone;
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::{
     cli::{
@@ -293,7 +294,9 @@ fn cgroup_label(args: &DaemonArgs) -> Result<CgroupLabel, ConfigError> {
 }
 
 fn probe_config(args: &ProbeArgs) -> Result<ProbeConfig, ConfigError> {
-    let page = procfs::page_size();
+    // sysconf(3) cannot fail for this; if it did, the kernel would refuse a wrong size.
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.map_or(0, i64::unsigned_abs);
     let error = ConfigError::RingSize(args.ring_size, page);
     let ring_bytes = u32::try_from(args.ring_size)
         .ok()

@@ -21,7 +21,11 @@ use tokio_rustls::{
         version::{TLS12, TLS13},
     },
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_cert::{
+    Certificate,
+    der::Decode,
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
 
 use super::file::{ClientAuth, TlsFile, Version};
 
@@ -249,26 +253,25 @@ impl ClientCertVerifier for Clients {
 /// Returns the names of hosts, addresses, mailboxes and URIs (RFC 5280, section 4.2.1.6) as text;
 /// `None` if it is no certificate.
 fn alternative_names(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let Some(extension) = certificate.subject_alternative_name().ok()? else {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let extension = certificate.tbs_certificate().get_extension();
+    let Some((_, SubjectAltName(names))) = extension.ok()? else {
         return Some(Vec::new());
     };
-    let names = extension.value.general_names.iter();
-    let names = names.filter_map(|name| match *name {
-        GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => {
-            Some(text.to_owned())
-        }
-        GeneralName::IPAddress(bytes) => {
+    let names = names.into_iter().filter_map(|name| match name {
+        GeneralName::DnsName(text)
+        | GeneralName::Rfc822Name(text)
+        | GeneralName::UniformResourceIdentifier(text) => Some(text.to_string()),
+        GeneralName::IpAddress(bytes) => {
+            let bytes = bytes.as_bytes();
             let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
             let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
             address.ok().map(|address| address.to_string())
         }
-        GeneralName::OtherName(..)
-        | GeneralName::X400Address(_)
+        GeneralName::OtherName(_)
         | GeneralName::DirectoryName(_)
-        | GeneralName::EDIPartyName(_)
-        | GeneralName::RegisteredID(_)
-        | GeneralName::Invalid(..) => None,
+        | GeneralName::EdiPartyName(_)
+        | GeneralName::RegisteredId(_) => None,
     });
     Some(names.collect())
 }

@@ -1,24 +1,67 @@
 //! The process: Prometheus's usual metrics, with fractions of a second of CPU time.
 //!
-//! What /proc does not tell is absent.
+//! What the kernel does not tell is absent.
 
-use procfs::{
-    ProcResult,
-    process::{LimitValue, Process, Stat},
+use std::fs;
+
+use nix::{
+    sys::resource::{RLIM_INFINITY, Resource, getrlimit},
+    unistd::{SysconfVar, sysconf},
 };
 
 use super::family::Family;
 
 pub(super) fn families() -> Vec<Family> {
-    let Ok(process) = Process::myself() else {
-        return Vec::new();
-    };
-    let mut families = Vec::new();
-    if let Ok(stat) = process.stat() {
-        families.extend(of_stat(&stat));
-    }
-    families.extend(of_files(&process));
-    families
+    let stat = Stat::read();
+    let of_stat = |field: usize| stat.as_ref()?.field(field);
+    let ticks = of_system(SysconfVar::CLK_TCK);
+    let seconds = |field| Some(of_stat(field)? / ticks?);
+    let processor = || Some(seconds(Stat::UTIME)? + seconds(Stat::STIME)?);
+    let resident = || Some(of_stat(Stat::RSS)? * of_system(SysconfVar::PAGE_SIZE)?);
+    let start = || Some(boot_time()? + seconds(Stat::STARTTIME)?);
+    let processor = processor().map(|value| {
+        let help = "Total user and system CPU time spent in seconds.";
+        single(
+            Family::counter("process_cpu_seconds_total", &[], help),
+            value,
+        )
+    });
+    let gauges = [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            resident(),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Virtual memory size in bytes.",
+            of_stat(Stat::VSIZE),
+        ),
+        (
+            "process_threads",
+            "Number of OS threads in the process.",
+            of_stat(Stat::NUM_THREADS),
+        ),
+        (
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch in seconds.",
+            start(),
+        ),
+        (
+            "process_open_fds",
+            "Number of open file descriptors.",
+            open_files(),
+        ),
+        (
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            max_files(),
+        ),
+    ];
+    let gauges = gauges
+        .into_iter()
+        .filter_map(|(name, help, value)| Some(single(Family::gauge(name, &[], help), value?)));
+    processor.into_iter().chain(gauges).collect()
 }
 
 fn single(mut family: Family, value: f64) -> Family {
@@ -26,79 +69,55 @@ fn single(mut family: Family, value: f64) -> Family {
     family
 }
 
-fn of_stat(stat: &Stat) -> Vec<Family> {
-    let ticks = procfs::ticks_per_second() as f64;
-    let mut families = vec![
-        single(
-            Family::counter(
-                "process_cpu_seconds_total",
-                &[],
-                "Total user and system CPU time spent in seconds.",
-            ),
-            (stat.utime + stat.stime) as f64 / ticks,
-        ),
-        single(
-            Family::gauge(
-                "process_resident_memory_bytes",
-                &[],
-                "Resident memory size in bytes.",
-            ),
-            (stat.rss * procfs::page_size()) as f64,
-        ),
-        single(
-            Family::gauge(
-                "process_virtual_memory_bytes",
-                &[],
-                "Virtual memory size in bytes.",
-            ),
-            stat.vsize as f64,
-        ),
-        single(
-            Family::gauge(
-                "process_threads",
-                &[],
-                "Number of OS threads in the process.",
-            ),
-            stat.num_threads as f64,
-        ),
-    ];
-    if let Ok(boot) = procfs::boot_time_secs() {
-        families.push(single(
-            Family::gauge(
-                "process_start_time_seconds",
-                &[],
-                "Start time of the process since unix epoch in seconds.",
-            ),
-            boot as f64 + stat.starttime as f64 / ticks,
-        ));
+/// The fields of /proc/self/stat from the third on: the second, the name, may contain anything.
+struct Stat(String);
+
+/// The numbers of fields, as proc_pid_stat(5) counts them.
+impl Stat {
+    const UTIME: usize = 14;
+    const STIME: usize = 15;
+    const NUM_THREADS: usize = 20;
+    const STARTTIME: usize = 22;
+    const VSIZE: usize = 23;
+    const RSS: usize = 24;
+
+    fn read() -> Option<Self> {
+        let text = fs::read("/proc/self/stat").ok()?;
+        let text = String::from_utf8_lossy(&text);
+        Some(Self(text.rsplit_once(") ")?.1.to_owned()))
     }
-    families
+
+    fn field(&self, number: usize) -> Option<f64> {
+        self.0
+            .split_ascii_whitespace()
+            .nth(number - 3)?
+            .parse()
+            .ok()
+    }
 }
 
-fn of_files(process: &Process) -> Vec<Family> {
-    let mut families = Vec::new();
-    if let Ok(open) = process.fd_count() {
-        families.push(single(
-            Family::gauge("process_open_fds", &[], "Number of open file descriptors."),
-            open as f64,
-        ));
-    }
-    if let Ok(max) = max_files(process) {
-        families.push(single(
-            Family::gauge(
-                "process_max_fds",
-                &[],
-                "Maximum number of open file descriptors.",
-            ),
-            max,
-        ));
-    }
-    families
+fn of_system(variable: SysconfVar) -> Option<f64> {
+    Some(sysconf(variable).ok()?? as f64)
 }
 
-fn max_files(process: &Process) -> ProcResult<f64> {
-    Ok(match process.limits()?.max_open_files.soft_limit {
-        LimitValue::Unlimited => f64::INFINITY,
-        LimitValue::Value(files) => files as f64,
+/// Returns the time of the boot, in seconds since the epoch.
+fn boot_time() -> Option<f64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
+}
+
+/// Returns the number of open descriptors, without that of the directory that tells it.
+fn open_files() -> Option<f64> {
+    let open = fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(open.saturating_sub(1) as f64)
+}
+
+fn max_files() -> Option<f64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(if soft == RLIM_INFINITY {
+        f64::INFINITY
+    } else {
+        soft as f64
     })
 }
