@@ -1,6 +1,6 @@
 //! Attaches each hook in the best way that this kernel allows.
 
-use std::fs::File;
+use std::{collections::HashMap, fs::File, thread};
 
 use aya::{
     Btf, Ebpf,
@@ -11,16 +11,19 @@ use aya::{
 };
 use tcptrace_common::{
     PROGRAM_ACCEPT, PROGRAM_CGROUP_MADE, PROGRAM_CONNECT_EXIT, PROGRAM_CREATE_CHILD, PROGRAM_HELD,
-    PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME, PROGRAM_RECEIVE_RESET, PROGRAM_RETRANSMIT_SYNACK,
-    PROGRAM_SEED, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
-    PROGRAM_SYN, PROGRAM_TIMEWAIT, PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END,
-    PROGRAMS_ACCEPT_EXIT, PROGRAMS_CONNECT, SECOND_COPIES,
+    PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME, PROGRAM_RETRANSMIT_SYNACK, PROGRAM_SEED,
+    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, PROGRAM_SYN, PROGRAM_TIMEWAIT,
+    PROGRAM_TIMEWAIT_BEGIN, PROGRAM_TIMEWAIT_END, PROGRAMS_ACCEPT_EXIT, PROGRAMS_CONNECT,
+    SECOND_COPIES,
 };
 
 use super::{
     config::{AttachMode, ProbeConfig},
     error::{ProbeError, brief, chain},
-    hooks::{Exclusion, Hook, HookStatus, Source},
+    hooks::{
+        ACCEPT_CALLS, Exclusion, Hook, HookStatus, PROCESS_EXIT, Source, TRANSITIONS,
+        reset_program, ways,
+    },
     layout::KernelTypes,
     program::counts_misses,
 };
@@ -38,31 +41,41 @@ pub(super) struct KernelSupport<'a> {
     pub(super) exit_ret: Result<(), &'a String>,
 }
 
+/// The object's programs by name.
+type Programs<'a> = HashMap<&'a str, &'a mut Program>;
+
 /// Attaches all hooks, the optional ones first: they must have seen what precedes a transition.
+/// Meanwhile the verifier reads the programs of transitions, which take it longest.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     config: &ProbeConfig,
     kernel: &KernelSupport<'_>,
 ) -> Result<Vec<HookStatus>, ProbeError> {
-    let mut attacher = Attacher {
-        ebpf,
+    let (transitions, programs): (Programs<'_>, _) = ebpf
+        .programs_mut()
+        .partition(|(name, _)| TRANSITIONS.contains(name));
+    let attacher = |programs| Attacher {
+        programs,
         config,
         kernel,
         lacking: Vec::new(),
     };
-    let mut optional = Vec::new();
-    for &hook in Hook::ALL {
-        if hook != Hook::SetState {
-            optional.push(attacher.optional(hook));
-        }
-    }
-    let mut hooks = vec![attacher.transitions()?];
-    hooks.append(&mut optional);
+    let mut transitions = attacher(transitions);
+    let mut others = attacher(programs);
+    let optional = thread::scope(|scope| {
+        // Without a thread they are loaded when they are attached.
+        let ahead = thread::Builder::new().name("load".to_owned());
+        drop(ahead.spawn_scoped(scope, || transitions.load_ahead()));
+        let hooks = Hook::ALL.iter().filter(|hook| **hook != Hook::SetState);
+        hooks.map(|hook| others.optional(*hook)).collect::<Vec<_>>()
+    });
+    let mut hooks = vec![transitions.transitions()?];
+    hooks.extend(optional);
     Ok(hooks)
 }
 
 struct Attacher<'a> {
-    ebpf: &'a mut Ebpf,
+    programs: Programs<'a>,
     config: &'a ProbeConfig,
     kernel: &'a KernelSupport<'a>,
     /// What the current hook is attached without.
@@ -70,6 +83,21 @@ struct Attacher<'a> {
 }
 
 impl Attacher<'_> {
+    /// Loads the programs of the required hook, without attaching them. What fails here fails
+    /// again, and is reported, when it is attached.
+    fn load_ahead(&mut self) {
+        if self.config.attach == AttachMode::Tracepoint
+            || self
+                .load_tp_btf(PROGRAM_SET_STATE_BTF, Hook::SetState.name())
+                .is_err()
+        {
+            return;
+        }
+        if let Some(second) = self.second_of(PROGRAM_SET_STATE_BTF) {
+            drop(self.load_tp_btf(second, Hook::SetState.name()));
+        }
+    }
+
     /// Attaches the required hook.
     fn transitions(&mut self) -> Result<HookStatus, ProbeError> {
         let first = match self.config.attach {
@@ -218,17 +246,23 @@ impl Attacher<'_> {
     where
         &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,
     {
-        program(self.ebpf, name)
+        let program = self.programs.get_mut(name);
+        named(program.map(|program| &mut **program), name)
     }
 
-    /// Attaches the second copy of a program, behind the first, if the kernel skips runs and counts
-    /// them. Returns why it cannot.
-    fn second_copy(&mut self, first: &str, hook: Hook) -> Option<String> {
-        let counts = self.ebpf.program(first).is_some_and(counts_misses);
+    /// Returns the second copy of a program, if the kernel skips runs and counts them.
+    fn second_of(&self, first: &str) -> Option<&'static str> {
+        let counts = self
+            .programs
+            .get(first)
+            .is_some_and(|program| counts_misses(program));
         let &(_, second) = SECOND_COPIES.iter().find(|(of, _)| *of == first)?;
-        if !counts {
-            return None;
-        }
+        counts.then_some(second)
+    }
+
+    /// Attaches the second copy of a program, behind the first. Returns why it cannot.
+    fn second_copy(&mut self, first: &str, hook: Hook) -> Option<String> {
+        let second = self.second_of(first)?;
         let refused = self.tp_btf(second, hook).err()?;
         Some(format!(
             "without a second copy, for what the kernel skips of the first: {refused}"
@@ -240,13 +274,19 @@ impl Attacher<'_> {
     }
 
     fn tp_btf_of(&mut self, name: &str, tracepoint: &str) -> Result<(), String> {
-        let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
+        self.load_tp_btf(name, tracepoint)?;
         let program: &mut BtfTracePoint = self.program(name)?;
-        program
-            .load(tracepoint, btf)
-            .map_err(|error| brief(&error))?;
         program.attach().map_err(|error| chain(&error))?;
         Ok(())
+    }
+
+    fn load_tp_btf(&mut self, name: &str, tracepoint: &str) -> Result<(), String> {
+        let btf = self.kernel.btf.map_err(|why| format!("no BTF: {why}"))?;
+        let program: &mut BtfTracePoint = self.program(name)?;
+        match program.load(tracepoint, btf) {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+            Err(error) => Err(brief(&error)),
+        }
     }
 
     fn fentry(&mut self, name: &str, hook: Hook) -> Result<(), String> {
@@ -353,78 +393,19 @@ fn no_transitions(tp_btf: String, tracepoint: String) -> ProbeError {
     }
 }
 
-/// The system calls of [`PROGRAMS_ACCEPT_EXIT`].
-const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
-
-/// The second tracepoint of [`Hook::Process`].
-const PROCESS_EXIT: &str = "sched_process_exit";
-
-/// The functions entered or left, with the iterators' own.
-pub(super) const FUNCTIONS: [&str; 11] = [
-    Hook::CreateChild.name(),
-    Hook::Accept.name(),
-    Hook::Timewait.name(),
-    Hook::TimewaitProcess.name(),
-    "bpf_iter_tcp",
-    "bpf_iter_task_file",
-    PROGRAMS_CONNECT[0].0,
-    PROGRAMS_CONNECT[1].0,
-    PROGRAMS_CONNECT[2].0,
-    PROGRAMS_CONNECT[3].0,
-    PROGRAMS_CONNECT[4].0,
-];
-
-pub(super) const TRACEPOINTS: [&str; 7] = [
-    Hook::SetState.name(),
-    Hook::RetransmitSynack.name(),
-    Hook::ReceiveReset.name(),
-    Hook::SendReset.name(),
-    Hook::Process.name(),
-    PROCESS_EXIT,
-    Hook::Cgroup.name(),
-];
-
-/// Returns the ways to attach an optional hook, best first.
-pub(super) const fn ways(hook: Hook) -> &'static [Source] {
-    match hook {
-        Hook::SetState => &[],
-        Hook::CreateChild => &[Source::Fentry, Source::SockOps],
-        Hook::Accept | Hook::Connect => &[Source::Fexit, Source::Tracepoint],
-        Hook::RetransmitSynack
-        | Hook::ReceiveReset
-        | Hook::SendReset
-        | Hook::Process
-        | Hook::Cgroup => &[Source::TpBtf],
-        Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
-        Hook::Sockets => &[Source::Iter, Source::SockDiag],
-    }
-}
-
-/// Returns the program of a reset hook. It has a second copy, because the absence of a reset is
-/// evidence.
-const fn reset_program(hook: Hook) -> Option<&'static str> {
-    match hook {
-        Hook::ReceiveReset => Some(PROGRAM_RECEIVE_RESET),
-        Hook::SendReset => Some(PROGRAM_SEND_RESET),
-        Hook::SetState
-        | Hook::CreateChild
-        | Hook::RetransmitSynack
-        | Hook::Accept
-        | Hook::Timewait
-        | Hook::TimewaitProcess
-        | Hook::Process
-        | Hook::Cgroup
-        | Hook::Connect
-        | Hook::Sockets => None,
-    }
-}
-
 /// Returns a program of the object by its name.
 pub(super) fn program<'p, P>(ebpf: &'p mut Ebpf, name: &str) -> Result<&'p mut P, String>
 where
     &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,
 {
-    ebpf.program_mut(name)
+    named(ebpf.program_mut(name), name)
+}
+
+fn named<'p, P>(program: Option<&'p mut Program>, name: &str) -> Result<&'p mut P, String>
+where
+    &'p mut P: TryFrom<&'p mut Program, Error = ProgramError>,
+{
+    program
         .ok_or_else(|| format!("the object has no program {name}"))?
         .try_into()
         .map_err(|error: ProgramError| chain(&error))

@@ -8,7 +8,9 @@ mod bytes;
 mod kinds;
 mod named;
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ffi::CStr, path::Path};
+
+use hashbrown::HashSet;
 
 pub use self::{
     bytes::BtfError,
@@ -71,6 +73,7 @@ impl Btf {
     }
 
     pub fn parse(data: Vec<u8>, wanted: &[&str]) -> Result<Self, BtfError> {
+        let wanted: HashSet<&[u8]> = wanted.iter().map(|name| name.as_bytes()).collect();
         let invalid = |at, what| BtfError::Invalid { at, what };
         if read_u16(&data, 0)? != MAGIC {
             return Err(invalid(0, "no BTF magic of this machine's byte order"));
@@ -89,22 +92,24 @@ impl Btf {
         let mut btf = Self {
             data,
             strings,
-            types: vec![0],
+            // No type is shorter.
+            types: Vec::with_capacity(types_section.len() / TYPE_SIZE + 1),
             named: HashMap::new(),
         };
+        btf.types.push(0);
         let mut at = types_section.start;
         while at < types_section.end {
             let ty = btf.type_at(at)?;
             if matches!(ty.kind, KIND_STRUCT | KIND_TYPEDEF | KIND_ENUM | KIND_FUNC)
-                && let name = btf.string(ty.name)
-                && wanted.contains(&name)
+                && let name = btf.bytes(ty.name)
+                && wanted.contains(name)
             {
-                let name = name.to_owned();
+                let name = btf.string(ty.name).to_owned();
                 let id = u32::try_from(btf.types.len()).unwrap_or(0);
                 btf.named.entry((ty.kind, name)).or_insert(id);
             }
             if ty.kind == KIND_ENUM && ty.name == 0 {
-                btf.note_enumerators(ty, wanted)?;
+                btf.note_enumerators(ty, &wanted)?;
             }
             btf.types
                 .push(u32::try_from(at).map_err(|_| invalid(at, "too large"))?);
@@ -117,12 +122,12 @@ impl Btf {
     }
 
     /// Notes an enum without a name by those of its values that are wanted.
-    fn note_enumerators(&mut self, ty: Type, wanted: &[&str]) -> Result<(), BtfError> {
+    fn note_enumerators(&mut self, ty: Type, wanted: &HashSet<&[u8]>) -> Result<(), BtfError> {
         let id = u32::try_from(self.types.len()).unwrap_or(0);
         for entry in 0..ty.entries {
-            let name = self.string(read_u32(&self.data, ty.at + TYPE_SIZE + entry * 8)?);
-            if wanted.contains(&name) {
-                let name = name.to_owned();
+            let name = read_u32(&self.data, ty.at + TYPE_SIZE + entry * 8)?;
+            if wanted.contains(self.bytes(name)) {
+                let name = self.string(name).to_owned();
                 self.named.entry((KIND_ENUM, name)).or_insert(id);
             }
         }
@@ -383,11 +388,15 @@ impl Btf {
         })
     }
 
-    fn string(&self, offset: u32) -> &str {
+    /// Returns the string at an offset; empty if there is none.
+    fn bytes(&self, offset: u32) -> &[u8] {
         let all = &self.data[self.strings.clone()];
         let rest = all.get(offset as usize..).unwrap_or_default();
-        let end = rest.iter().position(|&byte| byte == 0).unwrap_or(0);
-        std::str::from_utf8(&rest[..end]).unwrap_or_default()
+        CStr::from_bytes_until_nul(rest).map_or(&[], CStr::to_bytes)
+    }
+
+    fn string(&self, offset: u32) -> &str {
+        std::str::from_utf8(self.bytes(offset)).unwrap_or_default()
     }
 }
 

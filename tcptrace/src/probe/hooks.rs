@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use tcptrace_common::{
+    PROGRAM_RECEIVE_RESET, PROGRAM_SEND_RESET, PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC,
+    PROGRAMS_CONNECT, SECOND_COPIES,
+};
+
 /// A hook in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum Hook {
@@ -224,3 +229,76 @@ impl std::str::FromStr for Exclusion {
             })
     }
 }
+
+/// The system calls of [`PROGRAMS_ACCEPT_EXIT`].
+pub(super) const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
+
+/// The second tracepoint of [`Hook::Process`].
+pub(super) const PROCESS_EXIT: &str = "sched_process_exit";
+
+/// The functions entered or left, with the iterators' own.
+pub(super) const FUNCTIONS: [&str; 11] = [
+    Hook::CreateChild.name(),
+    Hook::Accept.name(),
+    Hook::Timewait.name(),
+    Hook::TimewaitProcess.name(),
+    "bpf_iter_tcp",
+    "bpf_iter_task_file",
+    PROGRAMS_CONNECT[0].0,
+    PROGRAMS_CONNECT[1].0,
+    PROGRAMS_CONNECT[2].0,
+    PROGRAMS_CONNECT[3].0,
+    PROGRAMS_CONNECT[4].0,
+];
+
+pub(super) const TRACEPOINTS: [&str; 7] = [
+    Hook::SetState.name(),
+    Hook::RetransmitSynack.name(),
+    Hook::ReceiveReset.name(),
+    Hook::SendReset.name(),
+    Hook::Process.name(),
+    PROCESS_EXIT,
+    Hook::Cgroup.name(),
+];
+
+/// Returns the ways to attach an optional hook, best first.
+pub(super) const fn ways(hook: Hook) -> &'static [Source] {
+    match hook {
+        Hook::SetState => &[],
+        Hook::CreateChild => &[Source::Fentry, Source::SockOps],
+        Hook::Accept | Hook::Connect => &[Source::Fexit, Source::Tracepoint],
+        Hook::RetransmitSynack
+        | Hook::ReceiveReset
+        | Hook::SendReset
+        | Hook::Process
+        | Hook::Cgroup => &[Source::TpBtf],
+        Hook::Timewait | Hook::TimewaitProcess => &[Source::Fexit],
+        Hook::Sockets => &[Source::Iter, Source::SockDiag],
+    }
+}
+
+/// Returns the program of a reset hook. It has a second copy, because the absence of a reset is
+/// evidence.
+pub(super) const fn reset_program(hook: Hook) -> Option<&'static str> {
+    match hook {
+        Hook::ReceiveReset => Some(PROGRAM_RECEIVE_RESET),
+        Hook::SendReset => Some(PROGRAM_SEND_RESET),
+        Hook::SetState
+        | Hook::CreateChild
+        | Hook::RetransmitSynack
+        | Hook::Accept
+        | Hook::Timewait
+        | Hook::TimewaitProcess
+        | Hook::Process
+        | Hook::Cgroup
+        | Hook::Connect
+        | Hook::Sockets => None,
+    }
+}
+
+/// The programs of [`Hook::SetState`].
+pub(super) const TRANSITIONS: [&str; 3] = [
+    PROGRAM_SET_STATE_BTF,
+    SECOND_COPIES[0].1,
+    PROGRAM_SET_STATE_CLASSIC,
+];

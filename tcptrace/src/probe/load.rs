@@ -24,7 +24,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TCPTRACE_EBPF_OBJECT"))
 /// The layout in the loader's form.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct LayoutBytes(Layout);
+pub(super) struct LayoutBytes(pub Layout);
 
 // SAFETY: a repr(C) struct of u32 without padding (its size is asserted where it is defined).
 unsafe impl Pod for LayoutBytes {}
@@ -48,12 +48,24 @@ pub(super) fn raise_memlock() {
     }
 }
 
-pub(super) fn load_object(config: &ProbeConfig, layout: Layout) -> Result<Ebpf, ProbeError> {
-    let cpus = possible_cpus()?;
-    let layout = LayoutBytes(layout);
+/// Returns a loader of the object.
+///
+/// Creating it parses all of the kernel's BTF, which takes as long as the rest of the start that
+/// does not wait for the verifier, and the object has no use for it.
+pub(super) fn new_loader<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
+    loader.btf(None);
     loader
-        .override_global(GLOBAL_LAYOUT, &layout, true)
+}
+
+pub(super) fn load_object<'a>(
+    mut loader: EbpfLoader<'a>,
+    config: &'a ProbeConfig,
+    layout: &'a LayoutBytes,
+) -> Result<Ebpf, ProbeError> {
+    let cpus = possible_cpus()?;
+    loader
+        .override_global(GLOBAL_LAYOUT, layout, true)
         .override_global(aya_log::LEVEL, &config.log_level, true)
         .map_max_entries(MAP_EVENTS, config.ring_bytes)
         .map_max_entries(MAP_COUNTERS, cpus)

@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Read as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    thread,
 };
 
 use aya::{
@@ -15,23 +16,23 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use tcptrace_common::{
-    LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_HELD, PROGRAM_SEED,
-    PROGRAM_SET_STATE_BTF, PROGRAM_SET_STATE_CLASSIC, SECOND_COPIES, SeedEvent, StepEvent,
+    LOST_SEED, LOST_TRANSITION, Layout, MAP_EVENTS, PROGRAM_HELD, PROGRAM_SEED, SeedEvent,
+    StepEvent,
 };
 
 use super::{
-    attach::{FUNCTIONS, KernelSupport, TRACEPOINTS, attach_all, program},
+    attach::{KernelSupport, attach_all, program},
     btf,
     config::ProbeConfig,
     counters::ListenerProcesses,
     counters::{Counters, LOST_EVENTS},
     error::ProbeError,
     error::chain,
-    hooks::{Hook, HookStatus, Source},
+    hooks::{FUNCTIONS, Hook, HookStatus, Source, TRACEPOINTS, TRANSITIONS},
     layout::{KERNEL_BTF, KernelTypes},
     load::{
-        load_object, map_counters, map_listener_processes, map_syns, raise_memlock, require_kernel,
-        seed, take_map,
+        LayoutBytes, load_object, map_counters, map_listener_processes, map_syns, new_loader,
+        raise_memlock, require_kernel, seed, take_map,
     },
     program::{ProgramInfo, Programs},
     program::{ProgramMisses, ProgramRuns, SKIPPED_EVENTS, Skipped},
@@ -73,7 +74,17 @@ impl Probe {
     pub fn load(config: &ProbeConfig) -> Result<Self, ProbeError> {
         require_kernel()?;
         raise_memlock();
-        let types = kernel_types().map_err(|error| error.to_string());
+        let (loader, types, btf) = thread::scope(|scope| {
+            let thread = thread::Builder::new().name("loader".to_owned());
+            let loader = thread.spawn_scoped(scope, new_loader);
+            let types = kernel_types().map_err(|error| error.to_string());
+            let btf = types.as_ref().map_err(Clone::clone).and_then(|types| {
+                AyaBtf::parse(&types.named_only(), Endianness::default())
+                    .map_err(|error| error.to_string())
+            });
+            let loader = loader.ok().and_then(|loader| loader.join().ok());
+            (loader.unwrap_or_else(new_loader), types, btf)
+        });
         let record = tracefs::read_record_layout().map_err(|error| error.to_string());
         let exit_ret = tracefs::read_exit_ret().map_err(|error| error.to_string());
         let mut layout = types
@@ -91,11 +102,7 @@ impl Probe {
             layout.sock.net_cookie = 0;
         }
 
-        let mut ebpf = load_object(config, layout)?;
-        let btf = types.as_ref().map_err(Clone::clone).and_then(|types| {
-            AyaBtf::parse(&types.named_only(), Endianness::default())
-                .map_err(|error| error.to_string())
-        });
+        let mut ebpf = load_object(loader, config, &LayoutBytes(layout))?;
         let hooks = attach_all(
             &mut ebpf,
             config,
@@ -156,8 +163,7 @@ impl Probe {
         let Some(ebpf) = &mut self.ebpf else {
             return;
         };
-        let [(_, second), ..] = SECOND_COPIES;
-        for name in [PROGRAM_SET_STATE_BTF, second, PROGRAM_SET_STATE_CLASSIC] {
+        for name in TRANSITIONS {
             // Only loaded programs can be unloaded.
             match ebpf.program_mut(name) {
                 Some(Program::BtfTracePoint(program)) => drop(program.unload()),

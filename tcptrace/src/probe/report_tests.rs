@@ -1,7 +1,7 @@
 //! The report of `tcptrace check`, of hosts that are written down here.
 
 use super::*;
-use crate::probe::attach::ways;
+use crate::probe::hooks::ways;
 
 /// A host whose kernel lets no function be traced.
 fn without_functions() -> Findings {

@@ -1,7 +1,5 @@
 //! BTF with a few names in it, for the loader, which needs only the types' numbers.
 
-use std::collections::HashMap;
-
 use super::kinds::{KIND_FUNC, KIND_FWD, KIND_TYPEDEF, MAGIC, TYPE_SIZE};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +15,20 @@ pub type NamedType = (u32, NamedKind, String);
 /// asks for a type's number and nothing else.
 pub fn only_named(named: &[NamedType]) -> Vec<u8> {
     let mut strings = vec![0_u8];
-    let mut entries = HashMap::new();
+    let last = named.iter().map(|(id, ..)| *id as usize).max().unwrap_or(0);
+    let mut types = entry(0, KIND_FWD).repeat(last);
     for (id, kind, name) in named {
         let kind = match kind {
             NamedKind::Typedef => KIND_TYPEDEF,
             NamedKind::Function => KIND_FUNC,
         };
-        entries.insert(*id, (u32::try_from(strings.len()).unwrap_or(0), kind));
+        let at = (*id as usize).saturating_sub(1) * TYPE_SIZE;
+        if let Some(place) = types.get_mut(at..at + TYPE_SIZE) {
+            let name = u32::try_from(strings.len()).unwrap_or(0);
+            place.copy_from_slice(&entry(name, kind));
+        }
         strings.extend_from_slice(name.as_bytes());
         strings.push(0);
-    }
-    let last = named.iter().map(|(id, ..)| *id).max().unwrap_or(0);
-    let mut types = Vec::with_capacity(last as usize * TYPE_SIZE);
-    for id in 1..=last {
-        let (name, kind) = entries.get(&id).copied().unwrap_or((0, KIND_FWD));
-        types.extend_from_slice(&name.to_ne_bytes());
-        types.extend_from_slice(&(u32::from(kind) << 24).to_ne_bytes());
-        types.extend_from_slice(&0_u32.to_ne_bytes());
     }
     let (types_len, strings_len) = (
         u32::try_from(types.len()).unwrap_or(0),
@@ -48,4 +43,12 @@ pub fn only_named(named: &[NamedType]) -> Vec<u8> {
     out.extend_from_slice(&types);
     out.extend_from_slice(&strings);
     out
+}
+
+/// Returns a type without content.
+fn entry(name: u32, kind: u8) -> [u8; TYPE_SIZE] {
+    let mut bytes = [0; TYPE_SIZE];
+    bytes[..4].copy_from_slice(&name.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&(u32::from(kind) << 24).to_ne_bytes());
+    bytes
 }
