@@ -8,12 +8,14 @@
     reason = "a benchmark measures elapsed time, which comes in no event"
 )]
 
+mod build;
 mod idle;
 mod load;
 mod page;
 mod path;
 mod programs;
 mod replay;
+mod scale;
 mod subject;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -57,6 +59,10 @@ enum Section {
     Replay,
     /// A daemon at rest.
     Idle,
+    /// A daemon with 100,000 open connections.
+    Scale,
+    /// From a fresh clone to the first row; once, whatever the rounds.
+    Build,
 }
 
 /// What every section needs.
@@ -111,6 +117,8 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
             Section::Rate => path::measure_rate(&bench)?,
             Section::Replay => replay::measure(&bench)?,
             Section::Idle => idle::measure(&bench)?,
+            Section::Scale => scale::measure(&bench)?,
+            Section::Build => build::measure(&bench, workspace)?,
         };
         println!("{text}");
         page.replace(name.get_name(), &text);

@@ -37,6 +37,11 @@ enum Load {
         /// How many.
         count: u32,
     },
+    /// Holds them in this process and this network namespace.
+    HoldHere {
+        /// How many.
+        count: u32,
+    },
     /// Attaches an empty program to inet_sock_set_state until standard input ends.
     Empty,
     /// Writes a capture: connections of which so many are open at a time.
@@ -60,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         Load::Refused { count } => sockets::repeat(count, sockets::refused),
         Load::Connections { seconds } => sockets::connections(seconds),
         Load::Hold { count } => sockets::hold(count),
+        Load::HoldHere { count } => sockets::hold_here(count),
         Load::Empty => empty::attach(),
         Load::Events { count, live } => events::write(count, live),
         Load::Measure { command } => measure(&command),

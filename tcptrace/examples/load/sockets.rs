@@ -6,9 +6,11 @@
 )]
 
 use std::{
-    io,
+    env,
+    io::{self, BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, OwnedFd},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +19,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
     sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, connect, socket},
     unistd::Pid,
 };
@@ -125,9 +128,43 @@ fn connections_of_one(start: Instant, length: Duration) -> anyhow::Result<u32> {
     Ok(count)
 }
 
-/// Holds established connections, both ends here.
+/// Connections of one process: two descriptors each, and 20,000 is a usual limit.
+const HELD: u32 = 8_000;
+
+/// Holds established connections, both ends here, in as many processes as it takes.
 pub(crate) fn hold(count: u32) -> anyhow::Result<()> {
     enter_namespace()?;
+    let mut children = Vec::new();
+    let mut held = 0;
+    while held < count {
+        let part = HELD.min(count - held);
+        let mut child = Command::new(env::current_exe()?)
+            .args(["hold-here", &part.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let output = child.stdout.as_mut().context("no output")?;
+        ensure!(
+            BufReader::new(output).read_line(&mut line)? > 0,
+            "it could not hold {part}"
+        );
+        children.push(child);
+        held += part;
+    }
+    println!("{}", json!({ "held": held }));
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    for mut child in children {
+        drop(child.stdin.take());
+        child.wait()?;
+    }
+    Ok(())
+}
+
+/// Holds established connections in this process and namespace.
+pub(crate) fn hold_here(count: u32) -> anyhow::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let port = listener.local_addr()?.port();
     let mut held = Vec::new();

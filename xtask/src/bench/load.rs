@@ -16,6 +16,7 @@ pub(super) struct Load(PathBuf);
 /// What a command used.
 pub(super) struct Usage {
     pub(super) user_s: f64,
+    pub(super) system_s: f64,
     pub(super) peak_bytes: f64,
 }
 
@@ -39,12 +40,28 @@ impl Load {
     pub(super) fn usage(&self, input: &Path, command: &[&OsStr]) -> Result<Usage> {
         let mut measure = self.command(&["measure"]);
         measure.args(command).stdin(File::open(input)?);
-        let result = result(&mut measure)?;
-        Ok(Usage {
-            user_s: number(&result, "user_s")?,
-            peak_bytes: number(&result, "peak_bytes")?,
-        })
+        used(&mut measure)
     }
+
+    /// Runs a command in a directory that is a workspace of its own, and returns what it used.
+    pub(super) fn usage_in(&self, directory: &Path, command: &[&OsStr]) -> Result<Usage> {
+        let mut measure = self.command(&["measure"]);
+        measure
+            .args(command)
+            .current_dir(directory)
+            .env_remove("CARGO_TARGET_DIR")
+            .stdin(Stdio::null());
+        used(&mut measure)
+    }
+}
+
+fn used(measure: &mut Command) -> Result<Usage> {
+    let result = result(measure)?;
+    Ok(Usage {
+        user_s: number(&result, "user_s")?,
+        system_s: number(&result, "system_s")?,
+        peak_bytes: number(&result, "peak_bytes")?,
+    })
 }
 
 /// Returns a number of a line of JSON.

@@ -78,6 +78,11 @@ impl Subject {
 
     /// Starts it, and returns once it is attached.
     pub(super) fn start(&self, bench: &Bench) -> Result<Running> {
+        self.start_with(bench, &[])
+    }
+
+    /// Starts it with more arguments, and returns once it is attached.
+    pub(super) fn start_with(&self, bench: &Bench, arguments: &[&str]) -> Result<Running> {
         let output = bench.scratch.join("output");
         let mut address = None;
         let mut command = match self {
@@ -109,6 +114,7 @@ impl Subject {
         };
         let errors = File::create(output.with_extension("errors"))?;
         let child = command
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(File::create(&output)?)
             .stderr(errors)
