@@ -65,7 +65,7 @@ pub mod testing {
             netns::{cookie_here, find},
         },
         output::{
-            record::Recorder,
+            record::{Record, Recorder},
             render::{Format, Look, Renderer},
             view::{ShownRecords, View, filter::Filter},
         },

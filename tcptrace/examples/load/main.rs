@@ -5,9 +5,10 @@
 
 mod empty;
 mod events;
+mod parts;
 mod sockets;
 
-use std::{ffi::OsString, process};
+use std::{ffi::OsString, path::PathBuf, process};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -51,6 +52,11 @@ enum Load {
         /// How many connections are open at a time.
         live: u64,
     },
+    /// Measures reading, decoding, tracking and rendering of a capture.
+    Parts {
+        /// The capture.
+        file: PathBuf,
+    },
     /// Runs a command and reports its time and memory.
     Measure {
         /// The command and its arguments.
@@ -68,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Load::HoldHere { count } => sockets::hold_here(count),
         Load::Empty => empty::attach(),
         Load::Events { count, live } => events::write(count, live),
+        Load::Parts { file } => parts::measure(&file),
         Load::Measure { command } => measure(&command),
     }
 }

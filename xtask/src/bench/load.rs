@@ -36,6 +36,11 @@ impl Load {
         number(&result(&mut self.command(arguments))?, name)
     }
 
+    /// Measures the parts of user space with a capture.
+    pub(super) fn parts(&self, capture: &Path) -> Result<Value> {
+        result(self.command(&["parts"]).arg(capture))
+    }
+
     /// Runs a command with this file as its standard input, and returns what it used.
     pub(super) fn usage(&self, input: &Path, command: &[&OsStr]) -> Result<Usage> {
         let mut measure = self.command(&["measure"]);

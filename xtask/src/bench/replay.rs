@@ -5,7 +5,9 @@ use std::{fs::File, path::PathBuf};
 use anyhow::{Result, ensure};
 
 use super::{
-    Bench, least, median, most,
+    Bench, least,
+    load::number,
+    median, most,
     page::{Bound, Table, bounds, machine},
 };
 
@@ -30,8 +32,45 @@ pub(super) fn measure(bench: &Bench) -> Result<String> {
     text.push('\n');
     text.push_str(&rows_a_second(bench, &binaries, &mut kept)?);
     text.push('\n');
+    text.push_str(&parts(bench)?);
+    text.push('\n');
     text.push_str(&bounds(&kept));
     Ok(text)
+}
+
+/// Returns what each part takes by itself.
+fn parts(bench: &Bench) -> Result<String> {
+    const PARTS: [(&str, &str); 8] = [
+        ("read", "reading an event from the file"),
+        ("decode", "decoding an event"),
+        ("track", "tracking an event's connection"),
+        ("record", "making a connection's record"),
+        ("json", "rendering it as JSON"),
+        ("csv", "rendering it as CSV"),
+        ("table", "rendering it as a row of the table"),
+        ("diagram", "rendering it as a diagram"),
+    ];
+    let path = capture(bench, EVENTS, LIVE[0])?;
+    let mut times = PARTS.map(|_| Vec::new());
+    for _ in 0..bench.rounds {
+        let measured = bench.load.parts(&path)?;
+        for ((name, _), times) in PARTS.iter().zip(&mut times) {
+            times.push(number(&measured, name)?);
+        }
+    }
+    let mut table = Table::new(&["in one thread, without the others", "ns"]);
+    for ((_, what), times) in PARTS.iter().zip(&times) {
+        table.row([
+            (*what).to_owned(),
+            format!(
+                "{:.0} ({:.0} to {:.0})",
+                median(times),
+                least(times),
+                most(times)
+            ),
+        ]);
+    }
+    Ok(table.finish())
 }
 
 /// Writes a capture, as `count` events more than it takes until so many connections are open.
