@@ -1,6 +1,6 @@
 //! CSV: a header, then one line per record, with empty cells for absent fields.
 
-use std::{borrow::Cow, io};
+use std::{io, ops::Range};
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
@@ -91,6 +91,7 @@ const COLUMNS: [&str; 75] = [
 pub struct Csv {
     /// On a terminal hostile characters are replaced; as data nothing is.
     terminal: bool,
+    /// Quotes values.
     writer: csv_core::Writer,
     fields: JsonFields,
     /// The column of each field of the last record, in the order of its JSON. The next record most
@@ -110,7 +111,10 @@ impl Csv {
 
     /// Appends the names of the columns.
     pub(super) fn header(&mut self, out: &mut Vec<u8>) {
-        write(&mut self.writer, &COLUMNS, out);
+        for (index, name) in COLUMNS.iter().enumerate() {
+            self.cell(index, name.as_bytes(), out);
+        }
+        out.push(b'\n');
     }
 
     /// Appends a record's line: the fields of its JSON, each in its column.
@@ -123,25 +127,53 @@ impl Csv {
             tracing::error!("a record could not be written as CSV: {error}");
             return;
         }
-        let mut row = [const { Cow::Borrowed("") }; COLUMNS.len()];
+        // Where each column's value is in `text`.
+        let mut values = [const { 0..0 }; COLUMNS.len()];
         for (index, (name, value)) in self.fields.iter().enumerate() {
+            let name = &self.fields.text[name];
             let before = self.columns.get(index).copied().unwrap_or(0);
-            let column = if COLUMNS[before] == name {
+            let column = if COLUMNS[before].as_bytes() == name {
                 before
-            } else if let Some(column) = COLUMNS.iter().position(|column| *column == name) {
+            } else if let Some(column) = COLUMNS.iter().position(|it| it.as_bytes() == name) {
                 self.columns.resize(self.columns.len().max(index + 1), 0);
                 self.columns[index] = column;
                 column
             } else {
                 continue;
             };
-            row[column] = if self.terminal {
-                visible(value, false)
-            } else {
-                Cow::Borrowed(value)
-            };
+            values[column] = value;
         }
-        write(&mut self.writer, &row, out);
+        let text = std::mem::take(&mut self.fields.text);
+        for (index, value) in values.into_iter().enumerate() {
+            let value = &text[value];
+            if self.terminal && !value.is_empty() {
+                let value = visible(str::from_utf8(value).unwrap_or_default(), false);
+                self.cell(index, value.as_bytes(), out);
+            } else {
+                self.cell(index, value, out);
+            }
+        }
+        self.fields.text = text;
+        out.push(b'\n');
+    }
+
+    /// Appends a value, and before it what ends the one before.
+    fn cell(&mut self, index: usize, value: &[u8], out: &mut Vec<u8>) {
+        if index > 0 {
+            out.push(b',');
+        }
+        // What the writer would copy as it is: most values.
+        let is_plain = |byte: &u8| !matches!(byte, b'"' | b',' | b'\n' | b'\r');
+        if value.iter().all(is_plain) {
+            out.extend_from_slice(value);
+            return;
+        }
+        let start = out.len();
+        // At most each byte twice, and two quotation marks.
+        out.resize(start + 2 * value.len() + 2, 0);
+        let (_, _, value) = self.writer.field(value, &mut out[start..]);
+        let (_, end) = self.writer.finish(&mut out[start + value..]);
+        out.truncate(start + value + end);
     }
 }
 
@@ -153,12 +185,14 @@ struct JsonFields {
 }
 
 impl JsonFields {
-    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let mut parts = starts
-            .zip(&self.ends)
-            .map(|(start, &end)| str::from_utf8(&self.text[start..end]).unwrap_or_default());
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    /// Returns where each name and its value are in the text.
+    fn iter(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let mut start = 0;
+        self.ends.chunks_exact(2).map(move |ends| {
+            let (name, value) = (start..ends[0], ends[0]..ends[1]);
+            start = ends[1];
+            (name, value)
+        })
     }
 }
 
@@ -243,25 +277,6 @@ impl Formatter for PlainFormatter {
             CharEscape::Tab => b'\t',
             CharEscape::AsciiControl(byte) => byte,
         }])
-    }
-}
-
-/// Appends a line.
-fn write(writer: &mut csv_core::Writer, fields: &[impl AsRef<str>], out: &mut Vec<u8>) {
-    let last = fields.len() - 1;
-    for (index, field) in fields.iter().enumerate() {
-        let field = field.as_ref().as_bytes();
-        let start = out.len();
-        // At most each byte twice, two quotation marks, and what ends the field.
-        out.resize(start + 2 * field.len() + 3, 0);
-        let (_, _, mut written) = writer.field(field, &mut out[start..]);
-        let (_, end) = if index == last {
-            writer.terminator(&mut out[start + written..])
-        } else {
-            writer.delimiter(&mut out[start + written..])
-        };
-        written += end;
-        out.truncate(start + written);
     }
 }
 
