@@ -230,7 +230,7 @@ impl std::str::FromStr for Exclusion {
     }
 }
 
-/// The system calls of [`PROGRAMS_ACCEPT_EXIT`].
+/// The system calls of [`tcptrace_common::PROGRAMS_ACCEPT_EXIT`].
 pub(super) const ACCEPT_CALLS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 
 /// The second tracepoint of [`Hook::Process`].
