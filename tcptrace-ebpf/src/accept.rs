@@ -27,7 +27,7 @@ pub fn returned(ctx: &TracePointContext) {
     let family = socket.family();
     if (family == FAMILY_INET || family == FAMILY_INET6) && socket.is_tcp() {
         // A descriptor does not tell its listener.
-        emit::accept(&socket, 0);
+        emit::accept(socket, 0);
     }
 }
 

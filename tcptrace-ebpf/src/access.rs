@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
 /// A way to read a `T` at a byte offset from a pointer.
-pub trait Access {
+pub trait Access: Copy {
     /// Whether a pointer that is read has a type too, and can be followed.
     const TYPED: bool;
 
@@ -17,9 +17,11 @@ pub trait Access {
 }
 
 /// A plain load, for pointers the verifier knows the type of (`PTR_TO_BTF_ID`).
+#[derive(Clone, Copy)]
 pub struct Direct;
 
 /// `bpf_probe_read_kernel`, for any pointer.
+#[derive(Clone, Copy)]
 pub struct Probe;
 
 impl Access for Direct {

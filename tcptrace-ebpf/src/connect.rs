@@ -60,7 +60,7 @@ pub fn failed(sk: *const u8, address: *const u8, length: u64, result: u64, polic
             scope: Probe::read(address, 24, 0),
         }
     };
-    emit_failure(&socket, &address, length, error as u32, policy);
+    emit_failure(socket, address, length, error as u32, policy);
 }
 
 /// The exit of connect() itself, where functions cannot be traced.
@@ -105,7 +105,7 @@ pub fn returned(ctx: &TracePointContext) {
             v6: bpf_probe_read_user(read(8) as *const [u8; 16]).unwrap_or([0; 16]),
             scope: bpf_probe_read_user(read(24) as *const u32).unwrap_or(0),
         };
-        emit_failure(&socket, &address, SOCKADDR_IN6, error as u32, false);
+        emit_failure(socket, address, SOCKADDR_IN6, error as u32, false);
     }
 }
 
@@ -116,7 +116,7 @@ fn is_for_tcp(socket: &Socket<Probe>) -> bool {
 }
 
 #[inline(always)]
-fn emit_failure(socket: &Socket<Probe>, address: &Address, length: u64, error: u32, policy: bool) {
+fn emit_failure(socket: Socket<Probe>, address: Address, length: u64, error: u32, policy: bool) {
     let family = socket.family();
     let least = if family == FAMILY_INET {
         SOCKADDR_IN
@@ -127,8 +127,8 @@ fn emit_failure(socket: &Socket<Probe>, address: &Address, length: u64, error: u
     if address.family != family || length < least {
         return;
     }
-    emit::connect_failed(socket, |event: &mut ConnectFailedEvent| {
-        write_remote(address, &mut event.endpoints);
+    emit::connect_failed(socket, move |event: &mut ConnectFailedEvent| {
+        write_remote(&address, &mut event.endpoints);
         event.error = error;
         event.policy = u32::from(policy);
     });

@@ -1,6 +1,8 @@
 //! The iterators: over TCP sockets, and over the open files of tasks.
 
-use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_seq_write;
 use tcptrace_common::{FAMILY_INET, FAMILY_INET6};
 
 use crate::{
@@ -11,34 +13,27 @@ use crate::{
     socket::Socket,
 };
 
-/// The first member of every iteration (`struct bpf_iter_meta`).
-#[repr(C)]
-struct IterationMeta {
-    seq: *mut seq_file,
-}
+/// The first member of every iteration (`struct bpf_iter_meta`), by its own first member, the
+/// `struct seq_file`.
+type Meta = *const *mut c_void;
 
-impl IterationMeta {
-    /// Puts a byte into the iterator's output, so that its reader gets as many sockets at a time as
-    /// bytes.
-    ///
-    /// # Safety
-    ///
-    /// `meta` is the context's.
-    #[inline(always)]
-    unsafe fn count(meta: *const Self) {
-        let byte = 0_u8;
-        // SAFETY: the verifier checks the load; the helper reads one byte.
-        unsafe {
-            let seq = (&raw const (*meta).seq).read_volatile();
-            bpf_seq_write(seq, (&raw const byte).cast(), 1);
-        }
-    }
+/// Puts a byte into the iterator's output, so that its reader gets as many sockets at a time as
+/// bytes.
+///
+/// # Safety
+///
+/// `meta` is the context's.
+#[inline(always)]
+unsafe fn count(meta: Meta) {
+    let byte = 0_u8;
+    // SAFETY: the verifier checks the load; the helper reads one byte.
+    unsafe { bpf_seq_write(meta.read_volatile().cast(), (&raw const byte).cast(), 1) };
 }
 
 /// The argument of an iterator over TCP sockets (`struct bpf_iter__tcp`).
 #[repr(C)]
 struct TcpIteration {
-    meta: *const IterationMeta,
+    meta: Meta,
     sk_common: *const u8,
 }
 
@@ -57,9 +52,9 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
     }
     // The iterator passes a sock_common, whatever socket it belongs to.
     if let Some(tcp) = Socket::<Direct>::new(sk).tcp() {
-        emit::seed(&tcp);
+        emit::seed(tcp);
         // SAFETY: the context's.
-        unsafe { IterationMeta::count((&raw const (*ctx).meta).read_volatile()) };
+        unsafe { count((&raw const (*ctx).meta).read_volatile()) };
     }
     0
 }
@@ -67,7 +62,7 @@ unsafe extern "C" fn seed(ctx: *const TcpIteration) -> i32 {
 /// The argument of an iterator over the open files of tasks (`struct bpf_iter__task_file`).
 #[repr(C)]
 struct FileIteration {
-    meta: *const IterationMeta,
+    meta: Meta,
     task: *const u8,
     fd: u64,
     file: *const u8,
@@ -100,8 +95,8 @@ unsafe extern "C" fn held(ctx: *const FileIteration) -> i32 {
         let proxy: u64 = Probe::read(task, layout!(task.nsproxy) as usize, 0);
         let own: u64 = Probe::read(proxy as *const u8, layout!(task.net_ns) as usize, 0);
         if own != socket.net() {
-            emit::held(&socket);
-            IterationMeta::count((&raw const (*ctx).meta).read_volatile());
+            emit::held(socket);
+            count((&raw const (*ctx).meta).read_volatile());
         }
     }
     0

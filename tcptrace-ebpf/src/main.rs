@@ -75,7 +75,7 @@ fn set_state<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
         );
         return 0;
     };
-    emit::transition::<_, C>(&socket, &tcp, old, new);
+    emit::transition::<_, C>(socket, tcp, old, new);
     0
 }
 
@@ -91,7 +91,7 @@ pub fn set_state_classic(ctx: TracePointContext) -> u32 {
     }
     if has(LAYOUT_SOCKET) {
         let socket = Socket::<Probe>::new(record.socket());
-        emit::transition::<_, First>(&socket, &socket.as_tcp(), record.old(), record.new());
+        emit::transition::<_, First>(socket, socket.as_tcp(), record.old(), record.new());
     } else {
         emit::transition_of_record(&record);
     }
@@ -115,7 +115,7 @@ fn reset_received<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
     if Occasion::reset(sk, RECOVERED_RESET_RECEIVED).is_for::<C>() {
         let socket = Socket::<Direct>::new(sk);
-        emit::reset::<_, C>(&socket, KIND_RESET_RECEIVED, REASON_NONE);
+        emit::reset::<_, C>(socket, KIND_RESET_RECEIVED, REASON_NONE);
     }
     0
 }
@@ -144,7 +144,7 @@ fn reset_sent<C: Pass>(ctx: &BtfTracePointContext) -> i32 {
     } else {
         REASON_NONE
     };
-    emit::reset::<_, C>(&socket, KIND_RESET_SENT, reason);
+    emit::reset::<_, C>(socket, KIND_RESET_SENT, reason);
     0
 }
 
@@ -175,7 +175,7 @@ pub fn accept(ctx: FExitContext) -> i32 {
         let socket = Socket::<Probe>::new(sk);
         if socket.is_tcp() {
             let listener: *const u8 = ctx.arg(0);
-            emit::accept(&socket, listener as u64);
+            emit::accept(socket, listener as u64);
         }
     }
     0
@@ -288,7 +288,7 @@ pub fn timewait(ctx: FExitContext) -> i32 {
     let socket = Socket::<Probe>::new(ctx.arg(0));
     if socket.is_tcp() {
         let substate: i32 = ctx.arg(2);
-        emit::timewait(&socket, function::answer(&ctx, 3), substate as u8);
+        emit::timewait(socket, function::answer(&ctx, 3), substate as u8);
     }
     0
 }
@@ -327,7 +327,7 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
         let after = if reset { before } else { socket.substate() };
         let refused = before == TcpState::FinWait2.raw() && status == TCP_TW_RST;
         if after != before || refused || reset {
-            emit::timewait_step(&socket, before, after, status, reset);
+            emit::timewait_step(socket, before, after, status, reset);
         }
     }
     0
@@ -336,7 +336,7 @@ pub fn timewait_end(ctx: FExitContext) -> i32 {
 /// A SYN-ACK is retransmitted; the socket is the listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
-    emit::synack_retransmit(&Socket::<Direct>::new(ctx.arg(0)));
+    emit::synack_retransmit(Socket::<Direct>::new(ctx.arg(0)));
     0
 }
 

@@ -18,6 +18,7 @@ const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
 
 /// A `struct sock`, or what shares its `struct sock_common`.
+#[derive(Clone, Copy)]
 pub struct Socket<A> {
     pub sk: *const u8,
     access: PhantomData<A>,

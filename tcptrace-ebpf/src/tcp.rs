@@ -35,6 +35,7 @@ impl Socket<Probe> {
 }
 
 /// A `struct tcp_sock`.
+#[derive(Clone, Copy)]
 pub struct Tcp<A>(pub Socket<A>);
 
 impl<A: Access> Tcp<A> {

@@ -134,6 +134,16 @@ impl Btf {
         Ok(())
     }
 
+    /// Returns the names of the structs and unions that are declared and not described.
+    #[cfg(test)]
+    pub fn declarations(&self) -> Vec<String> {
+        let types = (1..self.types.len()).filter_map(|id| self.type_of(id as u32).ok());
+        types
+            .filter(|ty| ty.kind == KIND_FWD)
+            .map(|ty| self.string(ty.name).to_owned())
+            .collect()
+    }
+
     #[cfg(test)]
     pub fn type_count(&self) -> usize {
         self.types.len()

@@ -239,12 +239,23 @@ pub(super) fn counts_misses(program: &Program) -> bool {
 mod tests {
     use tcptrace_common::{PROGRAM_CGROUP_MADE, PROGRAM_PROCESS_EXIT, PROGRAM_PROCESS_RENAME};
 
-    use super::*;
+    use super::{super::btf::Btf, *};
+
+    static OBJECT: &[u8] =
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/tcptrace.bpf.o"));
+
+    /// LLVM writes declarations in the order of their addresses in the linker's memory. With two of
+    /// them, the same sources make two objects.
+    #[test]
+    fn the_object_declares_at_most_one_type_without_describing_it() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let btf = Btf::parse(object.btf.unwrap().to_bytes(), &[]).unwrap();
+        assert_eq!(btf.declarations(), ["bpf_sock"]);
+    }
 
     #[test]
     fn every_program_of_the_object_has_a_kind_or_a_reason_to_have_none() {
-        let object = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/ebpf/tcptrace.bpf.o"));
-        let object = aya_obj::Object::parse(object).unwrap();
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
         let without = [
             PROGRAM_PROCESS_RENAME,
             PROGRAM_PROCESS_EXIT,

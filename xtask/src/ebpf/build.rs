@@ -36,7 +36,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<ExitCo
     let root = workspace.root();
     let before = inputs(root)?;
     let target = workspace.target().join("ebpf");
-    let bytes = compile::object(root, &target, &toolchain, false, None)?;
+    let bytes = compile::object(root, &target, &toolchain, false)?;
     if inputs(root)? != before {
         bail!("the sources changed while they were built: run this again");
     }

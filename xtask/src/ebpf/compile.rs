@@ -15,10 +15,6 @@ use anyhow::{Context as _, Result, bail};
 /// The architectures that one object serves; little-endian, as it is.
 pub(super) const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
-/// How many times to link. LLVM writes BTF's forward declarations in the order of their addresses
-/// in the linker's memory: in about one link of sixteen two of them are swapped.
-const LINKS: usize = 4;
-
 /// The package whose directory is named after an architecture; the kernel's helpers do not depend
 /// on it.
 const BINDINGS: &str = "aya-ebpf-bindings";
@@ -57,14 +53,12 @@ struct Paths {
 }
 
 /// Builds the object of the checkout at `root` for each of [`ARCHITECTURES`], and fails unless they
-/// are all the same. They are linked up to [`LINKS`] times to become `wanted`, or like the first
-/// one. With `strictly`, a warning is an error.
+/// are all the same. With `strictly`, a warning is an error.
 pub(super) fn object(
     root: &Path,
     target: &Path,
     toolchain: &Toolchain,
     strictly: bool,
-    wanted: Option<&[u8]>,
 ) -> Result<Vec<u8>> {
     let mut first: Option<Vec<u8>> = None;
     for architecture in ARCHITECTURES {
@@ -72,17 +66,7 @@ pub(super) fn object(
         // In a shared directory cargo would build `core` again every time, because the flags
         // differ.
         let target = target.join(architecture);
-        let build = || object_for(architecture, root, &target, toolchain, strictly);
-        let mut object = build()?;
-        for _ in 1..LINKS {
-            let wanted = first.as_deref().or(wanted);
-            if wanted.is_none_or(|wanted| wanted == object) {
-                break;
-            }
-            eprintln!("it is not the object that is wanted; linking once more");
-            forget(root, &target, toolchain)?;
-            object = build()?;
-        }
+        let object = object_for(architecture, root, &target, toolchain, strictly)?;
         match &first {
             Some(bytes) if *bytes != object => bail!(
                 "the object for {architecture} is not the one for {}. One object is shipped for \
@@ -140,16 +124,6 @@ fn object_for(
     let object = super::read(&stripped)?;
     paths.check(&object)?;
     Ok(object)
-}
-
-/// Makes the next build compile the programs again, but not their dependencies.
-fn forget(root: &Path, target: &Path, toolchain: &Toolchain) -> Result<()> {
-    let mut clean = cargo(toolchain, &root.join("tcptrace-ebpf"));
-    clean
-        .args(["clean", "--release", "--target=bpfel-unknown-none"])
-        .args(["--package=tcptrace-ebpf", "--target-dir"])
-        .arg(target);
-    run(&mut clean)
 }
 
 /// Returns the toolchain's cargo.

@@ -59,7 +59,7 @@ fn rebuild(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     copy_sources(workspace.root(), &copy)?;
     let committed = read(&object(workspace.root()))?;
     let target = scratch.join("target");
-    let rebuilt = compile::object(&copy, &target, toolchain, true, Some(&committed))?;
+    let rebuilt = compile::object(&copy, &target, toolchain, true)?;
     if rebuilt != committed {
         let kept = scratch.join("tcptrace.bpf.o");
         fs::write(&kept, &rebuilt).with_context(|| format!("cannot write {}", kept.display()))?;
