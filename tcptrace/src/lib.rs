@@ -24,6 +24,7 @@ mod log;
 mod metrics;
 mod namespaces;
 mod output;
+mod privileges;
 mod probe;
 mod sock_diag;
 mod sockets;

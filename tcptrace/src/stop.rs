@@ -25,7 +25,7 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
 
-use crate::worker;
+use crate::{privileges, worker};
 
 /// A way to stop, and to learn of it.
 #[derive(Clone, Debug)]
@@ -54,6 +54,9 @@ impl Stop {
         };
         let taker = stop.clone();
         worker::spawn("signals", move || {
+            if let Err(error) = privileges::give_up_all() {
+                tracing::warn!("the thread that takes signals keeps its privileges: {error:#}");
+            }
             // It cannot fail with signals that exist.
             while let Ok(signal) = signals.wait() {
                 taker.handle(signal);

@@ -22,6 +22,7 @@ use crate::{
             terms::Terms,
         },
     },
+    privileges::Privileges,
     probe::ProbeConfig,
 };
 
@@ -91,6 +92,7 @@ impl ExplainConfig {
 #[derive(Clone, Debug)]
 pub struct TailConfig {
     pub probe: ProbeConfig,
+    pub privileges: Privileges,
     /// The most connections tracked.
     pub max_connections: usize,
     /// The time between two comparisons with the kernel's list of sockets.
@@ -103,6 +105,7 @@ pub struct TailConfig {
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
     pub probe: ProbeConfig,
+    pub privileges: Privileges,
     /// The destination; `None` is standard output.
     pub file: Option<PathBuf>,
     /// Replaces an existing file.
@@ -123,6 +126,7 @@ pub struct ReplayConfig {
 #[derive(Clone, Debug)]
 pub struct DaemonConfig {
     pub probe: ProbeConfig,
+    pub privileges: Privileges,
     /// The most connections tracked.
     pub max_connections: usize,
     /// The time between two comparisons with the kernel's list of sockets.
@@ -201,6 +205,7 @@ impl TailConfig {
     pub fn new(args: TailArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
+            privileges: privileges(&args.probe),
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
             view: view_config(args.view)?,
@@ -213,6 +218,7 @@ impl CaptureConfig {
     pub fn new(args: CaptureArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
+            privileges: privileges(&args.probe),
             file: unless_dash(args.file),
             force: args.force,
             duration: args.duration,
@@ -253,6 +259,7 @@ impl DaemonConfig {
         }
         Ok(Self {
             probe: probe_config(&args.probe)?,
+            privileges: privileges(&args.probe),
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
             poll_interval: args.poll_interval.0,
@@ -290,6 +297,12 @@ fn cgroup_label(args: &DaemonArgs) -> Result<CgroupLabel, ConfigError> {
         }
         (true, false) => Ok(CgroupLabel::Patterns(args.cgroup_patterns.clone())),
         (_, true) => Ok(chosen),
+    }
+}
+
+fn privileges(args: &ProbeArgs) -> Privileges {
+    Privileges {
+        keep: args.keep.iter().filter_map(|kept| kept.0).collect(),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     HELP,
-    values::{Interval, parse_duration, parse_interval, parse_size},
+    values::{Interval, KeptCapability, parse_duration, parse_interval, parse_kept, parse_size},
 };
 use crate::{
     log::LogLevel,
@@ -43,6 +43,19 @@ pub struct ProbeArgs {
     /// them; off means only at the start and after losses.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval, hide_short_help = true, help_heading = "Tracing")]
     pub resync_interval: Interval,
+
+    /// The capabilities that the thread keeper keeps once the programs are attached, if the process
+    /// has them: none, or a comma list. All other threads give up every capability.
+    #[arg(
+        long = "capabilities.keep",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_values_t = KeptCapability::usual(),
+        value_parser = parse_kept,
+        hide_short_help = true,
+        help_heading = "Tracing"
+    )]
+    pub keep: Vec<KeptCapability>,
 
     /// The log level on standard error.
     #[arg(

@@ -1,17 +1,50 @@
 //! Values of the command line, and their parsers.
 
 use std::{
+    fmt,
     net::{Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     time::Duration,
 };
 
+use caps::Capability;
 use regex_lite::Regex;
 
-use crate::output::view::terms::Terms;
+use crate::{
+    output::view::terms::Terms,
+    privileges::capabilities::{self, USES},
+};
 
 /// A time between two runs, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval(pub Option<Duration>);
+
+/// A capability to keep, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptCapability(pub Option<Capability>);
+
+impl KeptCapability {
+    /// Returns those that are needed after the start.
+    pub(super) fn usual() -> Vec<Self> {
+        let needed = USES.iter().filter(|entry| entry.later.is_some());
+        needed.map(|entry| Self(Some(entry.capability))).collect()
+    }
+}
+
+impl fmt::Display for KeptCapability {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(capability) => capability.fmt(formatter),
+            None => formatter.write_str("none"),
+        }
+    }
+}
+
+pub(super) fn parse_kept(text: &str) -> Result<KeptCapability, String> {
+    if text == "none" {
+        return Ok(KeptCapability(None));
+    }
+    capabilities::parse(text.trim()).map(|one| KeptCapability(Some(one)))
+}
 
 /// The longest line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +54,7 @@ pub enum WidthChoice {
     Fixed(u16),
 }
 
-pub(super) fn parse_terms<T: std::str::FromStr<Err: std::fmt::Display>>(
+pub(super) fn parse_terms<T: std::str::FromStr<Err: fmt::Display>>(
     text: &str,
 ) -> Result<Terms<T>, String> {
     text.parse()

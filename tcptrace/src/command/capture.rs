@@ -35,6 +35,7 @@ pub fn run(config: &CaptureConfig, stop: &Stop) -> anyhow::Result<()> {
     write_clock(first, &mut start);
     let name = destination.name();
     let (output, rest) = destination.begin(start)?;
+    config.privileges.give_up_others()?;
     let copy = |block: &Vec<u8>, out: &mut Vec<u8>| out.extend_from_slice(block);
     let writer = Writer::start(output, rest, copy, WAITING, Patience::None)
         .context("starting the writer's thread")?;

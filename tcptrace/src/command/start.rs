@@ -57,7 +57,7 @@ pub(super) fn start(
     });
     let metrics_config = MetricsConfig {
         ephemeral_from: levels::port_range().map_or(32_768, |(from, _)| from),
-        ..config.metrics
+        ..config.metrics.clone()
     };
     let mut metrics = Metrics::new(&metrics_config);
     if metrics_config.max_cgroups > 0 {
@@ -72,6 +72,12 @@ pub(super) fn start(
         ..TrackerConfig::default()
     };
     let consumer = Counter::new(metrics);
+    config.privileges.give_up_others()?;
+    // The web server reads its files without capabilities, again and again.
+    check_files(&config).context(
+        "reading files without CAP_DAC_OVERRIDE and other capabilities, which tcptrace gives up: \
+         they must be readable by the user that it runs as",
+    )?;
     let tracer = Tracer::new(probe, tracker, config.resync_interval, consumer);
     let web = exporter::WebConfig {
         telemetry_path: config.telemetry_path,

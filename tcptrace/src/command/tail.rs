@@ -30,6 +30,7 @@ pub fn run(config: TailConfig, stop: &Stop) -> anyhow::Result<()> {
     let probe = Probe::load(&config.probe)?;
     startup::print_what_is_traced(&probe, !config.view.filter.is_everything())?;
     stop.begin_tracing();
+    config.privileges.give_up_others()?;
     let now = ClockReading::now();
     let recorder = Recorder::new(
         &Host::this(now.monotonic_ns),

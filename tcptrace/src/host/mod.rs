@@ -1,6 +1,5 @@
 //! This host: its name, its boot, its kernel.
 
-pub mod capabilities;
 pub mod cgroup;
 pub mod name_finder;
 pub mod netns;

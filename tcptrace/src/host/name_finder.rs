@@ -1,6 +1,9 @@
 //! The names of this host's cgroups and interfaces, for the numbers in events.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
+};
 
 use nix::{
     errno::Errno,
@@ -19,6 +22,7 @@ use crate::{
         name::{NAMES, Name},
     },
     host::netns::Namespace,
+    privileges::run_privileged,
     warnings::Warnings,
 };
 
@@ -33,7 +37,7 @@ enum CgroupName {
 /// Finds names when they are first needed: later a short-lived container is gone. Cgroups created
 /// meanwhile are known before.
 pub struct NameFinder {
-    hierarchy: Option<Hierarchy>,
+    hierarchy: Option<Arc<Hierarchy>>,
     cgroups: Bounded<u64, CgroupName>,
     netns: Option<NetnsId>,
     interfaces: Bounded<(NetnsId, u32), String>,
@@ -116,9 +120,10 @@ impl NameFinder {
 
     fn cgroup(&mut self, id: u64) -> Option<String> {
         if self.hierarchy.is_none() {
-            self.hierarchy = Hierarchy::open();
+            self.hierarchy = Hierarchy::open().map(Arc::new);
         }
-        match self.hierarchy.as_ref()?.path(id) {
+        let hierarchy = Arc::clone(self.hierarchy.as_ref()?);
+        match run_privileged(move || hierarchy.path(id)) {
             Ok(path) => path,
             Err(error) => {
                 self.warnings.warn(format!(

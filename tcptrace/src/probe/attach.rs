@@ -27,7 +27,7 @@ use super::{
     layout::KernelTypes,
     program::counts_misses,
 };
-use crate::host::{capabilities, cgroup};
+use crate::{host::cgroup, privileges::capabilities};
 
 /// What the kernel was found to have.
 pub(super) struct KernelSupport<'a> {

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::config::OLDEST_KERNEL;
-use crate::{host::capabilities, namespaces::NamespaceKind};
+use crate::{namespaces::NamespaceKind, privileges::capabilities};
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]

@@ -42,6 +42,7 @@ use super::{
 use crate::{
     feed::item::{EventKind, LossPlace},
     host::netns::cookie_here,
+    privileges::run_privileged,
 };
 
 /// Bytes of the smallest event in the ring, the kernel's own header included.
@@ -243,12 +244,14 @@ impl Probe {
         self.iterate(PROGRAM_SEED)
     }
 
-    fn iterate(&mut self, name: &str) -> Result<SocketWalk, String> {
-        let ebpf = self.ebpf.as_mut().ok_or("the programs are detached")?;
-        let program: &mut Iter = program(ebpf, name)?;
-        let link = program.attach().map_err(|error| chain(&error))?;
-        let link = program.take_link(link).map_err(|error| chain(&error))?;
-        Ok(SocketWalk(link))
+    fn iterate(&mut self, name: &'static str) -> Result<SocketWalk, String> {
+        let mut ebpf = self.ebpf.take().ok_or("the programs are detached")?;
+        let (ebpf, link) = run_privileged(move || {
+            let link = attach_iterator(&mut ebpf, name);
+            (ebpf, link)
+        });
+        self.ebpf = Some(ebpf);
+        link.map(SocketWalk)
     }
 
     /// Returns a walk over the open files of all processes, for sockets in other network namespaces
@@ -320,6 +323,12 @@ impl Probe {
     pub fn program_runs(&self) -> Vec<ProgramRuns> {
         self.programs.runs()
     }
+}
+
+fn attach_iterator(ebpf: &mut Ebpf, name: &str) -> Result<IterLink, String> {
+    let program: &mut Iter = program(ebpf, name)?;
+    let link = program.attach().map_err(|error| chain(&error))?;
+    program.take_link(link).map_err(|error| chain(&error))
 }
 
 /// Makes the kernel count the runs of all eBPF programs and their time, until the returned

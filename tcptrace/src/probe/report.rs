@@ -17,7 +17,10 @@ use super::{
     resolve::MissingGroup,
     tracefs::mounted as tracefs_mounted,
 };
-use crate::host::{self, capabilities};
+use crate::{
+    host,
+    privileges::capabilities::{self, CapabilityUse},
+};
 
 /// The fewest characters of text in a line, however narrow the terminal.
 const MIN_TEXT: usize = 20;
@@ -168,7 +171,15 @@ impl Report {
     /// Adds the capabilities. One is missing only if loading failed as well: the kernel decides.
     fn capabilities(&mut self, findings: &Findings) {
         let has = findings.holds;
-        for (name, capability, purpose) in capabilities::NEEDED {
+        for CapabilityUse {
+            capability,
+            name,
+            purpose,
+            ..
+        } in capabilities::USES
+            .into_iter()
+            .filter(|entry| entry.required)
+        {
             // CAP_SYS_ADMIN includes both, as before they were split off.
             let (verdict, text) = if has(capability) {
                 (LineStatus::Good, purpose.to_owned())
@@ -190,7 +201,15 @@ impl Report {
             };
             self.add(name, verdict, text);
         }
-        for (name, capability, purpose) in capabilities::OPTIONAL {
+        for CapabilityUse {
+            capability,
+            name,
+            purpose,
+            ..
+        } in capabilities::USES
+            .into_iter()
+            .filter(|entry| !entry.required)
+        {
             // CAP_SYS_ADMIN includes this one too.
             let stands_in =
                 capability == Capability::CAP_NET_ADMIN && has(Capability::CAP_SYS_ADMIN);

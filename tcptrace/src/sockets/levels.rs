@@ -25,9 +25,9 @@ use crate::{
     clock::{self, ClockReading, WallClock},
     feed::event::NetnsId,
     host::netns::{self, Namespace},
+    privileges,
     sock_diag::{Diag, DiagFamily, DiagSocket},
     warnings::Warnings,
-    worker,
 };
 
 /// Every state that a socket is listed in: from ESTABLISHED (1) to NEW_SYN_RECV (12).
@@ -94,7 +94,7 @@ impl Poll {
         let last = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel::<()>();
         let shared = Arc::clone(&last);
-        worker::spawn("levels", move || {
+        privileges::spawn("levels", move || {
             let mut poller = Poller::default();
             loop {
                 let began = clock::monotonic_ns();

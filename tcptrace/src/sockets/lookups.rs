@@ -12,10 +12,10 @@ use crate::{
     clock,
     feed::event::NetnsId,
     host::netns::{self, Namespace},
+    privileges,
     sock_diag::{Diag, Tuple},
     tracker::{Lookup, TimewaitStatus},
     warnings::Warnings,
-    worker,
 };
 
 /// The most lookups per second: each takes the kernel about ten microseconds.
@@ -79,7 +79,7 @@ impl Lookups {
 fn start() -> Option<LookupThread> {
     let (to, batches) = channel::<Vec<Lookup>>();
     let (answers, from) = channel();
-    let started = worker::spawn("lookups", move || {
+    let started = privileges::spawn("lookups", move || {
         let mut table = SocketTable::default();
         while let Ok(batch) = batches.recv() {
             if answers.send(table.lookup_all(&batch)).is_err() {

@@ -9,7 +9,7 @@ use std::{
 
 use hashbrown::HashMap;
 
-use crate::{namespaces::NamespaceKind, tracker::SocketHolders, warnings::Warnings, worker};
+use crate::{namespaces::NamespaceKind, privileges, tracker::SocketHolders, warnings::Warnings};
 
 /// The most sockets kept.
 const MOST: usize = 1 << 20;
@@ -27,7 +27,7 @@ impl OwnerSearch {
             return;
         }
         let (to, answer) = channel();
-        let started = worker::spawn("owners", move || {
+        let started = privileges::spawn("owners", move || {
             // The receiver may be gone by now.
             let _sent = to.send(find(now_ns));
         });

@@ -17,10 +17,10 @@ use crate::{
         name_finder::interfaces_here,
         netns::{self, Namespace},
     },
+    privileges,
     probe::SocketWalk,
     sock_diag::{Diag, DiagFamily, DiagSocket},
     tracker::ListedSocket,
-    worker,
 };
 
 /// Walks requested at a time: each is an open file, of which a process has few.
@@ -96,7 +96,7 @@ pub(super) fn start(
     let (wanted_to, wanted) = channel();
     let (walks, walks_from) = channel();
     let (outcome_to, outcome) = channel();
-    worker::spawn("survey", move || {
+    privileges::spawn("survey", move || {
         let outcome = if listing {
             list_all()
         } else {
