@@ -55,7 +55,7 @@ impl Stop {
         let taker = stop.clone();
         worker::spawn("signals", move || {
             if let Err(error) = privileges::give_up_all() {
-                tracing::warn!("the thread that takes signals keeps its privileges: {error:#}");
+                tracing::debug!("the thread that takes signals keeps privileges: {error:#}");
             }
             // It cannot fail with signals that exist.
             while let Ok(signal) = signals.wait() {

@@ -205,7 +205,7 @@ impl TailConfig {
     pub fn new(args: TailArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
-            privileges: privileges(&args.probe),
+            privileges: privileges(&args.probe, args.view.resolve),
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
             view: view_config(args.view)?,
@@ -218,7 +218,7 @@ impl CaptureConfig {
     pub fn new(args: CaptureArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             probe: probe_config(&args.probe)?,
-            privileges: privileges(&args.probe),
+            privileges: privileges(&args.probe, false),
             file: unless_dash(args.file),
             force: args.force,
             duration: args.duration,
@@ -259,7 +259,7 @@ impl DaemonConfig {
         }
         Ok(Self {
             probe: probe_config(&args.probe)?,
-            privileges: privileges(&args.probe),
+            privileges: privileges(&args.probe, false),
             max_connections: args.probe.max_connections as usize,
             resync_interval: args.probe.resync_interval.0,
             poll_interval: args.poll_interval.0,
@@ -300,8 +300,10 @@ fn cgroup_label(args: &DaemonArgs) -> Result<CgroupLabel, ConfigError> {
     }
 }
 
-fn privileges(args: &ProbeArgs) -> Privileges {
+fn privileges(args: &ProbeArgs, resolving: bool) -> Privileges {
     Privileges {
+        sandbox: args.sandbox,
+        resolving,
         keep: args.keep.iter().filter_map(|kept| kept.0).collect(),
     }
 }

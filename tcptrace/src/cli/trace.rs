@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     log::LogLevel,
+    privileges::Sandbox,
     probe::{AttachMode, Exclusion},
 };
 
@@ -56,6 +57,11 @@ pub struct ProbeArgs {
         help_heading = "Tracing"
     )]
     pub keep: Vec<KeptCapability>,
+
+    /// Whether threads are restricted, once the programs are attached, to the system calls and files
+    /// that they are known to need (seccomp, Landlock).
+    #[arg(long, value_enum, default_value_t = Sandbox::On, hide_short_help = true, help_heading = "Tracing")]
+    pub sandbox: Sandbox,
 
     /// The log level on standard error.
     #[arg(

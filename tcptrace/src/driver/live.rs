@@ -15,6 +15,7 @@ use crate::{
     driver::pump::{BATCH, Drain, IDLE, REST},
     feed::decode::decode,
     host::name_finder::NameFinder,
+    privileges,
     probe::{Hook, Losses, Probe, Source},
     sockets::{self, Survey, lookups::Lookups, owners},
     tracker::{
@@ -310,6 +311,9 @@ impl<C: Consumer> Drain for Tracer<C> {
         self.compare(taken < BATCH);
         self.look_up();
         self.tell_anomalies(before.monotonic_ns);
+        if let Some(refused) = privileges::refused() {
+            tracing::error!("{refused}");
+        }
         self.probe.flush_log();
         (taken, self.consumer.end_batch())
     }

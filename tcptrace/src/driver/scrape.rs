@@ -1,6 +1,6 @@
 use super::live::Tracer;
 use crate::{
-    metrics::{Counter, Scrape, ScrapeContext},
+    metrics::{Counter, ProcessUse, Scrape, ScrapeContext},
     sockets::levels::Poll,
 };
 
@@ -18,6 +18,7 @@ pub fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>, reloaded: bool)
         malformed: tracer.malformed,
         lacks_tcp_fields: tracer.probe.lacks_tcp_fields(),
         reload_failed: !reloaded,
+        process: ProcessUse::read(),
     };
     tracer.consumer.metrics.scrape(context)
 }

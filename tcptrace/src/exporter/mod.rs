@@ -35,7 +35,7 @@ use self::{
     scraper::{ScrapeRequests, scrape_channel},
     slots::ConnectionSlots,
 };
-use crate::{clock, stop::Stop, warnings::OncePerMinute, worker};
+use crate::{clock, privileges, stop::Stop, warnings::OncePerMinute, worker};
 
 /// How long accept() rests when the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -208,6 +208,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let slots = ConnectionSlots::new(config.limits.connections);
     let router = Arc::new(Router::new(config, tracer, Arc::clone(&slots))?);
+    privileges::read_only_below(&router.access.directories());
     let mut tasks = JoinSet::new();
     for listener in listeners {
         listener

@@ -62,6 +62,11 @@ impl Router {
     /// Returns the response to one request.
     pub(super) async fn respond(&self, request: &Parts) -> Response<Bytes> {
         let path = request.uri.path();
+        #[cfg(debug_assertions)]
+        if path == "/-/attempts" && std::env::var_os("TCPTRACE_ATTEMPTS").is_some() {
+            let tried = crate::privileges::attempts::attempt_all();
+            return page(StatusCode::OK, TEXT, tried);
+        }
         let is_telemetry = path == self.config.telemetry_path;
         if !is_telemetry && ![LANDING, HEALTHY, READY].contains(&path) {
             return page(StatusCode::NOT_FOUND, TEXT, "404 not found: see /\n");

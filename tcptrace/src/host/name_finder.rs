@@ -51,9 +51,9 @@ impl Default for NameFinder {
         Self {
             hierarchy: None,
             cgroups: Bounded::new(NAMES),
-            netns: Namespace::own().ok().map(|own| own.id),
+            netns: run_privileged(|| Namespace::own().ok().map(|own| own.id)),
             interfaces: Bounded::new(NAMES),
-            links: Links::subscribe(),
+            links: run_privileged(Links::subscribe),
             warnings: Warnings::default(),
         }
     }
@@ -91,7 +91,7 @@ impl NameFinder {
             && self.netns == Some(netns)
             && (self.links.have_changed() || self.interfaces.get(&(netns, index)).is_none())
         {
-            for name in interfaces_here(netns) {
+            for name in run_privileged(move || interfaces_here(netns)) {
                 self.add(name, &mut take);
             }
         }

@@ -37,7 +37,7 @@ mod syns;
 pub use self::{
     count::{Metrics, MetricsConfig},
     counter::Counter,
-    families::{as_open_metrics, encode},
+    families::{ProcessUse, as_open_metrics, encode},
     scrape::{Scrape, ScrapeContext},
 };
 pub use crate::metrics::cgroup_labels::CgroupLabel;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{cells::Cells, syns::ShownSyns};
+use super::{cells::Cells, families::ProcessUse, syns::ShownSyns};
 use crate::metrics::cgroup_labels::CgroupCells;
 use crate::{
     probe::{Hook, HookStatus, KernelCounts, ProgramMisses, ProgramRuns, Skipped, Source},
@@ -32,6 +32,7 @@ pub struct ScrapeContext {
     pub lacks_tcp_fields: bool,
     /// The last reload of the settings failed.
     pub reload_failed: bool,
+    pub process: ProcessUse,
 }
 
 /// Everything shown, of one moment. Plain data: it can cross threads.

@@ -19,6 +19,7 @@ mod levels;
 mod load;
 mod loss;
 mod peer;
+mod privileges;
 mod processes;
 mod prometheus;
 mod rate;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         load::tests(),
         loss::tests(),
         peer::tests(),
+        privileges::tests(),
         prometheus::tests(),
         rate::tests(),
         resync::tests(),

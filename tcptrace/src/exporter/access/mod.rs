@@ -10,8 +10,9 @@ mod logins;
 mod tls;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
+    io::{self, ErrorKind},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,6 +28,8 @@ use hyper::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+
+use crate::privileges;
 
 use self::{
     file::{AccessFile, Certificates, RateFile},
@@ -145,7 +148,16 @@ impl Access {
                         *rules = Arc::new(read);
                     }
                     Err(error) => {
-                        tracing::error!("{error:#}; keeping the previous version");
+                        let cause = error.root_cause().downcast_ref::<io::Error>();
+                        let cause = cause.map(io::Error::kind);
+                        let why = match cause {
+                            Some(ErrorKind::PermissionDenied) if privileges::is_sandboxed() => {
+                                "; the sandbox lets it read only the directories that the files were \
+                                 in at the start, and no capability helps: restart tcptrace"
+                            }
+                            Some(_) | None => "",
+                        };
+                        tracing::error!("{error:#}; keeping the previous version{why}");
                         let stamps = rules.stamps.iter();
                         let stamps = stamps.map(|(path, _)| (path.clone(), stamp(path)));
                         *rules = Arc::new(rules.with_stamps(stamps.collect()));
@@ -154,6 +166,22 @@ impl Access {
             }
         }
         Arc::clone(rules)
+    }
+
+    /// Returns the directories that its files are in, by name and behind links.
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        let rules = self.rules();
+        let paths = rules.stamps.iter().map(|(path, _)| path);
+        let real = paths.clone().filter_map(|path| fs::canonicalize(path).ok());
+        let all = paths.cloned().chain(real);
+        let directories: BTreeSet<PathBuf> = all
+            .filter_map(|path| path.parent().map(Path::to_owned))
+            .map(|directory| match directory.as_os_str().is_empty() {
+                true => PathBuf::from("."),
+                false => directory,
+            })
+            .collect();
+        directories.into_iter().collect()
     }
 
     /// Whether the files are valid and in use.

@@ -17,13 +17,13 @@ mod tracer;
 use prometheus::{Encoder, TextEncoder, proto::MetricFamily};
 
 use self::family::Family;
+pub use self::process::ProcessUse;
 use super::scrape::Scrape;
 
-/// Returns the text of a scrape, with the process's own metrics as they are now.
+/// Returns the text of a scrape.
 pub fn encode(scrape: &Scrape) -> Result<String, prometheus::Error> {
     let mut families = of_scrape(scrape);
     families.push(build::info());
-    families.extend(process::families());
     spell_out(families)
 }
 
@@ -56,7 +56,7 @@ pub fn as_open_metrics(text: &str) -> String {
     open
 }
 
-/// Returns the text of a scrape without what depends on this process.
+/// Returns the text of a scrape without what depends on this build.
 #[cfg(test)]
 pub(super) fn encode_scrape(scrape: &Scrape) -> String {
     spell_out(of_scrape(scrape)).unwrap()
@@ -67,7 +67,7 @@ pub(super) fn encode_scrape(scrape: &Scrape) -> String {
 pub(super) fn reference(scrape: &Scrape) -> String {
     let mut families = of_scrape(scrape);
     families.push(build::info());
-    families.extend(process::families());
+    families.extend(process::families(&ProcessUse::read()));
     let mut rows: Vec<String> = families.iter().map(Family::row).collect();
     rows.sort();
     rows.dedup();
@@ -90,6 +90,7 @@ fn of_scrape(scrape: &Scrape) -> Vec<Family> {
     families.extend(tracer::families(scrape));
     families.extend(single::families(scrape));
     families.extend(levels::families(scrape));
+    families.extend(process::families(&scrape.context.process));
     families
 }
 

@@ -11,15 +11,44 @@ use nix::{
 
 use super::family::Family;
 
-pub(super) fn families() -> Vec<Family> {
-    let stat = Stat::read();
-    let of_stat = |field: usize| stat.as_ref()?.field(field);
-    let ticks = of_system(SysconfVar::CLK_TCK);
-    let seconds = |field| Some(of_stat(field)? / ticks?);
-    let processor = || Some(seconds(Stat::UTIME)? + seconds(Stat::STIME)?);
-    let resident = || Some(of_stat(Stat::RSS)? * of_system(SysconfVar::PAGE_SIZE)?);
-    let start = || Some(boot_time()? + seconds(Stat::STARTTIME)?);
-    let processor = processor().map(|value| {
+/// What the process uses; `None` of what the kernel does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessUse {
+    /// User and system time.
+    processor_seconds: Option<f64>,
+    resident_bytes: Option<f64>,
+    virtual_bytes: Option<f64>,
+    threads: Option<f64>,
+    /// The start, since the epoch.
+    start_seconds: Option<f64>,
+    open_files: Option<f64>,
+    max_files: Option<f64>,
+}
+
+impl ProcessUse {
+    /// Reads /proc, which the web server's thread may not do.
+    pub fn read() -> Self {
+        let stat = Stat::read();
+        let of_stat = |field: usize| stat.as_ref()?.field(field);
+        let ticks = of_system(SysconfVar::CLK_TCK);
+        let seconds = |field| Some(of_stat(field)? / ticks?);
+        let processor = || Some(seconds(Stat::UTIME)? + seconds(Stat::STIME)?);
+        let resident = || Some(of_stat(Stat::RSS)? * of_system(SysconfVar::PAGE_SIZE)?);
+        let start = || Some(boot_time()? + seconds(Stat::STARTTIME)?);
+        Self {
+            processor_seconds: processor(),
+            resident_bytes: resident(),
+            virtual_bytes: of_stat(Stat::VSIZE),
+            threads: of_stat(Stat::NUM_THREADS),
+            start_seconds: start(),
+            open_files: open_files(),
+            max_files: max_files(),
+        }
+    }
+}
+
+pub(super) fn families(used: &ProcessUse) -> Vec<Family> {
+    let processor = used.processor_seconds.map(|value| {
         let help = "Total user and system CPU time spent in seconds.";
         single(
             Family::counter("process_cpu_seconds_total", &[], help),
@@ -30,32 +59,32 @@ pub(super) fn families() -> Vec<Family> {
         (
             "process_resident_memory_bytes",
             "Resident memory size in bytes.",
-            resident(),
+            used.resident_bytes,
         ),
         (
             "process_virtual_memory_bytes",
             "Virtual memory size in bytes.",
-            of_stat(Stat::VSIZE),
+            used.virtual_bytes,
         ),
         (
             "process_threads",
             "Number of OS threads in the process.",
-            of_stat(Stat::NUM_THREADS),
+            used.threads,
         ),
         (
             "process_start_time_seconds",
             "Start time of the process since unix epoch in seconds.",
-            start(),
+            used.start_seconds,
         ),
         (
             "process_open_fds",
             "Number of open file descriptors.",
-            open_files(),
+            used.open_files,
         ),
         (
             "process_max_fds",
             "Maximum number of open file descriptors.",
-            max_files(),
+            used.max_files,
         ),
     ];
     let gauges = gauges

@@ -1,7 +1,7 @@
 //! An exposition, read back.
 
 use super::host::Host;
-use crate::metrics::{encode, families::encode_scrape};
+use crate::metrics::{ProcessUse, encode, families::encode_scrape};
 
 /// Samples in their order: name with labels, value.
 pub(super) struct Exposition(Vec<(String, f64)>);
@@ -87,7 +87,9 @@ fn the_process_tells_a_fraction_of_a_second_of_cpu() {
     // Work until the clock tick, 10 ms, has been counted.
     let mut host = Host::new();
     for _ in 0..10_000 {
-        let found = Exposition::read(&encode(&host.scrape()).unwrap());
+        let mut scrape = host.scrape();
+        scrape.context.process = ProcessUse::read();
+        let found = Exposition::read(&encode(&scrape).unwrap());
         let cpu = found.value("process_cpu_seconds_total").unwrap();
         if cpu.fract() != 0.0 {
             for name in [

@@ -1,0 +1,161 @@
+//! What a daemon may still do once it traces.
+
+use std::{collections::BTreeMap, fs, io::Write as _};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Check,
+    daemon::{Daemon, Http, listens},
+    ignored,
+    program::{Running, tcptrace},
+    tests, wait_for,
+};
+
+tests![
+    only_the_keeper_and_its_threads_have_capabilities,
+    a_capability_that_is_not_to_be_kept_is_given_up,
+    without_the_sandbox_capabilities_are_given_up_all_the_same,
+    the_thread_that_faces_the_network_is_refused_all_else,
+    files_of_the_web_server_are_read_again_in_the_sandbox,
+];
+
+/// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF.
+const KEPT: &str = "000000c000280004";
+const NONE: &str = "0000000000000000";
+
+/// The status of each thread of a process, by the thread's name.
+fn threads(pid: u32) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
+    let mut threads = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // It may have ended since.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else {
+            continue;
+        };
+        let fields: BTreeMap<String, String> = status
+            .lines()
+            .filter_map(|line| line.split_once(":\t"))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let name = fields.get("Name").context("no name")?.clone();
+        threads.insert(name, fields);
+    }
+    Ok(threads)
+}
+
+/// Checks the threads of a daemon against what they should have.
+fn must_have(pid: u32, kept: &str, seccomp: &str) -> Check {
+    let threads = threads(pid)?;
+    for name in ["tcptrace", "signals", "web", "keeper", "levels"] {
+        let fields = threads
+            .get(name)
+            .with_context(|| format!("no thread {name}"))?;
+        let is_privileged = matches!(name, "keeper" | "levels");
+        let capabilities = if is_privileged { kept } else { NONE };
+        // Signals are taken before the settings are known.
+        let seccomp = if name == "signals" { "2" } else { seccomp };
+        for (field, expected) in [
+            ("CapEff", capabilities),
+            ("CapPrm", capabilities),
+            ("CapInh", NONE),
+            ("CapBnd", NONE),
+            ("CapAmb", NONE),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", seccomp),
+        ] {
+            let found = fields.get(field).map(String::as_str);
+            ensure!(
+                found == Some(expected),
+                "{field} of {name} is {found:?}, not {expected}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn only_the_keeper_and_its_threads_have_capabilities() -> Check {
+    let daemon = Daemon::start(&[])?;
+    must_have(daemon.pid(), KEPT, "2")?;
+    let said = daemon.stop(Signal::SIGTERM)?;
+    said.must_end_with(0)?;
+    ensure!(!said.stderr.contains("sandbox"), "{said:?}");
+    Ok(())
+}
+
+fn a_capability_that_is_not_to_be_kept_is_given_up() -> Check {
+    let daemon = Daemon::start(&["--capabilities.keep", "none"])?;
+    must_have(daemon.pid(), NONE, "2")?;
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)?;
+    let daemon = Daemon::start(&["--capabilities.keep", "cap_sys_admin"])?;
+    must_have(daemon.pid(), "0000000000200000", "2")?;
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+fn without_the_sandbox_capabilities_are_given_up_all_the_same() -> Check {
+    let daemon = Daemon::start(&["--sandbox", "off"])?;
+    must_have(daemon.pid(), KEPT, "0")?;
+    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
+}
+
+/// Linux 5.13 is the first with Landlock, and a kernel may be built without.
+fn has_landlock() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm").is_ok_and(|names| names.contains("landlock"))
+}
+
+fn the_thread_that_faces_the_network_is_refused_all_else() -> Check {
+    let mut command = tcptrace(&["daemon", "--web.listen-address", "127.0.0.1:0"]);
+    let mut running = Running::start(command.env("TCPTRACE_ATTEMPTS", "1"))?;
+    let address = listens(&mut running)?;
+    let mut http = Http::connect(address)?;
+    let (status, tried) = http.get("/-/attempts")?;
+    if status == 404 {
+        return Err(ignored("the binary has no debug assertions"));
+    }
+    let refused = |what: &str, error: &str| tried.contains(&format!("{what}: {error}"));
+    for what in [
+        "write",
+        "socket",
+        "connect",
+        "execve",
+        "ptrace",
+        "setns",
+        "bpf",
+        "open_by_handle_at",
+        "kill",
+    ] {
+        ensure!(refused(what, "EPERM"), "{what}: {tried}");
+    }
+    ensure!(refused("open /proc/1/mem", "EACCES"), "{tried}");
+    if has_landlock() {
+        ensure!(refused("open /etc/shadow", "EACCES"), "{tried}");
+    }
+    wait_for("the log to say what was refused", || {
+        let said = running.complaints();
+        Ok(said
+            .contains("the sandbox refused system call")
+            .then_some(()))
+    })?;
+    running.signal(Signal::SIGTERM)?;
+    running.wait()?.must_end_with(0)
+}
+
+fn files_of_the_web_server_are_read_again_in_the_sandbox() -> Check {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("web.yml");
+    fs::write(&path, "http_server_config: {}\n")?;
+    let name = path.to_str().context("a path")?;
+    let mut daemon = Daemon::start(&["--web.config.file", name])?;
+    // As an editor does: a new file takes the name.
+    let mut new = tempfile::NamedTempFile::new_in(&directory)?;
+    new.write_all(b"http_server_config:\n  headers:\n    X-Frame-Options: deny\n")?;
+    new.persist(&path)?;
+    wait_for("the file to be read again", || {
+        daemon.get("/-/healthy")?;
+        Ok(daemon.complaints().contains("was read again").then_some(()))
+    })?;
+    let said = daemon.stop(Signal::SIGTERM)?;
+    said.must_end_with(0)?;
+    ensure!(!said.stderr.contains("sandbox"), "{said:?}");
+    Ok(())
+}
