@@ -56,7 +56,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_SYS_PTRACE,
         name: "CAP_SYS_PTRACE",
-        purpose: "which processes of other users hold the sockets that exist already",
+        purpose: "finding the network namespaces of processes of other users, and which sockets they hold",
         required: false,
         later: Some("reading /proc/PID/fd and /proc/PID/ns of other users"),
     },

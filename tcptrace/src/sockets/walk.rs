@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     sync::mpsc::{Receiver, Sender, channel},
 };
 
+use caps::Capability;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 
@@ -17,7 +19,7 @@ use crate::{
         name_finder::interfaces_here,
         netns::{self, Namespace},
     },
-    privileges,
+    privileges::{self, capabilities},
     probe::SocketWalk,
     sock_diag::{Diag, DiagFamily, DiagSocket},
     tracker::ListedSocket,
@@ -120,6 +122,23 @@ pub(super) fn start(
     })
 }
 
+/// Notes what the search for namespaces could not look at. Returns whether it was made.
+fn note_search(found: &io::Result<usize>, outcome: &mut WalkOutcome) -> bool {
+    let why = match found {
+        Ok(0) => return true,
+        Ok(_) if capabilities::holds(Capability::CAP_SYS_PTRACE) => {
+            "some network namespaces cannot be looked at".to_owned()
+        }
+        Ok(_) => {
+            "the network namespaces of processes cannot be looked at, which takes CAP_SYS_PTRACE"
+                .to_owned()
+        }
+        Err(error) => format!("looking for network namespaces: {error}"),
+    };
+    outcome.errors.insert(why);
+    found.is_ok()
+}
+
 /// Runs a walk with the iterator. One namespace is open at a time.
 fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
     let mut outcome = WalkOutcome::default();
@@ -144,10 +163,7 @@ fn walk_all(requests: WalkRequests, uncompared: bool) -> WalkOutcome {
             }
         }
     });
-    if let Err(error) = found {
-        let why = format!("looking for network namespaces: {error}");
-        outcome.errors.insert(why);
-    } else if uncompared {
+    if note_search(&found, &mut outcome) && uncompared {
         // After the namespaces: one that is held by a process by now was found before.
         let walked = ask(WalkRequest::Held).and_then(|walks| {
             walks
@@ -190,10 +206,7 @@ fn list_all() -> WalkOutcome {
             }
         }
     });
-    if let Err(error) = found {
-        let why = format!("looking for network namespaces: {error}");
-        outcome.errors.insert(why);
-    }
+    note_search(&found, &mut outcome);
     outcome.listed = Some(listed);
     outcome
 }

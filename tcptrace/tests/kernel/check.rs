@@ -1,13 +1,11 @@
 //! `tcptrace check`: a line for each thing, and a status that agrees with tracing itself.
 
-use std::{io, os::unix::process::CommandExt as _, process::Command};
-
 use anyhow::{Context, ensure};
-use caps::{CapSet, Capability};
+use caps::Capability;
 
 use crate::support::{
     Check, functions_can_be_traced, ignored,
-    program::{Output, Running, tcptrace, tcptrace_as_nobody},
+    program::{Output, Running, tcptrace, tcptrace_as_nobody, with_only},
     surroundings::{Surroundings, has_tracefs},
     tests,
 };
@@ -200,21 +198,6 @@ const OPTIONAL: [(Capability, &str, Option<&str>); 4] = [
     (Capability::CAP_DAC_READ_SEARCH, "cgroups", None),
     (Capability::CAP_SYS_PTRACE, "processes of other users", None),
 ];
-
-/// The command with these capabilities and no others. What root's programs get is bounded so.
-fn with_only(command: &mut Command, held: Vec<Capability>) -> &mut Command {
-    // SAFETY: system calls, and a list that was made before.
-    unsafe {
-        command.pre_exec(move || {
-            for capability in caps::all() {
-                if !held.contains(&capability) {
-                    caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
-                }
-            }
-            Ok(())
-        })
-    }
-}
 
 fn each_capability_is_named_with_what_is_missing_without_it() -> Check {
     let report = |more: &[Capability]| -> anyhow::Result<Report> {

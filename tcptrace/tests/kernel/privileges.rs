@@ -3,17 +3,24 @@
 use std::{collections::BTreeMap, fs, io::Write as _};
 
 use anyhow::{Context, ensure};
+use caps::Capability;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::{
     Check,
     daemon::{Daemon, Http, listens},
     ignored,
-    program::{Running, tcptrace},
+    namespace::Namespace,
+    program::{Running, tcptrace, with_only},
+    record::Record,
+    tail::Tail,
+    test_process::TestProcess,
     tests, wait_for,
 };
 
 tests![
+    what_needs_a_capability_is_there_with_it_and_not_without,
     only_the_keeper_and_its_threads_have_capabilities,
     a_capability_that_is_not_to_be_kept_is_given_up,
     without_the_sandbox_capabilities_are_given_up_all_the_same,
@@ -24,6 +31,87 @@ tests![
 /// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF.
 const KEPT: &str = "000000c000280004";
 const NONE: &str = "0000000000000000";
+
+/// What a tail with these capabilities tells of a connection from before it, in another network
+/// namespace: its record, and what the tail complained of.
+fn told_of_older(more: &[Capability]) -> anyhow::Result<(Record, String)> {
+    let namespace = Namespace::new()?;
+    let mut server = TestProcess::start(&namespace, "older-server")?;
+    let address = server.listen("127.0.0.1:0")?;
+    let client = namespace.connect(address)?;
+    let port = client.local_addr()?.port();
+    let mut held = vec![
+        Capability::CAP_BPF,
+        Capability::CAP_PERFMON,
+        // Root's files, and memory for the maps before Linux 5.11.
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_SYS_RESOURCE,
+    ];
+    held.extend(more);
+    let inode = namespace.inode().to_string();
+    let mut command = tcptrace(&["tail", "--format", "json", "--netns", &inode]);
+    let mut tail = Tail::start_as(&namespace, with_only(&mut command, held))?;
+    // Both of its walk and of the search for owners tell before that: what they found, by the
+    // process of a listener, or why they could not.
+    let (listener, _) = namespace.listen("127.0.0.1:0")?;
+    let mut count = 0;
+    let able = [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
+    let is_able = able.iter().all(|capability| more.contains(capability));
+    wait_for("the tail to know what was there before", || {
+        drop(namespace.pair(&listener)?);
+        drop(namespace.connect(address)?);
+        count += 2;
+        tail.wait_count("handshake", count)?;
+        let complaints = tail.running().complaints();
+        let knows = match is_able {
+            true => tail
+                .so_far()?
+                .of("handshake")
+                .iter()
+                .any(|record| record.text("comm") == Some("older-server")),
+            false => complaints.contains("not all existing sockets could be listed"),
+        };
+        Ok(knows.then_some(()))
+    })?;
+    drop(client);
+    tail.wait("the older connection's record", |records| {
+        let records = records.of("connection");
+        let mut ports = records.iter().map(|record| record.number("local_port"));
+        ports.any(|of| of == Some(port.into()))
+    })?;
+    let (records, output) = tail.interrupt()?;
+    let record = records.only("connection", &json!({"local_port": port}))?;
+    Ok((record.clone(), output.stderr))
+}
+
+fn what_needs_a_capability_is_there_with_it_and_not_without() -> Check {
+    use Capability::{CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
+    let numbers_only = "cgroups that were there before are told by their numbers";
+    for (held, why) in [
+        (CAP_SYS_PTRACE, "entering a network namespace"),
+        (CAP_SYS_ADMIN, "takes CAP_SYS_PTRACE"),
+    ] {
+        let (record, said) = told_of_older(&[held])?;
+        // The walk has not found it.
+        record.must_lack(&["uid", "cgroup", "cgroup_id"])?;
+        ensure!(record.text("pid_source") != Some("proc"), "{record:?}");
+        ensure!(said.contains(why), "{said}");
+    }
+    let (record, said) = told_of_older(&[CAP_SYS_ADMIN, CAP_SYS_PTRACE])?;
+    record.must_have(&json!({"uid": 0, "pid_source": "proc"}))?;
+    record.must_lack(&["cgroup"])?;
+    let has_cgroup = record.get("cgroup_id").is_some();
+    ensure!(said.contains(numbers_only) == has_cgroup, "{said}");
+    let (record, said) = told_of_older(&[CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH])?;
+    record.must_have(&json!({"uid": 0, "pid_source": "proc"}))?;
+    let is_named = record.get("cgroup").is_some();
+    ensure!(
+        is_named == tcptrace::testing::cgroup::hierarchy().is_some(),
+        "{record:?}"
+    );
+    ensure!(!said.contains(numbers_only), "{said}");
+    Ok(())
+}
 
 /// The status of each thread of a process, by the thread's name.
 fn threads(pid: u32) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -16,6 +16,7 @@ use std::{
 };
 
 use anyhow::Context;
+use caps::{CapSet, Capability};
 use nix::{
     sys::signal::{SigHandler, Signal, kill, signal},
     unistd::Pid,
@@ -75,6 +76,21 @@ pub(crate) fn tcptrace_as_nobody(arguments: &[&str]) -> anyhow::Result<(Command,
         .uid(NOBODY)
         .gid(NOBODY);
     Ok((command, file))
+}
+
+/// The command with these capabilities and no others. What root's programs get is bounded so.
+pub(crate) fn with_only(command: &mut Command, held: Vec<Capability>) -> &mut Command {
+    // SAFETY: system calls, and a list that was made before.
+    unsafe {
+        command.pre_exec(move || {
+            for capability in caps::all() {
+                if !held.contains(&capability) {
+                    caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 /// A process has got as far as taking signals itself. `None` until then.
