@@ -1,6 +1,7 @@
 //! The rules of docs/contributing.md that a program can check.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -121,6 +122,46 @@ fn no_file_of_the_product_has_more_than_450_lines() {
     for path in product() {
         let count = lines(&path).len();
         assert!(count <= 450, "{} has {count} lines", path.display());
+    }
+}
+
+/// The eBPF programs are left out: nearly every line of them is unsafe.
+#[test]
+fn unsafe_blocks_are_no_more_than_the_table_says() {
+    let page = lines(&root().join("docs/contributing.md"));
+    let limits: BTreeMap<&str, usize> = page
+        .iter()
+        .filter_map(|line| {
+            let mut cells = line.trim().strip_prefix("| `")?.split("` | ");
+            let module = cells.next()?;
+            Some((module, cells.next()?.strip_suffix(" |")?.parse().ok()?))
+        })
+        .collect();
+    let mut found: BTreeMap<String, usize> = BTreeMap::new();
+    for directory in ["tcptrace/src", "tcptrace-common/src"] {
+        let directory = root().join(directory);
+        for path in product() {
+            let Ok(file) = path.strip_prefix(&directory) else {
+                continue;
+            };
+            let module = file.iter().next().expect("a name");
+            let module = Path::new(module).file_stem().expect("a name");
+            let text = fs::read_to_string(&path).expect("a text file");
+            let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(&text);
+            let code = code.lines().filter(|line| !is_comment(line));
+            let blocks = code.filter(|line| {
+                ["unsafe {", "unsafe fn ", "unsafe impl ", "unsafe extern "]
+                    .iter()
+                    .any(|form| line.contains(form))
+            });
+            *found.entry(module.display().to_string()).or_default() += blocks.count();
+        }
+    }
+    found.retain(|_, blocks| *blocks > 0);
+    assert!(!found.is_empty());
+    for (module, blocks) in found {
+        let limit = limits.get(module.as_str()).copied().unwrap_or(0);
+        assert!(blocks <= limit, "{module} has {blocks}, not {limit}");
     }
 }
 

@@ -58,8 +58,8 @@ pub struct ProbeArgs {
     )]
     pub keep: Vec<KeptCapability>,
 
-    /// Whether threads are restricted, once the programs are attached, to the system calls and files
-    /// that they are known to need (seccomp, Landlock).
+    /// Whether threads are restricted, once the programs are attached, to the system calls and
+    /// files that they are known to need (seccomp, Landlock).
     #[arg(long, value_enum, default_value_t = Sandbox::On, hide_short_help = true, help_heading = "Tracing")]
     pub sandbox: Sandbox,
 

@@ -115,3 +115,35 @@ pub fn parse(name: &str) -> Result<Capability, String> {
         .parse()
         .map_err(|_: CapsError| "not a capability, such as CAP_SYS_ADMIN (capabilities(7))".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_the_table() {
+        let mut table =
+            "| capability | missing without it | kept for |\n|---|---|---|\n".to_owned();
+        for entry in USES {
+            let without = match entry.required {
+                true => format!("everything: {}", entry.purpose),
+                false => entry.purpose.to_owned(),
+            };
+            let later = entry.later.unwrap_or("");
+            table += &format!("| {} | {without} | {later} |\n", entry.name);
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(&table), "{path} lacks the table:\n{table}");
+    }
+
+    #[test]
+    fn a_name_is_taken_in_any_form() {
+        for name in ["CAP_SYS_ADMIN", "cap_sys_admin", "Sys_Admin"] {
+            assert_eq!(parse(name), Ok(Capability::CAP_SYS_ADMIN), "{name}");
+        }
+        assert!(parse("").is_err());
+        assert!(parse("CAP_").is_err());
+        assert!(parse("root").is_err());
+    }
+}

@@ -10,9 +10,9 @@ pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Returns every page: those of the top level, and those in docs.
+/// Returns every page: those of the top level, of docs and of .github.
 pub(crate) fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<PathBuf> = ["", "docs"]
+    let mut pages: Vec<PathBuf> = ["", "docs", ".github"]
         .into_iter()
         .flat_map(|directory| fs::read_dir(root().join(directory)).expect("a directory"))
         .map(|entry| entry.expect("an entry").path())

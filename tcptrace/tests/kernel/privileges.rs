@@ -12,7 +12,7 @@ use crate::support::{
     daemon::{Daemon, Http, listens},
     ignored,
     namespace::Namespace,
-    program::{Running, tcptrace, with_only},
+    program::{Running, tcptrace, tcptrace_as_nobody_with, with_only},
     record::Record,
     tail::Tail,
     test_process::TestProcess,
@@ -20,6 +20,7 @@ use crate::support::{
 };
 
 tests![
+    an_ordinary_user_with_two_capabilities_traces,
     what_needs_a_capability_is_there_with_it_and_not_without,
     only_the_keeper_and_its_threads_have_capabilities,
     a_capability_that_is_not_to_be_kept_is_given_up,
@@ -31,6 +32,37 @@ tests![
 /// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON and CAP_BPF.
 const KEPT: &str = "000000c000280004";
 const NONE: &str = "0000000000000000";
+
+fn an_ordinary_user_with_two_capabilities_traces() -> Check {
+    let namespace = Namespace::new()?;
+    let (listener, address) = namespace.listen("127.0.0.1:0")?;
+    let inode = namespace.inode().to_string();
+    let arguments = ["tail", "--format", "json", "--netns", &inode];
+    let held = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+    let (mut command, _binary) = tcptrace_as_nobody_with(&arguments, &held)?;
+    let mut tail = Tail::start_as(&namespace, &mut command)?;
+    drop(namespace.pair(&listener)?);
+    tail.wait_count("connection", 2)?;
+    let threads = threads(tail.running().pid())?;
+    for (name, fields) in &threads {
+        let kept = match name.as_str() {
+            "keeper" => "000000c000000000",
+            _ => NONE,
+        };
+        let found = fields.get("CapEff").map(String::as_str);
+        ensure!(found == Some(kept), "{name}: {found:?}");
+        ensure!(fields.get("Uid").is_some_and(|uid| !uid.contains("0\t0")));
+    }
+    ensure!(threads.contains_key("keeper"), "{threads:?}");
+    // It complains of the capabilities that it lacks.
+    let (records, output) = tail.interrupt()?;
+    output.must_end_with(0)?;
+    let role = |role| json!({"role": role, "verdict": "graceful"});
+    records
+        .only("connection", &role("active"))?
+        .must_have(&json!({"remote_port": address.port(), "pid_source": "connect"}))?;
+    records.only("connection", &role("passive")).map(drop)
+}
 
 /// What a tail with these capabilities tells of a connection from before it, in another network
 /// namespace: its record, and what the tail complained of.

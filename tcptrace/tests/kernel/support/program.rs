@@ -16,10 +16,13 @@ use std::{
 };
 
 use anyhow::Context;
-use caps::{CapSet, Capability};
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::{
-    sys::signal::{SigHandler, Signal, kill, signal},
-    unistd::Pid,
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::{SigHandler, Signal, kill, signal},
+    },
+    unistd::{Pid, setresgid, setresuid},
 };
 
 use tcptrace::testing::Hook;
@@ -91,6 +94,32 @@ pub(crate) fn with_only(command: &mut Command, held: Vec<Capability>) -> &mut Co
             Ok(())
         })
     }
+}
+
+/// As [`tcptrace_as_nobody`], with these capabilities, as systemd's AmbientCapabilities gives them.
+pub(crate) fn tcptrace_as_nobody_with(
+    arguments: &[&str],
+    held: &[Capability],
+) -> anyhow::Result<(Command, File)> {
+    let file = File::open(binary()).context("opening the binary")?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    command.arg0("tcptrace").args(arguments);
+    let held: CapsHashSet = held.iter().copied().collect();
+    let give = move || {
+        // Memory for the maps before Linux 5.11: LimitMEMLOCK of a unit. A newer kernel needs none.
+        let limit = libc::RLIM_INFINITY;
+        setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit).ok();
+        caps::securebits::set_keepcaps(true).map_err(io::Error::other)?;
+        setresgid(NOBODY.into(), NOBODY.into(), NOBODY.into())?;
+        setresuid(NOBODY.into(), NOBODY.into(), NOBODY.into())?;
+        for set in [CapSet::Permitted, CapSet::Inheritable, CapSet::Ambient] {
+            caps::set(None, set, &held).map_err(io::Error::other)?;
+        }
+        Ok(())
+    };
+    // SAFETY: system calls, and a list that was made before.
+    unsafe { command.pre_exec(give) };
+    Ok((command, file))
 }
 
 /// A process has got as far as taking signals itself. `None` until then.
