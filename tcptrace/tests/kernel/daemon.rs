@@ -20,7 +20,7 @@ use crate::support::{
     hooks::{handshake_source, sees_accept, traces_functions},
     ignored,
     namespace::Namespace,
-    program::{Running, tcptrace},
+    program::{Running, takes_signals, tcptrace},
     sockets::abort_at_close,
     tests, wait_for,
 };
@@ -38,6 +38,7 @@ tests![
     every_line_of_a_log_has_its_format,
     a_termination_ends_it_well,
     an_interrupt_ends_it_well,
+    a_stop_at_any_moment_of_the_start_ends_it_well,
     runs_of_programs_are_counted_if_that_is_asked_for,
     running_out_of_descriptors_is_logged_once_and_passes,
     promtool_accepts_the_exposition,
@@ -553,6 +554,27 @@ fn promtool(arguments: &[&str], directory: &str, input: &str) -> Check {
     let is_content = output.status.success() && (input.is_empty() || said.is_empty());
     ensure!(is_content, "{}: {said}", output.status);
     Ok(())
+}
+
+fn a_stop_at_any_moment_of_the_start_ends_it_well() -> Check {
+    // From before it loads anything to after it is ready, however slow the machine is.
+    let mut moment = Duration::ZERO;
+    loop {
+        let mut command = tcptrace(&["daemon", "--web.listen-address", "127.0.0.1:0"]);
+        let mut running = Running::start(&mut command)?;
+        wait_for("it to take signals", || Ok(takes_signals(running.pid())))?;
+        std::thread::sleep(moment);
+        running.signal(Signal::SIGTERM)?;
+        let output = running.wait()?;
+        output.must_end_with(0)?;
+        let said = &output.stderr;
+        ensure!(!said.contains("panicked"), "after {moment:?}: {said}");
+        ensure!(!said.contains("ERROR"), "after {moment:?}: {said}");
+        if said.contains("stop with SIGTERM") {
+            return Ok(());
+        }
+        moment += moment / 4 + Duration::from_millis(10);
+    }
 }
 
 fn runs_of_programs_are_counted_if_that_is_asked_for() -> Check {
