@@ -71,6 +71,7 @@ fn told_of_older(more: &[Capability]) -> anyhow::Result<(Record, String)> {
     let mut server = TestProcess::start(&namespace, "older-server")?;
     let address = server.listen("127.0.0.1:0")?;
     let client = namespace.connect(address)?;
+    let (listener, _) = namespace.listen("127.0.0.1:0")?;
     let port = client.local_addr()?.port();
     let mut held = vec![
         Capability::CAP_BPF,
@@ -83,15 +84,13 @@ fn told_of_older(more: &[Capability]) -> anyhow::Result<(Record, String)> {
     let inode = namespace.inode().to_string();
     let mut command = tcptrace(&["tail", "--format", "json", "--netns", &inode]);
     let mut tail = Tail::start_as(&namespace, with_only(&mut command, held))?;
-    // Both of its walk and of the search for owners tell before that: what they found, by the
-    // process of a listener, or why they could not.
-    let (listener, _) = namespace.listen("127.0.0.1:0")?;
+    // Its walk and its search for owners have told by then what they found, by the process of a
+    // listener, or why they could not.
     let mut count = 0;
     let able = [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
     let is_able = able.iter().all(|capability| more.contains(capability));
     wait_for("the tail to know what was there before", || {
         drop(namespace.pair(&listener)?);
-        drop(namespace.connect(address)?);
         count += 2;
         tail.wait_count("handshake", count)?;
         let complaints = tail.running().complaints();
@@ -100,7 +99,7 @@ fn told_of_older(more: &[Capability]) -> anyhow::Result<(Record, String)> {
                 .so_far()?
                 .of("handshake")
                 .iter()
-                .any(|record| record.text("comm") == Some("older-server")),
+                .any(|record| record.text("pid_source") == Some("proc")),
             false => complaints.contains("not all existing sockets could be listed"),
         };
         Ok(knows.then_some(()))
