@@ -64,7 +64,7 @@ impl NetnsArg {
 
 /// Namespaces without cookies (before Linux 5.14) are kept open.
 fn term(namespace: Namespace) -> NetnsTerm {
-    let Namespace { id, file } = namespace;
+    let Namespace { id, file, .. } = namespace;
     NetnsTerm::new(id, id.cookie.is_none().then_some(file))
 }
 

@@ -28,6 +28,7 @@ use crate::feed::event::NetnsId;
 
 /// The calling thread's own.
 const OWN: &str = "/proc/thread-self/ns/net";
+const OWN_PROC_NET: &str = "/proc/thread-self/net/dev";
 
 /// A network namespace, kept alive by its file.
 #[derive(Debug)]
@@ -36,85 +37,107 @@ pub struct Namespace {
     pub id: NetnsId,
     /// Keeps the namespace, and leads into it.
     pub file: File,
+    /// The inode number of /proc/PID/net/dev for every process in it; `None` if it cannot be
+    /// entered.
+    proc_net: Option<u64>,
 }
 
 /// Finds the namespaces and passes each to `visit`, once, the own one first. One file is open at a
 /// time, unless `visit` keeps it.
 ///
 /// Returns how many processes and mounts could not be looked at or opened, mostly for lack of
-/// CAP_SYS_PTRACE. They may be in a visited namespace.
+/// CAP_SYS_PTRACE. A process is not counted if it is in a visited namespace: that needs no right,
+/// for its /proc/PID/net is the namespace's. A mount may be one of a visited namespace.
 ///
 /// Fails when not even the own namespace can be opened, or /proc cannot be read.
 pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     let own = Namespace::own()?;
-    let mut search = NamespaceSearch {
-        seen: HashSet::from([own.id.inode]),
-        refused: 0,
-        visit: &mut visit,
-    };
-    (search.visit)(own);
+    let mut search = NamespaceSearch::new(&mut visit);
+    search.found(own);
     for entry in fs::read_dir("/proc")? {
         // The process may exit at any moment.
         let Ok(entry) = entry else { continue };
         if entry.file_name().as_encoded_bytes()[0].is_ascii_digit() {
-            search.visit_process(&entry.path().join("ns/net"));
+            search.visit_process(&entry.path());
         }
     }
     match fs::read("/proc/thread-self/mountinfo") {
         Ok(mounts) => {
             for (inode, path) in mounts.split(|&byte| byte == b'\n').filter_map(net_mount) {
-                search.visit_path(inode, &path);
+                let visited = search.visit_path(inode, &path);
+                search.refused += usize::from(visited.is_err_and(|error| !has_vanished(&error)));
             }
         }
         Err(_) => search.refused += 1,
     }
-    Ok(search.refused)
+    Ok(search.refused + search.elsewhere())
 }
 
 struct NamespaceSearch<'a> {
     seen: HashSet<u32>,
+    /// [`Namespace::proc_net`] of those seen.
+    proc_nets: HashSet<u64>,
+    /// Directories in /proc.
+    refused_processes: Vec<PathBuf>,
+    /// Mounts, and lists of them.
     refused: usize,
     visit: &'a mut dyn FnMut(Namespace),
 }
 
-impl NamespaceSearch<'_> {
-    /// Looks at a process's link, which names the number without being opened.
-    fn visit_process(&mut self, link: &Path) {
-        match fs::read_link(link) {
-            Ok(target) => {
-                if let Some(inode) = number(target.as_os_str().as_encoded_bytes()) {
-                    self.visit_path(inode, link);
-                }
-            }
-            Err(error) => self.count(&error),
+impl<'a> NamespaceSearch<'a> {
+    fn new(visit: &'a mut dyn FnMut(Namespace)) -> Self {
+        Self {
+            seen: HashSet::new(),
+            proc_nets: HashSet::new(),
+            refused_processes: Vec::new(),
+            refused: 0,
+            visit,
+        }
+    }
+
+    /// Looks at the link of a process, which names the number without being opened.
+    fn visit_process(&mut self, process: &Path) {
+        let link = process.join("ns/net");
+        let visited = fs::read_link(&link).and_then(|target| {
+            let inode = number(target.as_os_str().as_encoded_bytes());
+            inode.map_or(Ok(()), |inode| self.visit_path(inode, &link))
+        });
+        if visited.is_err_and(|error| !has_vanished(&error)) {
+            self.refused_processes.push(process.to_owned());
         }
     }
 
     /// Opens what `path` leads to, unless `inode` is known already.
-    fn visit_path(&mut self, inode: u32, path: &Path) {
-        if self.seen.contains(&inode) {
-            return;
-        }
-        match Namespace::open(path) {
+    fn visit_path(&mut self, inode: u32, path: &Path) -> io::Result<()> {
+        if !self.seen.contains(&inode) {
             // What was opened counts: the process may have moved, and another mount may cover this
             // one.
-            Ok(namespace) => {
-                if self.seen.insert(namespace.id.inode) {
-                    (self.visit)(namespace);
-                }
-            }
-            Err(error) => self.count(&error),
+            self.found(Namespace::open(path)?);
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, namespace: Namespace) {
+        if self.seen.insert(namespace.id.inode) {
+            self.proc_nets.extend(namespace.proc_net);
+            (self.visit)(namespace);
         }
     }
 
-    /// Counts an error, unless the namespace has vanished.
-    fn count(&mut self, error: &io::Error) {
-        let vanished = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData)
-            || error.raw_os_error() == Some(libc::ESRCH);
-        if !vanished {
-            self.refused += 1;
-        }
+    /// Returns how many of the refused processes are in no visited namespace.
+    fn elsewhere(&self) -> usize {
+        let is_elsewhere = |process: &&PathBuf| match fs::metadata(process.join("net/dev")) {
+            Ok(metadata) => !self.proc_nets.contains(&metadata.ino()),
+            Err(error) => !has_vanished(&error),
+        };
+        self.refused_processes.iter().filter(is_elsewhere).count()
     }
+}
+
+/// Returns whether a namespace, or what led to it, is gone.
+fn has_vanished(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData)
+        || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 impl Namespace {
@@ -143,9 +166,14 @@ impl Namespace {
         let mut namespace = Self {
             id: NetnsId::without_cookie(inode),
             file,
+            proc_net: None,
         };
+        let ids = || (cookie_here(), fs::metadata(OWN_PROC_NET).ok());
         // Without the right to enter it, nothing can be asked of it, not even its cookie.
-        namespace.id.cookie = namespace.enter(cookie_here).ok().flatten();
+        if let Ok((cookie, proc_net)) = namespace.enter(ids) {
+            namespace.id.cookie = cookie;
+            namespace.proc_net = proc_net.map(|metadata| metadata.ino());
+        }
         Ok(namespace)
     }
 

@@ -64,22 +64,34 @@ fn the_own_namespace_can_be_entered_without_rights() {
 fn a_path_to_no_network_namespace_is_passed_over() {
     let found = std::cell::RefCell::new(Vec::new());
     let mut visit = |namespace: Namespace| found.borrow_mut().push(namespace.id);
-    let mut search = NamespaceSearch {
-        seen: HashSet::new(),
-        refused: 0,
-        visit: &mut visit,
-    };
-    search.visit_path(7, Path::new("/proc/version"));
-    search.visit_path(8, Path::new("/proc/none"));
-    search.visit_path(9, Path::new("/proc/self/ns/pid"));
-    search.visit_process(Path::new("/proc/none/ns/net"));
-    assert_eq!((found.borrow().len(), search.refused), (0, 0));
-    for errno in [libc::EACCES, libc::EMFILE, libc::ESRCH, libc::ENOENT] {
-        search.count(&io::Error::from_raw_os_error(errno));
+    let mut search = NamespaceSearch::new(&mut visit);
+    for path in ["/proc/version", "/proc/none", "/proc/self/ns/pid"] {
+        let error = search.visit_path(7, Path::new(path)).unwrap_err();
+        assert!(has_vanished(&error), "{path}: {error}");
     }
-    assert_eq!(search.refused, 2);
-    search.visit_path(9, Path::new(OWN));
+    search.visit_process(Path::new("/proc/none"));
+    assert_eq!(found.borrow().len(), 0);
+    assert!(search.refused_processes.is_empty());
+    for (errno, vanished) in [
+        (libc::EACCES, false),
+        (libc::EMFILE, false),
+        (libc::ESRCH, true),
+        (libc::ENOENT, true),
+    ] {
+        assert_eq!(has_vanished(&io::Error::from_raw_os_error(errno)), vanished);
+    }
+    search.visit_path(9, Path::new(OWN)).unwrap();
     let own = found.borrow()[0];
-    search.visit_path(own.inode, Path::new(OWN));
+    search.visit_path(own.inode, Path::new(OWN)).unwrap();
     assert_eq!(found.borrow().len(), 1);
+}
+
+#[test]
+fn a_refused_process_is_elsewhere_unless_its_namespace_was_visited() {
+    let mut visit = |_: Namespace| {};
+    let mut search = NamespaceSearch::new(&mut visit);
+    search.refused_processes = ["/proc/self", "/proc/none"].map(PathBuf::from).into();
+    assert_eq!(search.elsewhere(), 1);
+    search.visit_path(0, Path::new(OWN)).unwrap();
+    assert_eq!(search.elsewhere(), 0);
 }

@@ -432,9 +432,7 @@ fn a_tail_that_was_killed_says_where_the_next_one_begins() -> Check {
     let ports = long_ones.ports()?;
     let (tails, _) = beside_load(&load, || {
         first.wait_count("connection", 1)?;
-        first.running().signal(Signal::SIGKILL)?;
-        let (before, _) = first.end()?;
-        Ok((before, Tail::start(namespace, &ENDS)?))
+        Ok((first.kill()?, Tail::start(namespace, &ENDS)?))
     })?;
     let (before, mut second) = tails;
     long_ones.close();

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
+    mem,
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -163,6 +164,8 @@ impl Output {
 pub(crate) enum Line {
     /// A line without its end.
     Text(String),
+    /// What it wrote of a line before it was killed.
+    Cut(String),
     /// Nothing yet.
     Silence,
     /// Its end.
@@ -172,6 +175,7 @@ pub(crate) enum Line {
 /// A program under way. Dropping it kills it.
 pub(crate) struct Running {
     child: Child,
+    /// With their line ends.
     lines: Receiver<String>,
     /// What standard error said so far.
     stderr: Arc<Mutex<String>>,
@@ -195,8 +199,10 @@ impl Running {
         let stderr = child.stderr.take().context("its standard error")?;
         let (sender, lines) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+            let mut stdout = BufReader::new(stdout);
+            let mut line = String::new();
+            while matches!(stdout.read_line(&mut line), Ok(1..)) {
+                if sender.send(mem::take(&mut line)).is_err() {
                     break;
                 }
             }
@@ -238,7 +244,10 @@ impl Running {
     /// The next line of its standard output, waited for so long at the most.
     pub(crate) fn line(&self, patience: Duration) -> Line {
         match self.lines.recv_timeout(patience) {
-            Ok(line) => Line::Text(line),
+            Ok(line) => match line.strip_suffix('\n') {
+                Some(text) => Line::Text(text.to_owned()),
+                None => Line::Cut(line),
+            },
             Err(RecvTimeoutError::Timeout) => Line::Silence,
             Err(RecvTimeoutError::Disconnected) => Line::End,
         }
@@ -248,7 +257,7 @@ impl Running {
     pub(crate) fn next_line(&self) -> anyhow::Result<String> {
         match self.line(PATIENCE) {
             Line::Text(line) => Ok(line),
-            Line::Silence | Line::End => anyhow::bail!("no line was written"),
+            Line::Cut(_) | Line::Silence | Line::End => anyhow::bail!("no line was written"),
         }
     }
 
@@ -286,15 +295,11 @@ impl Running {
     pub(crate) fn wait(&mut self) -> anyhow::Result<Output> {
         let mut stdout = String::new();
         let status = wait_for("the program to end", || {
-            while let Line::Text(line) = self.line(Duration::ZERO) {
-                stdout.push_str(&line);
-                stdout.push('\n');
-            }
+            stdout.extend(self.lines.try_iter());
             Ok(self.child.try_wait()?)
         })?;
-        while let Line::Text(line) = self.line(PATIENCE) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             stdout.push_str(&line);
-            stdout.push('\n');
         }
         if let Some(reader) = self.stderr_reader.take() {
             drop(reader.join());

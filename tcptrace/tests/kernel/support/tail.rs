@@ -28,6 +28,8 @@ pub(crate) struct Tail {
     sentinels: HashSet<String>,
     /// How many of these have ended, by namespace.
     ended: HashMap<[Option<u64>; 2], usize>,
+    /// It could not write its last line whole.
+    is_killed: bool,
 }
 
 impl Tail {
@@ -51,6 +53,7 @@ impl Tail {
             records: Records::default(),
             sentinels: HashSet::new(),
             ended: HashMap::new(),
+            is_killed: false,
         };
         let deadline = Deadline::after(PATIENCE);
         while tail.sentinels.is_empty() {
@@ -79,6 +82,9 @@ impl Tail {
                     self.sort_in(record);
                     // What is there already is taken with it.
                     patience = Duration::ZERO;
+                }
+                Line::Cut(line) => {
+                    ensure!(self.is_killed, "a line has no end: {line}");
                 }
                 Line::Silence => return Ok(true),
                 Line::End => return Ok(false),
@@ -165,6 +171,13 @@ impl Tail {
     pub(crate) fn interrupt(self) -> anyhow::Result<(Records, Output)> {
         self.running.signal(Signal::SIGINT)?;
         self.end()
+    }
+
+    /// Kills it, and takes the lines that it had written whole.
+    pub(crate) fn kill(mut self) -> anyhow::Result<Records> {
+        self.running.signal(Signal::SIGKILL)?;
+        self.is_killed = true;
+        Ok(self.end()?.0)
     }
 
     /// Takes all that it still writes until it ends by itself.
