@@ -6,13 +6,12 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
     fs::{self, File},
     io::{self, ErrorKind},
     num::NonZeroU32,
     os::{
         fd::AsRawFd as _,
-        unix::{ffi::OsStringExt, fs::MetadataExt},
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
     panic,
     path::{Path, PathBuf},
@@ -24,7 +23,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType},
 };
 
-use crate::feed::event::NetnsId;
+use crate::{feed::event::NetnsId, host::mountinfo};
 
 /// The calling thread's own.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -63,8 +62,12 @@ pub fn find(mut visit: impl FnMut(Namespace)) -> io::Result<usize> {
     }
     match fs::read("/proc/thread-self/mountinfo") {
         Ok(mounts) => {
-            for (inode, path) in mounts.split(|&byte| byte == b'\n').filter_map(net_mount) {
-                let visited = search.visit_path(inode, &path);
+            // `ip netns` mounts them in /run/netns, container engines in places of their own.
+            for mount in mountinfo::mounts(&mounts, "nsfs") {
+                let Some(inode) = number(mount.root.as_bytes()) else {
+                    continue;
+                };
+                let visited = search.visit_path(inode, &mount.point);
                 search.refused += usize::from(visited.is_err_and(|error| !has_vanished(&error)));
             }
         }
@@ -99,7 +102,7 @@ impl<'a> NamespaceSearch<'a> {
     fn visit_process(&mut self, process: &Path) {
         let link = process.join("ns/net");
         let visited = fs::read_link(&link).and_then(|target| {
-            let inode = number(target.as_os_str().as_encoded_bytes());
+            let inode = number(target.as_os_str().as_bytes());
             inode.map_or(Ok(()), |inode| self.visit_path(inode, &link))
         });
         if visited.is_err_and(|error| !has_vanished(&error)) {
@@ -237,34 +240,6 @@ pub fn cookie_here() -> Option<NonZeroU32> {
 fn number(name: &[u8]) -> Option<u32> {
     let digits = name.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Parses a line of mountinfo, if a network namespace is mounted there: `ip netns` does that in
-/// /run/netns, container engines in their own places.
-fn net_mount(line: &[u8]) -> Option<(u32, PathBuf)> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let inode = number(fields.nth(3)?)?;
-    let path = unescape(fields.next()?);
-    let kind = fields.skip_while(|&field| field != b"-").nth(1)?;
-    (kind == b"nsfs").then(|| (inode, PathBuf::from(OsString::from_vec(path))))
-}
-
-/// Unescapes spaces, tabs, newlines and backslashes, written as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        if let (b'\\', Some(&[a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7'])) =
-            (byte, after.first_chunk::<3>())
-        {
-            plain.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
-            rest = &after[3..];
-        } else {
-            plain.push(byte);
-            rest = after;
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -18,32 +18,6 @@ fn a_name_is_a_number_in_brackets() {
 }
 
 #[test]
-fn a_mount_of_a_network_namespace_is_known_by_its_line() {
-    let line = |root: &str, place: &str, kind: &str| {
-        net_mount(
-            format!("361 25 0:4 {root} {place} rw shared:12 master:3 - {kind} {kind} rw")
-                .as_bytes(),
-        )
-    };
-    assert_eq!(
-        line("net:[4026532200]", "/run/netns/a\\040b\\134", "nsfs"),
-        Some((4_026_532_200, PathBuf::from("/run/netns/a b\\")))
-    );
-    assert_eq!(line("mnt:[4026532200]", "/run/snapd/ns/a", "nsfs"), None);
-    assert_eq!(line("net:[4026532200]", "/mnt", "ext4"), None);
-    assert_eq!(line("/", "/", "ext4"), None);
-    assert_eq!(net_mount(b""), None);
-    assert_eq!(net_mount(b"361 25 0:4 net:[4026532200] /run/netns/a"), None);
-}
-
-#[test]
-fn only_whole_escapes_are_undone() {
-    assert_eq!(unescape(b"a\\0"), b"a\\0");
-    assert_eq!(unescape(b"\\999\\011"), b"\\999\t");
-    assert_eq!(unescape(b"\\777"), b"\\777");
-}
-
-#[test]
 fn the_own_namespace_is_the_first_and_each_comes_once() {
     let mut found = Vec::new();
     find(|namespace| found.push(namespace.id)).unwrap();

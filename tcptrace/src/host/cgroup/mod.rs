@@ -1,7 +1,6 @@
 //! The cgroup of a socket, and its container.
 
 mod container;
-mod mountinfo;
 
 use std::{
     fs::{self, File},
@@ -15,6 +14,7 @@ use std::{
 use nix::errno::Errno;
 
 pub use self::container::Cgroup;
+use crate::host::mountinfo;
 
 /// Returns where the cgroup v2 hierarchy is mounted, the mount that shows most of it; `None` when
 /// it is not mounted.

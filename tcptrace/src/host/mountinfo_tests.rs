@@ -15,13 +15,13 @@ const HYBRID: &str = "\
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 master:2 - cgroup2 cgroup2 rw
 ";
 
-fn mounts(text: &str) -> Vec<(String, String)> {
+fn shown(text: &str) -> Vec<(String, String)> {
     cgroup2_mounts(text.as_bytes())
         .into_iter()
         .map(|mount| {
             (
                 mount.point.display().to_string(),
-                mount.root.display().to_string(),
+                mount.root.to_string_lossy().into_owned(),
             )
         })
         .collect()
@@ -33,14 +33,14 @@ fn one(point: &str, root: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_unified_and_the_hybrid_layout_are_found() {
-    assert_eq!(mounts(UNIFIED), one("/sys/fs/cgroup", "/"));
-    assert_eq!(mounts(HYBRID), one("/sys/fs/cgroup/unified", "/"));
+    assert_eq!(shown(UNIFIED), one("/sys/fs/cgroup", "/"));
+    assert_eq!(shown(HYBRID), one("/sys/fs/cgroup/unified", "/"));
 }
 
 #[test]
 fn a_bind_mount_of_a_cgroup_is_found() {
     let text = "42 27 0:38 /system.slice/a.service /mnt rw - cgroup2 cgroup2 rw";
-    assert_eq!(mounts(text), one("/mnt", "/system.slice/a.service"));
+    assert_eq!(shown(text), one("/mnt", "/system.slice/a.service"));
 }
 
 #[test]
@@ -52,14 +52,14 @@ fn the_mount_that_shows_most_comes_first() {
 4 0 0:38 /../.. /host rw - cgroup2 none rw
 5 0 0:38 /.. /above rw - cgroup2 none rw
 ";
-    let points: Vec<_> = mounts(text).into_iter().map(|(point, _)| point).collect();
+    let points: Vec<_> = shown(text).into_iter().map(|(point, _)| point).collect();
     assert_eq!(points, ["/host", "/above", "/own", "/narrow", "/narrowest"]);
 }
 
 #[test]
 fn escaped_bytes_are_read() {
     let text = r"42 27 0:38 /a\134b /mnt/two\040words\011\ rw - cgroup2 cgroup2 rw";
-    assert_eq!(mounts(text), one("/mnt/two words\t\\", r"/a\b"));
+    assert_eq!(shown(text), one("/mnt/two words\t\\", r"/a\b"));
     for (field, bytes) in [
         (r"\", r"\"),
         (r"\04", r"\04"),
@@ -68,6 +68,19 @@ fn escaped_bytes_are_read() {
     ] {
         assert_eq!(unescape(field.as_bytes()), bytes, "{field}");
     }
+}
+
+#[test]
+fn mounts_of_another_filesystem_are_left_out() {
+    let text = "\
+361 25 0:4 net:[4026532200] /run/netns/a rw shared:12 - nsfs nsfs rw
+362 25 0:4 mnt:[4026532201] /run/snapd/ns/b rw - nsfs nsfs rw
+363 25 8:1 net:[4026532202] /mnt rw - ext4 nsfs rw
+";
+    let roots: Vec<_> = mounts(text.as_bytes(), "nsfs")
+        .map(|mount| mount.root)
+        .collect();
+    assert_eq!(roots, ["net:[4026532200]", "mnt:[4026532201]"]);
 }
 
 #[test]
@@ -81,7 +94,7 @@ fn other_lines_are_no_mounts() {
         "1 2 3 / /mnt rw cgroup2 - cgroup cgroup rw",
         "1 2 3 / /mnt rw - tmpfs cgroup2 rw",
     ] {
-        assert_eq!(mounts(text), [], "{text:?}");
+        assert_eq!(shown(text), [], "{text:?}");
     }
 }
 
