@@ -19,6 +19,8 @@ mod driver;
 mod explain;
 mod exporter;
 mod feed;
+#[cfg(any(test, feature = "fuzz"))]
+mod fuzz;
 mod host;
 mod log;
 mod metrics;
@@ -30,6 +32,7 @@ mod sock_diag;
 mod sockets;
 pub mod stdio;
 mod stop;
+mod text;
 mod tracker;
 mod warnings;
 mod worker;
@@ -45,6 +48,8 @@ pub use stop::Stop;
 /// What the integration tests use. Not a stable interface.
 #[doc(hidden)]
 pub mod testing {
+    #[cfg(feature = "fuzz")]
+    pub use crate::fuzz::{TARGETS, Target};
     pub use crate::{
         clock::{ClockReading, WallClock, monotonic_ns},
         driver::replay::{Replay, sources},

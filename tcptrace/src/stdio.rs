@@ -14,6 +14,8 @@ use std::{
 use anyhow::Context;
 use tokio::io::{Interest, unix::AsyncFd};
 
+use crate::text;
+
 /// Moves to the start of the terminal's line and erases it.
 pub const ERASE: &[u8] = b"\r\x1b[K";
 
@@ -48,11 +50,12 @@ impl Write for Stderr {
     }
 }
 
-/// Writes a line on standard error.
+/// Writes a line on standard error, without what would act on a terminal: the text may be from a
+/// file that somebody else wrote.
 ///
 /// Fails when it cannot be written; a closed pipe is no error.
 pub fn eprint_line(line: impl Display) -> anyhow::Result<()> {
-    let line = format!("{line}\n");
+    let line = text::visible_lines(&format!("{line}\n"));
     tolerate(Stderr.write_all(line.as_bytes())).context("writing to standard error")
 }
 

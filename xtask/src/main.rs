@@ -7,7 +7,9 @@ mod aarch64;
 mod apt;
 mod bench;
 mod command;
+mod deny;
 mod ebpf;
+mod fuzz;
 mod man;
 mod report;
 mod run;
@@ -46,6 +48,10 @@ enum Command {
     Test(test::Arguments),
     /// Check the types of user space for aarch64.
     CheckAarch64(aarch64::Arguments),
+    /// Check the licences, sources and versions of all dependencies.
+    Deny(deny::Arguments),
+    /// Fuzz what parses kernel data, files and the network.
+    Fuzz(fuzz::Arguments),
     /// Measure tcptrace, and write docs/performance.md.
     Bench(bench::Arguments),
     /// Write the man pages.
@@ -62,6 +68,8 @@ fn main() -> ExitCode {
         Command::VerifyEbpf(arguments) => ebpf::verify::run(&workspace, &arguments),
         Command::Test(arguments) => test::run(&workspace, &arguments),
         Command::CheckAarch64(arguments) => aarch64::run(&workspace, &arguments),
+        Command::Deny(arguments) => deny::run(&workspace, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Man(arguments) => man::run(&workspace, &arguments),
         Command::Vm(arguments) => vm::run(&workspace, arguments),

@@ -3,11 +3,11 @@
 //! The tests are those of the host, in one static binary that is also the guest's first process.
 //! Nothing else runs there: no shell, no distribution.
 
-mod binaries;
+pub(crate) mod binaries;
 mod initramfs;
 mod kernel;
 mod machine;
-mod streams;
+pub(crate) mod streams;
 mod tools;
 
 use std::{

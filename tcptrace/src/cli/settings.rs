@@ -17,6 +17,7 @@ use toml::{
 };
 
 use super::{Cli, Command};
+use crate::text::visible_lines;
 
 /// The command that has settings.
 const DAEMON: &str = "daemon";
@@ -48,7 +49,7 @@ impl Settings {
         whole.build();
         let mut refuse = |why: String| {
             let daemon = whole.find_subcommand_mut(DAEMON);
-            let why = format!("--config {}: {why}", path.display());
+            let why = visible_lines(&format!("--config {}: {why}", path.display()));
             match daemon {
                 Some(daemon) => daemon.error(ErrorKind::ValueValidation, why),
                 None => clap::Error::raw(ErrorKind::ValueValidation, why),
@@ -186,7 +187,7 @@ struct Entry {
 
 fn read_file(path: &Path, command: &ClapCommand) -> Result<Vec<Entry>, String> {
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let table = DeTable::parse(&text).map_err(|error| format!("{error}"))?;
+    let table = DeTable::parse(&text).map_err(|error| error.to_string())?;
     let known = known(command);
     let mut entries = Vec::new();
     for (name, place, value) in flatten(table.get_ref(), "") {

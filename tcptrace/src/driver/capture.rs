@@ -178,6 +178,9 @@ impl Drain for Capture {
         } else {
             last_ns
         };
+        if let Some(since_ns) = self.probe.look_for_detached(now.monotonic_ns) {
+            self.write(|file, _| write_hook(EvidenceHook::Syn, false, since_ns, file));
+        }
         self.write_time(known_ns);
         self.probe.flush_log();
         (total, self.pass_on())

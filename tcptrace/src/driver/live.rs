@@ -314,6 +314,13 @@ impl<C: Consumer> Drain for Tracer<C> {
         if let Some(refused) = privileges::refused() {
             tracing::error!("{refused}");
         }
+        if let Some(time_ns) = self.probe.look_for_detached(before.monotonic_ns) {
+            self.feed(&Item::Hook {
+                witness: EvidenceHook::Syn,
+                attached: false,
+                time_ns,
+            });
+        }
         self.probe.flush_log();
         (taken, self.consumer.end_batch())
     }

@@ -14,6 +14,7 @@ pub fn scrape(tracer: &mut Tracer<Counter>, poll: Option<&Poll>, reloaded: bool)
         runs: tracer.probe.program_runs(),
         skipped: tracer.losses().skipped,
         hooks: tracer.probe.hooks().to_vec(),
+        detachments: tracer.probe.detachments(),
         reset_reasons: tracer.probe.reset_reasons().clone(),
         malformed: tracer.malformed,
         lacks_tcp_fields: tracer.probe.lacks_tcp_fields(),

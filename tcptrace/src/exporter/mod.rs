@@ -10,6 +10,8 @@ mod activity;
 mod bodies;
 mod config;
 mod deadline;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod routes;
 mod scraper;
 mod serve;

@@ -1,7 +1,7 @@
 //! This host: its name, its boot, its kernel.
 
 pub mod cgroup;
-mod mountinfo;
+pub mod mountinfo;
 pub mod name_finder;
 pub mod netns;
 pub mod notices;

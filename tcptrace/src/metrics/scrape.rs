@@ -26,6 +26,8 @@ pub struct ScrapeContext {
     /// What the last poll found in the kernel's own tables.
     pub levels: Option<Arc<Levels>>,
     pub hooks: Vec<HookStatus>,
+    /// How many attached programs others have detached.
+    pub detachments: u64,
     /// The kernel's names of its reset reasons.
     pub reset_reasons: BTreeMap<u32, String>,
     pub malformed: u64,

@@ -62,16 +62,16 @@ struct Field {
     ty: u32,
 }
 
-impl Btf {
-    /// Reads a BTF file and notes the structs, typedefs, enums and functions in `wanted`.
-    pub fn read(path: &Path, wanted: &[&str]) -> Result<Self, BtfError> {
-        let data = std::fs::read(path).map_err(|error| BtfError::Read {
-            path: path.display().to_string(),
-            error,
-        })?;
-        Self::parse(data, wanted)
-    }
+/// Reads a file of BTF.
+pub fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
+    std::fs::read(path).map_err(|error| BtfError::Read {
+        path: path.display().to_string(),
+        error,
+    })
+}
 
+impl Btf {
+    /// Notes the structs, typedefs, enums and functions in `wanted`.
     pub fn parse(data: Vec<u8>, wanted: &[&str]) -> Result<Self, BtfError> {
         let wanted: HashSet<&[u8]> = wanted.iter().map(|name| name.as_bytes()).collect();
         let invalid = |at, what| BtfError::Invalid { at, what };

@@ -308,9 +308,7 @@ fn only_named_of_nothing_is_btf_of_nothing() {
 
 #[test]
 fn a_file_that_is_not_there_is_named_in_the_error() {
-    let error = Btf::read(Path::new("/nonexistent/vmlinux"), &WANTED)
-        .err()
-        .unwrap();
+    let error = read(Path::new("/nonexistent/vmlinux")).unwrap_err();
     assert!(
         error.to_string().starts_with("/nonexistent/vmlinux: "),
         "{error}"

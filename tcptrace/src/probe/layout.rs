@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use tcptrace_common::{LAYOUT_CGROUP, LAYOUT_TASK, Layout};
 
 use super::{
-    btf::{Btf, BtfError, NamedKind, NamedType, only_named},
+    btf::{self, Btf, BtfError, NamedKind, NamedType, only_named},
     resolve::{
         CURRENT_TASK, MissingGroup, SOCK_OPS_COOKIE, TASK_REGISTERS, TRANSPARENT_FLAG,
         confirm_sock_common, resolve, resolve_call, resolve_file, resolve_functions,
@@ -78,11 +78,20 @@ impl KernelTypes {
     /// Fails without BTF, or when a socket's protocol, endpoints or state cannot be read; the error
     /// names the field. Any other group of fields may be missing.
     pub fn read(path: &Path, tracepoints: &[&str], functions: &[&str]) -> Result<Self, BtfError> {
+        Self::parse(btf::read(path)?, tracepoints, functions)
+    }
+
+    /// The same, of BTF that was read.
+    pub fn parse(
+        data: Vec<u8>,
+        tracepoints: &[&str],
+        functions: &[&str],
+    ) -> Result<Self, BtfError> {
         let typedefs: Vec<String> = tracepoints.iter().map(|name| typedef(name)).collect();
         let mut wanted: Vec<&str> = TYPES.to_vec();
         wanted.extend(typedefs.iter().map(String::as_str));
         wanted.extend(functions);
-        let btf = Btf::read(path, &wanted)?;
+        let btf = Btf::parse(data, &wanted)?;
         confirm_sock_common(&btf)?;
         let (mut layout, missing) = resolve(&btf)?;
         let take = |resolved: Result<(), BtfError>| resolved.map_err(|error| error.to_string());

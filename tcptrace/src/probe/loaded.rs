@@ -23,6 +23,7 @@ use tcptrace_common::{
 use super::{
     attach::{KernelSupport, attach_all, program},
     btf,
+    cgroup_link::CgroupLink,
     config::ProbeConfig,
     counters::ListenerProcesses,
     counters::{Counters, LOST_EVENTS},
@@ -40,6 +41,7 @@ use super::{
     tracefs,
 };
 use crate::{
+    clock,
     feed::item::{EventKind, LossPlace},
     host::netns::cookie_here,
     privileges::run_privileged,
@@ -65,6 +67,7 @@ pub struct Probe {
     listener_processes: ListenerProcesses,
     ring_bytes: u32,
     traces: bool,
+    cgroup_link: CgroupLink,
 }
 
 impl Probe {
@@ -129,8 +132,10 @@ impl Probe {
         let sees_syns = |status: &HookStatus| {
             status.hook == Hook::CreateChild && status.attached == Ok(Source::SockOps)
         };
+        let mut cgroup_link = CgroupLink::default();
         if hooks.iter().any(sees_syns) {
             map_syns(&mut ebpf, &mut counters)?;
+            cgroup_link = CgroupLink::find(clock::monotonic_ns());
         }
         let programs = ebpf
             .programs()
@@ -155,6 +160,7 @@ impl Probe {
             listener_processes,
             ring_bytes: config.ring_bytes,
             traces: true,
+            cgroup_link,
         })
     }
 
@@ -178,7 +184,31 @@ impl Probe {
     /// drained.
     pub fn detach(&mut self) {
         self.traces = false;
+        self.cgroup_link = CgroupLink::default();
         drop(self.ebpf.take());
+    }
+
+    /// Looks whether somebody else has detached the hook for SYNs, and logs that. Returns since
+    /// when its silence means nothing: when it was last seen attached.
+    pub fn look_for_detached(&mut self, now_ns: u64) -> Option<u64> {
+        let since_ns = self.cgroup_link.detached_since(now_ns)?;
+        let hook = Hook::CreateChild;
+        for status in &mut self.hooks {
+            if status.hook == hook {
+                status.attached = Err("somebody else detached it".to_owned());
+            }
+        }
+        tracing::error!(
+            "somebody else detached the sock_ops program of {}, as bpftool link detach does: {}; restart tcptrace to attach it again",
+            hook.name(),
+            hook.consequence(),
+        );
+        Some(since_ns)
+    }
+
+    /// Returns how many programs others have detached.
+    pub const fn detachments(&self) -> u64 {
+        self.cgroup_link.detachments
     }
 
     /// Whether transitions are attached.

@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod btf;
+mod cgroup_link;
 mod config;
 mod counters;
 mod error;
@@ -16,6 +17,35 @@ mod program;
 mod report;
 mod resolve;
 mod tracefs;
+
+/// Reads what the programs need from BTF. Whatever the bytes are, each type is found or not.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn fuzz_btf(bytes: &[u8]) {
+    let tracepoints = ["inet_sock_set_state", "tcp_retransmit_skb"];
+    let functions = ["inet_csk_accept", "inet_twsk_alloc"];
+    if let Ok(types) = layout::KernelTypes::parse(bytes.to_vec(), &tracepoints, &functions) {
+        drop((
+            types.named_only(),
+            types.request(),
+            types.timewait(),
+            types.file(),
+        ));
+        drop((
+            types.accept(),
+            types.process(),
+            types.call(),
+            types.cgroup(),
+        ));
+    }
+}
+
+/// Reads the format of a tracepoint's record.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn fuzz_tracefs(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        drop((tracefs::parse(text), tracefs::parse_exit_ret(text)));
+    }
+}
 
 pub use self::{
     config::{AttachMode, ProbeConfig},

@@ -321,7 +321,7 @@ fn number(path: &str) -> Option<u64> {
 }
 
 /// Parses two numbers.
-fn range(text: &str) -> Option<(u16, u16)> {
+pub fn range(text: &str) -> Option<(u16, u16)> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let range = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     (range.0 <= range.1).then_some(range)
@@ -329,7 +329,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 
 /// Parses [`COUNTERS`] from `/proc/net/netstat`: a line of names, and one of numbers. Missing ones
 /// are 0.
-fn counters(text: &str) -> Option<[u64; COUNTERS.len()]> {
+pub fn counters(text: &str) -> Option<[u64; COUNTERS.len()]> {
     let mut lines = text
         .lines()
         .filter_map(|line| line.strip_prefix("TcpExt:"))

@@ -76,7 +76,7 @@ fn cargo_for_arm64(workspace: &Workspace, install: bool) -> Result<Command> {
 }
 
 /// Finds a binary in cargo's messages.
-fn find(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn find(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
     let messages = messages.lines().map(serde_json::from_str::<Value>);
     let mut built = messages.filter_map(|message| {
         let message = message.ok()?;

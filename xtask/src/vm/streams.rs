@@ -17,8 +17,8 @@ use crate::apt::make_directory;
 /// Where the tests store them in the guest; its first process learns it from here too.
 pub(super) const IN_GUEST: &str = "TCPTRACE_RECORD_DIR=/tmp/streams";
 
-/// Unpacks what a guest sent below a directory, and returns the number of files.
-pub(super) fn unpack(sent: &Path, directory: &Path) -> Result<usize> {
+/// Unpacks an archive, such as a guest sent, below a directory, and returns the number of files.
+pub(crate) fn unpack(sent: &Path, directory: &Path) -> Result<usize> {
     let bytes = fs::read(sent).with_context(|| format!("cannot read {}", sent.display()))?;
     if bytes.is_empty() {
         bail!("the guest sent no streams");
@@ -26,15 +26,14 @@ pub(super) fn unpack(sent: &Path, directory: &Path) -> Result<usize> {
     let mut rest = Cursor::new(bytes);
     let mut count = 0;
     loop {
-        let mut reader =
-            NewcReader::new(rest).context("the guest's archive of streams is broken")?;
+        let mut reader = NewcReader::new(rest).context("the archive is broken")?;
         let name = reader.entry().name().to_owned();
         if reader.entry().is_trailer() {
             return Ok(count);
         }
         let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
         if !Path::new(&name).components().all(plain) {
-            bail!("the guest's archive has a file outside of it: {name}");
+            bail!("the archive has a file outside of it: {name}");
         }
         let path = directory.join(&name);
         if let Some(above) = path.parent() {

@@ -45,7 +45,7 @@ pub const VERSION: u32 = 4;
 pub const OLDEST_VERSION: u32 = 3;
 /// The most bytes of payload in a block.
 pub const MAX_PAYLOAD: usize = 16 << 20;
-pub(super) const BLOCK_HEAD: usize = 12;
+pub const BLOCK_HEAD: usize = 12;
 
 pub(super) const KIND_HEADER: u32 = 1;
 pub(super) const KIND_CLOCK: u32 = 2;
@@ -228,7 +228,7 @@ fn write_block(kind: u32, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-pub(super) fn checksum(kind: u32, length: u32, payload: &[u8]) -> u32 {
+pub fn checksum(kind: u32, length: u32, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&kind.to_le_bytes());
     hasher.update(&length.to_le_bytes());

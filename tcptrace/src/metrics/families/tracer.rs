@@ -19,6 +19,7 @@ pub(super) fn families(scrape: &Scrape) -> Vec<Family> {
         state_transitions(scrape),
         lost(scrape),
         hooks(scrape),
+        detachments(scrape),
     ];
     families.extend(tracker(scrape));
     families.extend(misses(scrape));
@@ -204,6 +205,16 @@ fn hooks(scrape: &Scrape) -> Family {
         }
     }
     hooks
+}
+
+fn detachments(scrape: &Scrape) -> Family {
+    let mut detachments = Family::counter(
+        "tcptrace_hook_detachments_total",
+        &[],
+        "Attached programs that somebody else has detached (bpftool link detach).",
+    );
+    detachments.add_count(&[], scrape.context.detachments);
+    detachments
 }
 
 fn tracker(scrape: &Scrape) -> Vec<Family> {

@@ -5,8 +5,7 @@ use std::{io, ops::Range};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
-use super::text::visible;
-use crate::output::record::Record;
+use crate::{output::record::Record, text::visible};
 
 /// Every field of every kind of record, in the order printed. New ones are appended.
 const COLUMNS: [&str; 75] = [

@@ -12,11 +12,11 @@ use super::{
     line::{ABNORMAL, FAILED, Line, PLAIN, QUIET, cut, style},
     look::Look,
     status::Status,
-    text::visible,
     units::duration,
     words,
 };
 use crate::output::record::{ConnectionRecord, Record, RecordBody};
+use crate::text::visible;
 
 pub struct Diagram {
     look: Look,

@@ -5,8 +5,8 @@ use std::io;
 use serde::Serialize as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::text::{is_hostile, is_printable_ascii};
 use crate::output::record::Record;
+use crate::text::{is_hostile, is_printable_ascii};
 
 pub(super) fn line(record: &Record, out: &mut Vec<u8>) {
     let start = out.len();

@@ -3,9 +3,10 @@
 use anstyle::{Ansi256Color, AnsiColor, Style};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::{look::Look, text::visible};
+use super::look::Look;
 use crate::{
     output::record::{ConnectionRecord, HandshakeRecord, RecordBody},
+    text::visible,
     tracker::Verdict,
 };
 

@@ -15,7 +15,6 @@ mod screen;
 mod services;
 mod status;
 mod table;
-mod text;
 mod units;
 mod words;
 

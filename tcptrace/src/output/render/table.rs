@@ -12,11 +12,11 @@ use super::{
     line::{FAILED, Line, PLAIN, QUIET, SLOW, cut, style},
     look::{Columns, Look},
     status::Status,
-    text::visible,
     words,
 };
 use crate::output::record::{Record, RecordBody};
 use crate::output::render::fit::{PlacedColumn, TableLayout};
+use crate::text::visible;
 
 pub struct Table {
     look: Look,

@@ -25,7 +25,11 @@ fn this_kernel_has_every_field_and_sock_common_where_it_is_compiled_in() {
     assert!(types.has_tracepoint("tcp_receive_reset"));
     assert!(!types.has_tracepoint("no_such_tracepoint"));
 
-    let btf = Btf::read(path, &["sock_common", "btf_trace_tcp_receive_reset"]).unwrap();
+    let btf = Btf::parse(
+        read(path).unwrap(),
+        &["sock_common", "btf_trace_tcp_receive_reset"],
+    )
+    .unwrap();
     assert_eq!(
         btf.offset("sock_common", "skc_state", 1).unwrap() as usize,
         sock_common::SKC_STATE

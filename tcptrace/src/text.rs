@@ -22,12 +22,12 @@ const HOSTILE: [RangeInclusive<char>; 12] = [
 ];
 
 /// Whether a character must not reach a terminal.
-pub(super) fn is_hostile(character: char) -> bool {
+pub fn is_hostile(character: char) -> bool {
     !matches!(character, ' '..='~') && HOSTILE.iter().any(|range| range.contains(&character))
 }
 
 /// Whether text is printable ASCII only, as most is: such text needs no closer look.
-pub(super) fn is_printable_ascii(text: &str) -> bool {
+pub fn is_printable_ascii(text: &str) -> bool {
     // To the end, whatever is found: such a loop is vectorized.
     let is_printable = |byte: u8| matches!(byte, b' '..=b'~');
     text.bytes()
@@ -36,7 +36,7 @@ pub(super) fn is_printable_ascii(text: &str) -> bool {
 
 /// Returns text with visible replacements for characters that must not reach the terminal, or that
 /// it cannot show.
-pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
+pub fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
     if is_printable_ascii(text) {
         return Cow::Borrowed(text);
     }
@@ -57,6 +57,16 @@ pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
         }
     });
     Cow::Owned(shown.collect())
+}
+
+/// Returns the same of several lines: line ends and tabs are kept.
+pub fn visible_lines(text: &str) -> String {
+    text.split_inclusive(['\n', '\t'])
+        .flat_map(|part| {
+            let end = part.len() - usize::from(part.ends_with(['\n', '\t']));
+            [visible(&part[..end], false), part[end..].into()]
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -88,6 +98,10 @@ mod tests {
             assert_eq!(visible(text, false), shown);
             assert_eq!(visible(text, true), ascii);
         }
+        assert_eq!(
+            visible_lines("\ta\u{7}\n\n\u{1b}b"),
+            "\ta\u{fffd}\n\n\u{fffd}b"
+        );
     }
 
     proptest! {
