@@ -1,6 +1,9 @@
 //! Errors of loading and attaching, each on one line.
 
-use std::io::ErrorKind;
+use std::{
+    io::{self, ErrorKind, Write as _},
+    path::PathBuf,
+};
 
 use super::config::OLDEST_KERNEL;
 use crate::{namespaces::NamespaceKind, privileges::capabilities};
@@ -28,6 +31,11 @@ pub enum ProbeError {
         /// Why not as a classic tracepoint.
         tracepoint: String,
     },
+    /// The maps do not fit into what memory this process may use.
+    #[error(
+        "cannot load the eBPF object: there is no memory for it ({1}). The ring alone takes {0} bytes: choose a smaller --ring-size, or raise the memory limit of the cgroup (MemoryMax= of a systemd unit)"
+    )]
+    NoRoom(u32, String),
     /// The object cannot be loaded.
     #[error("cannot load the eBPF object: {0}")]
     Load(String),
@@ -66,7 +74,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Returns an error like [`chain`], with the verifier's log cut to its objection.
+/// Returns an error like [`chain`], with the verifier's log cut to its objection. The whole log is
+/// kept in a file, for it tells on which path through the program the objection is true.
 pub(super) fn brief(error: &dyn std::error::Error) -> String {
     let text = chain(error);
     let Some((before, log)) = text.split_once("Verifier output:") else {
@@ -83,16 +92,34 @@ pub(super) fn brief(error: &dyn std::error::Error) -> String {
         .map(str::trim)
         .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
     match objection {
-        Some(objection) => format!("{} The verifier says: {objection}", before.trim_end()),
+        Some(objection) => {
+            let before = before.trim_end();
+            let kept = match keep(log) {
+                Ok(path) => format!("its whole log is in {}", path.display()),
+                Err(error) => format!("its log cannot be kept: {error}"),
+            };
+            format!("{before} The verifier says: {objection} ({kept})")
+        }
         None => before.trim_end().trim_end_matches('.').to_owned(),
     }
+}
+
+/// Writes a verifier's log to a new file, which only this user may read.
+fn keep(log: &str) -> io::Result<PathBuf> {
+    let mut file = tempfile::Builder::new()
+        .prefix("tcptrace-verifier-")
+        .suffix(".log")
+        .tempfile()?;
+    file.write_all(log.as_bytes())?;
+    let (_, path) = file.keep()?;
+    Ok(path)
 }
 
 /// Whether EPERM or EACCES is among the causes of an error.
 pub(super) fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
+        if let Some(io) = error.downcast_ref::<io::Error>()
             && io.kind() == ErrorKind::PermissionDenied
         {
             return true;

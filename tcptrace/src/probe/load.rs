@@ -2,11 +2,15 @@
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    io,
     os::fd::{AsFd as _, BorrowedFd},
 };
 
 use aya::{Ebpf, EbpfLoader, Pod, maps::Map, util::KernelVersion};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::{
+    errno::Errno,
+    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
+};
 use tcptrace_common::{
     GLOBAL_LAYOUT, Layout, MAP_COUNTERS, MAP_EVENTS, MAP_LISTENER_PROCESSES, MAP_SCRATCH,
     MAP_SYNS_BY_PORT,
@@ -74,6 +78,8 @@ pub(super) fn load_object<'a>(
         let why = chain(&error);
         if is_permission(&error) {
             ProbeError::not_permitted(why)
+        } else if why.contains(&io::Error::from(Errno::ENOMEM).to_string()) {
+            ProbeError::NoRoom(config.ring_bytes, why)
         } else {
             ProbeError::Load(why)
         }
@@ -112,7 +118,7 @@ pub(super) fn map_listener_processes(ebpf: &mut Ebpf) -> Result<ListenerProcesse
 fn map_array<T>(
     ebpf: &mut Ebpf,
     name: &str,
-    to_memory: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<T>,
+    to_memory: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
 ) -> Result<T, ProbeError> {
     let map = take_map(ebpf, name)?;
     let Map::Array(data) = &map else {

@@ -1,23 +1,13 @@
 //! The ways to the transitions, and what is said when they are narrow or closed.
 
-use std::{
-    fs, io,
-    net::TcpStream,
-    os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::process::CommandExt,
-    },
-};
+use std::{fs, io, net::TcpStream, os::unix::process::CommandExt};
 
 use anyhow::{Context, ensure};
 use caps::{CapSet, Capability};
-use nix::{errno::Errno, sys::signal::Signal};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Check, beside,
-    daemon::Daemon,
-    ignored,
+    Check, beside, ignored,
     namespace::Namespace,
     program::{Output, Running, tcptrace, tcptrace_as_nobody},
     record::path,
@@ -44,7 +34,6 @@ tests![
     a_missing_capability_is_named,
     connects_refused_while_it_starts_are_never_said_to_be_unreachable,
     a_renamed_field_disables_only_what_needs_it,
-    a_program_that_somebody_detaches_is_missed,
 ];
 
 const EVERYTHING: Surroundings = Surroundings {
@@ -368,59 +357,4 @@ fn a_renamed_field_disables_only_what_needs_it() -> Check {
         }
     }
     Ok(())
-}
-
-/// Detaches a link by its number, as `bpftool link detach` does.
-fn detach_link(id: u32) -> anyhow::Result<()> {
-    const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
-    const BPF_LINK_DETACH: libc::c_int = 34;
-    /// The beginning of `union bpf_attr`, zero behind its first number.
-    #[repr(C)]
-    struct Attributes([u32; 4]);
-    let call = |command: libc::c_int, first: u32| {
-        let mut attributes = Attributes([first, 0, 0, 0]);
-        // SAFETY: the kernel reads as many bytes of `attributes` as its size says.
-        let returned = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                command,
-                &raw mut attributes,
-                size_of::<Attributes>(),
-            )
-        };
-        Ok::<_, anyhow::Error>(Errno::result(returned)?)
-    };
-    let link = i32::try_from(call(BPF_LINK_GET_FD_BY_ID, id)?)?;
-    // SAFETY: the kernel has just made it for us.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
-    call(BPF_LINK_DETACH, link.as_raw_fd().try_into()?)?;
-    Ok(())
-}
-
-fn a_program_that_somebody_detaches_is_missed() -> Check {
-    let mut daemon = Daemon::start(&[])?;
-    let mut id = None;
-    for file in fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid()))? {
-        let text = fs::read_to_string(file?.path()).unwrap_or_default();
-        if text.contains("link_type:\tcgroup") {
-            let line = text.lines().find_map(|line| line.strip_prefix("link_id:"));
-            id = line.and_then(|line| line.trim().parse().ok());
-        }
-    }
-    let id = id.ok_or_else(|| ignored("no program is attached by a link that can be detached"))?;
-    let (name, hook) = ("tcptrace_hook_attached", "tcp_create_openreq_child");
-    let before = daemon.scrape()?;
-    ensure!(before.count(name, &[("hook", hook), ("source", "sock_ops")]) == 1);
-    ensure!(before.count("tcptrace_hook_detachments_total", &[]) == 0);
-    detach_link(id)?;
-    let gone = [("hook", hook), ("source", "none")];
-    let after = daemon.scrape_until("the detached program", |metrics| metrics.has(name, &gone))?;
-    ensure!(after.count(name, &gone) == 0, "{after}");
-    ensure!(after.count("tcptrace_hook_detachments_total", &[]) == 1);
-    let said = daemon.complaints();
-    ensure!(
-        said.contains("somebody else detached the sock_ops program"),
-        "{said}"
-    );
-    daemon.stop(Signal::SIGTERM)?.must_end_with(0)
 }

@@ -13,6 +13,7 @@ mod daemon;
 mod docs;
 mod edges;
 mod endings;
+mod failures;
 mod filters;
 mod handshakes;
 mod levels;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         daemon::tests(),
         edges::tests(),
         endings::tests(),
+        failures::tests(),
         filters::tests(),
         handshakes::tests(),
         levels::tests(),

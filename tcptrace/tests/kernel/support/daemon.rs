@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    process::Command,
     time::Duration,
 };
 
@@ -27,7 +28,12 @@ impl Daemon {
     /// Starts it on a port that the kernel chooses and waits until it traces.
     pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = tcptrace(&["daemon", "--web.listen-address", "127.0.0.1:0"]);
-        let mut running = Running::start(command.args(arguments))?;
+        Self::start_as(command.args(arguments))
+    }
+
+    /// As the command says.
+    pub(crate) fn start_as(command: &mut Command) -> anyhow::Result<Self> {
+        let mut running = Running::start(command)?;
         let address = listens(&mut running)?;
         let scraper = wait_for("the daemon to be ready", || {
             let Ok(mut http) = Http::connect(address) else {
