@@ -19,6 +19,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sched::{CloneFlags, setns},
     sys::socket::{AddressFamily, SockFlag, SockType},
 };
@@ -197,8 +198,14 @@ impl Namespace {
                     if fs::metadata(OWN).is_ok_and(|own| own.ino() == u64::from(self.id.inode)) {
                         return Ok(work());
                     }
-                    setns(&self.file, CloneFlags::CLONE_NEWNET)?;
-                    Ok(work())
+                    match setns(&self.file, CloneFlags::CLONE_NEWNET) {
+                        Ok(()) => Ok(work()),
+                        Err(errno @ Errno::EPERM) => Err(io::Error::new(
+                            ErrorKind::PermissionDenied,
+                            format!("{errno}; it takes CAP_SYS_ADMIN"),
+                        )),
+                        Err(errno) => Err(errno.into()),
+                    }
                 })?;
             match inside.join() {
                 Ok(result) => result,

@@ -30,6 +30,7 @@ use std::{
 use anyhow::Context as _;
 use caps::Capability;
 use nix::sys::prctl::set_no_new_privs;
+use syscalls::Sysno;
 
 use self::seccomp::Room;
 use crate::worker;
@@ -114,9 +115,14 @@ pub fn is_sandboxed() -> bool {
 /// of somebody who has got into it.
 pub fn refused() -> Option<String> {
     let number = seccomp::take_refused()?;
-    let machine = std::env::consts::ARCH;
+    let call = usize::try_from(number).ok().and_then(Sysno::new);
+    // A kernel may have calls that are newer than the list.
+    let name = call.map_or_else(
+        || format!("system call {number}"),
+        |call| format!("{call}()"),
+    );
     Some(format!(
-        "the sandbox refused system call {number} of {machine}: something may be missing. If it is not a fault that you know of, report it; --sandbox off allows everything"
+        "the sandbox refused {name}: something may be missing. If it is not a fault that you know of, report it; --sandbox off allows everything"
     ))
 }
 
