@@ -236,6 +236,19 @@ impl Running {
         self.child.id()
     }
 
+    /// Where each of its threads is: its name, its system call, and its stack in the kernel.
+    pub(crate) fn threads(&self) -> String {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let mut told = String::new();
+        for thread in threads.into_iter().flatten().flatten() {
+            for file in ["comm", "syscall", "stack"] {
+                let text = std::fs::read_to_string(thread.path().join(file));
+                told += &text.unwrap_or_else(|why| format!("{file}: {why}\n"));
+            }
+        }
+        told
+    }
+
     /// What it has complained of so far.
     pub(crate) fn complaints(&self) -> String {
         lock(&self.stderr).clone()

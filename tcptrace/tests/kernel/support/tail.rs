@@ -139,8 +139,10 @@ impl Tail {
             );
             ensure!(
                 !deadline.is_over(),
-                "waited {PATIENCE:?} {IN_VAIN}: {what}; there were:\n{}",
-                self.records
+                "waited {PATIENCE:?} {IN_VAIN}: {what}; there were:\n{}\nand it said: {}\n{}",
+                self.records,
+                self.running.complaints(),
+                self.running.threads()
             );
         }
         Ok(())
