@@ -90,7 +90,7 @@ fn told_of_older(more: &[Capability]) -> anyhow::Result<(Record, String)> {
     let mut count = 0;
     let able = [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE];
     let is_able = able.iter().all(|capability| more.contains(capability));
-    wait_for("the tail to know what was there before", || {
+    let known = wait_for("the tail to know what was there before", || {
         let connecting = namespace.connect(listening)?;
         count += 2;
         tail.wait_count("handshake", count)?;
@@ -105,6 +105,10 @@ fn told_of_older(more: &[Capability]) -> anyhow::Result<(Record, String)> {
             false => complaints.contains("not all existing sockets could be listed"),
         };
         Ok(knows.then_some(()))
+    });
+    known.with_context(|| {
+        let said = tail.running().complaints();
+        format!("with {more:?}: {said}\n{}", tail.records())
     })?;
     drop(client);
     tail.wait("the older connection's record", |records| {
