@@ -103,8 +103,9 @@ impl<'a> NamespaceSearch<'a> {
     fn visit_process(&mut self, process: &Path) {
         let link = process.join("ns/net");
         let visited = fs::read_link(&link).and_then(|target| {
+            // Before EACCES, as on Linux 5.10, a refused link was empty.
             let inode = number(target.as_os_str().as_bytes());
-            inode.map_or(Ok(()), |inode| self.visit_path(inode, &link))
+            self.visit_path(inode.ok_or(ErrorKind::PermissionDenied)?, &link)
         });
         if visited.is_err_and(|error| !has_vanished(&error)) {
             self.refused_processes.push(process.to_owned());
