@@ -8,7 +8,9 @@ pub struct CapabilityUse {
     pub capability: Capability,
     /// The name, as in `CAP_BPF`.
     pub name: &'static str,
-    /// What needs it; of an optional one, what is missing without it.
+    /// The hook or the feature that needs it.
+    pub of: &'static str,
+    /// What it is needed for; of an optional one, what is missing without it.
     pub purpose: &'static str,
     /// Nothing can be traced without it.
     pub required: bool,
@@ -21,6 +23,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_BPF,
         name: "CAP_BPF",
+        of: "every hook",
         purpose: "loading eBPF programs",
         required: true,
         later: Some("walks over sockets"),
@@ -28,6 +31,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_PERFMON,
         name: "CAP_PERFMON",
+        of: "every hook",
         purpose: "attaching them and reading kernel memory",
         required: true,
         later: Some("walks over sockets"),
@@ -35,6 +39,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_NET_ADMIN,
         name: "CAP_NET_ADMIN",
+        of: "tcp_create_openreq_child",
         purpose: "the time of passive handshakes where functions cannot be traced (sock_ops)",
         required: false,
         later: None,
@@ -42,6 +47,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
+        of: "iter/tcp",
         purpose: "other network namespaces: sockets that exist already, comparisons, levels, late FINs",
         required: false,
         later: Some("entering network namespaces"),
@@ -49,6 +55,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_DAC_READ_SEARCH,
         name: "CAP_DAC_READ_SEARCH",
+        of: "names of cgroups",
         purpose: "the paths of cgroups that exist already, and so containers, pods and units",
         required: false,
         later: Some("finding cgroups, and files below /proc/PID"),
@@ -56,6 +63,7 @@ pub const USES: [CapabilityUse; 6] = [
     CapabilityUse {
         capability: Capability::CAP_SYS_PTRACE,
         name: "CAP_SYS_PTRACE",
+        of: "iter/tcp",
         purpose: "finding the network namespaces of processes of other users, and which sockets they hold",
         required: false,
         later: Some("reading /proc/PID/fd and /proc/PID/ns of other users"),
@@ -119,18 +127,22 @@ pub fn parse(name: &str) -> Result<Capability, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Hook;
 
     #[test]
     fn the_documentation_has_the_table() {
         let mut table =
-            "| capability | missing without it | kept for |\n|---|---|---|\n".to_owned();
+            "| capability | hook or feature | missing without it | kept for |\n|---|---|---|---|\n"
+                .to_owned();
         for entry in USES {
             let without = match entry.required {
                 true => format!("everything: {}", entry.purpose),
                 false => entry.purpose.to_owned(),
             };
             let later = entry.later.unwrap_or("");
-            table += &format!("| {} | {without} | {later} |\n", entry.name);
+            table += &format!("| {} | {} | {without} | {later} |\n", entry.name, entry.of);
+            let is_hook = Hook::ALL.iter().any(|hook| hook.name() == entry.of);
+            assert!(is_hook || entry.of.contains(' '), "{}", entry.of);
         }
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
         let text = std::fs::read_to_string(path).unwrap();

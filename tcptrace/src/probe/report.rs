@@ -174,6 +174,7 @@ impl Report {
         for CapabilityUse {
             capability,
             name,
+            of,
             purpose,
             ..
         } in capabilities::USES
@@ -182,21 +183,21 @@ impl Report {
         {
             // CAP_SYS_ADMIN includes both, as before they were split off.
             let (verdict, text) = if has(capability) {
-                (LineStatus::Good, purpose.to_owned())
+                (LineStatus::Good, format!("{of}: {purpose}"))
             } else if has(Capability::CAP_SYS_ADMIN) {
                 (
                     LineStatus::Good,
-                    format!("{purpose} (through CAP_SYS_ADMIN)"),
+                    format!("{of}: {purpose} (through CAP_SYS_ADMIN)"),
                 )
             } else if findings.hooks.is_ok() {
                 (
                     LineStatus::Good,
-                    format!("{purpose}: not held, and this kernel does not ask for it"),
+                    format!("{of}: {purpose}: not held, and this kernel does not ask for it"),
                 )
             } else {
                 (
                     LineStatus::Bad,
-                    format!("{purpose}. Run as root: sudo tcptrace check"),
+                    format!("{of}: {purpose}. Run as root: sudo tcptrace check"),
                 )
             };
             self.add(name, verdict, text);
@@ -204,6 +205,7 @@ impl Report {
         for CapabilityUse {
             capability,
             name,
+            of,
             purpose,
             ..
         } in capabilities::USES
@@ -218,7 +220,7 @@ impl Report {
             } else {
                 (LineStatus::Missing, "not held, so missing: ")
             };
-            self.add(name, verdict, format!("{without}{purpose}"));
+            self.add(name, verdict, format!("{of}: {without}{purpose}"));
         }
     }
 
